@@ -1,0 +1,113 @@
+"""The one value that passes between a search space and a strategy: the architecture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_nas.errors import InvalidArchitecture, shown
+from lightning_nas.files import atomic, parse_json, read_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A name and its options, e.g. ``Decision("layer_01", ("k3_e1", "skip"))``."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A frozen, hashable choice of one option per decision of the search space called ``space``.
+
+    It knows nothing of the space but its name: ``SearchSpace.validate`` says whether the choices are legal there.
+
+    >>> a = Architecture("toy", (("layer_1", "conv"), ("layer_2", "skip")))
+    >>> a["layer_2"]
+    'skip'
+    >>> Architecture.from_json(a.to_json()) == a
+    True
+    """
+
+    space: str
+    choices: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, space: str, choices: Mapping[str, str]) -> Architecture:
+        """An architecture from a mapping of decision names to options, in the mapping's order."""
+        return cls(space, tuple(choices.items()))
+
+    def __getitem__(self, decision: str) -> str:
+        return dict(self.choices)[decision]
+
+    def __str__(self) -> str:
+        return " ".join(self.options)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options alone, in the space's order."""
+        return tuple(option for _, option in self.choices)
+
+    @property
+    def key(self) -> str:
+        """A short stable name: 16 hexadecimal digits of the SHA-256 of the canonical text."""
+        text = json.dumps([self.space, self.choices], separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of an architecture file."""
+        return {"format": FORMAT, "space": self.space, "choices": dict(self.choices)}
+
+    @classmethod
+    def from_dict(cls, content: Any, *, where: str = "architecture") -> Architecture:
+        """Read the content of an architecture file, by its schema.
+
+        Raises:
+            InvalidArchitecture: a key is missing or unknown, or a value is not text; ``where`` opens the message.
+        """
+        if not isinstance(content, dict) or content.keys() != {"format", "space", "choices"}:
+            came = sorted(content) if isinstance(content, dict) else type(content).__name__
+            raise InvalidArchitecture(f"{where}: expected the keys format, space, choices; got {shown(came)}")
+        version, space, choices = content["format"], content["space"], content["choices"]
+        if type(version) is not int or version != FORMAT:
+            raise InvalidArchitecture(f"{where}: format {shown(version)}; this version reads format {FORMAT}")
+        if not isinstance(space, str) or not isinstance(choices, dict):
+            raise InvalidArchitecture(f"{where}: 'space' must be text and 'choices' an object")
+        for name, option in choices.items():
+            if not isinstance(option, str):
+                raise InvalidArchitecture(f"{where}: the choice of {shown(name)} must be text, got {shown(option)}")
+        return cls.of(space, choices)
+
+    def to_json(self) -> str:
+        """Versioned JSON, the form every command accepts."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            InvalidArchitecture: not strict JSON, or not an architecture.
+        """
+        return cls.from_dict(parse_json(text, where="architecture", error=InvalidArchitecture))
+
+    def save(self, path: str | Path) -> None:
+        """Write an architecture file, atomically."""
+        with atomic(path) as file:
+            file.write(self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Architecture:
+        """Read an architecture file.
+
+        Raises:
+            InvalidArchitecture: the file is missing, too large, not strict JSON, or not an architecture.
+        """
+        return cls.from_dict(read_json(path, error=InvalidArchitecture, limit=2**20), where=shown(str(path)))

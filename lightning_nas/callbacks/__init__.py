@@ -1,0 +1,1 @@
+"""What a run records and checks while it searches."""

@@ -1,0 +1,1 @@
+"""Checking the composed configuration before anything is built from it."""

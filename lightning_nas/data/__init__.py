@@ -1,0 +1,1 @@
+"""LightningDataModules that give a search its four disjoint parts."""

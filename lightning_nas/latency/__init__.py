@@ -1,0 +1,1 @@
+"""Latency tables: reading, measuring, predicting, and the costs made from them."""

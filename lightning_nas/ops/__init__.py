@@ -1,0 +1,1 @@
+"""Candidate operations, and how a supernet mixes them."""

@@ -1,0 +1,76 @@
+"""Candidate operations of mobile networks, plain: what a stand-alone network is made of."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+
+def conv_bn(
+    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, relu: bool = True
+) -> nn.Sequential:
+    """Convolution without bias, batch norm, and ReLU unless ``relu=False``; "same" padding for odd kernels."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        norm=nn.BatchNorm2d(out_channels),
+    )
+    if relu:
+        layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
+
+
+class ChannelShuffle(nn.Module):
+    """Interleave the channels of ``groups`` groups (ShuffleNet, arXiv:1707.01083): (g, c) becomes (c, g).
+
+    >>> import torch
+    >>> ChannelShuffle(2)(torch.arange(4.0).reshape(1, 4, 1, 1)).flatten().tolist()
+    [0.0, 2.0, 1.0, 3.0]
+    """
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.reshape(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise k x k, 1x1 projection without ReLU; the input is added where shapes agree.
+
+    The block of FBNet (arXiv:1812.03443, figure 3): ``expansion`` multiplies the input channels and its 1x1
+    convolution is always present; with ``groups`` > 1 both 1x1 convolutions are grouped and the channels are
+    shuffled after the first. Input (N, in_channels, H, W), output (N, out_channels, ceil(H/stride), ceil(W/stride)).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int, expansion: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.residual = stride == 1 and in_channels == out_channels
+        self.expand = conv_bn(in_channels, hidden, groups=groups)
+        self.shuffle = ChannelShuffle(groups) if groups > 1 else nn.Identity()
+        self.depthwise = conv_bn(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = conv_bn(hidden, out_channels, groups=groups, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.depthwise(self.shuffle(self.expand(x))))
+        return x + y if self.residual else y
+
+
+def skip(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """The identity where shapes agree; else a strided 1x1 convolution with batch norm and ReLU."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return conv_bn(in_channels, out_channels, stride=stride)
+
+
+def initialize(network: nn.Module) -> None:
+    """He initialisation by fan-out for convolutions, N(0, 0.01) for linear layers, batch norm 1 and 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)

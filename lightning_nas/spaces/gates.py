@@ -1,0 +1,47 @@
+"""Gates: how a supernet mixes its options for one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Active = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Float matrices (choices, options), one a group, and which options run.
+
+    A row is one choice: soft rows mix, one-hot rows select. ``active`` holds plain Python integers, so that a
+    one-path pass runs one operation a choice and never waits for a device to say which.
+
+    Example:
+        >>> soft = Gates.soft({"layers": torch.full((2, 3), 1 / 3)})
+        >>> soft.active["layers"]
+        ((0, 1, 2), (0, 1, 2))
+        >>> Gates.one_hot({"layers": [2, 0]}, {"layers": (2, 3)}).values["layers"].tolist()
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+
+    values: Mapping[str, Tensor]
+    active: Mapping[str, Active]
+
+    @classmethod
+    def soft(cls, values: Mapping[str, Tensor]) -> Gates:
+        """Gates under which every option runs."""
+        return cls(values, {group: (tuple(range(m.shape[1])),) * m.shape[0] for group, m in values.items()})
+
+    @classmethod
+    def one_hot(
+        cls, chosen: Mapping[str, list[int]], shapes: Mapping[str, tuple[int, int]], device: torch.device | None = None
+    ) -> Gates:
+        """Gates that select option ``chosen[group][i]`` at choice ``i`` with weight one."""
+        values = {}
+        for group, indices in chosen.items():
+            matrix = torch.zeros(shapes[group])
+            matrix[range(len(indices)), indices] = 1.0
+            values[group] = matrix.to(device)
+        return cls(values, {group: tuple((i,) for i in indices) for group, indices in chosen.items()})

@@ -1,0 +1,1 @@
+"""Search strategies: how to choose, one paper a file."""

@@ -1,0 +1,1 @@
+"""Conformance suites: a new space, strategy or callback proves itself by subclassing one."""

@@ -1,0 +1,1 @@
+"""Resumable training: order, noise, checkpoints and signals, whatever is trained."""
