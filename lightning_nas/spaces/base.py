@@ -184,9 +184,11 @@ class WeightSharingSpace(SearchSpace):
 
     Attributes:
         gate_shapes: (choices, options) of each group of gates.
+        gate_options: the names of each group's options.
     """
 
     gate_shapes: dict[str, tuple[int, int]]
+    gate_options: dict[str, tuple[str, ...]]
 
     @abstractmethod
     def supernet(self) -> Supernet:

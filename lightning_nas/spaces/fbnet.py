@@ -109,6 +109,7 @@ class FBNetSpace(WeightSharingSpace):
         self.layers = tuple(_layers(image_size, stem, stages))
         self.decisions = tuple(Decision(f"layer_{i:02d}", OPTIONS) for i in range(1, len(self.layers) + 1))
         self.gate_shapes = {GROUP: (len(self.layers), len(OPTIONS))}
+        self.gate_options = {GROUP: OPTIONS}
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class FBNetSpace(WeightSharingSpace):
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> FBNetNetwork:
         """The chosen blocks with a copy of the supernet's weights and batch-norm statistics."""
-        network = self.network(architecture)
+        network = self.network(architecture).to(next(supernet.parameters()))
         chosen = dict(enumerate(architecture.options))
         state = {}
         for name, value in supernet.state_dict().items():
@@ -159,7 +160,7 @@ class FBNetSpace(WeightSharingSpace):
                 name = f"layers.{layer}.{rest}"
             state[name] = value
         network.load_state_dict(state)
-        return network.to(next(supernet.parameters()).device)
+        return network
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """A chain: input, stem, the layers, head."""

@@ -1,0 +1,87 @@
+"""What the search tries, and what it would answer, while it searches."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from pydantic import NonNegativeInt, PositiveInt
+from pytorch_lightning.loggers import WandbLogger
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.base import RecordingCallback, show
+from lightning_nas.report.figures import probability_heatmap
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.training.seeding import generator
+
+COLUMNS = ("epoch", "step", "kind", "key", "score", "cost", "choices")
+
+
+class ArchitectureLogger(RecordingCallback):
+    """Sampled and derived architectures with score and cost, and the probabilities of all options.
+
+    Writes ``architectures.csv`` (kind ``sampled``, ``derived``, and ``candidate`` for those the answer was chosen from)
+    and ``probabilities.csv``; mirrors the first as a W&B table and the second as a heat map. The score is the one the
+    strategy goes by (inherited weights, recalibrated batch norm), the cost the latency table's sum.
+
+    Args:
+        every_n_epochs: between two records.
+        samples: architectures drawn from the strategy each time.
+    """
+
+    files: ClassVar = {
+        "architectures.csv": COLUMNS,
+        "probabilities.csv": ("epoch", "group", "choice", "option", "probability"),
+    }
+
+    def __init__(self, every_n_epochs: PositiveInt = 1, samples: NonNegativeInt = 3) -> None:
+        self.every_n_epochs, self.samples = every_n_epochs, samples
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        derived = pl_module.derive()
+        score = pl_module.score(derived)
+        pl_module.log("derived/score", score, rank_zero_only=True)
+        self._record(pl_module, "derived", derived, score)
+        rng = generator(pl_module.seed, "architecture logger", pl_module.position)
+        for _ in range(self.samples):
+            sampled = pl_module.sample(rng)
+            self._record(pl_module, "sampled", sampled, pl_module.score(sampled))
+        self._record_probabilities(pl_module)
+
+    def _record(self, module: SearchModule, kind: str, architecture: Architecture, score: float) -> None:
+        cost = None if module.table is None else module.space.cost(architecture, module.table)
+        row = (module.current_epoch, module.position, kind, architecture.key, score, cost, str(architecture))
+        self.record("architectures.csv", dict(zip(COLUMNS, row, strict=True)))
+
+    def _record_probabilities(self, module: SearchModule) -> None:
+        for group, rows in module.probabilities().items():
+            for choice, row in enumerate(rows.tolist()):
+                for option, probability in zip(module.space.gate_options[group], row, strict=True):
+                    self.record(
+                        "probabilities.csv",
+                        {"epoch": module.current_epoch, "group": group, "choice": choice, "option": option}
+                        | {"probability": probability},
+                    )
+
+    def record_candidates(self, module: SearchModule, scored: dict[Architecture, float]) -> None:
+        """The architectures the answer was chosen from, written after the search."""
+        for architecture, score in scored.items():
+            self._record(module, "candidate", architecture, score)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        if "architectures.csv" not in self.tables:
+            return
+        values = {group: rows.cpu() for group, rows in pl_module.probabilities().items()}
+        picture = probability_heatmap(values, pl_module.space.gate_options)
+        show(trainer, "arch/probabilities", picture, pl_module.position)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._mirror(logger, pl_module.position)
+
+    def _mirror(self, logger: WandbLogger, step: int) -> None:
+        rows: list[list[Any]] = [list(row.values()) for row in self.tables["architectures.csv"].read()]
+        logger.log_table("architectures", columns=list(COLUMNS), data=rows, step=step)

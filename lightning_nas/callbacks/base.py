@@ -1,0 +1,64 @@
+"""What callbacks that record tables and pictures share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytorch_lightning as pl
+from PIL import Image
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+
+from lightning_nas.training.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class RecordingCallback(Callback):
+    """Writes tables into the run's folder; after a resume they hold what the checkpoint knows, and go on from there.
+
+    Attributes:
+        files: the columns of each CSV file, by its name.
+    """
+
+    files: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        names = self.files if trainer.is_global_zero else ()
+        self.tables = {name: Table(Path(trainer.default_root_dir) / name, self.files[name]) for name in names}
+
+    def record(self, file: str, row: Mapping[str, Any]) -> None:
+        """Append a row to one of the files, on the first rank."""
+        if file in self.tables:
+            self.tables[file].append(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": {name: table.rows for name, table in self.tables.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, table in self.tables.items():
+            table.cut(state_dict["rows"][name])
+
+
+def show(trainer: pl.Trainer, key: str, figure: Figure, step: int) -> None:
+    """Mirror a picture to W&B and TensorBoard, where they are."""
+    picture = None
+    for logger in trainer.loggers:
+        if isinstance(logger, (WandbLogger, TensorBoardLogger)) and trainer.is_global_zero:
+            picture = picture or _as_image(figure)
+            if isinstance(logger, WandbLogger):
+                logger.log_image(key, [picture], step=step)
+            else:
+                import numpy as np
+
+                logger.experiment.add_image(key, np.asarray(picture), step, dataformats="HWC")
+
+
+def _as_image(figure: Figure) -> Image.Image:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return Image.open(buffer).convert("RGB")

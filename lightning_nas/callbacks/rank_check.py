@@ -1,0 +1,119 @@
+"""Does the search rank architectures rightly? Inherited-weight scores against a truth, while it searches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from pydantic import PositiveInt
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.base import RecordingCallback, show
+from lightning_nas.errors import ConfigError
+from lightning_nas.functional.ranking import bootstrap_interval, kendall_tau, p_tau, precision_at_top, spearman
+from lightning_nas.report.figures import rank_scatter
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.tasks.base import Task
+from lightning_nas.training.seeding import generator
+
+Truth = Callable[[SearchSpace, Sequence[Architecture], Any, Task, int], list[float]]
+
+
+class RankCheck(RecordingCallback):
+    """Kendall tau-b between the search's scores and the truth, on a fixed random set of architectures.
+
+    Writes ``rank.csv`` (one row a check) and ``rank_points.csv`` (one row an architecture and check), logs
+    ``rank/kendall_tau`` and ``rank/spearman``, and mirrors a scatter picture.
+
+    Args:
+        truth: gives the true score of each architecture; :class:`~lightning_nas.children.truth.StandAlone` trains them.
+        architectures: how many, at least 3.
+        every_n_epochs: between two checks; the last epoch is always checked.
+        top_k: for the precision at the top.
+
+    Raises:
+        ConfigError: too few architectures for a rank, or ``top_k`` beyond them.
+    """
+
+    files: ClassVar = {
+        "rank.csv": (
+            *("epoch", "step", "kendall_tau", "low", "high", "p_tau", "spearman", "precision_at_k", "k"),
+            "architectures",
+        ),
+        "rank_points.csv": ("epoch", "key", "score", "truth"),
+    }
+
+    def __init__(
+        self,
+        truth: Truth,
+        *,
+        architectures: PositiveInt = 10,
+        every_n_epochs: PositiveInt = 1,
+        top_k: PositiveInt = 3,
+    ) -> None:
+        if architectures < 3 or top_k > architectures:
+            raise ConfigError(
+                f"rank_check: architectures={architectures}, top_k={top_k}; legal: at least 3, and top_k among them"
+            )
+        self.truth, self.count, self.every_n_epochs, self.top_k = truth, architectures, every_n_epochs, top_k
+        self.architectures: list[Architecture] = []
+        self.truths: list[float] = []
+        self.tau: float | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, SearchModule)
+        super().setup(trainer, pl_module, stage)
+        rng = generator(pl_module.seed, "rank check")
+        drawn: dict[Architecture, None] = {}
+        for _ in range(100 * self.count):  # a small space may not have as many
+            drawn[pl_module.space.canonical(pl_module.space.sample(rng))] = None
+            if len(drawn) == self.count:
+                break
+        self.architectures = list(drawn)
+        if trainer.is_global_zero:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            self.truths = self.truth(pl_module.space, self.architectures, data, pl_module.task, pl_module.seed)
+        trainer.strategy.barrier("rank check")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        epoch, last = trainer.current_epoch, trainer.current_epoch + 1 == trainer.max_epochs
+        if not trainer.is_global_zero or ((epoch + 1) % self.every_n_epochs and not last):
+            return
+        scores = [pl_module.score(a) for a in self.architectures]
+        for architecture, score, truth in zip(self.architectures, scores, self.truths, strict=True):
+            self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": truth})
+        figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
+        self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
+        self.tau = figures["kendall_tau"]
+        for name in ("kendall_tau", "spearman"):
+            if figures[name] is not None:
+                pl_module.log(f"rank/{name}", figures[name], rank_zero_only=True, prog_bar=name == "kendall_tau")
+        show(trainer, "rank/scatter", rank_scatter(scores, self.truths, self.tau), pl_module.position)
+
+    def _compare(self, scores: list[float], rng: torch.Generator) -> dict[str, Any]:
+        """The row of ``rank.csv``; figures that are not defined (constant scores) are None."""
+        score, truth = torch.tensor(scores), torch.tensor(self.truths)
+        tau = kendall_tau(score, truth)
+        low, high = bootstrap_interval(kendall_tau, score, truth, rng)
+        figures = {
+            "kendall_tau": tau,
+            "low": low,
+            "high": high,
+            "p_tau": p_tau(tau),
+            "spearman": spearman(score, truth),
+            "precision_at_k": precision_at_top(score, truth, self.top_k),
+        }
+        known = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
+        return known | {"k": self.top_k, "architectures": len(scores)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"truths": self.truths, "tau": self.tau}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.truths, self.tau = state_dict["truths"], state_dict["tau"]

@@ -1,0 +1,87 @@
+"""Training one stand-alone network from scratch, resumable to the bit like a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_nas.tasks.base import Batch, Task
+from lightning_nas.training.module import ResumableModule
+
+
+class ChildModule(ResumableModule):
+    """A network, its task, one optimiser.
+
+    Args:
+        network: what to train.
+        task: what for.
+        num_classes: width of the classifier, for the metrics.
+        seed: of everything random.
+        optimizer: makes the optimiser from the parameters.
+        scheduler: makes the learning-rate schedule; stepped once an epoch.
+        clip: largest gradient norm, or None.
+    """
+
+    alternate = None  # one stream of batches over the whole search part
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        num_classes: int,
+        *,
+        seed: int,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        clip: float | None = None,
+    ) -> None:
+        super().__init__(seed)
+        self.network, self.task, self.clip = network, task, clip
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._metrics = task.metrics(num_classes)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = self.task.loss(self.network(x), y)
+        self.check_finite("train/loss", loss)
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        x, y = batch
+        output = self.network(x)
+        self._metrics.update(output, y)
+        self.log("val/loss", self.task.loss(output, y), sync_dist=True, batch_size=len(y))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({f"val/{name}": value for name, value in self._metrics.compute().items()}, prog_bar=True)
+        self._metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._make_optimizer(list(self.network.parameters()))
+        if self._make_scheduler is None:
+            return optimizer
+        return [optimizer], [self._make_scheduler(optimizer)]
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
+        if self.clip is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
+
+
+def quiet_trainer(epochs: int, **options: Any) -> pl.Trainer:
+    """A Trainer for one process that shows and writes nothing: for short trainings inside a longer run."""
+    return pl.Trainer(
+        max_epochs=epochs,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **options,
+    )

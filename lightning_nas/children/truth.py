@@ -1,0 +1,81 @@
+"""The truth a rank check compares with: each architecture trained for a short while on its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt
+from rich.progress import track
+from torch import nn
+from torch.optim import Optimizer
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.children.training import ChildModule, quiet_trainer
+from lightning_nas.data.module import ImageData
+from lightning_nas.errors import InputError
+from lightning_nas.files import read_json, write_json
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.tasks.base import Task
+from lightning_nas.training.seeding import seeded
+
+
+class StandAlone:
+    """Score of each architecture after a short training from scratch, on the validation part.
+
+    Trained on the weights and arch parts, as a retraining would be. Results are kept in ``cache_dir`` by everything
+    they depend on, so that each architecture is trained once.
+
+    Args:
+        cache_dir: where.
+        epochs: of each training.
+        optimizer: makes the optimiser from the parameters.
+    """
+
+    def __init__(
+        self, *, cache_dir: str, epochs: PositiveInt, optimizer: Callable[[list[nn.Parameter]], Optimizer]
+    ) -> None:
+        self.cache_dir, self.epochs, self.optimizer = Path(cache_dir), epochs, optimizer
+
+    def __call__(
+        self, space: SearchSpace, architectures: Sequence[Architecture], data: ImageData, task: Task, seed: int
+    ) -> list[float]:
+        """The task's score of each architecture, in order; shows a progress bar while it trains."""
+        folder = self.cache_dir / "truth" / self._conditions(space, data, task, seed)
+        missing = [a for a in architectures if _read(folder / f"{a.key}.json") is None]
+        for architecture in track(missing, "training for the rank check", transient=True, disable=not missing):
+            score = self._train(space, architecture, data, task, seed)
+            write_json(folder / f"{architecture.key}.json", {"architecture": architecture.to_dict(), "score": score})
+        scores = [_read(folder / f"{a.key}.json") for a in architectures]
+        return [score for score in scores if score is not None]
+
+    def _train(
+        self, space: SearchSpace, architecture: Architecture, data: ImageData, task: Task, seed: int
+    ) -> float:
+        with seeded(seed, "truth", architecture.key):
+            network = space.network(architecture)
+            child = ChildModule(network, task, space.num_classes, seed=seed, optimizer=self.optimizer)
+            loader = data.retrain_loader(lambda: child.position)
+            quiet_trainer(self.epochs).fit(child, loader)
+            return task.evaluate(network, data.val_dataloader(), space.num_classes)
+
+    def _conditions(self, space: SearchSpace, data: ImageData, task: Task, seed: int) -> str:
+        made = self.optimizer
+        how = (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
+        facts = (space.digest, data.fingerprint, sorted(vars(task).items()), seed, self.epochs, how)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> float | None:
+    """A cached score; None if there is none or the file is damaged (then it is made again)."""
+    if not path.exists():
+        return None
+    try:
+        content: Any = read_json(path)
+    except InputError:
+        return None
+    score = content.get("score") if isinstance(content, dict) else None
+    return float(score) if isinstance(score, (int, float)) else None

@@ -1,0 +1,29 @@
+"""Did you mean: the word a person may have wanted."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from lightning_nas.errors import shown
+
+_LISTED = 160
+
+
+def hint(word: object, legal: Iterable[str]) -> str:
+    """What to add to an error about ``word``: the closest legal word, or else the legal words.
+
+    >>> hint("alhpa", ["alpha", "beta"])
+    "did you mean 'alpha'?"
+    >>> hint("gamma_ray", ["tau", "lr"])
+    'legal: lr, tau'
+    """
+    words = sorted(legal)
+    if near := closest(word, words):
+        return f"did you mean {shown(near)}?"
+    listed = ", ".join(words)
+    return f"legal: {listed if len(listed) <= _LISTED else listed[:_LISTED] + '...'}" if words else "it takes none"
+
+
+def closest(word: object, legal: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The legal word most similar to ``word``, if any is at least ``cutoff`` (0 to 1) like it."""
+    near = get_close_matches(str(word)[:_LISTED], sorted(legal), n=1, cutoff=cutoff)
+    return near[0] if near else None

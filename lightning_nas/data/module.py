@@ -1,0 +1,220 @@
+"""A LightningDataModule with four disjoint parts: weights, arch, val, test."""
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, Literal
+
+import pytorch_lightning as pl
+from annotated_types import Interval
+from pydantic import NonNegativeInt, PositiveInt
+
+from lightning_nas.data.checks import check_shape, count_classes
+from lightning_nas.data.loaders import Alternate, Loader, Position, SearchLoader
+from lightning_nas.data.parts import Parts
+from lightning_nas.data.samples import Part, Transform
+from lightning_nas.data.split import Images, divide
+from lightning_nas.data.streams import Batch
+
+log = logging.getLogger(__name__)
+
+
+class ImageData(pl.LightningDataModule, ABC):
+    """Labelled images for a search, for retraining and for the test, never mixed.
+
+    The test part is the data set's own or ``test_fraction`` of the training images; so is the validation part; of the
+    rest ``arch_fraction`` trains architecture parameters and the others the weights. A network found is retrained on
+    both. Every class is divided in these shares. The division, the order and the augmentation are functions of
+    ``seed`` alone.
+
+    A subclass says where images come from (:meth:`load`) and what is done to them (:meth:`transforms`).
+
+    Args:
+        batch_size: images of one batch of one process.
+        arch_fraction: share of the search's images that trains the architecture.
+        val_fraction: share of the training images for validation, if the data set has no such part.
+        test_fraction: share of the training images for the test, if the data set has no such part.
+        seed: of the division, the order and the augmentation.
+        num_workers: processes that prepare batches; they change nothing but the speed.
+        image_size: height and width; None takes what the data have.
+        channels: likewise.
+        num_classes: likewise.
+        search_classes: search on this many classes, chosen by the seed, as FBNet does on ImageNet
+            (arXiv:1812.03443, section 4.1); retraining and the test have all. None searches on all.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: PositiveInt = 64,
+        arch_fraction: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
+        val_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
+        test_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
+        seed: int = 0,
+        num_workers: NonNegativeInt = 0,
+        image_size: PositiveInt | None = None,
+        channels: PositiveInt | None = None,
+        num_classes: PositiveInt | None = None,
+        search_classes: PositiveInt | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
+        self.arch_fraction, self.val_fraction, self.test_fraction = arch_fraction, val_fraction, test_fraction
+        self.image_size, self.channels, self.search_classes = image_size, channels, search_classes
+        self._num_classes = num_classes
+        self._parts: Parts | None = None
+        self._score_batches: dict[int, tuple[list[Batch], list[Batch]]] = {}
+
+    @abstractmethod
+    def load(self) -> Images:
+        """The images, with labels counted from 0.
+
+        Raises:
+            DataError: they are missing or not usable.
+        """
+
+    @abstractmethod
+    def transforms(self, part: Part) -> tuple[Transform, Transform]:
+        """What is done to training images, and to all others.
+
+        Args:
+            part: the images of the search; statistics must be taken from these alone.
+        """
+
+    # -- after setup --------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, check and divide the data; once, whatever the stage.
+
+        Raises:
+            DataError: the data cannot be read or used, or a part is too small.
+        """
+        if self._parts:
+            return
+        images = self.load()
+        self._num_classes = count_classes(images.labels, self._num_classes)
+        cut = divide(images, test=self.test_fraction, val=self.val_fraction, arch=self.arch_fraction, seed=self.seed)
+        everything = Parts(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size)
+        first, _ = everything.in_order("retrain").samples[0, 0]
+        self.shape = check_shape(tuple(first.shape), self.image_size, self.channels)
+        searched = everything
+        if self.search_classes:
+            searched = everything.of_classes(self.search_classes, self._num_classes)
+        for name in ("weights", "arch") if self.arch_fraction else ("weights",):
+            searched.shuffled(name)
+        for name in ("val", "test"):
+            searched.in_order(name)
+        self._parts, self._searched = everything, searched
+        log.info("parts of the data: %s", ", ".join(f"{name} {size}" for name, size in self.sizes.items()))
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the data set."""
+        assert self._num_classes is not None, "setup() reads the data"
+        return self._num_classes
+
+    @property
+    def search_num_classes(self) -> int:
+        """Classes the search sees."""
+        return self.search_classes or self.num_classes
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images of each part; with ``search_classes`` also how many of them the search sees."""
+        assert self._parts is not None, "setup() reads the data"
+        sizes = self._parts.sizes
+        if self.search_classes:
+            sizes |= {f"search_{name}": size for name, size in self._searched.sizes.items() if name != "test"}
+        return sizes
+
+    # -- loaders ------------------------------------------------------------------------------------------------
+
+    def search_loader(
+        self,
+        alternate: Alternate | None,
+        position: Position,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        limit: int | float = 1.0,
+    ) -> SearchLoader:
+        """Batches ``{"weights": ..., "arch": ...}``; with ``alternate=None`` of the weights part alone.
+
+        Raises:
+            DataError: a part is smaller than a batch on all processes.
+        """
+        weights = self._searched.shuffled("weights", rank, world_size)
+        arch = self._searched.shuffled("arch", rank, world_size) if alternate else None
+        workers = self.num_workers
+        return SearchLoader(weights, arch, position, alternate=alternate or "batch", limit=limit, num_workers=workers)
+
+    def retrain_loader(
+        self,
+        position: Position,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        batch_size: int | None = None,
+        limit: int | float = 1.0,
+    ) -> Loader[Batch]:
+        """Batches (x, y) of weights and arch part together; validation and test part stay untouched.
+
+        Raises:
+            DataError: fewer images than a batch on all processes.
+        """
+        assert self._parts is not None, "setup() reads the data"
+        batches = self._parts.shuffled("retrain", rank, world_size, batch_size=batch_size)
+        return Loader(batches, position, limit=limit, num_workers=self.num_workers)
+
+    def evaluation_loader(
+        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+    ) -> Loader[Batch]:
+        """All images of a part in order; with several processes a share of equally many batches for each.
+
+        Args:
+            name: of the part.
+            rank: of this process.
+            world_size: processes.
+            searched: the classes of the search alone, numbered as there.
+        """
+        parts = self._searched if searched else self._parts
+        assert parts is not None, "setup() reads the data"
+        return Loader(parts.in_order(name, rank, world_size), num_workers=self.num_workers)
+
+    def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
+        """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
+
+        Args:
+            count: augmented training batches, and at most so many of the validation part.
+        """
+        if count not in self._score_batches:
+            training = self._searched.shuffled("retrain", stream="recalibrate")
+            validation = self._searched.in_order("val")
+            scored = range(min(count, len(validation)))
+            self._score_batches[count] = [training[t] for t in range(count)], [validation[t] for t in scored]
+        return self._score_batches[count]
+
+    # -- Lightning's hooks --------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Loader[Any]:
+        """From the module's ``position`` on: by its ``alternate`` for a search, else for training one network."""
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        alternate = getattr(module, "alternate", None)
+        limit = self.trainer.limit_train_batches
+        if alternate is not None:
+            return self.search_loader(alternate, lambda: module.position, *self._process, limit=limit)
+        return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
+
+    def val_dataloader(self) -> Loader[Batch]:
+        """The validation part; while a module with ``alternate`` runs, as the search sees it."""
+        module = self.trainer and self.trainer.lightning_module
+        searched = getattr(module, "alternate", None) is not None
+        return self.evaluation_loader("val", *self._process, searched=searched)
+
+    def test_dataloader(self) -> Loader[Batch]:
+        """The test part."""
+        return self.evaluation_loader("test", *self._process)
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -1,0 +1,182 @@
+"""Order and augmentation as pure functions of (seed, stream name, pass, sample index).
+
+Nothing here has a state, so nothing has to be saved: batch ``t`` is the same batch whenever, wherever and by however
+many worker processes it is made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from lightning_nas.data.samples import Samples, Transform
+from lightning_nas.errors import DataError
+from lightning_nas.training.seeding import generator, seeded
+
+Key = tuple[int, int]
+Batch = tuple[Tensor, Tensor]
+
+
+class Order(Protocol):
+    """Which samples make batch ``t``."""
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Batches in which every sample comes at most once (twice where ranks are filled up)."""
+
+    def batch(self, t: int) -> list[Key]:
+        """The (pass, sample index) of every sample of the batch."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Endless shuffled passes over ``length`` samples, each pass cut into full batches.
+
+    Pass p is a permutation drawn from (seed, name, p); what does not fill a batch is left out of that pass. A stream
+    that is shorter than another simply begins its next pass earlier.
+
+    Args:
+        length: samples.
+        batch_size: samples of one batch of one process.
+        seed: of the run.
+        name: of the stream, so that streams of equal length differ.
+        rank: of this process; its batches are disjoint from those of the other ranks.
+        world_size: processes.
+
+    Raises:
+        DataError: fewer samples than one batch of all processes.
+
+    Example:
+        >>> stream = Stream(length=5, batch_size=2, seed=0, name="weights")
+        >>> stream.batches_per_pass
+        2
+        >>> len({index for t in (0, 1) for _, index in stream.batch(t)}), stream.batch(2)[0][0]
+        (4, 1)
+    """
+
+    length: int
+    batch_size: int
+    seed: int
+    name: str
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.batches_per_pass:
+            each = f" on each of {self.world_size} processes" if self.world_size > 1 else ""
+            raise DataError(
+                f"the {self.name} part has {self.length} samples, fewer than one batch of {self.batch_size}{each}; "
+                "lower dataset.batch_size or give this part a larger share of the data"
+            )
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Full batches of each process in one pass."""
+        return self.length // (self.batch_size * self.world_size)
+
+    def batch(self, t: int) -> list[Key]:
+        """The (pass, sample index) of every sample of this process's batch ``t``, counted from the first pass on."""
+        number, position = divmod(t, self.batches_per_pass)
+        start = (position * self.world_size + self.rank) * self.batch_size
+        order = _permutation(self.length, self.seed, self.name, number)
+        return [(number, index) for index in order[start : start + self.batch_size].tolist()]
+
+
+@lru_cache(maxsize=8)
+def _permutation(length: int, seed: int, name: str, number: int) -> Tensor:
+    return torch.randperm(length, generator=generator(seed, name, number))
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """All samples once, unshuffled; the last batch may be smaller.
+
+    With several processes each takes every ``world_size``-th sample, and the first samples come twice where the
+    number does not divide, so that all ranks have equally many batches (``DistributedSampler``).
+    """
+
+    length: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    _indices: list[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        everything: Any = range(self.length)
+        shard: DistributedSampler[int] = DistributedSampler(everything, self.world_size, self.rank, shuffle=False)
+        object.__setattr__(self, "_indices", list(shard))
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Batches of each process."""
+        return -(-len(self._indices) // self.batch_size)
+
+    def batch(self, t: int) -> list[Key]:
+        """The samples of batch ``t``, all of pass 0."""
+        return [(0, index) for index in self._indices[t * self.batch_size :][: self.batch_size]]
+
+
+class KeyedDataset(Dataset[tuple[Tensor, int]]):
+    """Samples by (pass, index), with whatever is random about them drawn from (seed, name, pass, index).
+
+    Args:
+        samples: images as they come, with labels.
+        transform: what is done to an image, and to a whole batch.
+        seed: of the run.
+        name: of the stream the samples are for.
+    """
+
+    def __init__(self, samples: Samples, transform: Transform, seed: int, name: str) -> None:
+        self.samples, self.transform, self.seed, self.name = samples, transform, seed, name
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        image, label = self._one(key)
+        return self.transform.batch(image), label
+
+    def batch(self, keys: Sequence[Key]) -> Batch:
+        """The samples of ``keys`` as one batch: images (N, C, H, W), labels (N,).
+
+        Raises:
+            DataError: images that do not stack.
+        """
+        if self.transform.image is None and (taken := self.samples.take([index for _, index in keys])):
+            images, labels = taken
+            return self.transform.batch(images), labels
+        pairs = [self._one(key) for key in keys]
+        try:
+            stacked = torch.stack([image for image, _ in pairs])
+        except (TypeError, RuntimeError) as reason:
+            raise DataError(f"the images of the {self.name} part do not make a batch: {reason}") from None
+        return self.transform.batch(stacked), torch.tensor([label for _, label in pairs])
+
+    def _one(self, key: Key) -> tuple[Tensor, int]:
+        with seeded(self.seed, self.name, *key):
+            image, label = self.samples[key[1]]
+            return image if self.transform.image is None else self.transform.image(image), int(label)
+
+
+class Batches(Dataset[Batch]):
+    """Batch ``t`` of some samples in some order.
+
+    >>> from lightning_nas.data.samples import Arrays
+    >>> arrays = Arrays(torch.arange(8.0).reshape(4, 1, 1, 2), torch.arange(4))
+    >>> batches = Batches(KeyedDataset(arrays, Transform(), 0, "weights"), Stream(4, 2, 0, "weights"))
+    >>> sorted(torch.cat([batches[0][1], batches[1][1]]).tolist())
+    [0, 1, 2, 3]
+    """
+
+    def __init__(self, samples: KeyedDataset, order: Order) -> None:
+        self.samples, self.order = samples, order
+
+    def __len__(self) -> int:
+        return self.order.batches_per_pass
+
+    def __getitem__(self, t: int) -> Batch:
+        return self.samples.batch(self.order.batch(t))

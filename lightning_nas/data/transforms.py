@@ -1,0 +1,81 @@
+"""Augmentation and normalisation, from torchvision's transforms (v2) and the one it lacks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+
+class Cutout(v2.Transform):  # type: ignore[misc]
+    """A square of ``size`` pixels about a random centre is painted over (DeVries & Taylor, 2017, arXiv:1708.04552).
+
+    The centre is uniform over the image, so a square at the border is cut off by it. For images (..., C, H, W); draws
+    from torch's global generator, as torchvision's transforms do.
+
+    Args:
+        size: side of the square.
+        fill: one value per channel, of pixels from 0 to 1, rounded where they are bytes. With the mean of the data
+            it is zero after normalisation, as in the paper.
+
+    Example:
+        >>> int((Cutout(2)(torch.ones(1, 8, 8)) == 0).sum()) in (1, 2, 4)
+        True
+    """
+
+    def __init__(self, size: int, fill: Sequence[float] = (0.0,)) -> None:
+        super().__init__()
+        self.size, self.fill = size, torch.tensor(fill)[:, None, None]
+        self.grey = self.fill.mul(255).round().to(torch.uint8)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = flat_inputs[0].shape[-2:]
+        corner = [int(torch.randint(side, ())) - self.size // 2 for side in (height, width)]
+        rows, columns = (slice(max(0, start), max(0, start + self.size)) for start in corner)
+        return {"rows": rows, "columns": columns}
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        image = inpt.clone()
+        image[..., params["rows"], params["columns"]] = self.fill if image.is_floating_point() else self.grey
+        return image
+
+
+class Finish:
+    """Pixels to numbers of mean 0 and deviation 1: bytes are divided by 255, then ``(x - mean) / std`` by channel.
+
+    Args:
+        mean: one value per channel, of pixels from 0 to 1.
+        std: likewise.
+
+    Example:
+        >>> Finish([0.5], [0.25])(torch.tensor([[[0, 255]]], dtype=torch.uint8)).tolist()
+        [[[-2.0, 2.0]]]
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.steps = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (..., C, H, W), uint8 or floating point, to float32."""
+        finished: Tensor = self.steps(images)
+        return finished
+
+
+def moments(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of images (n, C, H, W), bytes counted from 0 to 1.
+
+    A channel that never changes gets the deviation 1.
+
+    >>> moments(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
+    ([0.5], [0.5])
+    """
+    scale = 1.0 if images.is_floating_point() else 255.0
+    count = images.numel() // images.shape[1]
+    total = squares = torch.zeros(images.shape[1], dtype=torch.float64)
+    for start in range(0, len(images), 1024):  # a large data set in float64 would not fit
+        values = images[start : start + 1024].double() / scale
+        total, squares = total + values.sum((0, 2, 3)), squares + values.square().sum((0, 2, 3))
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt()
+    return mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()

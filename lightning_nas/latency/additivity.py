@@ -1,0 +1,60 @@
+"""How well the sum over operations predicts whole networks: the assumption behind every latency table."""
+
+import statistics
+from dataclasses import dataclass
+
+import torch
+
+from lightning_nas.errors import InputError, LatencyTableError
+from lightning_nas.functional.ranking import kendall_tau
+from lightning_nas.latency.measure import measure_all
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import SearchSpace
+
+
+@dataclass(frozen=True)
+class Additivity:
+    """How well the sum of a table predicts whole networks.
+
+    Attributes:
+        kendall_tau: tau-b of predicted against measured latency.
+        mean_relative_error: mean of abs(predicted - measured) / measured.
+        overhead_ms: median of measured - predicted, what each network takes beyond its operations.
+        predicted: one number an architecture, milliseconds.
+        measured: likewise.
+    """
+
+    kendall_tau: float
+    mean_relative_error: float
+    overhead_ms: float
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+
+
+def additivity(
+    space: SearchSpace, table: LatencyTable, samples: int, generator: torch.Generator, progress: bool = True
+) -> Additivity:
+    """Measure ``samples`` random architectures whole, under the table's conditions, and compare with its sums.
+
+    Raises:
+        LatencyTableError: the table was not measured, so its conditions are not known.
+        InputError: fewer than two samples.
+    """
+    if table.conditions is None:
+        raise LatencyTableError("additivity needs a measured table; this one does not say under which conditions")
+    if samples < 2:
+        raise InputError(f"samples={samples}: ranking needs at least 2 architectures")
+    architectures = [space.sample(generator) for _ in range(samples)]
+    title = f"measuring {samples} networks of {space.name}" if progress else None
+    with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers
+        networks = ((space.network(architecture), space.input_shape) for architecture in architectures)
+        measured = [timing.median_ms for timing in measure_all(networks, table.conditions, title)]
+    predicted = [space.cost(architecture, table) for architecture in architectures]
+    pairs = list(zip(predicted, measured, strict=True))
+    return Additivity(
+        kendall_tau=kendall_tau(torch.tensor(predicted), torch.tensor(measured)).item(),
+        mean_relative_error=statistics.fmean(abs(p - m) / m for p, m in pairs),
+        overhead_ms=statistics.median(m - p for p, m in pairs),
+        predicted=tuple(predicted),
+        measured=tuple(measured),
+    )

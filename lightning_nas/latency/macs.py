@@ -1,0 +1,38 @@
+"""Counting multiply-adds and parameters."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+_COUNTED = {"aten.convolution", "aten._convolution", "aten.mm", "aten.addmm"}
+
+
+def count_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-adds of the convolutions and linear layers, for one image.
+
+    Runs a copy in evaluation mode on the meta device: nothing is computed and ``network`` is left as it is.
+
+    Args:
+        network: takes (N, C, H, W).
+        input_shape: (C, H, W).
+
+    Example:
+        >>> count_macs(nn.Conv2d(3, 8, kernel_size=3, padding=1), (3, 10, 10))  # 10 * 10 * 3 * 8 * 3 * 3
+        21600
+    """
+    network = copy.deepcopy(network).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, *input_shape, device="meta"))
+    flops = counter.get_flop_counts().get("Global", {})
+    return sum(int(count) for operation, count in flops.items() if str(operation) in _COUNTED) // 2
+
+
+def count_params(network: nn.Module) -> int:
+    """The number of parameters, trained or not; buffers are not counted.
+
+    >>> count_params(nn.Conv2d(3, 8, kernel_size=3))
+    224
+    """
+    return sum(parameter.numel() for parameter in network.parameters())

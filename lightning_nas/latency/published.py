@@ -1,0 +1,115 @@
+"""Published latency tables, imported from their files."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from lightning_nas.errors import LatencyTableError, shown
+from lightning_nas.files import read_json
+from lightning_nas.latency.schema import Model, Strict, fit
+from lightning_nas.latency.table import Amount, Entry, LatencyTable, Text
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace, Layer
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Layer(Strict):
+    h: Count
+    w: Count
+    cin: Count
+    cout: Count
+    stride: Count
+
+
+class _Device(Strict):
+    constant_ms: Amount
+    layer_op_ms: list[list[Amount]]
+
+
+class _HWNAS(Strict):
+    source: Text
+    layers: list[_Layer]
+    op_names: list[Text]
+    formula: str
+    devices: dict[str, _Device]
+
+
+class _Proxyless(Strict):
+    source: Text
+    entries: dict[str, Amount]
+    count: dict[str, Count]
+    var: dict[str, Amount]
+
+
+@dataclass(frozen=True)
+class HWNASBench:
+    """HW-NAS-Bench's table of FBNet's space on one device (Li et al., ICLR 2021, arXiv:2103.10584).
+
+    The file gives milliseconds for 22 layers x 9 blocks and a constant for all the rest, which becomes the stem's
+    entry; the head's is 0. Only sums can be told apart there, so "skip" is 0 by convention. It is called with
+    ``search_space=fbnet_hwnas``, whose layers are the file's.
+
+    Args:
+        path: of the JSON file.
+        device: one of the file's devices.
+
+    Raises:
+        LatencyTableError: when called, no path, not such a file, an unknown device, or another space.
+    """
+
+    path: str | None
+    device: str
+
+    def __call__(self, space: SearchSpace) -> LatencyTable:
+        content, where = _read(_HWNAS, self.path)
+        if self.device not in content.devices:
+            legal = shown(", ".join(content.devices))
+            raise LatencyTableError(
+                f"{where} has no device {shown(self.device)} (latency_table.device=); legal: {legal}"
+            )
+        rows = content.devices[self.device].layer_op_ms
+        layers = [Layer(row.cin, row.cout, row.stride, row.h) for row in content.layers if row.h == row.w]
+        if not isinstance(space, FBNetSpace) or tuple(layers) != space.layers:
+            raise LatencyTableError(f"{where} is not of the space {shown(space.name)}; use search_space=fbnet_hwnas")
+        if content.op_names != list(OPTIONS) or [len(row) for row in rows] != [len(OPTIONS)] * len(layers):
+            raise LatencyTableError(f"{where}: expected {len(layers)} rows of {', '.join(OPTIONS)}")
+        stem, head = space.gate_keys()[0]
+        entries = {stem: content.devices[self.device].constant_ms, head: 0.0}
+        for layer, row in zip(layers, rows, strict=True):
+            for option, cost in zip(OPTIONS, row, strict=True):
+                if entries.setdefault(layer.key(option), cost) != cost:
+                    raise LatencyTableError(f"{where}: two costs for {layer.key(option)!r} on {shown(self.device)}")
+        return _table(space, f"{self.device} (HW-NAS-Bench)", entries)
+
+
+@dataclass(frozen=True)
+class Proxyless:
+    """ProxylessNAS' table for the Pixel 1, milliseconds (Cai et al., ICLR 2019, arXiv:1812.00332), by its own keys.
+
+    Args:
+        path: of the JSON file.
+
+    Raises:
+        LatencyTableError: when called, no path, not such a file, or the space has operations that the table lacks.
+    """
+
+    path: str | None
+
+    def __call__(self, space: SearchSpace) -> LatencyTable:
+        content, _ = _read(_Proxyless, self.path)
+        return _table(space, "Google Pixel 1 (ProxylessNAS)", content.entries)
+
+
+def _read(model: type[Model], path: str | None) -> tuple[Model, str]:
+    if path is None:
+        raise LatencyTableError("a published table needs its file: latency_table.path=FILE")
+    where = shown(path)
+    return fit(model, read_json(path, error=LatencyTableError), where=where), where
+
+
+def _table(space: SearchSpace, device: str, costs: dict[str, float]) -> LatencyTable:
+    entries = {key: Entry(median=cost, iqr=0.0) for key, cost in costs.items()}
+    table = LatencyTable(unit="ms", device=device, space=space.name, space_digest=space.digest, entries=entries)
+    return table.check(space)

@@ -1,0 +1,30 @@
+"""What ``conf/latency.yaml`` holds besides the search space."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from lightning_nas.latency.schema import Strict
+from lightning_nas.latency.table import Conditions
+
+
+class Settings(Strict):
+    """Settings of the command ``python -m lightning_nas.latency``.
+
+    Attributes:
+        measure: what to measure under.
+        out: the table's file; None for ``latency_<space>_<digest>.json`` in the working directory.
+        samples: random architectures to measure whole, none if 0.
+        seed: of their choice.
+    """
+
+    measure: Conditions
+    out: str | None
+    samples: Annotated[int, Field(ge=0, le=100_000)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+    @model_validator(mode="after")
+    def _ranking_needs_two(self) -> Self:
+        if self.samples == 1:
+            raise ValueError("samples=1: legal are 0, or at least 2 architectures to rank")
+        return self

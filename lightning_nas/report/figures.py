@@ -1,0 +1,162 @@
+"""Pictures of a search: pure functions from numbers to matplotlib figures, without pyplot's global state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lightning_nas.report.theme import ACCENT, GRID, INK, MUTED, SERIES, SMALL, WIDTH, dress, new_figure, plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Points = Sequence[tuple[float, float]]
+Matrix: TypeAlias = "np.ndarray[Any, Any] | Tensor"
+_MOST_POINTS = 300
+# by opacity and not by lightness, so that 0 is the page's own background in light and dark
+PROBABILITY = LinearSegmentedColormap.from_list("probability", [(*(0.14, 0.44, 0.78), a) for a in (0.0, 1.0)])
+
+
+def curves(metrics: Mapping[str, Points], keys: Sequence[Sequence[str]], x: str = "step") -> Figure:
+    """One small panel for each of ``keys``, with one line for each key in it.
+
+    Args:
+        metrics: (x, y) points of each key, in order of x; more than 300 are averaged to 300.
+        keys: the keys of each panel; those without points are left out, and panels without any.
+        x: what the horizontal axis counts.
+    """
+    panels = [[key for key in panel if metrics.get(key)] for panel in keys]
+    panels = [panel for panel in panels if panel]
+    columns = max(1, min(3, len(panels)))
+    rows = max(1, math.ceil(len(panels) / columns))
+    figure = new_figure(WIDTH * max(columns, 2) / 3, 2.3 * rows)
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        for key, color in zip(panel, SERIES * len(panel), strict=False):
+            _line(axes, metrics[key], color, plain(key))
+        dress(axes, title=panel[0] if len(panel) == 1 else "", x=x)
+        if len(panel) > 1:  # the legend stands where the title would
+            axes.legend(
+                loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=SMALL,
+                labelcolor=INK, handlelength=1.2, borderpad=0, columnspacing=1.0,
+            )  # fmt: skip
+    return figure
+
+
+def tau_curve(points: Points, intervals: Sequence[tuple[float, float, float]]) -> Figure:
+    """Kendall's tau by epoch, with its interval as a band of (epoch, low, high)."""
+    figure = new_figure(WIDTH / 2, 2.9)
+    axes = figure.add_subplot()
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    if intervals:
+        epochs, low, high = zip(*intervals, strict=True)
+        axes.vlines(epochs, low, high, color=ACCENT, linewidth=5, alpha=0.25)
+        axes.fill_between(epochs, low, high, color=ACCENT, alpha=0.12, linewidth=0)
+    _line(axes, points, ACCENT, "")
+    dress(axes, title="Kendall's tau and its interval", x="epoch")
+    axes.set_ylim(-1.05, 1.05)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def rank_scatter(scores: Iterable[float], truth: Iterable[float], tau: float | None) -> Figure:
+    """What the search believed of each architecture against what training it alone gave."""
+    figure = new_figure(WIDTH / 2, 2.9)
+    axes = figure.add_subplot()
+    axes.scatter([float(s) for s in scores], [float(t) for t in truth], s=34, color=ACCENT, alpha=0.75, linewidths=0)
+    known = tau is not None and math.isfinite(tau)
+    title = f"Kendall's tau {tau:.2f}" if known else "Kendall's tau is not defined here"
+    dress(axes, title=title, x="score with shared weights", y="truth, trained alone")
+    return figure
+
+
+def probability_heatmap(values: Mapping[str, Matrix], options: Mapping[str, Sequence[str]]) -> Figure:
+    """The probability of each option (columns) at each choice (rows), a panel for each group.
+
+    Args:
+        values: (choices, options) of each group, in 0 to 1; NaN where a choice has not that option.
+        options: the names of each group's columns.
+    """
+    matrices = {group: np.asarray(matrix.tolist(), dtype=float) for group, matrix in values.items()}
+    tallest = max((len(matrix) for matrix in matrices.values()), default=1)
+    figure = new_figure(WIDTH * 0.75 if len(matrices) < 2 else WIDTH, 1.1 + 0.23 * max(tallest, 4))
+    for index, (group, matrix) in enumerate(matrices.items()):
+        axes = figure.add_subplot(1, len(matrices), index + 1)
+        _cells(axes, matrix)
+        dress(axes, title=group, y="choice" if index == 0 else "", grid=None)
+        names = [plain(name, 24) for name in options[group]]
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(0, len(matrix), math.ceil(len(matrix) / 30) or 1))
+        edges = [np.arange(0.5, size - 1) for size in matrix.shape]
+        axes.hlines(edges[0], -0.5, matrix.shape[1] - 0.5, color=GRID, linewidth=0.5)
+        axes.vlines(edges[1], -0.5, len(matrix) - 0.5, color=GRID, linewidth=0.5)
+        for row, best in winners(matrix):
+            share = matrix[row, best]
+            color = "white" if share > 0.55 else INK
+            axes.text(best, row, f"{share:.2f}", ha="center", va="center", fontsize=SMALL - 1.5, color=color)
+    return figure
+
+
+def probability_history(epochs: Sequence[int], values: Any, options: Sequence[str]) -> Figure:
+    """How the probabilities of each choice moved: a small panel a choice, epochs along, options down.
+
+    Args:
+        epochs: (E,).
+        values: (E, choices, options), in 0 to 1.
+        options: the options' names.
+    """
+    choices, columns = values.shape[1], min(6, values.shape[1])
+    rows = math.ceil(choices / columns)
+    figure = new_figure(WIDTH, rows * max(0.9, 0.115 * len(options) + 0.25) + 0.45)
+    names = [plain(name, 18) for name in options]
+    for choice in range(choices):
+        axes = figure.add_subplot(rows, columns, choice + 1)
+        _cells(axes, values[:, choice].T)
+        dress(axes, title=f"choice {choice}", grid=None)
+        axes.tick_params(length=0)
+        first, last = choice % columns == 0, choice + columns >= choices
+        ends = sorted({0, len(epochs) - 1}) if last else []
+        axes.set_yticks(range(len(names)) if first else [], names if first else [], fontsize=6)
+        axes.set_xticks(ends, [str(epochs[end]) for end in ends], fontsize=SMALL - 1)
+        axes.set_xlabel("epoch" if last else "", fontsize=SMALL - 1, labelpad=0)
+    return figure
+
+
+def latency_bars(rows: Sequence[tuple[str, str, float]]) -> Figure:
+    """What each layer costs: (decision, option, milliseconds), top to bottom; ``fixed`` rows in grey."""
+    figure = new_figure(WIDTH, 0.75 + 0.215 * len(rows))
+    axes = figure.add_subplot()
+    places = range(len(rows))
+    colors = [MUTED if "fixed" in (decision, option) else ACCENT for decision, option, _ in rows]
+    bars = axes.barh(places, [cost for *_, cost in rows], color=colors, height=0.68)
+    axes.bar_label(bars, [f"{cost:.3g}" for *_, cost in rows], padding=3, fontsize=SMALL - 1, color=MUTED)
+    axes.set_yticks(places, [plain(f"{decision}  {option}") for decision, option, _ in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.08, y=0.01)
+    dress(axes, x="predicted latency (ms)", grid="x")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    return figure
+
+
+def _line(axes: Any, points: Points, color: str, label: str) -> None:
+    xs, ys = (np.asarray(column, dtype=float) for column in zip(*points, strict=True))
+    if len(xs) > _MOST_POINTS:
+        xs, ys = (np.array([part.mean() for part in np.array_split(column, _MOST_POINTS)]) for column in (xs, ys))
+    marker = "o" if len(xs) <= 40 else ""
+    axes.plot(xs, ys, color=color, label=label, linewidth=1.5, marker=marker, markersize=3)
+
+
+def _cells(axes: Any, matrix: Any) -> None:
+    """One flat cell a number; an image of the very cells, so that a page of a thousand stays small."""
+    axes.imshow(matrix, cmap=PROBABILITY, vmin=0, vmax=1, aspect="auto", interpolation="none")
+
+
+def winners(matrix: Any) -> list[tuple[int, int]]:
+    """(choice, option) of the largest probability of each row that has one."""
+    return [(row, int(np.nanargmax(line))) for row, line in enumerate(matrix) if np.isfinite(line).any()]

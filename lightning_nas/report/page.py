@@ -1,0 +1,71 @@
+"""``report.html``: one file that tells a run's whole story and needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from lightning_nas.files import atomic
+from lightning_nas.report import charts, markup, sections
+from lightning_nas.report.record import read_result
+
+
+def write_report(folder: Path, graph: nx.DiGraph[Any] | None) -> Path:
+    """Write ``report.html`` from the other files of a run's folder; equal files give an equal page.
+
+    The page needs no network, runs no script and loads nothing; all text from the files is escaped.
+
+    Args:
+        folder: the run's folder; any of its files may be absent, and the page then says so.
+        graph: the derived network, nodes with a ``label``; None if there is none.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: a file is there but damaged.
+        EnvironmentFailure: the page cannot be written.
+    """
+    result = read_result(folder / "result.json")
+    parts = [
+        sections.result(folder, result),
+        sections.network(graph),
+        charts.search_curves(folder),
+        charts.probabilities(folder),
+        charts.rank(folder),
+        charts.layers(folder),
+        sections.best_architectures(folder),
+        charts.retrain_curves(folder),
+        sections.configuration(folder),
+    ]
+    path = folder / "report.html"
+    with atomic(path) as file:
+        file.write(markup.page(_title(result), _summary(result), parts))
+    return path
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    strategy, space = result.get("strategy"), result.get("search_space")
+    return f"{strategy} on {space}" if strategy and space else "Architecture search"
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    """One line: the data, the seed and the figures that were taken."""
+    forms = {
+        "dataset": "data set {}",
+        "seed": "seed {}",
+        "test_acc": "{:.2%} test accuracy",
+        "test_ppl": "test perplexity {:.2f}",
+        "params": "{:,} parameters",
+        "latency_measured_ms": "{:.3g} ms measured",
+    }
+    said = []
+    for key, form in forms.items():
+        try:
+            said += [form.format(result[key])] if result.get(key) is not None else []
+        except (ValueError, TypeError):  # text where a number belongs is shown in the table
+            continue
+    return " · ".join(said) or "This run has not come to its end; below is what it has recorded."

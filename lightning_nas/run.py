@@ -1,0 +1,56 @@
+"""``python -m lightning_nas.run strategy=NAME ...``: search, retrain, test, measure, report.
+
+Printing a configuration (``--cfg job``) imports neither torch nor Lightning.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+from lightning_nas.command import run_command
+from lightning_nas.config.check import check
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def main(config: DictConfig) -> None:
+    """One run: the stages of ``config.stages``, in order."""
+    check(config, allowed=config.trusted_modules)
+    _quieten()
+
+    from hydra.utils import instantiate
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
+    from lightning_nas.stages.prepare import given_architecture, locked, prepare
+    from lightning_nas.stages.result import write_result
+    from lightning_nas.stages.retrain import retrain
+    from lightning_nas.stages.search import search
+    from lightning_nas.training.seeding import seed_everything
+    from lightning_nas.training.signals import StopRequest
+
+    StopRequest.listen()
+    seed_everything(config.seed, "run")
+    run = prepare(config)
+    with locked(run.folder):
+        table = instantiate(config.latency_table)(run.space)
+        architecture = search(run, table) if "search" in config.stages else given_architecture(run)
+        network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
+        if rank_zero_only.rank == 0:
+            write_result(run, architecture, network, table)
+
+
+def _quieten() -> None:
+    """Lightning's and W&B's greetings say nothing about a search."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", module="pytorch_lightning", message=".*ended before the epoch ended.*")
+
+
+if __name__ == "__main__":
+    run_command(main, "config")

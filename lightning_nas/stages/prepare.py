@@ -1,0 +1,186 @@
+"""From a checked configuration to the objects of a run."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning_utilities.core.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lightning_nas import zoo
+from lightning_nas.architecture import Architecture
+from lightning_nas.data.adapt import adapt
+from lightning_nas.data.module import ImageData
+from lightning_nas.errors import ConfigError, DataError, InputError, shown
+from lightning_nas.files import atomic
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.tasks.base import Task
+from lightning_nas.training.checkpoint import AtomicCheckpointIO, newest_valid
+from lightning_nas.training.exact import ExactCheckpoint
+from lightning_nas.training.metrics import MetricsFile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """The parts of one run, and where it writes."""
+
+    config: DictConfig
+    folder: Path
+    data: ImageData
+    space: SearchSpace
+    task: Task
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Of everything random in the run."""
+        return int(self.config.seed)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether to go on where the run's own folder stopped."""
+        return self.config.ckpt_path == "last"
+
+
+def prepare(config: DictConfig) -> Run:
+    """Read the data, fill in the sizes the configuration left to it, and build the space.
+
+    Raises:
+        InputError: data, space or sizes do not go together.
+        EnvironmentFailure: the folder cannot be written.
+    """
+    folder = Path(config.paths.output)
+    data = adapt(instantiate(config.dataset))
+    data.setup("fit")
+    channels, height, _ = data.shape
+    known = {"image_size": height, "channels": channels, "num_classes": data.num_classes}
+    with open_dict(config):
+        for name, value in known.items():
+            if config.dataset.get(name) is None:
+                config.dataset[name] = value
+    if rank_zero_only.rank == 0:
+        with atomic(folder / "config.yaml") as file:
+            file.write(OmegaConf.to_yaml(config, resolve=True))
+    space: SearchSpace = instantiate(config.search_space)
+    if space.input_shape != data.shape:
+        raise DataError(
+            f"search_space={space.name} is for images {'x'.join(map(str, space.input_shape))}, the data has "
+            f"{'x'.join(map(str, data.shape))} (channels x height x width); choose a search space that takes its sizes "
+            "from the data, e.g. fbnet_small, or set search_space.image_size and search_space.in_channels"
+        )
+    return Run(config, folder, data, space, instantiate(config.task))
+
+
+def given_architecture(run: Run) -> Architecture:
+    """The architecture named by ``architecture=``: a zoo name or a file.
+
+    Raises:
+        InputError: none was named, or it is not of this space.
+    """
+    name = run.config.architecture
+    if name is None:
+        raise ConfigError("stages=[retrain] needs architecture=FILE or architecture=ZOO_NAME")
+    architecture = zoo.load(name) if name in zoo.names() else None
+    if architecture is None:
+        if not Path(name).is_file():
+            raise InputError(f"architecture={shown(name)} is neither a file nor a zoo name; the zoo has {zoo.names()}")
+        architecture = Architecture.load(name)
+    return run.space.validate(architecture)
+
+
+def make_trainer(run: Run, folder: Path, callbacks: list[pl.Callback], *, mirror: bool, **options: Any) -> pl.Trainer:
+    """Lightning's Trainer with exact checkpoints and ``metrics.csv``, mirrored to the logger of the configuration."""
+    resume = run.config.resume
+    conditions = {"settings": _digest(run.config), **options.pop("conditions", {})}
+    exact = ExactCheckpoint(
+        folder / "checkpoints", every=resume.save_every, allow_inexact=resume.allow_inexact, conditions=conditions
+    )
+    loggers: list[Any] = [MetricsFile(folder / "metrics.csv")]
+    if mirror:
+        loggers += [make_logger(node, run.config) for node in (run.config.logger or {}).values()]
+    trainer: pl.Trainer = instantiate(run.config.trainer)(
+        callbacks=[exact, *callbacks],
+        logger=loggers,
+        plugins=[AtomicCheckpointIO(keep=resume.keep)],
+        default_root_dir=folder,
+        **options,
+    )
+    return trainer
+
+
+def make_logger(node: DictConfig, config: DictConfig) -> Any:
+    """A logger of the configuration; W&B runs of one sweep share a group and are named by their overrides."""
+    if not node._target_.endswith("WandbLogger"):
+        return instantiate(node)
+    hydra = HydraConfig.get()
+    in_sweep = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+    named = {
+        "name": node.name or (hydra.job.override_dirname or None),
+        "group": node.group or (Path(hydra.sweep.dir).name if in_sweep else None),
+        "job_type": hydra.runtime.choices.get("strategy"),
+        "config": OmegaConf.to_container(config, resolve=True),
+    }
+    return instantiate(node, **named)
+
+
+def checkpoint_to_resume(run: Run, folder: Path) -> Path | None:
+    """The checkpoint a stage starts from, or None to start afresh.
+
+    Raises:
+        CheckpointError: there are checkpoints and none can be used.
+        InputError: the named checkpoint is not there.
+    """
+    named = run.config.ckpt_path
+    if named is None:
+        return None
+    if named == "last":
+        return newest_valid(folder / "checkpoints" / "last.ckpt")
+    if not Path(named).is_file():
+        raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
+    return Path(named)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the run's folder.
+
+    Raises:
+        InputError: another process is at work in it.
+        EnvironmentFailure: the folder cannot be written.
+    """
+    if rank_zero_only.rank != 0:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ConfigError(f"{shown(str(folder))} is in use by process {shown(file.read())}") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _digest(config: DictConfig) -> str:
+    """Of the settings that change the bits of a result."""
+    names = ("seed", "search_space", "strategy", "dataset", "task", "retrain")
+    content = {name: OmegaConf.to_container(config[name], resolve=True) for name in names if name != "seed"}
+    return hashlib.sha256(json.dumps([config.seed, content], sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,80 @@
+"""What a run tells: ``result.json``, ``layers.csv``, ``report.html`` and a short table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+from rich.table import Table as RichTable
+from torch import nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.files import write_json
+from lightning_nas.latency.macs import count_macs, count_params
+from lightning_nas.latency.measure import measure
+from lightning_nas.latency.table import Conditions, LatencyTable
+from lightning_nas.report.page import write_report
+from lightning_nas.spaces.base import look_up
+from lightning_nas.stages.prepare import Run
+from lightning_nas.training.table import Table
+
+KEYS = (
+    *("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "params", "macs"),
+    *("latency_predicted_ms", "latency_measured_ms", "kendall_tau", "search_seconds", "retrain_seconds"),
+)
+
+
+def write_result(run: Run, architecture: Architecture, network: nn.Module, table: LatencyTable | None) -> None:
+    """Measure the network, write the run's files, print the table."""
+    chosen = HydraConfig.get().runtime.choices
+    run.result |= {
+        "strategy": chosen["strategy"] if "search" in run.config.stages else None,
+        "search_space": run.space.name,
+        "dataset": chosen["dataset"],
+        "seed": run.seed,
+        "architecture": architecture.to_dict(),
+        "params": count_params(network),
+        "macs": count_macs(network, run.space.input_shape),
+    }
+    if table is not None and table.unit == "ms":
+        run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
+    conditions = table.conditions if table is not None and table.conditions else Conditions()
+    run.result["latency_measured_ms"] = measure(network, run.space.input_shape, conditions=conditions).median_ms
+    _write_layers(run, architecture, table)
+    result = {key: run.result.get(key) for key in KEYS}
+    write_json(run.folder / "result.json", result)
+    write_report(run.folder, run.space.graph(architecture))
+    _print(run, result, architecture)
+
+
+def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | None) -> None:
+    layers = Table(run.folder / "layers.csv", ("decision", "option", "cost"))
+    layers.cut(0)
+    if table is None:
+        return
+    keys = run.space.cost_keys(architecture)
+    fixed = len(keys) - len(architecture.choices)
+    labels = [("fixed", key.split()[0]) for key in keys[:fixed]] + list(architecture.choices)
+    for (decision, option), key in zip(labels, keys, strict=True):
+        layers.append({"decision": decision, "option": option, "cost": look_up(table, key)})
+
+
+def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None:
+    def shown(key: str, form: str) -> str:
+        return "not taken" if result[key] is None else format(result[key], form)
+
+    predicted, measured = shown("latency_predicted_ms", ".3f"), shown("latency_measured_ms", ".3f")
+    rows = {
+        "architecture": str(architecture),
+        "test accuracy": shown("test_acc", ".2%"),
+        "parameters": shown("params", ","),
+        "MACs": shown("macs", ","),
+        "latency": f"{predicted} ms predicted, {measured} ms measured",
+        "Kendall tau": shown("kendall_tau", ".3f"),
+        "report": str(run.folder / "report.html"),
+    }
+    table = RichTable(show_header=False, title=f"{result['strategy'] or 'retraining'} on {result['dataset']}")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)

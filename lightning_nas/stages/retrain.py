@@ -1,0 +1,51 @@
+"""The retraining stage: the answer from scratch, tested."""
+
+from __future__ import annotations
+
+import time
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from torch import nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.progress import SearchProgress
+from lightning_nas.children.training import ChildModule
+from lightning_nas.stages.prepare import Run, checkpoint_to_resume, make_trainer
+from lightning_nas.training.seeding import seeded
+
+
+def retrain(run: Run, architecture: Architecture) -> nn.Module:
+    """Train the architecture's network from scratch in ``retrain/``, and note its test accuracy."""
+    started, settings = time.monotonic(), run.config.retrain
+    num_classes = run.data.num_classes
+    with seeded(run.seed, "retrain"):
+        network = run.space.network(architecture, num_classes=num_classes)
+    module = ChildModule(
+        network,
+        run.task,
+        num_classes,
+        seed=run.seed,
+        optimizer=instantiate(settings.optimizer),
+        scheduler=instantiate(settings.scheduler) if settings.scheduler else None,
+        clip=settings.clip,
+    )
+    folder = run.folder / "retrain"
+    bars: list[pl.Callback] = [SearchProgress()] if "progress" in (run.config.callbacks or {}) else []
+    trainer = make_trainer(
+        run, folder, bars, mirror=False, max_epochs=settings.epochs, conditions={"architecture": architecture.key}
+    )
+    loader = run.data.retrain_loader(
+        lambda: module.position,
+        trainer.global_rank,
+        trainer.world_size,
+        batch_size=settings.batch_size,
+        limit=trainer.limit_train_batches,
+    )
+    checkpoint = checkpoint_to_resume(run, folder) if run.resumes else None
+    trainer.fit(module, loader, run.data.val_dataloader(), ckpt_path=checkpoint, weights_only=True)
+    if trainer.is_global_zero:
+        score = run.task.evaluate(network, run.data.test_dataloader(), num_classes)
+        run.result[f"test_{run.task.score_name}"] = score
+    run.result["retrain_seconds"] = round(time.monotonic() - started, 3)
+    return network

@@ -1,0 +1,47 @@
+"""Two gloo processes on one machine, by fork."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from lightning_nas.data.module import ImageData
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.testing.training import digest, fit
+
+
+def two_ranks(make: Callable[[], SearchModule], data: ImageData, folder: Path) -> list[dict[str, Any]]:
+    """One epoch on two ranks; what each of them ended with, as digests."""
+    fit(
+        make(),
+        data,
+        folder,
+        epochs=1,
+        every=1000,
+        callbacks=[_Tell(folder)],
+        devices=2,
+        strategy="ddp_notebook_find_unused_parameters_true",
+    )
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+class _Tell(Callback):
+    """Each rank writes what it has at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        content = {
+            "arch": digest(pl_module.arch_parameters()),
+            "weights": digest(pl_module.weight_parameters()),
+            "sample": str(pl_module.sample(pl_module.generator("test"))),
+            "gates": digest(dict(pl_module.gates(pl_module.generator("test")).values)),
+        }
+        (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(content))

@@ -1,0 +1,240 @@
+"""The conformance suite of search spaces."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import networkx as nx
+import pytest
+import torch
+from torch import nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.errors import InvalidArchitecture, LatencyTableError
+from lightning_nas.latency.macs import count_macs, count_params
+from lightning_nas.latency.sources import Macs
+from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
+from lightning_nas.spaces.gates import Gates
+from lightning_nas.training.seeding import seeded
+
+
+class SpaceCase:
+    """Proves a space: subclass, and give the fixture ``space``, small enough to build a few networks a test.
+
+    The tests of the second half apply to a :class:`WeightSharingSpace` and are skipped for others.
+
+    Example:
+        >>> class TestMySpace(SpaceCase):  # doctest: +SKIP
+        ...     @pytest.fixture
+        ...     def space(self):
+        ...         return MySpace(image_size=8)
+    """
+
+    draws = 300
+
+    @pytest.fixture
+    def space(self) -> SearchSpace:
+        """The space under test."""
+        pytest.fail(f"{type(self).__name__} gives no fixture 'space'")
+
+    @pytest.fixture
+    def architectures(self, space: SearchSpace) -> list[Architecture]:
+        """Three drawn architectures."""
+        generator = torch.Generator().manual_seed(1)
+        return [space.sample(generator) for _ in range(3)]
+
+    # -- architectures ------------------------------------------------------------------------------------------
+
+    def test_architectures_survive_a_round_trip_through_json(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        for architecture in architectures:
+            back = Architecture.from_json(architecture.to_json())
+            assert back == architecture
+            assert back.key == architecture.key
+            assert space.validate(back) == architecture
+
+    def test_validate_puts_choices_into_the_spaces_order(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        for architecture in architectures:
+            backwards = dict(reversed(architecture.choices))
+            assert space.validate(backwards) == architecture
+
+    def test_validate_says_which_decision_what_came_and_what_is_legal(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        choices = dict(architectures[0].choices)
+        name = next(iter(choices))
+        with pytest.raises(InvalidArchitecture, match=name) as caught:
+            space.validate({**choices, name: "no such option"})
+        assert "no such option" in str(caught.value)
+        assert choices[name] in str(caught.value)
+        with pytest.raises(InvalidArchitecture, match="no_such_decision"):
+            space.validate({**choices, "no_such_decision": "x"})
+        with pytest.raises(InvalidArchitecture, match=name):
+            space.validate({key: option for key, option in choices.items() if key != name})
+        with pytest.raises(InvalidArchitecture, match="another"):
+            space.validate(Architecture("another", architectures[0].choices))
+
+    def test_sampling_covers_every_option(self, space: SearchSpace) -> None:
+        generator = torch.Generator().manual_seed(2)
+        seen = Counter(choice for _ in range(self.draws) for choice in space.sample(generator).choices)
+        assert set(seen) >= {(decision.name, option) for decision in space.decisions for option in decision.options}
+
+    def test_sampling_is_a_function_of_the_generator(self, space: SearchSpace) -> None:
+        first, second = (space.sample(torch.Generator().manual_seed(3)) for _ in range(2))
+        assert first == second
+
+    def test_every_mutation_is_legal_and_changes_something(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        generator = torch.Generator().manual_seed(4)
+        for architecture in architectures:
+            for _ in range(20):
+                mutant = space.mutate(architecture, generator)
+                assert mutant != architecture
+                assert space.validate(mutant) == mutant
+
+    def test_canonical_is_idempotent_and_the_same_size(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        for architecture in architectures:
+            canonical = space.canonical(architecture)
+            assert space.canonical(canonical) == canonical
+            assert count_params(space.network(canonical)) == count_params(space.network(architecture))
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def test_networks_give_logits_and_train(self, space: SearchSpace, architectures: list[Architecture]) -> None:
+        for architecture in architectures:
+            network = space.network(architecture)
+            logits = network(_images(space, 4))
+            assert logits.shape == (4, space.num_classes)
+            logits.sum().backward()
+            without = [name for name, p in network.named_parameters() if p.grad is None]
+            assert not without, f"parameters without gradient: {without}"
+
+    def test_networks_take_another_number_of_classes(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
+        assert network(_images(space, 1)).shape == (1, space.num_classes + 3)
+
+    def test_the_graph_is_acyclic_connected_and_labelled(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        for architecture in architectures:
+            graph = space.graph(architecture)
+            assert nx.is_directed_acyclic_graph(graph)
+            assert nx.is_weakly_connected(graph)
+            assert all("label" in data for _, data in graph.nodes(data=True))
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def test_costs_add_up_to_the_whole_network(self, space: SearchSpace, architectures: list[Architecture]) -> None:
+        table = Macs()(space)
+        for architecture in architectures:
+            whole = count_macs(space.network(architecture), space.input_shape)
+            assert space.cost(architecture, table) == whole
+
+    def test_a_missing_operation_is_named(self, space: SearchSpace, architectures: list[Architecture]) -> None:
+        key = space.cost_keys(architectures[0])[0]
+        table = {name: 1.0 for name in space.operations() if name != key}
+        with pytest.raises(LatencyTableError) as caught:
+            space.cost(architectures[0], table)
+        assert repr(key) in str(caught.value)
+
+    def test_the_digest_is_stable_text(self, space: SearchSpace) -> None:
+        assert json.dumps(space.digest).strip('"') == space.digest
+        assert len(space.digest) == 16
+
+    # -- weight sharing -----------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def shared(self, space: SearchSpace) -> WeightSharingSpace:
+        """The space, if it has a supernet."""
+        if not isinstance(space, WeightSharingSpace):
+            pytest.skip(f"{space.name} has no supernet")
+        return space
+
+    def test_deriving_one_hot_gates_gives_the_architecture_back(
+        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    ) -> None:
+        for architecture in architectures:
+            assert shared.derive(shared.gates(architecture).values) == shared.canonical(architecture)
+
+    def test_gates_have_the_declared_shapes_and_options(
+        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    ) -> None:
+        gates = shared.gates(architectures[0])
+        assert {group: tuple(matrix.shape) for group, matrix in gates.values.items()} == shared.gate_shapes
+        assert {group: len(names) for group, names in shared.gate_options.items()} == {
+            group: options for group, (_, options) in shared.gate_shapes.items()
+        }
+        for group, rows in gates.active.items():
+            assert len(rows) == shared.gate_shapes[group][0]
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_the_supernet_under_one_hot_gates_equals_the_extracted_network(
+        self, shared: WeightSharingSpace, architectures: list[Architecture], training: bool
+    ) -> None:
+        supernet = shared.supernet().double()
+        _unsettle(supernet)
+        x = _images(shared, 4).double()
+        for architecture in architectures:
+            network = shared.extract(supernet, architecture).train(training)
+            with seeded(0, "random operations"):
+                alone = network(x)
+            with seeded(0, "random operations"):
+                mixed = supernet.train(training)(x, shared.gates(architecture))
+            torch.testing.assert_close(alone, mixed, rtol=1e-10, atol=1e-12)
+
+    def test_extracting_copies_and_has_the_structure_of_a_fresh_network(
+        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    ) -> None:
+        supernet = shared.supernet()
+        for architecture in architectures:
+            extracted, fresh = shared.extract(supernet, architecture), shared.network(architecture)
+            shapes = [{name: tuple(v.shape) for name, v in n.state_dict().items()} for n in (extracted, fresh)]
+            assert shapes[0] == shapes[1]
+            before = [p.detach().clone() for p in supernet.parameters()]
+            with torch.no_grad():
+                for parameter in extracted.parameters():
+                    parameter.zero_()
+            assert all(torch.equal(a, b) for a, b in zip(before, supernet.parameters(), strict=True))
+
+    def test_the_cost_of_one_hot_gates_is_the_cost_of_the_architecture(
+        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    ) -> None:
+        table = {key: float(i + 1) for i, key in enumerate(shared.operations())}
+        fixed, matrices = shared.cost_matrices(table)
+        for architecture in architectures:
+            gates = shared.gates(architecture).values
+            total = fixed + sum(float((gates[group] * matrix).sum()) for group, matrix in matrices.items())
+            assert total == pytest.approx(shared.cost(architecture, table), rel=1e-12)
+
+    def test_soft_gates_reach_every_weight_and_every_gate(self, shared: WeightSharingSpace) -> None:
+        supernet = shared.supernet()
+        values = {
+            group: torch.full(shape, 1 / shape[1], requires_grad=True) for group, shape in shared.gate_shapes.items()
+        }
+        supernet(_images(shared, 4), Gates.soft(values)).square().sum().backward()
+        assert all(p.grad is not None for p in supernet.parameters())
+        assert all(v.grad is not None and bool((v.grad != 0).any(-1).all()) for v in values.values())
+
+
+def _images(space: SearchSpace, count: int) -> torch.Tensor:
+    return torch.randn(count, *space.input_shape, generator=torch.Generator().manual_seed(5))
+
+
+def _unsettle(network: nn.Module) -> None:
+    """Give batch norms weights and statistics that are not those of a fresh one."""
+    generator = torch.Generator().manual_seed(6)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                tensor.data.uniform_(0.5, 1.5, generator=generator)
+            for tensor in (module.bias, module.running_mean):
+                tensor.data.normal_(std=0.3, generator=generator)

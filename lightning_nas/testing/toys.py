@@ -1,0 +1,157 @@
+"""A space and data so small that everything can be tried, with one architecture that is known to be best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.data.split import Images
+from lightning_nas.data.pictures import ArrayData
+from lightning_nas.data.samples import Arrays
+from lightning_nas.ops.blocks import conv_bn
+from lightning_nas.ops.mixed import MixedOp
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.spaces.gates import Gates
+
+CHANNELS, SIZE, CLASSES = 4, 4, 4
+
+
+class Blur(nn.Module):
+    """Every pixel becomes the mean of all: where something was is lost."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True).expand_as(x)
+
+
+class Crop(nn.Module):
+    """The lower half goes dark: two of the four classes look alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        light = torch.ones(SIZE, 1, device=x.device, dtype=x.dtype)
+        light[SIZE // 2 :] = 0
+        return x * light
+
+
+OPERATIONS = {"blur": Blur, "crop": Crop, "keep": lambda: conv_bn(CHANNELS, CHANNELS)}
+
+
+class ToySpace(WeightSharingSpace):
+    """Two layers of three operations on 4 x 4 images. :func:`toy_images` can only be told apart by where the light is.
+
+    The best architecture keeps the image in both layers, see :attr:`best`; all nine are quickly enumerated.
+
+    >>> space = ToySpace()
+    >>> str(space.best)
+    'keep keep'
+    """
+
+    def __init__(self) -> None:
+        self.name = "toy"
+        self.input_shape = (1, SIZE, SIZE)
+        self.num_classes = CLASSES
+        self.decisions = tuple(Decision(f"layer_{i}", tuple(OPERATIONS)) for i in (1, 2))
+        self.gate_shapes = {"layers": (2, len(OPERATIONS))}
+        self.gate_options = {"layers": tuple(OPERATIONS)}
+
+    @property
+    def best(self) -> Architecture:
+        """The architecture a search should find."""
+        return self.validate({"layer_1": "keep", "layer_2": "keep"})
+
+    def network(self, architecture: Architecture, *, num_classes: int | None = None) -> nn.Module:
+        chosen = [OPERATIONS[option]() for option in self.validate(architecture).options]
+        return nn.Sequential(_stem(), *chosen, _head(num_classes or CLASSES))
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        names = ["input", *(name for name, _ in architecture.choices), "output"]
+        labels = ["image", *architecture.options, "classes"]
+        for name, label in zip(names, labels, strict=True):
+            graph.add_node(name, label=label)
+        nx.add_path(graph, names)
+        return graph
+
+    def operations(self) -> dict[str, Operation]:
+        inner = (CHANNELS, SIZE, SIZE)
+        fixed = {"stem": Operation(_stem, self.input_shape), "head": Operation(lambda: _head(CLASSES), inner)}
+        return fixed | {option: Operation(make, inner) for option, make in OPERATIONS.items()}
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        return ("stem", "head", *architecture.options)
+
+    def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
+        row = tuple((option,) for option in OPERATIONS)
+        return ("stem", "head"), {"layers": (row, row)}
+
+    def supernet(self) -> ToySupernet:
+        return ToySupernet()
+
+    def gates(self, architecture: Architecture) -> Gates:
+        chosen = [list(OPERATIONS).index(option) for option in self.validate(architecture).options]
+        return Gates.one_hot({"layers": chosen}, self.gate_shapes)
+
+    def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
+        best = probabilities["layers"].argmax(-1).tolist()
+        return Architecture(self.name, tuple((f"layer_{i + 1}", list(OPERATIONS)[best[i]]) for i in range(2)))
+
+    def extract(self, supernet: Supernet, architecture: Architecture) -> nn.Module:
+        network = self.network(architecture).to(next(supernet.parameters()))
+        parts = {"stem": "0", "head": "3"} | {f"layers.{i}.{o}": f"{i + 1}" for i, o in enumerate(architecture.options)}
+        state = {
+            f"{new}{name.removeprefix(old)}": value
+            for name, value in supernet.state_dict().items()
+            for old, new in parts.items()
+            if name.startswith(f"{old}.")
+        }
+        network.load_state_dict(state)
+        return network
+
+
+class ToySupernet(Supernet):
+    """Stem, two mixed layers, head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = _stem(), _head(CLASSES)
+        self.layers = nn.ModuleList(MixedOp({name: make() for name, make in OPERATIONS.items()}) for _ in range(2))
+
+    def forward(self, x: Tensor, gates: Gates) -> Tensor:
+        x = self.stem(x)
+        for layer, row, active in zip(self.layers, gates.values["layers"], gates.active["layers"], strict=True):
+            x = layer(x, row, active)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def _stem() -> nn.Module:
+    return conv_bn(1, CHANNELS)
+
+
+def _head(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS * SIZE * SIZE, num_classes))
+
+
+class ToyData(ArrayData):
+    """192 of :func:`toy_images` to search on and as many to test on: an epoch is a handful of batches."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"batch_size": 32, "arch_fraction": 0.5, "flip": False} | options)
+
+    def load(self) -> Images:
+        return Images(Arrays(*toy_images(192, seed=0)), Arrays(*toy_images(192, seed=1)))
+
+
+def toy_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noise with one bright quadrant, which is the class: uint8 images (count, 1, 4, 4), labels (count,)."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % CLASSES
+    images = torch.randint(0, 120, (count, 1, SIZE, SIZE), generator=generator)
+    for quadrant in range(CLASSES):
+        row, column = divmod(quadrant, 2)
+        images[labels == quadrant, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] += 100
+    return images.to(torch.uint8), labels

@@ -1,0 +1,102 @@
+"""Running small searches and comparing them bit for bit: the harness of the conformance suites."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lightning_nas.data.module import ImageData
+from lightning_nas.training.checkpoint import AtomicCheckpointIO
+from lightning_nas.training.exact import ExactCheckpoint
+from lightning_nas.training.metrics import MetricsFile
+from lightning_nas.training.module import ResumableModule
+
+
+def fit(
+    module: ResumableModule,
+    data: ImageData,
+    folder: Path,
+    *,
+    epochs: int = 2,
+    every: int = 1,
+    keep: int = 1000,
+    resume: Path | None = None,
+    callbacks: list[pl.Callback] | None = None,
+    **trainer_options: Any,
+) -> pl.Trainer:
+    """Train as a run does: exact checkpoints in ``folder/checkpoints``, metrics in ``folder/metrics.csv``."""
+    options = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 1} | trainer_options
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        callbacks=[ExactCheckpoint(folder / "checkpoints", every=every), *(callbacks or [])],
+        plugins=[AtomicCheckpointIO(keep=keep), *options.pop("plugins", [])],
+        logger=[MetricsFile(folder / "metrics.csv")],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+def fingerprint(trainer: pl.Trainer, module: ResumableModule, folder: Path) -> dict[str, str]:
+    """SHA-256 of each thing that must be equal after a resume: state, optimisers, schedules, counters, tables."""
+    parts: dict[str, Any] = {
+        "parameters and buffers": module.state_dict(),
+        "own state": module.state(),
+        "optimisers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+        "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+        "counters": [trainer.global_step, trainer.current_epoch, trainer.fit_loop.epoch_loop._batches_that_stepped],
+    }
+    digests = {name: digest(part) for name, part in parts.items()}
+    return digests | {file.name: digest(file.read_text()) for file in sorted(folder.glob("*.csv"))}
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a nest of dicts, lists, tensors and plain values, exact to the bit.
+
+    >>> digest([torch.tensor(0.1)]) == digest([torch.tensor(0.1)]), digest(0.1) == digest(0.1 + 2e-17)
+    (True, True)
+    >>> digest({"a": 1}) == digest({"a": 2})
+    False
+    """
+    sha = hashlib.sha256()
+
+    def feed(item: Any) -> None:
+        if isinstance(item, Tensor):
+            sha.update(f"{item.dtype} {tuple(item.shape)}".encode())
+            sha.update(item.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(item, dict):
+            for key, content in item.items():
+                sha.update(repr(key).encode())
+                feed(content)
+        elif isinstance(item, (list, tuple)):
+            for content in item:
+                feed(content)
+        else:
+            sha.update(item.hex().encode() if isinstance(item, float) else repr(item).encode())
+
+    feed(value)
+    return sha.hexdigest()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One intra-op thread inside: tiny networks run faster, and forked processes stay safe."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,140 @@
+"""When a checkpoint is taken, what it was made under, and how a run leaves on a signal."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torchvision
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning.callbacks import Callback
+
+import lightning_nas
+from lightning_nas.errors import CheckpointError, Interrupted
+from lightning_nas.training.metrics import MetricsFile
+from lightning_nas.training.module import ResumableModule
+from lightning_nas.training.signals import StopRequest
+
+_FINGERPRINT = "lightning_nas_fingerprint"
+
+
+class ExactCheckpoint(Callback):
+    """Saves ``last.ckpt`` at the *start* of a batch, when everything of the batch before is done and in it.
+
+    Saved every ``every`` batches, before the last batch of an epoch (so that a stop during validation loses one
+    batch), at the end, and when SIGINT or SIGTERM asks to stop: then the run ends with exit code 130 or 143. Under DDP
+    all ranks agree on it at the start of each batch.
+
+    A checkpoint holds a fingerprint of what changes the bits of a result. Resuming under another is refused, unless
+    ``allow_inexact``.
+
+    Args:
+        folder: where ``last.ckpt`` and its predecessors lie.
+        every: batches between two checkpoints.
+        allow_inexact: resume although the fingerprint differs, with a warning.
+        conditions: what else must not change between start and resume, as plain text by name.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        every: int = 50,
+        allow_inexact: bool = False,
+        conditions: dict[str, str] | None = None,
+    ) -> None:
+        self.path = Path(folder) / "last.ckpt"
+        self.every, self.allow_inexact = every, allow_inexact
+        self.conditions = conditions or {}
+
+    # -- stopping -----------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        StopRequest.defer(deferred=True)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, ResumableModule)
+        position, signum = pl_module.position, _asked_to_stop(trainer)
+        due = position > 0 and position % self.every == 0
+        if signum or due or batch_idx + 1 == trainer.num_training_batches:
+            pl_module.check_parameters()
+            trainer.save_checkpoint(self.path)
+        if signum:
+            raise Interrupted(128 + signum)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if signum := _asked_to_stop(trainer):
+            raise Interrupted(128 + signum)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+        StopRequest.defer(deferred=False)
+        if StopRequest.signum:
+            raise Interrupted(128 + StopRequest.signum)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        StopRequest.defer(deferred=False)
+
+    # -- what is in a checkpoint --------------------------------------------------------------------------------
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[_FINGERPRINT] = self._fingerprint(trainer)
+        checkpoint["lightning_nas_rows"] = [logger.table.rows for logger in _tables(trainer)]
+        # Lightning counts the batch in hand as done when it restarts, and would shift the axis of every logger by one.
+        if trainer.training and trainer.fit_loop.epoch_loop.batch_progress.current.ready > _done(trainer):
+            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        then, now = checkpoint.get(_FINGERPRINT, {}), self._fingerprint(trainer)
+        if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+            name = changed[0]
+            message = (
+                f"the checkpoint was made under other conditions: {', '.join(changed)} (e.g. {name} was "
+                f"{then.get(name)}, is {now.get(name)}); the resumed run would not equal an uninterrupted one"
+            )
+            if not self.allow_inexact:
+                raise CheckpointError(f"{message}; resume.allow_inexact=true resumes all the same")
+            rank_zero_warn(f"inexact resume: {message}")
+        for logger, rows in zip(_tables(trainer), checkpoint["lightning_nas_rows"], strict=False):
+            logger.table.cut(rows)
+
+    def _fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
+        return {
+            "lightning_nas": lightning_nas.__version__,
+            "torch": str(torch.__version__),
+            "torchvision": torchvision.__version__,
+            "pytorch_lightning": version("pytorch_lightning"),
+            "numpy": np.__version__,
+            "device": trainer.strategy.root_device.type,
+            "processes": str(trainer.world_size),
+            "threads": str(torch.get_num_threads()),
+            "precision": str(trainer.precision),
+            **self.conditions,
+        }
+
+
+def _asked_to_stop(trainer: pl.Trainer) -> int:
+    """The signal any rank has received, or 0; the same answer on all ranks."""
+    if trainer.world_size == 1:
+        return StopRequest.signum
+    signum = torch.tensor(StopRequest.signum, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(signum, torch.distributed.ReduceOp.MAX)
+    return int(signum)
+
+
+def _tables(trainer: pl.Trainer) -> list[MetricsFile]:
+    return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
+
+
+def _done(trainer: pl.Trainer) -> int:
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.completed)

@@ -1,0 +1,69 @@
+"""Published architectures, buildable by name.
+
+An entry is a JSON file beside this one: the architecture, what its network needs besides (arguments of the space's
+constructor), and where it was published.
+"""
+
+import difflib
+import importlib.resources
+import json
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.errors import InputError, shown
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.fbnet import FBNetSpace
+
+_SPACES: dict[str, Callable[..., SearchSpace]] = {"fbnet": FBNetSpace}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all entries, sorted.
+
+    >>> "fbnet_c" in names()
+    True
+    """
+    files = importlib.resources.files(__name__).iterdir()
+    return tuple(sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json")))
+
+
+def load(name: str) -> Architecture:
+    """The architecture called ``name``.
+
+    Raises:
+        InputError: no such entry.
+
+    >>> load("fbnet_c")["layer_01"]
+    'k3_e1'
+    """
+    return Architecture.from_dict(_entry(name)["architecture"], where=name)
+
+
+def network(name: str, num_classes: int = 10, auxiliary: bool = False) -> nn.Module:
+    """The published network with fresh weights: images (N, 3, H, W) in, logits (N, num_classes) out.
+
+    Args:
+        name: one of :func:`names`.
+        num_classes: width of the classifier.
+        auxiliary: with the auxiliary classifier that is used in training, for networks that have one.
+
+    Raises:
+        InputError: no such entry, or it has no auxiliary classifier.
+    """
+    architecture = load(name)
+    if auxiliary:
+        raise InputError(f"{name} has no auxiliary classifier; leave auxiliary=False")
+    space = _SPACES[architecture.space](num_classes=num_classes, **_entry(name)["space"])
+    return space.network(architecture)
+
+
+def _entry(name: str) -> Any:
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"the zoo has no {shown(name)}; {hint}it has: {', '.join(known)}")
+    return json.loads(importlib.resources.files(__name__).joinpath(f"{name}.json").read_text(encoding="utf-8"))

@@ -1,0 +1,69 @@
+import time
+
+import networkx as nx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import InputError, LatencyTableError
+from lightning_nas.latency.additivity import additivity
+from lightning_nas.latency.measure import measure_space
+from lightning_nas.latency.table import Conditions, LatencyTable
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace
+from lightning_nas.spaces.fbnet import FBNetSpace
+
+OVERHEAD_MS = 2.0
+
+
+class Sleep(nn.Module):
+    def __init__(self, milliseconds: float) -> None:
+        super().__init__()
+        self.milliseconds = milliseconds
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(self.milliseconds / 1e3)
+        return x
+
+
+class SleepSpace(SearchSpace):
+    """Networks that sleep for what their operations sleep, and OVERHEAD_MS more."""
+
+    name = "sleep"
+    input_shape = (1, 1, 1)
+    num_classes = 2
+    decisions = tuple(Decision(f"layer_{i}", ("1", "2", "4")) for i in range(3))
+
+    def network(self, architecture: Architecture, *, num_classes: int | None = None) -> nn.Module:
+        return nn.Sequential(Sleep(OVERHEAD_MS), *(Sleep(int(option)) for option in architecture.options))
+
+    def graph(self, architecture: Architecture) -> "nx.DiGraph[str]":
+        raise NotImplementedError
+
+    def operations(self) -> dict[str, Operation]:
+        return {o: Operation(lambda o=o: Sleep(int(o)), (1, 1, 1)) for o in ("1", "2", "4")}  # type: ignore[misc]
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        return architecture.options
+
+
+def test_a_known_overhead_is_found() -> None:
+    space = SleepSpace()
+    table = measure_space(space, Conditions(min_run_time=1e-3), progress=False)
+    found = additivity(space, table, 5, torch.Generator().manual_seed(1), progress=False)
+    assert OVERHEAD_MS <= found.overhead_ms < 2 * OVERHEAD_MS
+    errors = [abs(p - m) / m for p, m in zip(found.predicted, found.measured, strict=True)]
+    assert found.mean_relative_error == pytest.approx(sum(errors) / 5)
+    assert found.mean_relative_error > 0.1
+    assert found.kendall_tau > 0.7
+
+
+def test_a_table_without_conditions_cannot_be_compared(space: FBNetSpace, table: LatencyTable) -> None:
+    with pytest.raises(LatencyTableError, match="conditions"):
+        additivity(space, table, 2, torch.Generator())
+
+
+def test_one_sample_cannot_be_ranked(space: FBNetSpace, table: LatencyTable) -> None:
+    measured = table.model_copy(update={"conditions": Conditions()})
+    with pytest.raises(InputError, match="samples=1"):
+        additivity(space, measured, 1, torch.Generator())

@@ -1,0 +1,211 @@
+"""The page as a real browser shows it, and as its text stands."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+
+from lightning_nas.errors import InputError
+from lightning_nas.report.page import write_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HEADINGS = [
+    "Result", "Derived network", "Search", "Choice probabilities", "Rank check",
+    "Latency by layer", "Best architectures seen", "Retraining", "Configuration",
+]  # fmt: skip
+HOSTILE = ("<script>alert(1)</script>", '"><img/src=x/onerror=alert(1)>', r"$\frac{$", "</svg></pre>]]>&amp;", "skip")
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and an error where a tag is not closed in its place."""
+
+    EMPTY = frozenset({"meta", "br", "img", "link", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[tuple[str, str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"an attribute of {tag} stands twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.words.append((self.open[-1], data))
+
+    def text(self, tag: str) -> list[str]:
+        return [words for inside, words in self.words if inside == tag]
+
+
+def browsed(path: Path, profile: Path) -> tuple[Page, str]:
+    """The document after the browser has read it, and what it said on its console."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--enable-logging=stderr"]  # fmt: skip
+    command = [CHROMIUM, *flags, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return Page(done.stdout), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, make_run: Any, make_chain: Any) -> Path:
+    """A run of the paper's size: 22 layers of 9 options, 90 epochs."""
+    folder = tmp_path_factory.mktemp("run")
+    make_run(folder, choices=22, epochs=90)
+    return write_report(folder, make_chain(["k3_e6"] * 22))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, make_run: Any, make_chain: Any) -> Path:
+    """A run in which every text tries to be HTML."""
+    folder = tmp_path_factory.mktemp("hostile")
+    make_run(folder, options=HOSTILE, choices=5, epochs=3)
+    for path in folder.rglob("*.csv"):
+        path.write_text(
+            re.sub(r"\b(layers|sampled|derived|layer_00|train/loss|0{12}\w{4})\b", HOSTILE[0], path.read_text())
+        )
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(dict.fromkeys(result, HOSTILE[1]) | {"search_space": HOSTILE[0]}))
+    (folder / "config.yaml").write_text(HOSTILE[3] + HOSTILE[0])
+    return write_report(folder, make_chain(HOSTILE))
+
+
+def test_a_browser_shows_every_part_and_has_nothing_to_complain_of(written: Path, tmp_path: Path) -> None:
+    page, console = browsed(written, tmp_path)
+    assert page.text("h1") == ["fbnet on fbnet_small"]
+    assert page.text("h2") == HEADINGS
+    pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(pictures) == 9
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
+    assert console == ""
+
+
+def test_a_browser_would_say_so_if_the_page_asked_for_anything(tmp_path: Path) -> None:
+    page = write_report(tmp_path, None)
+    page.write_text(page.read_text().replace("<main>", '<main><img src="http://127.0.0.1:9/x.png">'))
+    _, console = browsed(page, tmp_path / "profile")
+    assert "violates the following Content Security Policy" in console
+
+
+def test_hostile_text_stays_text_in_a_browser(hostile: Path, tmp_path: Path) -> None:
+    page, console = browsed(hostile, tmp_path)
+    assert page.text("h2") == HEADINGS
+    assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object"}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert console == ""
+
+
+def test_the_page_refers_to_nothing_outside_itself(written: Path, hostile: Path) -> None:
+    for path in (written, hostile):
+        page = Page(path.read_text())
+        named = [
+            a[key] for _, a in page.elements for key in ("src", "href", "xlink:href", "srcset", "action") if key in a
+        ]
+        assert named
+        assert all(target and target.startswith(("#", "data:image/png;base64,")) for target in named)
+        assert not re.search(r"url\((?!#)|@import", path.read_text())
+        policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
+        assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def test_ids_are_unique_and_references_are_found(written: Path) -> None:
+    page = Page(written.read_text())
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [a["xlink:href"] or "" for _, a in page.elements if "xlink:href" in a]
+    used = {link[1:] for link in links if link.startswith("#")} | set(
+        re.findall(r"url\(#([^)]+)\)", written.read_text())
+    )
+    assert used <= set(ids)
+
+
+def test_hostile_text_can_be_read_on_the_page(hostile: Path) -> None:
+    page = Page(hostile.read_text())
+    assert page.text("pre") == [HOSTILE[3] + HOSTILE[0]]
+    assert f"{HOSTILE[1]} on {HOSTILE[0]}" in page.text("h1")
+    for option in HOSTILE:
+        assert any(option[:20] in words for words in page.text("text")), option
+
+
+def test_a_run_of_the_papers_size_stays_small(written: Path) -> None:
+    assert written.stat().st_size < 600_000
+
+
+def test_figures_of_the_result_are_shown(written: Path) -> None:
+    page = Page(written.read_text())
+    cells = " ".join(page.text("td"))
+    for words in ("98.33%", "104,522", "2,345,678", "1.234 ms (-6% against measured)", "1.311 ms", "41.2 s", "12.9 s"):
+        assert words in cells
+    assert "0.580, interval 0.280 to 0.830" in cells
+    assert "98.33% test accuracy" in page.text("p")[0]
+
+
+def test_figures_that_were_not_taken_are_not_invented(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(json.dumps({"strategy": "fbnet", "params": None, "test_ppl": 5.5}))
+    cells = Page(write_report(tmp_path, None).read_text()).text("td")
+    assert cells == ["not taken", "5.50", *["not taken"] * 7]
+
+
+def test_the_ten_best_architectures_stand_once_each_in_order(tmp_path: Path) -> None:
+    rows = [f"0,{i},sampled,key{i % 12},{score},,k3 k5" for i, score in enumerate(range(24))]
+    (tmp_path / "architectures.csv").write_text("\n".join(["epoch,step,kind,key,score,cost,choices", *rows]))
+    page = Page(write_report(tmp_path, None).read_text())
+    keys = [words for words in page.text("code") if words.startswith("key")]
+    assert keys == [f"key{i}" for i in range(11, 1, -1)]
+    assert "23.0000" in page.text("td")
+
+
+def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+    page = Page(write_report(tmp_path, None).read_text())
+    assert page.text("h2") == HEADINGS
+    assert "svg" not in {tag for tag, _ in page.elements}
+    sentences = [words for words in page.text("p") if words.endswith(".")]
+    assert len(sentences) == len(HEADINGS) + 1  # one a part, and the summary
+    assert "No rank check was made in this run." in sentences
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv"])
+def test_files_with_a_header_alone_are_as_good_as_absent(run_folder: Path, name: str) -> None:
+    header = (run_folder / name).read_text().splitlines()[0]
+    for path in run_folder.rglob("*.*"):
+        path.unlink()
+    (run_folder / name).write_text(header + "\n")
+    assert "<svg" not in write_report(run_folder, None).read_text()
+
+
+def test_equal_files_give_an_equal_page(make_run: Callable[..., None], tmp_path: Path) -> None:
+    pages = []
+    for name in ("first", "second"):
+        make_run(tmp_path / name, choices=2, epochs=2)
+        (tmp_path / name / "metrics.csv").unlink()  # the retraining has curves too, and is quicker
+        pages.append(write_report(tmp_path / name, nx.path_graph(3, create_using=nx.DiGraph)).read_bytes())
+    assert pages[0] == pages[1]
+    assert b"<svg" in pages[0]
+
+
+def test_a_damaged_result_is_an_error_and_writes_no_page(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(InputError, match=r"result\.json"):
+        write_report(tmp_path, None)
+    assert not (tmp_path / "report.html").exists()

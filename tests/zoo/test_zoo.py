@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_nas import zoo
+from lightning_nas.errors import InputError
+from lightning_nas.latency import count_macs
+from lightning_nas.latency.macs import count_params
+from lightning_nas.spaces.fbnet import FBNetSpace
+
+IMAGE = (3, 224, 224)
+# parameters and multiply-adds of the published networks, by channels of the last convolution
+GOLDEN = {
+    ("fbnet_a", 1504): (4_321_464, 249_921_848),
+    ("fbnet_a", 1984): (4_971_384, 258_680_888),
+    ("fbnet_b", 1504): (4_163_128, 287_855_688),
+    ("fbnet_b", 1984): (4_813_048, 296_614_728),
+    ("fbnet_c", 1504): (4_922_280, 376_201_120),
+    ("fbnet_c", 1984): (5_572_200, 384_960_160),
+    ("fbnet_s8", 1504): (4_468_296, 292_922_680),
+    ("fbnet_s8", 1984): (5_118_216, 301_681_720),
+    ("fbnet_iphonex", 1504): (4_511_320, 321_798_968),
+    ("fbnet_iphonex", 1984): (5_161_240, 330_558_008),
+}
+PUBLISHED_HEAD = {"fbnet_a": 1504, "fbnet_b": 1984, "fbnet_c": 1984, "fbnet_s8": 1504, "fbnet_iphonex": 1504}
+
+
+@pytest.mark.parametrize(("name", "head"), GOLDEN)
+def test_networks_have_the_published_size(name: str, head: int) -> None:
+    with torch.device("meta"):
+        network = FBNetSpace(head=head).network(zoo.load(name))
+    assert (count_params(network), count_macs(network, IMAGE)) == GOLDEN[name, head]
+
+
+@pytest.mark.parametrize(("name", "head"), PUBLISHED_HEAD.items())
+def test_the_zoo_builds_the_published_width(name: str, head: int) -> None:
+    with torch.device("meta"):
+        network = zoo.network(name, num_classes=1000)
+    assert (count_params(network), count_macs(network, IMAGE)) == GOLDEN[name, head]
+
+
+def test_the_zoo_has_the_papers_networks() -> None:
+    assert set(zoo.names()) >= set(PUBLISHED_HEAD)
+    assert list(zoo.names()) == sorted(zoo.names())
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_each_entry_is_legal_in_its_space_and_says_its_source(name: str) -> None:
+    architecture = zoo.load(name)
+    assert FBNetSpace().validate(architecture) == architecture
+    assert set(zoo._entry(name)) == {"architecture", "space", "source"}
+    assert "arXiv" in zoo._entry(name)["source"]
+
+
+def test_a_network_classifies_small_images_too() -> None:
+    assert zoo.network("fbnet_a").eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_fbnet_c_computes_what_timms_does() -> None:
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model("fbnetc_100").eval()
+    ours = zoo.network("fbnet_c", num_classes=1000).eval()
+    # both list stem, blocks, head in the order of computation, but name them differently
+    names = [k for k in theirs.state_dict() if not k.endswith("num_batches_tracked")]
+    values = (theirs.state_dict()[k] for k in names)
+    filled = {k: next(values) for k in ours.state_dict() if not k.endswith("num_batches_tracked")}
+    assert next(values, None) is None
+    ours.load_state_dict(filled, strict=False)
+    for norm in (m for network in (ours, theirs) for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.eps = 1e-5
+    x = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(x)
+        torch.testing.assert_close(ours(x), expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-3)
+
+
+def test_an_unknown_name_lists_the_names() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'fbnet_c'\?.*fbnet_iphonex"):
+        zoo.load("fbnet-c")
+    with pytest.raises(InputError, match="it has: fbnet_a") as caught:
+        zoo.network("../../etc/passwd\n" * 100)
+    assert len(str(caught.value)) < 400
+
+
+def test_no_fbnet_has_an_auxiliary_classifier() -> None:
+    with pytest.raises(InputError, match="auxiliary=False"):
+        zoo.network("fbnet_c", auxiliary=True)
