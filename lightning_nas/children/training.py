@@ -49,7 +49,7 @@ class ChildModule(ResumableModule):
         x, y = batch
         loss = self.task.loss(self.network(x), y)
         self.check_finite("train/loss", loss)
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_batch("train/loss", loss.detach(), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers import oc
 
 from lightning_nas.config.kinds import is_entry
 from lightning_nas.config.plain import join, trusted_modules, walk
@@ -21,7 +22,7 @@ from lightning_nas.config.targets import resolve
 from lightning_nas.errors import ConfigError, shown
 
 _PARTS = ("launcher", "sweeper", "callbacks")
-_TRUSTED = ("hydra._internal.core_plugins", "hydra_plugins", "optuna.samplers", "lightning_nas.sweep")
+HYDRAS_OWN = ("hydra._internal.core_plugins", "hydra_plugins", "optuna.samplers", "lightning_nas.sweep")
 _LOGGING = ("hydra_logging", "job_logging")
 _CALLABLE = (
     "colorlog.ColoredFormatter",
@@ -34,14 +35,14 @@ _CALLABLE = (
 )
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _TRUSTING = re.compile(r"\+{0,2}trusted_modules=")
-_MAKERS = ("oc.create", "oc.decode")
+_MAKERS = {"oc.create": oc.create, "oc.decode": oc.decode}
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
     """While this lasts, every configuration Hydra composes goes through :func:`check_composition` first.
 
-    Interpolations that make an entry out of text (``oc.create``, ``oc.decode``) are gone from then on.
+    The interpolations that make an entry out of text (``oc.create``, ``oc.decode``) are not known meanwhile.
     """
     load = ConfigLoaderImpl.load_configuration
 
@@ -59,6 +60,8 @@ def guarded() -> Iterator[None]:
         yield
     finally:
         ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
+        for name, resolver in _MAKERS.items():
+            OmegaConf.register_new_resolver(name, resolver)  # type: ignore[arg-type]
 
 
 def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -73,9 +76,9 @@ def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
         ConfigError: one line naming the key.
     """
     content: Any = OmegaConf.to_container(config, resolve=False)
-    trusted = [*_TRUSTED, *trusted_modules(content)]
-    if len(trusted) > len(_TRUSTED) and not any(_TRUSTING.match(override) for override in overrides):
-        names = ",".join(trusted[len(_TRUSTED) :])
+    trusted = [*HYDRAS_OWN, *trusted_modules(content)]
+    if len(trusted) > len(HYDRAS_OWN) and not any(_TRUSTING.match(override) for override in overrides):
+        names = ",".join(trusted[len(HYDRAS_OWN) :])
         raise ConfigError(f"trusted_modules: no file can say it; legal on the command line: trusted_modules=[{names}]")
     for key, value in walk(content):
         if is_entry(value):

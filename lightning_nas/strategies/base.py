@@ -93,7 +93,7 @@ class SearchModule(ResumableModule):
         self.arch_every, self.arch_warmup_epochs = arch_every, arch_warmup_epochs
         self.score_batches = score_batches
         self.weights_steps = self.arch_steps = 0
-        self._pending = 0
+        self._pending, self._restored = 0, list[Tensor | None]()
         self._metrics = task.metrics(space.num_classes)
 
     # -- what a strategy says of itself -------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class SearchModule(ResumableModule):
         for parameter in self.arch_parameters():
             self.check_finite("an architecture parameter", parameter)
         self.arch_steps += 1
-        self.log("arch/loss", loss.detach(), prog_bar=True)
+        self.log_batch("arch/loss", loss.detach(), prog_bar=True)
 
     def _weights_step(self, batch: Batch) -> None:
         optimizer = self._optimizer("weights")
@@ -199,7 +199,7 @@ class SearchModule(ResumableModule):
         self._pending += 1
         if self._pending == self.accumulate:
             self._apply_weights()
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_batch("train/loss", loss.detach(), prog_bar=True)
 
     def _apply_weights(self) -> None:
         """Step on what was accumulated: ``accumulate`` batches, or the fewer that are left at the end of a part."""
@@ -268,6 +268,10 @@ class SearchModule(ResumableModule):
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.weights_steps, self.arch_steps = state["weights_steps"], state["arch_steps"]
-        self._pending = state["pending"]
-        for parameter, gradient in zip(self.weight_parameters(), state["gradients"], strict=False):
+        self._pending, self._restored = state["pending"], state["gradients"]
+
+    def on_train_start(self) -> None:
+        """Take up an accumulation where a checkpoint left it; Lightning drops gradients between loading and here."""
+        for parameter, gradient in zip(self.weight_parameters(), self._restored, strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter)
+        self._restored = []

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 
 from lightning_nas.architecture import Architecture
@@ -20,6 +21,7 @@ from lightning_nas.strategies.base import SearchModule
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
 from lightning_nas.training.checkpoint import load_checked
+from lightning_nas.training.table import Table
 
 Make = Callable[..., SearchModule]
 
@@ -132,15 +134,14 @@ class StrategyCase:
         trainer = fit(module, data, tmp_path / "whole", epochs=1)
         assert module.weights_steps == -(-one.weights_steps // 3)
         expected = fingerprint(trainer, module, tmp_path / "whole")
-        inside = next(
-            path
-            for path in sorted((tmp_path / "whole" / "checkpoints").glob("*.ckpt"))
-            if load_checked(path)["lightning_nas"]["pending"]
-        )
-        again, folder = make(accumulate=3), tmp_path / "again"
-        shutil.copytree(tmp_path / "whole", folder)
-        trainer = fit(again, data, folder, epochs=1, resume=inside)
-        assert fingerprint(trainer, again, folder) == expected
+        files = sorted((tmp_path / "whole" / "checkpoints").glob("*.ckpt"))
+        inside = [file for file in files if load_checked(file)["lightning_nas"]["pending"]]
+        assert inside
+        for file in inside:
+            again, folder = make(accumulate=3), tmp_path / file.stem
+            shutil.copytree(tmp_path / "whole", folder)
+            trainer = fit(again, data, folder, epochs=1, resume=file)
+            assert fingerprint(trainer, again, folder) == expected
 
     def test_clipping_bounds_each_groups_gradient(self, make: Make, data: ImageData, tmp_path: Path) -> None:
         module, norms = make(weights_clip=1e-3, arch_clip=1e-4), _GradientNorms()
@@ -164,13 +165,18 @@ class StrategyCase:
         with pytest.raises(ConfigError, match="bf16-mixed"):
             fit(make(), data, tmp_path, epochs=1, precision="bf16-true")
 
-    def test_half_precision_stays_near_full_precision(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+    def test_half_precision_starts_like_full_precision_and_keeps_the_architecture_in_float32(
+        self, make: Make, data: ImageData, tmp_path: Path, precision: str
+    ) -> None:
         full, half = make(), make()
         fit(full, data, tmp_path / "full", epochs=1)
-        fit(half, data, tmp_path / "half", epochs=1, precision="bf16-mixed")
-        for a, b in zip(full.arch_parameters(), half.arch_parameters(), strict=True):
-            assert b.dtype == torch.float32
-            torch.testing.assert_close(a, b, atol=0.1, rtol=0.1)
+        scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
+        how = {"precision": precision} if precision == "bf16-mixed" else {"plugins": [scaled]}
+        fit(half, data, tmp_path / "half", epochs=1, **how)
+        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in half.parameters())
+        first = [float(Table(tmp_path / run / "metrics.csv").read()[0]["train/loss"]) for run in ("full", "half")]
+        assert first[1] == pytest.approx(first[0], rel=0.02)
 
     def test_a_weight_that_is_nan_stops_the_search_and_is_named(
         self, make: Make, data: ImageData, tmp_path: Path

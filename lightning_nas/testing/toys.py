@@ -137,13 +137,13 @@ def _head(num_classes: int) -> nn.Module:
 
 
 class ToyData(ArrayData):
-    """192 of :func:`toy_images` to search on and as many to test on: an epoch is a handful of batches."""
+    """512 of :func:`toy_images` to search on and 128 to test on: an epoch is a handful of batches."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"batch_size": 32, "arch_fraction": 0.5, "flip": False} | options)
 
     def load(self) -> Images:
-        return Images(Arrays(*toy_images(192, seed=0)), Arrays(*toy_images(192, seed=1)))
+        return Images(Arrays(*toy_images(512, seed=0)), test=Arrays(*toy_images(128, seed=1)))
 
 
 def toy_images(count: int, seed: int) -> tuple[Tensor, Tensor]:

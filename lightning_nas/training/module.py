@@ -30,6 +30,7 @@ class ResumableModule(pl.LightningModule):
         super().__init__()
         self.seed = seed
         self.position = 0
+        self._logged: dict[str, Tensor | float] = {}
 
     def generator(self, stream: str) -> torch.Generator:
         """A fresh generator for ``stream`` at this batch, the same on all ranks."""
@@ -67,12 +68,25 @@ class ResumableModule(pl.LightningModule):
                 if not torch.isfinite(parameter).all():
                     raise NumericalError(f"the parameter {name} is not finite at batch {self.position}")
 
+    def log_batch(self, name: str, value: Tensor | float, *, prog_bar: bool = False) -> None:
+        """Log a value of this batch, to every logger every ``log_every_n_steps`` batches.
+
+        Lightning's own ``log`` writes the last value again at batches that have none, and forgets it when resuming.
+        """
+        self._logged[name] = value
+        self.log(name, value, prog_bar=prog_bar, logger=False)
+
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         seed_everything(self.seed, "noise", self.global_rank, self.position)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (self.position + 1) % self.trainer.log_every_n_steps == 0:
+            values = {name: float(value) for name, value in self._logged.items()} | {"epoch": self.current_epoch}
+            for logger in self.trainer.loggers:
+                logger.log_metrics(values, step=self.position)
+        self._logged = {}
         self.position += 1
 
     def on_train_epoch_end(self) -> None:

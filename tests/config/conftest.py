@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 TEXT = """
@@ -14,7 +15,7 @@ ckpt_path: null
 trusted_modules: []
 search_space:
   _target_: lightning_nas.spaces.fbnet.FBNetSpace
-  image_size: ${dataset.image_size}
+  image_size: ${dataset.size}
 strategy:
   _target_: lightning_nas.strategies.base.SearchModule
   _partial_: true
@@ -22,7 +23,7 @@ strategy:
   weights_optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1, momentum: 0.9}
   arch_optimizer: {_target_: torch.optim.Adam, _partial_: true, lr: 3.0e-3, betas: [0.5, 0.999]}
   weights_scheduler: {_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true, T_max: 10}
-dataset: {_target_: torchvision.transforms.CenterCrop, _partial_: true, image_size: null}
+dataset: {_target_: torchvision.transforms.CenterCrop, size: 8}
 latency_table: {_target_: torchmetrics.Accuracy, task: binary}
 task: {_target_: lightning_nas.tasks.classification.Classification, label_smoothing: 0.1}
 trainer: {_target_: pytorch_lightning.Trainer, max_epochs: 3, precision: bf16-mixed, gradient_clip_val: null}
@@ -43,16 +44,15 @@ resume: {allow_inexact: false, save_every: 10, keep: 2}
 
 @pytest.fixture
 def composed() -> Callable[..., DictConfig]:
-    """The configuration with changes in Hydra's dotted notation, values in YAML."""
+    """The configuration with changes as on a command line: ``key=value``, the value in YAML."""
 
     def compose(*changes: str) -> DictConfig:
-        config = OmegaConf.create(TEXT.replace(", image_size: null", ""))
-        OmegaConf.update(config, "dataset.size", 8)
-        OmegaConf.update(config, "search_space.image_size", 8)
+        config = OmegaConf.create(TEXT)
         for change in changes:
-            key, _, value = change.partition("=")
-            OmegaConf.update(config, key, OmegaConf.create(f"value: {value}")._get_node("value"), merge=False)
-        assert isinstance(config, DictConfig)
+            key, _, text = change.partition("=")
+            value = yaml.safe_load(text)
+            into = OmegaConf.select(config, key, throw_on_missing=False)
+            OmegaConf.update(config, key, value, merge=isinstance(value, dict) and isinstance(into, DictConfig))
         return config
 
     return compose
@@ -64,10 +64,8 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     canary = tmp_path / "canary"
     package = tmp_path / "stranger"
     package.mkdir()
-    mark = (
-        f"import os\nfrom pathlib import Path\nfrom torch import load\nPath({str(canary)!r}).touch()\nrun = os.system\n"
-    )
-    (package / "__init__.py").write_text(mark + "from stranger._nets import Net as Net\n")
+    mark = f"import os\nfrom pathlib import Path\nPath({str(canary)!r}).touch()\nrun = os.system\n"
+    (package / "__init__.py").write_text(mark + "from torch import load\nfrom stranger._nets import Net as Net\n")
     (package / "_nets.py").write_text(
         "class Base:\n    def __init__(self, width: int, *, deep: bool = False): ...\n"
         "class Net(Base):\n    def __init__(self, rate: float = 0.1, **kwargs): super().__init__(**kwargs)\n"

@@ -22,7 +22,7 @@ ANNOTATIONS = [
     *("int", "float", "bool", "str", "None", "Any", "int | None", "Optional[float]", "Union[int, str, None]"),
     *("t.Optional[t.Union[int, bool]]", "list[int]", "List[float]", "Sequence[str]", "Sequence[Sequence[int]]", "list"),
     *("tuple[int, float]", "tuple[int, ...]", "Tuple[str, str]", "dict[str, int]", "Mapping[str, list[float]]", "dict"),
-    *("Literal['a', 'b']", "Literal[1, 'one', None]", "Literal[-1, True]", "'int | None'", "Dict[str, Any]"),
+    *("Literal['a', 'b']", "Literal[7, 'one', None]", "Literal[-1, 'a']", "'int | None'", "Dict[str, Any]"),
     *("PositiveInt", "NonNegativeInt", "PositiveFloat", "NonNegativeFloat | None"),
     *("Annotated[float, Interval(gt=0, le=1)]", "Annotated[int, Gt(1), Lt(3)]", "Annotated[float, Ge(-1), Le(0.5)]"),
     *("Annotated[int, Field(ge=0, lt=2)]", "Annotated[float, Gt(0)] | None", "Annotated[list[int], MinLen(1)]"),

@@ -46,7 +46,7 @@ def test_a_compiled_module_is_there_but_not_readable() -> None:
 def test_circular_imports_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ring_a.py").write_text("from ring_b import Lost\nfrom ring_b import *\nfrom .up import *\n")
     (tmp_path / "ring_b.py").write_text("from ring_a import Lost\nfrom ring_a import *\n")
-    (tmp_path / "ring_c.py").write_text("this is not Python")
+    (tmp_path / "ring_c.py").write_text("def")
     monkeypatch.syspath_prepend(tmp_path)
     module, broken = find_module("ring_a"), find_module("ring_c")
     assert module is not None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from synthetic_run import chain
 
 from lightning_nas.report.drawing import network_drawing
 
@@ -62,8 +63,8 @@ def test_a_chain_reads_like_text_and_nothing_overlaps(length: int) -> None:
     assert figure.get_size_inches()[0] <= 10  # it wraps: 30 in a row could not be read
 
 
-def test_the_texts_of_a_chain_are_the_nodes_names_and_labels(make_chain: Any) -> None:
-    texts = [text.get_text() for text in network_drawing(make_chain(["k3_e6", "skip"])).axes[0].texts]
+def test_the_texts_of_a_chain_are_the_nodes_names_and_labels() -> None:
+    texts = [text.get_text() for text in network_drawing(chain(["k3_e6", "skip"])).axes[0].texts]
     assert texts == [
         *("input", "1x8x8"),
         *("layer_00", "k3_e6", "32x4x4"),
@@ -97,3 +98,13 @@ def test_a_graph_of_two_parts_is_drawn_whole() -> None:
 def test_a_cycle_is_an_error() -> None:
     with pytest.raises(nx.NetworkXUnfeasible):
         network_drawing(nx.DiGraph([(0, 1), (1, 0)]))
+
+
+def test_branches_that_need_not_cross_do_not() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(["first", "second"])
+    graph.add_edges_from([("second", "middle"), ("middle", "last"), ("first", "last")])  # the last one passes "middle"
+    figure = network_drawing(graph)
+    tops = {node: top for node, (_, top, _, _) in zip(graph, boxes(figure), strict=True)}
+    passing = dict(zip(graph.edges, routes(figure), strict=True))["first", "last"]
+    assert (passing[1, 1] < tops["middle"]) == (tops["first"] < tops["second"])

@@ -4,13 +4,12 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import networkx as nx
 import pytest
+from synthetic_run import chain, write_run
 
 from lightning_nas.errors import InputError
 from lightning_nas.report.page import write_report
@@ -69,18 +68,18 @@ def browsed(path: Path, profile: Path) -> tuple[Page, str]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory, make_run: Any, make_chain: Any) -> Path:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the paper's size: 22 layers of 9 options, 90 epochs."""
     folder = tmp_path_factory.mktemp("run")
-    make_run(folder, choices=22, epochs=90)
-    return write_report(folder, make_chain(["k3_e6"] * 22))
+    write_run(folder, choices=22, epochs=90)
+    return write_report(folder, chain(["k3_e6"] * 22))
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory, make_run: Any, make_chain: Any) -> Path:
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in which every text tries to be HTML."""
     folder = tmp_path_factory.mktemp("hostile")
-    make_run(folder, options=HOSTILE, choices=5, epochs=3)
+    write_run(folder, options=HOSTILE, choices=5, epochs=3)
     for path in folder.rglob("*.csv"):
         path.write_text(
             re.sub(r"\b(layers|sampled|derived|layer_00|train/loss|0{12}\w{4})\b", HOSTILE[0], path.read_text())
@@ -88,7 +87,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, make_run: Any, make_chain:
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(dict.fromkeys(result, HOSTILE[1]) | {"search_space": HOSTILE[0]}))
     (folder / "config.yaml").write_text(HOSTILE[3] + HOSTILE[0])
-    return write_report(folder, make_chain(HOSTILE))
+    return write_report(folder, chain(HOSTILE))
 
 
 def test_a_browser_shows_every_part_and_has_nothing_to_complain_of(written: Path, tmp_path: Path) -> None:
@@ -186,18 +185,19 @@ def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv"])
-def test_files_with_a_header_alone_are_as_good_as_absent(run_folder: Path, name: str) -> None:
-    header = (run_folder / name).read_text().splitlines()[0]
-    for path in run_folder.rglob("*.*"):
+def test_files_with_a_header_alone_are_as_good_as_absent(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path, choices=2, epochs=2)
+    header = (tmp_path / name).read_text().splitlines()[0]
+    for path in tmp_path.rglob("*.*"):
         path.unlink()
-    (run_folder / name).write_text(header + "\n")
-    assert "<svg" not in write_report(run_folder, None).read_text()
+    (tmp_path / name).write_text(header + "\n")
+    assert "<svg" not in write_report(tmp_path, None).read_text()
 
 
-def test_equal_files_give_an_equal_page(make_run: Callable[..., None], tmp_path: Path) -> None:
+def test_equal_files_give_an_equal_page(tmp_path: Path) -> None:
     pages = []
     for name in ("first", "second"):
-        make_run(tmp_path / name, choices=2, epochs=2)
+        write_run(tmp_path / name, choices=2, epochs=2)
         (tmp_path / name / "metrics.csv").unlink()  # the retraining has curves too, and is quicker
         pages.append(write_report(tmp_path / name, nx.path_graph(3, create_using=nx.DiGraph)).read_bytes())
     assert pages[0] == pages[1]

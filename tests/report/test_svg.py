@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 from matplotlib.figure import Figure
+from synthetic_run import chain
 
 from lightning_nas.report.drawing import network_drawing
 from lightning_nas.report.figures import curves, latency_bars, probability_heatmap, rank_scatter
@@ -44,12 +45,12 @@ def test_colours_become_variables_of_the_page() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_printed_as_it_stands_and_nothing_else(text: str, make_chain) -> None:  # type: ignore[no-untyped-def]
+def test_hostile_text_is_printed_as_it_stands_and_nothing_else(text: str) -> None:
     drawn = {
         "heat": probability_heatmap({text: torch.tensor([[1.0]])}, {text: [text]}),
         "bars": latency_bars([("layer", text, 1.0)]),
         "lines": curves({text: [(0.0, 1.0)], "b": [(0.0, 1.0)]}, [(text,), (text, "b")]),
-        "chain": network_drawing(make_chain([text])),
+        "chain": network_drawing(chain([text])),
     }
     for name, figure in drawn.items():
         root = ET.fromstring(to_svg(figure, name, text))

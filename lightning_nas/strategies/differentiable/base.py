@@ -44,4 +44,4 @@ class DifferentiableSearch(SearchModule):
 
     def log_search(self) -> None:
         rows = torch.stack([entropy(p) * len(p) for p in self.probabilities().values()]).sum()
-        self.log("arch/entropy", rows / sum(choices for choices, _ in self.space.gate_shapes.values()))
+        self.log_batch("arch/entropy", rows / sum(choices for choices, _ in self.space.gate_shapes.values()))

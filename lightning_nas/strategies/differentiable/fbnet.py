@@ -121,5 +121,5 @@ class FBNet(DifferentiableSearch):
         super().log_search()
         with torch.no_grad():
             expected = self.cost(Gates.soft(self.probabilities()))
-        self.log(f"latency/expected_{self.table.unit}", expected, prog_bar=True)
-        self.log("arch/temperature", self.tau)
+        self.log_batch(f"latency/expected_{self.table.unit}", expected, prog_bar=True)
+        self.log_batch("arch/temperature", self.tau)

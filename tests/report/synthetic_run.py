@@ -4,11 +4,10 @@ import csv
 import json
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import networkx as nx
-import pytest
 
 OPTIONS = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip")
 
@@ -85,19 +84,3 @@ def chain(options: Iterable[str]) -> "nx.DiGraph[str]":
         graph.add_node(node, label=label)
     nx.add_path(graph, nodes)
     return graph
-
-
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    write_run(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="session")
-def make_run() -> Callable[..., None]:
-    return write_run
-
-
-@pytest.fixture(scope="session")
-def make_chain() -> Callable[[Iterable[str]], "nx.DiGraph[str]"]:
-    return chain

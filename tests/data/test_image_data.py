@@ -1,0 +1,238 @@
+import logging
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lightning_nas.data.images import Digits, Npz
+from lightning_nas.errors import DataError
+
+AS_IS = {"mean": [0.0] * 3, "std": [1.0] * 3, "flip": False, "batch_size": 4}
+
+
+def start():
+    return 0
+
+
+@pytest.fixture
+def data(write_npz, labelled):
+    def make(train=120, test=30, classes=3, **options):
+        module = Npz(path=write_npz(**labelled(train, test, classes)), **AS_IS | options)
+        module.setup()
+        return module
+
+    return make
+
+
+def search_batches(data, **options):
+    return [b for alternate in ("batch", "epoch") for b in data.search_loader(alternate, start, **options)]
+
+
+def test_the_four_parts_are_served_apart_and_the_test_never_before_its_time(data, numbers):
+    module = data()
+    served = {name: set() for name in ("weights", "arch", "retrain", "val", "test")}
+    for t in range(0, 300, 10):
+        for batch in module.search_loader("batch", lambda t=t: t):
+            for name, (x, _) in batch.items():
+                served[name] |= set(numbers(x))
+        for x, _ in module.retrain_loader(lambda t=t: t):
+            served["retrain"] |= set(numbers(x))
+    for name, loader in (("val", module.val_dataloader()), ("test", module.test_dataloader())):
+        served[name] |= {number for x, _ in loader for number in numbers(x)}
+    assert served["test"] == set(range(120, 150))
+    assert served["weights"] | served["arch"] | served["val"] == set(range(120))
+    assert served["retrain"] == served["weights"] | served["arch"]
+    four = [served[name] for name in ("weights", "arch", "val", "test")]
+    assert [len(part) for part in four] == list(module.sizes.values()) == [87, 21, 12, 30]
+    assert sum(map(len, four)) == len(set.union(*four))
+
+
+def test_labels_stay_with_their_images(data, numbers):
+    module = data(crop_padding=0)
+    batches = [b for batch in search_batches(module) for b in batch.values()]
+    for x, y in [*batches, *module.val_dataloader(), *module.retrain_loader(start)]:
+        assert [number % 3 for number in numbers(x)] == y.tolist()
+
+
+def test_what_is_scored_on_is_fixed_and_comes_from_the_search_alone(data, numbers):
+    module = data()
+    training, validation = module.score_batches(2)
+    again = data().score_batches(2)
+    assert [x.tolist() for x, _ in training] == [x.tolist() for x, _ in again[0]]
+    val = {number for x, _ in module.val_dataloader() for number in numbers(x)}
+    assert {number for x, _ in validation for number in numbers(x)} <= val
+    assert not {number for x, _ in training for number in numbers(x)} & (val | set(range(120, 150)))
+    assert [len(part) for part in module.score_batches(100)] == [100, 3]
+
+
+def test_data_depend_on_the_seed_and_on_nothing_else(data):
+    def content(seed):
+        module = data(seed=seed, crop_padding=2, flip=True, cutout=3)
+        return [x.numpy().tobytes() for batch in search_batches(module) for x, _ in batch.values()]
+
+    first = content(0)
+    torch.manual_seed(1)
+    assert content(0) == first
+    assert not set(content(1)) & set(first)
+
+
+def test_workers_change_no_bit_of_augmented_images(data):
+    options = {"crop_padding": 2, "flip": True, "cutout": 3}
+    alone, helped = (data(num_workers=workers, **options) for workers in (0, 2))
+    for one, two in (
+        (search_batches(alone), search_batches(helped)),
+        (
+            [dict(enumerate([b])) for b in alone.val_dataloader()],
+            [dict(enumerate([b])) for b in helped.val_dataloader()],
+        ),
+    ):
+        assert len(one) == len(two)
+        for a, b in zip(one, two, strict=True):
+            assert all(a[key][0].equal(b[key][0]) and a[key][1].equal(b[key][1]) for key in a)
+
+
+def test_every_augmented_image_is_a_window_of_its_padded_original(data):
+    module = data(crop_padding=2)
+    plain = data(crop_padding=0)
+    kinds = set()
+    for (x, y), (original, labels) in zip(module.retrain_loader(start), plain.retrain_loader(start), strict=True):
+        assert y.equal(labels)
+        for image, whole in zip(x, original, strict=True):
+            padded = torch.nn.functional.pad(whole, (2, 2, 2, 2))
+            windows = [(i, j) for i in range(5) for j in range(5) if padded[:, i : i + 8, j : j + 8].equal(image)]
+            assert len(windows) == 1
+            kinds.add(windows[0])
+    assert len(kinds) > 20, "all 25 windows are in use"
+
+
+def test_normalisation_is_taken_from_the_images_of_the_search_alone(write_npz, labelled):
+    arrays = labelled()
+    arrays["x_test"] = arrays["x_test"] * 0
+    module = Npz(path=write_npz(**arrays), flip=False, batch_size=4)
+    module.setup()
+    x = torch.cat([module.score_batches(1)[0][0][0]] + [x for x, _ in module.retrain_loader(start)])
+    seen = torch.cat([x for x, _ in module.retrain_loader(start)])
+    torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-4, rtol=0)
+    assert x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_an_epoch_and_evaluate_everything(data, numbers, world_size):
+    module = data()
+    searches = [list(module.search_loader("epoch", start, rank, world_size)) for rank in range(world_size)]
+    for key, size in (("weights", 87), ("arch", 21)):
+        shares = [[n for b in share if key in b for n in numbers(b[key][0])] for share in searches]
+        assert len({n for share in shares for n in share}) == size // (4 * world_size) * 4 * world_size
+    loaders = [module.evaluation_loader("test", rank, world_size) for rank in range(world_size)]
+    assert len({len(loader) for loader in loaders}) == 1
+    assert {n for loader in loaders for x, _ in loader for n in numbers(x)} == set(range(120, 150))
+
+
+def test_a_search_on_some_classes_numbers_them_from_zero_and_retraining_has_all(data, numbers):
+    module = data(train=400, test=50, classes=10, search_classes=4)
+    assert (module.num_classes, module.search_num_classes) == (10, 4)
+    batches = [b for batch in search_batches(module) for b in batch.values()]
+    batches += module.evaluation_loader("val", searched=True)
+    batches += [b for part in module.score_batches(3) for b in part]
+    pairs = {(number % 10, label) for x, y in batches for number, label in zip(numbers(x), y.tolist(), strict=True)}
+    assert sorted(label for _, label in pairs) == [0, 1, 2, 3], "each class has one number"
+    assert sorted(pairs) == sorted(pairs, key=lambda pair: pair[1]), "in the order of the classes"
+    assert {y for _, labels in module.retrain_loader(start) for y in labels.tolist()} == set(range(10))
+    assert {y for _, labels in module.val_dataloader() for y in labels.tolist()} == set(range(10))
+    others = [data(train=400, test=50, classes=10, search_classes=4, seed=seed).sizes for seed in range(3)]
+    assert all(sizes["search_weights"] == pytest.approx(0.4 * sizes["weights"], abs=4) for sizes in others)
+
+
+class Module(pl.LightningModule):
+    def __init__(self, alternate=None):
+        super().__init__()
+        self.automatic_optimization = False
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.position, self.trained, self.validated, self.tested = 0, [], set(), set()
+        if alternate:
+            self.alternate = alternate
+
+    def training_step(self, batch, batch_idx):
+        self.trained.append(list(batch) if isinstance(batch, dict) else "xy")
+
+    def on_train_batch_end(self, *_):
+        self.position += 1
+
+    def validation_step(self, batch, batch_idx):
+        self.validated |= set(batch[1].tolist())
+
+    def test_step(self, batch, batch_idx):
+        self.tested |= set(batch[1].tolist())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("alternate", "epoch"),
+    [
+        ("batch", [["weights", "arch"]] * 28),
+        ("epoch", [["weights"]] * 28 + [["arch"]] * 7),
+        (None, ["xy"] * 90),
+    ],
+)
+def test_a_trainer_gets_the_loader_its_module_asks_for(data, alternate, epoch, tmp_path):
+    module, images = Module(alternate), data(train=400, test=50, classes=10, search_classes=4)
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule=images)
+    trainer.test(module, datamodule=images, verbose=False)
+    assert module.trained == epoch * 2
+    assert module.validated == set(range(4 if alternate else 10))
+    assert module.tested == set(range(10))
+
+
+def test_digits_are_scikit_learns_and_their_sizes_are_in_the_log(caplog):
+    module = Digits(flip=False)
+    with caplog.at_level(logging.INFO, logger="lightning_nas"):
+        module.setup()
+        module.setup("test")
+    assert caplog.messages == ["parts of the data: weights 1005, arch 253, val 180, test 359"]
+    assert module.shape == (1, 8, 8)
+    assert module.num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 22}, r"the arch part has 21 samples, fewer than one batch of 22"),
+        ({"search_classes": 4}, r"dataset.search_classes is 4; legal are 2 to 3"),
+        ({"search_classes": 1}, r"dataset.search_classes is 1; legal are 2 to 3"),
+        ({"search_classes": 2, "batch_size": 20}, r"the arch part has 1\d samples, fewer than one batch of 20"),
+        ({"val_fraction": 0.001}, r"the val part has no samples; .* dataset.val_fraction"),
+        ({"val_fraction": 0.9999}, r"leave none of the 120 images for training"),
+        ({"image_size": 32}, r"the shape \(3, 8, 8\), that is image_size 8, but dataset.image_size is 32"),
+        ({"channels": 1}, r"the shape \(3, 8, 8\), that is channels 3, but dataset.channels is 1"),
+        ({"num_classes": 10}, r"from 0 to 2, that is 3 classes, but dataset.num_classes is 10"),
+        ({"num_classes": 2}, r"from 0 to 2, that is 3 classes, but dataset.num_classes is 2"),
+        ({"mean": [0.5]}, r"dataset.mean has 1 values, but the images have 3 channels"),
+        ({"std": [0.5, 0.0, 0.5]}, r"dataset.std is \[0.5, 0.0, 0.5\]; a standard deviation must be above 0"),
+    ],
+)
+def test_options_that_do_not_fit_the_data_are_one_line(data, options, message):
+    with pytest.raises(DataError, match=message) as error:
+        data(**options)
+    assert len(str(error.value)) < 300
+    assert "\n" not in str(error.value)
+
+
+def test_no_arch_part_is_legal_until_one_is_wanted(data):
+    module = data(arch_fraction=0.0)
+    assert module.sizes == {"weights": 108, "arch": 0, "val": 12, "test": 30}
+    with pytest.raises(DataError, match="the arch part has 0 samples"):
+        module.search_loader("batch", start)
+    assert [list(batch) for batch in module.search_loader(None, start)] == [["weights"]] * 27
