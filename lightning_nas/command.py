@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_nas.config.composing import guarded
 from lightning_nas.errors import EnvironmentFailure, Interrupted, NasError, shown
 
 
@@ -28,12 +29,16 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
 
-    def guarded(config: DictConfig) -> None:
+    def reporting(config: DictConfig) -> None:
         # Leave from inside the task: Hydra would print a line of its own about any other exception.
         try:
             task(config)
         except NasError as error:
             sys.exit(_report(error, error.exit_code))
+        except InstantiationException as error:
+            if not isinstance(error.__cause__, NasError):
+                raise
+            sys.exit(_report(error.__cause__, error.__cause__.exit_code))
         except KeyboardInterrupt:
             raise Interrupted(130) from None
         except OSError as error:
@@ -42,18 +47,23 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
             sys.exit(_report(error, EnvironmentFailure.exit_code))
 
     try:
-        hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(guarded)()
+        with guarded():
+            hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(reporting)()
+    except NasError as error:
+        sys.exit(_report(error, error.exit_code))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_report(error, 2))
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        sys.exit(_report(error, 2))  # before the task began: the output folder cannot be made
+    except OSError as error:
+        if not error.filename:
+            raise
+        sys.exit(_report(error, 2))  # the task has not begun: Hydra cannot make the output folder
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _report(error: Exception, code: int) -> int:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
         lines = [f"{error.strerror}: {shown(error.filename)}"]
     text = " ".join(lines).encode("ascii", "replace").decode()
     print(f"error: {text[:800]}", file=sys.stderr)

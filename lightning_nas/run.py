@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_nas.command import run_command
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """One run: the stages of ``config.stages``, in order."""
-    check(config, allowed=config.trusted_modules)
+    check(config)
     _quieten()
 
-    from hydra.utils import instantiate
+    import torch
+
     from lightning_utilities.core.rank_zero import rank_zero_only
 
-    from lightning_nas.stages.prepare import given_architecture, locked, prepare
+    from lightning_nas.stages.prepare import given_architecture, latency_table, locked, prepare
     from lightning_nas.stages.result import write_result
     from lightning_nas.stages.retrain import retrain
     from lightning_nas.stages.search import search
@@ -33,10 +35,12 @@ def main(config: DictConfig) -> None:
     from lightning_nas.training.signals import StopRequest
 
     StopRequest.listen()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     seed_everything(config.seed, "run")
-    run = prepare(config)
-    with locked(run.folder):
-        table = instantiate(config.latency_table)(run.space)
+    with locked(Path(config.paths.output)):
+        run = prepare(config)
+        table = latency_table(run)
         architecture = search(run, table) if "search" in config.stages else given_architecture(run)
         network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
         if rank_zero_only.rank == 0:
@@ -48,6 +52,7 @@ def _quieten() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", module="pytorch_lightning", message=".*ended before the epoch ended.*")
 

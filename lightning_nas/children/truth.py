@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,8 +66,11 @@ class StandAlone:
     def _conditions(self, space: SearchSpace, data: ImageData, task: Task, seed: int) -> str:
         made = self.optimizer
         how = (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
-        facts = (space.digest, data.fingerprint, sorted(vars(task).items()), seed, self.epochs, how)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, self.epochs, how)
+        sha = hashlib.sha256(repr(facts).encode())
+        for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the pixels, as they are fed
+            sha.update(images.numpy().tobytes() + labels.numpy().tobytes())
+        return sha.hexdigest()[:16]
 
 
 def _read(path: Path) -> float | None:

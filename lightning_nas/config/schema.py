@@ -40,6 +40,7 @@ class Run:
     """The top level."""
 
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)]
+    threads: PositiveInt | None
     stages: Annotated[list[Literal["search", "retrain"]], Field(min_length=1)]
     architecture: str | None
     ckpt_path: str | None

@@ -121,10 +121,9 @@ def _is_label(value: Any) -> bool:
 
 def _labels(samples: Foreign) -> Tensor:
     """Labels of all samples: from where the usual data sets keep them, else by reading every sample."""
-    known = _kept(samples.dataset)
-    labels = (
-        torch.tensor([label for _, label in map(samples.__getitem__, range(len(samples)))]) if known is None else known
-    )
+    labels = _kept(samples.dataset)
+    if labels is None or labels.is_floating_point():
+        labels = torch.tensor([samples[index][1] for index in range(len(samples))])
     if len(labels) and labels.min() < 0:
         raise DataError(f"{samples.name}() has negative labels; they must count the classes from 0 on")
     return labels.long()

@@ -16,7 +16,8 @@ def stratified(labels: Tensor, shares: Sequence[float], seed: int) -> list[Tenso
 
     Args:
         labels: (n,) class of each sample.
-        shares: of the whole, at most 1 together; each part gets its share of each class, rounded.
+        shares: of the whole, at most 1 together; each part gets its share of each class, as nearly
+            as whole samples allow.
         seed: of the permutation within the classes.
 
     Returns:
@@ -34,9 +35,9 @@ def stratified(labels: Tensor, shares: Sequence[float], seed: int) -> list[Tenso
     first = counts.cumsum(0) - counts
     within = torch.arange(len(labels)) - first.repeat_interleave(counts)
     quantile = (within.double() + 0.5) / counts.repeat_interleave(counts)
-    bounds = torch.tensor(shares, dtype=torch.float64).cumsum(0)
-    part = torch.bucketize(quantile, bounds, right=True)
-    return [by_class[part == i].sort().values for i in range(len(shares) + 1)]
+    evenly = by_class[quantile.sort(stable=True).indices]  # any beginning of it holds every class in proportion
+    ends = [round(sum(shares[: i + 1]) * len(labels)) for i in range(len(shares))]
+    return [part.sort().values for part in evenly.tensor_split(ends)]
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.callbacks import ProgressBar
 
 from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
+from lightning_nas.config.check import check
 from lightning_nas.data.adapt import adapt
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, DataError, InputError, shown
 from lightning_nas.files import atomic
+from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.checkpoint import AtomicCheckpointIO, newest_valid
@@ -73,6 +76,7 @@ def prepare(config: DictConfig) -> Run:
         for name, value in known.items():
             if config.dataset.get(name) is None:
                 config.dataset[name] = value
+    check(config)  # once more, with the sizes
     if rank_zero_only.rank == 0:
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
@@ -83,7 +87,23 @@ def prepare(config: DictConfig) -> Run:
             f"{'x'.join(map(str, data.shape))} (channels x height x width); choose a search space that takes its sizes "
             "from the data, e.g. fbnet_small, or set search_space.image_size and search_space.in_channels"
         )
+    if space.num_classes != data.search_num_classes:
+        raise DataError(
+            f"search_space={space.name} has {space.num_classes} classes, the data has {data.search_num_classes}; "
+            f"set search_space.num_classes={data.search_num_classes}"
+        )
     return Run(config, folder, data, space, instantiate(config.task))
+
+
+def latency_table(run: Run) -> LatencyTable | None:
+    """The table of the configuration, kept in the run's folder so that a resumed run has the very same numbers."""
+    file = run.folder / "latency_table.json"
+    if file.exists() and (run.resumes or rank_zero_only.rank != 0):
+        return LatencyTable.load(file).check(run.space)
+    table: LatencyTable | None = instantiate(run.config.latency_table)(run.space)
+    if table is not None and rank_zero_only.rank == 0:
+        table.save(file)
+    return table
 
 
 def given_architecture(run: Run) -> Architecture:
@@ -118,6 +138,7 @@ def make_trainer(run: Run, folder: Path, callbacks: list[pl.Callback], *, mirror
         logger=loggers,
         plugins=[AtomicCheckpointIO(keep=resume.keep)],
         default_root_dir=folder,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         **options,
     )
     return trainer
@@ -135,7 +156,7 @@ def make_logger(node: DictConfig, config: DictConfig) -> Any:
         "job_type": hydra.runtime.choices.get("strategy"),
         "config": OmegaConf.to_container(config, resolve=True),
     }
-    return instantiate(node, **named)
+    return instantiate(node, _partial_=True)(**named)
 
 
 def checkpoint_to_resume(run: Run, folder: Path) -> Path | None:
@@ -160,14 +181,17 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep a second process out of the run's folder.
 
     Raises:
-        InputError: another process is at work in it.
-        EnvironmentFailure: the folder cannot be written.
+        ConfigError: another process is at work in it, or nothing can be written there.
     """
     if rank_zero_only.rank != 0:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as reason:
+        raise ConfigError(f"cannot write to the folder {shown(str(folder))}: {reason.strerror}") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -43,7 +43,7 @@ def test_the_four_parts_are_served_apart_and_the_test_never_before_its_time(data
     assert served["weights"] | served["arch"] | served["val"] == set(range(120))
     assert served["retrain"] == served["weights"] | served["arch"]
     four = [served[name] for name in ("weights", "arch", "val", "test")]
-    assert [len(part) for part in four] == list(module.sizes.values()) == [87, 21, 12, 30]
+    assert [len(part) for part in four] == list(module.sizes.values()) == [86, 22, 12, 30]
     assert sum(map(len, four)) == len(set.union(*four))
 
 
@@ -105,6 +105,20 @@ def test_every_augmented_image_is_a_window_of_its_padded_original(data):
     assert len(kinds) > 20, "all 25 windows are in use"
 
 
+def test_flip_and_cutout_are_done_when_asked_for(data):
+    plain = torch.cat([x for x, _ in data().retrain_loader(start)])
+    flipped = torch.cat([x for x, _ in data(flip=True).retrain_loader(start)])
+    mirrored = [image.equal(whole.flip(-1)) for image, whole in zip(flipped, plain, strict=True)]
+    assert 0.3 < sum(mirrored) / len(mirrored) < 0.7
+    assert all(m or image.equal(whole) for m, image, whole in zip(mirrored, flipped, plain, strict=True))
+    cut = torch.cat([x for x, _ in data(cutout=3).retrain_loader(start)])
+    changed = [(image != whole).any(0).nonzero() for image, whole in zip(cut, plain, strict=True)]
+    assert sum(map(len, changed)) > 3 * len(cut)
+    for image, places in zip(cut, changed, strict=True):
+        assert not len(places) or (places.amax(0) - places.amin(0)).max() < 3
+        assert not any(image[:, i, j].any() for i, j in places.tolist()), "the mean given is 0"
+
+
 def test_normalisation_is_taken_from_the_images_of_the_search_alone(write_npz, labelled):
     arrays = labelled()
     arrays["x_test"] = arrays["x_test"] * 0
@@ -121,7 +135,7 @@ def test_normalisation_is_taken_from_the_images_of_the_search_alone(write_npz, l
 def test_processes_share_an_epoch_and_evaluate_everything(data, numbers, world_size):
     module = data()
     searches = [list(module.search_loader("epoch", start, rank, world_size)) for rank in range(world_size)]
-    for key, size in (("weights", 87), ("arch", 21)):
+    for key, size in (("weights", 86), ("arch", 22)):
         shares = [[n for b in share if key in b for n in numbers(b[key][0])] for share in searches]
         assert len({n for share in shares for n in share}) == size // (4 * world_size) * 4 * world_size
     loaders = [module.evaluation_loader("test", rank, world_size) for rank in range(world_size)]
@@ -201,7 +215,7 @@ def test_digits_are_scikit_learns_and_their_sizes_are_in_the_log(caplog):
     with caplog.at_level(logging.INFO, logger="lightning_nas"):
         module.setup()
         module.setup("test")
-    assert caplog.messages == ["parts of the data: weights 1005, arch 253, val 180, test 359"]
+    assert caplog.messages == ["parts of the data: weights 1006, arch 252, val 180, test 359"]
     assert module.shape == (1, 8, 8)
     assert module.num_classes == 10
 
@@ -209,7 +223,7 @@ def test_digits_are_scikit_learns_and_their_sizes_are_in_the_log(caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 22}, r"the arch part has 21 samples, fewer than one batch of 22"),
+        ({"batch_size": 23}, r"the arch part has 22 samples, fewer than one batch of 23"),
         ({"search_classes": 4}, r"dataset.search_classes is 4; legal are 2 to 3"),
         ({"search_classes": 1}, r"dataset.search_classes is 1; legal are 2 to 3"),
         ({"search_classes": 2, "batch_size": 20}, r"the arch part has 1\d samples, fewer than one batch of 20"),

@@ -143,6 +143,7 @@ class Recorder(pl.LightningModule):
 
     def training_step(self, batch, batch_idx):
         self.seen.append((self.current_epoch, batch_idx, flat([batch])))
+        self.optimizers().step()  # Lightning warns by the number of steps
 
     def on_train_batch_end(self, *_):
         self.position += 1
@@ -161,7 +162,7 @@ def fit(module, folder, epochs=3, ckpt=None, **flags):
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     trainer = pl.Trainer(max_epochs=epochs, default_root_dir=folder, enable_model_summary=False, **quiet, **flags)
     trainer.fit(module, ckpt_path=ckpt, weights_only=True if ckpt else None)
-    return [entry for entry in module.seen]
+    return module.seen
 
 
 @pytest.mark.parametrize(("alternate", "length"), [("batch", 5), ("epoch", 8)])

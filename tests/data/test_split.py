@@ -12,13 +12,25 @@ shares = st.lists(st.floats(0, 0.33), min_size=1, max_size=3)
 
 
 @given(labels, shares, st.integers(0, 2**40))
-def test_parts_are_disjoint_and_complete_and_hold_their_share_of_each_class(labels, shares, seed):
+def test_parts_are_disjoint_and_complete_and_have_their_shares(labels, shares, seed):
     parts = stratified(labels, shares, seed)
     assert sorted(torch.cat(parts).tolist()) == list(range(len(labels)))
     for part, share in zip(parts, [*shares, 1 - sum(shares)], strict=True):
-        for label in range(6):
-            whole = int((labels == label).sum())
-            assert abs(int((labels[part] == label).sum()) - share * whole) <= 1
+        assert abs(len(part) - share * len(labels)) <= 1
+
+
+@given(st.integers(2, 6), st.integers(1, 40), shares)
+def test_every_part_has_its_share_of_every_class(classes, each, shares):
+    labels = torch.arange(classes * each) % classes
+    for part, share in zip(stratified(labels, shares, 0), [*shares, 1 - sum(shares)], strict=True):
+        assert all(abs(count - share * each) < 2 for count in torch.bincount(labels[part], minlength=classes).tolist())
+        assert torch.bincount(labels[part], minlength=classes).diff().abs().max() <= 2
+
+
+def test_rare_classes_are_spread_as_well():
+    labels = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+    counts = [torch.bincount(labels[part]).tolist() for part in stratified(labels, [0.2, 0.3], 0)]
+    assert counts == [[180, 18, 2], [270, 27, 3], [450, 45, 5]]
 
 
 def test_the_division_is_a_function_of_the_seed():
