@@ -69,8 +69,19 @@ class Loader(Generic[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         for batch in self._loader:
             if isinstance(batch, DataError):
-                raise batch
+                raise DataError(*batch.args)  # raising ``batch`` itself would tie a knot: error, frame, error
             yield batch
+
+    # Lightning ends the workers of a loader through this attribute. Those left to the garbage collector (and loader,
+    # module and trainer know each other) would be waited for in vain, five seconds each.
+
+    @property
+    def _iterator(self) -> Any:
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self._loader._iterator = iterator
 
     # Lightning warns at a resume in mid-epoch unless a loader has these two. There is no state: the position says all.
 

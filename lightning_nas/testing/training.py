@@ -32,7 +32,7 @@ def fit(
     **trainer_options: Any,
 ) -> pl.Trainer:
     """Train as a run does: exact checkpoints in ``folder/checkpoints``, metrics in ``folder/metrics.csv``."""
-    options = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 1} | trainer_options
+    options = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0} | trainer_options
     trainer = pl.Trainer(
         max_epochs=epochs,
         callbacks=[ExactCheckpoint(folder / "checkpoints", every=every), *(callbacks or [])],
@@ -43,7 +43,6 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        num_sanity_val_steps=0,
         **options,
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)

@@ -1,4 +1,6 @@
+import gc
 import itertools
+import weakref
 
 import pytest
 import pytorch_lightning as pl
@@ -118,30 +120,41 @@ class Broken(Arrays):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_data_error_arrives_as_one_line_from_any_process(num_workers):
+def test_a_data_error_arrives_as_one_line_from_any_process_and_frees_its_loader(num_workers):
     data = KeyedDataset(Broken(torch.zeros(4), torch.zeros(4)), Transform(torch.clone), 0, "val")
-    with pytest.raises(DataError, match=r"^image 0 is broken$"):
-        list(Loader(Batches(data, InOrder(4, 2)), num_workers=num_workers))
+    loader = Loader(Batches(data, InOrder(4, 2)), num_workers=num_workers)
+    gone = weakref.ref(loader)
+    with pytest.raises(DataError, match=r"^image 0 is broken$") as error:
+        list(loader)
+    gc.disable()
+    del loader, error
+    gc.enable()
+    assert gone() is None, "workers of a loader that waits for the garbage collector take five seconds to end"
 
 
 class Recorder(pl.LightningModule):
     """Counts its batches as the training modules do, and keeps what came."""
 
-    def __init__(self, alternate, stop_at=None):
+    def __init__(self, alternate, stop_at=None, num_workers=0):
         super().__init__()
         self.automatic_optimization = False
-        self.alternate, self.stop_at = alternate, stop_at
+        self.alternate, self.stop_at, self.num_workers = alternate, stop_at, num_workers
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.position, self.seen = 0, []
 
     def train_dataloader(self):
-        return search(lambda: self.position, alternate=self.alternate, limit=self.trainer.limit_train_batches)
+        options = {"limit": self.trainer.limit_train_batches, "num_workers": self.num_workers}
+        self.loader = search(lambda: self.position, alternate=self.alternate, **options)
+        self.workers = []
+        return self.loader
 
     def on_train_batch_start(self, batch, batch_idx):
         if self.position == self.stop_at:
             self.trainer.save_checkpoint(f"{self.trainer.default_root_dir}/stop.ckpt")
 
     def training_step(self, batch, batch_idx):
+        if self.num_workers:
+            self.workers = self.loader._iterator._workers
         self.seen.append((self.current_epoch, batch_idx, flat([batch])))
         self.optimizers().step()  # Lightning warns by the number of steps
 
@@ -179,6 +192,12 @@ def test_a_trainer_resumed_anywhere_sees_the_batches_it_has_not_seen(stop_at, tm
     resumed = fit(Recorder("batch"), tmp_path, ckpt=tmp_path / "stop.ckpt")
     assert resumed == straight[stop_at:]
     assert not [w for w in recwarn if "not resumable" in str(w.message)]
+
+
+def test_workers_last_through_all_epochs_of_a_trainer_and_end_with_it(tmp_path):
+    module, alone = Recorder("batch", num_workers=1), Recorder("batch")
+    assert fit(module, tmp_path) == fit(alone, tmp_path)
+    assert [worker.exitcode for worker in module.workers] == [0]
 
 
 @pytest.mark.parametrize(("limit", "length"), [(3, 3), (0.5, 4)])

@@ -1,0 +1,88 @@
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+from scipy.stats import kendalltau, spearmanr
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
+from lightning_nas.callbacks.rank_check import RankCheck
+from lightning_nas.errors import ConfigError
+from lightning_nas.testing.callbacks import CallbackCase, toy_search
+from lightning_nas.testing.toys import ToyData, ToySpace
+from lightning_nas.testing.training import fit, one_thread
+from lightning_nas.training.table import Table
+
+# of the nine toy architectures: an operation that keeps more of the image is better
+WORTH = {"blur": 0.0, "crop": 1.0, "keep": 2.0}
+
+
+def worth(space: Any, architectures: Sequence[Architecture], data: Any, task: Any, seed: int) -> list[float]:
+    return [sum(WORTH[option] for option in a.options) + 0.1 * WORTH[a.options[0]] for a in architectures]
+
+
+class TestArchitectureLogger(CallbackCase):
+    @pytest.fixture
+    def make(self) -> Callable[[], Callback]:
+        return lambda: ArchitectureLogger(samples=2)
+
+
+class TestRankCheck(CallbackCase):
+    @pytest.fixture
+    def make(self) -> Callable[[], Callback]:
+        return lambda: RankCheck(worth, architectures=6, top_k=2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def test_scores_and_costs_in_the_table_are_those_of_the_search(tmp_path: Path) -> None:
+    module = toy_search()
+    fit(module, ToyData(), tmp_path, epochs=2, callbacks=[ArchitectureLogger(samples=1)])
+    rows = Table(tmp_path / "architectures.csv").read()
+    assert [row["kind"] for row in rows] == ["derived", "sampled"] * 2
+    assert module.table is not None
+    for row in rows[2:]:  # the last epoch: nothing has changed since
+        architecture = module.space.validate(dict(zip(("layer_1", "layer_2"), row["choices"].split(), strict=True)))
+        assert architecture.key == row["key"]
+        assert float(row["score"]) == module.score(architecture)
+        assert float(row["cost"]) == module.space.cost(architecture, module.table)
+    probabilities = Table(tmp_path / "probabilities.csv").read()
+    last = [float(row["probability"]) for row in probabilities if row["epoch"] == "1"]
+    torch.testing.assert_close(torch.tensor(last).reshape(2, 3), module.probabilities()["layers"])
+
+
+def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
+    module, check = toy_search(), RankCheck(worth, architectures=8, every_n_epochs=2, top_k=3)
+    fit(module, ToyData(), tmp_path, epochs=3, callbacks=[check])
+    rows, points = Table(tmp_path / "rank.csv").read(), Table(tmp_path / "rank_points.csv").read()
+    assert [row["epoch"] for row in rows] == ["1", "2"]  # every second, and the last
+    for row in rows:
+        at = [(float(p["score"]), float(p["truth"])) for p in points if p["epoch"] == row["epoch"]]
+        scores, truth = zip(*at, strict=True)
+        assert len(set(p["key"] for p in points)) == len(at) == 8
+        assert float(row["kendall_tau"]) == pytest.approx(kendalltau(scores, truth).statistic)
+        assert float(row["spearman"]) == pytest.approx(spearmanr(scores, truth).statistic)
+        assert float(row["p_tau"]) == pytest.approx((float(row["kendall_tau"]) + 1) / 2)
+        assert float(row["low"]) <= float(row["kendall_tau"]) <= float(row["high"])
+    assert check.tau == float(rows[-1]["kendall_tau"])
+
+
+def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_path: Path) -> None:
+    check = RankCheck(worth, architectures=50, top_k=3)
+    fit(toy_search(), ToyData(), tmp_path, epochs=1, callbacks=[check])
+    assert len(check.architectures) == 9
+    assert ToySpace().best in check.architectures
+
+
+def test_ranks_of_too_few_architectures_are_refused() -> None:
+    with pytest.raises(ConfigError, match="architectures=2.*at least 3"):
+        RankCheck(worth, architectures=2, top_k=1)
+    with pytest.raises(ConfigError, match="top_k=9"):
+        RankCheck(worth, architectures=8, top_k=9)
