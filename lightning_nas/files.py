@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,7 +80,8 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     except OSError as reason:
         raise EnvironmentFailure(f"cannot write {shown(str(path))}: {reason.strerror or reason}") from reason
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -69,7 +69,8 @@ class Loader(Generic[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         for batch in self._loader:
             if isinstance(batch, DataError):
-                raise DataError(*batch.args)  # raising ``batch`` itself would tie a knot: error, frame, error
+                self._iterator = None  # ends the workers now
+                raise batch
             yield batch
 
     # Lightning ends the workers of a loader through this attribute. Those left to the garbage collector (and loader,
