@@ -59,9 +59,9 @@ class StandAlone:
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
             child = ChildModule(network, task, space.num_classes, seed=seed, optimizer=self.optimizer)
-            loader = data.retrain_loader(lambda: child.position)
+            loader = data.retrain_loader(lambda: child.position, searched=True)
             quiet_trainer(self.epochs).fit(child, loader)
-            return task.evaluate(network, data.val_dataloader(), space.num_classes)
+            return task.evaluate(network, data.evaluation_loader("val", searched=True), space.num_classes)
 
     def _conditions(self, space: SearchSpace, data: ImageData, task: Task, seed: int) -> str:
         made = self.optimizer

@@ -120,8 +120,7 @@ class ImageData(pl.LightningDataModule, ABC):
     @property
     def sizes(self) -> dict[str, int]:
         """Images of each part; with ``search_classes`` also how many of them the search sees."""
-        assert self._parts is not None, "setup() reads the data"
-        sizes = self._parts.sizes
+        sizes = self._of(searched=False).sizes
         if self.search_classes:
             sizes |= {f"search_{name}": size for name, size in self._searched.sizes.items() if name != "test"}
         return sizes
@@ -155,14 +154,22 @@ class ImageData(pl.LightningDataModule, ABC):
         *,
         batch_size: int | None = None,
         limit: int | float = 1.0,
+        searched: bool = False,
     ) -> Loader[Batch]:
         """Batches (x, y) of weights and arch part together; validation and test part stay untouched.
+
+        Args:
+            position: how many batches were seen so far.
+            rank: of this process.
+            world_size: processes.
+            batch_size: another than the data set's.
+            limit: Lightning's ``limit_train_batches``.
+            searched: the classes of the search alone, numbered as there.
 
         Raises:
             DataError: fewer images than a batch on all processes.
         """
-        assert self._parts is not None, "setup() reads the data"
-        batches = self._parts.shuffled("retrain", rank, world_size, batch_size=batch_size)
+        batches = self._of(searched).shuffled("retrain", rank, world_size, batch_size=batch_size)
         return Loader(batches, position, limit=limit, num_workers=self.num_workers)
 
     def evaluation_loader(
@@ -176,9 +183,7 @@ class ImageData(pl.LightningDataModule, ABC):
             world_size: processes.
             searched: the classes of the search alone, numbered as there.
         """
-        parts = self._searched if searched else self._parts
-        assert parts is not None, "setup() reads the data"
-        return Loader(parts.in_order(name, rank, world_size), num_workers=self.num_workers)
+        return Loader(self._of(searched).in_order(name, rank, world_size), num_workers=self.num_workers)
 
     def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
         """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
@@ -214,6 +219,10 @@ class ImageData(pl.LightningDataModule, ABC):
     def test_dataloader(self) -> Loader[Batch]:
         """The test part."""
         return self.evaluation_loader("test", *self._process)
+
+    def _of(self, searched: bool) -> Parts:
+        assert self._parts is not None, "setup() reads the data"
+        return self._searched if searched else self._parts
 
     @property
     def _process(self) -> tuple[int, int]:

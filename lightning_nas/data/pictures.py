@@ -42,7 +42,8 @@ class Pictures(ImageData):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.flip, self.cutout, self.mean, self.std = flip, cutout, mean, std
+        self.flip, self.cutout = flip, cutout
+        self.mean, self.std = mean and list(mean), std and list(std)
 
     @abstractmethod
     def geometry(self, part: Part) -> tuple[list[Step], list[Step]]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from lightning_nas.data.images import Npz
+
 
 @pytest.fixture
 def write_npz(tmp_path: Path) -> Callable[..., str]:
@@ -43,3 +45,16 @@ def numbers() -> Callable[[Tensor], list[int]]:
         return (first[:, 0] + 256 * first[:, 1]).tolist()
 
     return read
+
+
+@pytest.fixture
+def data(write_npz: Callable[..., str], labelled: Callable[..., dict[str, Any]]) -> Callable[..., Npz]:
+    """A data set of ``labelled`` images, not augmented and not normalised unless asked for."""
+
+    def make(train: int = 120, test: int = 30, classes: int = 3, **options: Any) -> Npz:
+        as_is = {"mean": [0.0] * 3, "std": [1.0] * 3, "flip": False, "batch_size": 4}
+        module = Npz(path=write_npz(**labelled(train, test, classes)), **as_is | options)
+        module.setup()
+        return module
+
+    return make

@@ -1,27 +1,14 @@
 import logging
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from lightning_nas.data.images import Digits, Npz
 from lightning_nas.errors import DataError
 
-AS_IS = {"mean": [0.0] * 3, "std": [1.0] * 3, "flip": False, "batch_size": 4}
-
 
 def start():
     return 0
-
-
-@pytest.fixture
-def data(write_npz, labelled):
-    def make(train=120, test=30, classes=3, **options):
-        module = Npz(path=write_npz(**labelled(train, test, classes)), **AS_IS | options)
-        module.setup()
-        return module
-
-    return make
 
 
 def search_batches(data, **options):
@@ -147,7 +134,7 @@ def test_a_search_on_some_classes_numbers_them_from_zero_and_retraining_has_all(
     module = data(train=400, test=50, classes=10, search_classes=4)
     assert (module.num_classes, module.search_num_classes) == (10, 4)
     batches = [b for batch in search_batches(module) for b in batch.values()]
-    batches += module.evaluation_loader("val", searched=True)
+    batches += [*module.evaluation_loader("val", searched=True), *module.retrain_loader(start, searched=True)]
     batches += [b for part in module.score_batches(3) for b in part]
     pairs = {(number % 10, label) for x, y in batches for number, label in zip(numbers(x), y.tolist(), strict=True)}
     assert sorted(label for _, label in pairs) == [0, 1, 2, 3], "each class has one number"
@@ -156,58 +143,6 @@ def test_a_search_on_some_classes_numbers_them_from_zero_and_retraining_has_all(
     assert {y for _, labels in module.val_dataloader() for y in labels.tolist()} == set(range(10))
     others = [data(train=400, test=50, classes=10, search_classes=4, seed=seed).sizes for seed in range(3)]
     assert all(sizes["search_weights"] == pytest.approx(0.4 * sizes["weights"], abs=4) for sizes in others)
-
-
-class Module(pl.LightningModule):
-    def __init__(self, alternate=None):
-        super().__init__()
-        self.automatic_optimization = False
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.position, self.trained, self.validated, self.tested = 0, [], set(), set()
-        if alternate:
-            self.alternate = alternate
-
-    def training_step(self, batch, batch_idx):
-        self.trained.append(list(batch) if isinstance(batch, dict) else "xy")
-
-    def on_train_batch_end(self, *_):
-        self.position += 1
-
-    def validation_step(self, batch, batch_idx):
-        self.validated |= set(batch[1].tolist())
-
-    def test_step(self, batch, batch_idx):
-        self.tested |= set(batch[1].tolist())
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-@pytest.mark.parametrize(
-    ("alternate", "epoch"),
-    [
-        ("batch", [["weights", "arch"]] * 28),
-        ("epoch", [["weights"]] * 28 + [["arch"]] * 7),
-        (None, ["xy"] * 90),
-    ],
-)
-def test_a_trainer_gets_the_loader_its_module_asks_for(data, alternate, epoch, tmp_path):
-    module, images = Module(alternate), data(train=400, test=50, classes=10, search_classes=4)
-    trainer = pl.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        use_distributed_sampler=False,
-    )
-    trainer.fit(module, datamodule=images)
-    trainer.test(module, datamodule=images, verbose=False)
-    assert module.trained == epoch * 2
-    assert module.validated == set(range(4 if alternate else 10))
-    assert module.tested == set(range(10))
 
 
 def test_digits_are_scikit_learns_and_their_sizes_are_in_the_log(caplog):
