@@ -68,7 +68,7 @@ def prepare(config: DictConfig) -> Run:
         EnvironmentFailure: the folder cannot be written.
     """
     folder = Path(config.paths.output)
-    data = adapt(instantiate(config.dataset))
+    data = adapt(instantiate(config.dataset), seed=config.seed)
     data.setup("fit")
     channels, height, _ = data.shape
     known = {"image_size": height, "channels": channels, "num_classes": data.num_classes}
