@@ -25,9 +25,7 @@ def main(config: DictConfig) -> None:
 
     import torch
 
-    from lightning_utilities.core.rank_zero import rank_zero_only
-
-    from lightning_nas.stages.prepare import given_architecture, latency_table, locked, prepare
+    from lightning_nas.stages.prepare import given_architecture, is_first_process, latency_table, locked, prepare
     from lightning_nas.stages.result import write_result
     from lightning_nas.stages.retrain import retrain
     from lightning_nas.stages.search import search
@@ -43,7 +41,7 @@ def main(config: DictConfig) -> None:
         table = latency_table(run)
         architecture = search(run, table) if "search" in config.stages else given_architecture(run)
         network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             write_result(run, architecture, network, table)
 
 

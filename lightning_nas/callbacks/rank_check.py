@@ -100,7 +100,7 @@ class RankCheck(RecordingCallback):
         score, truth = torch.tensor(scores), torch.tensor(self.truths)
         tau = kendall_tau(score, truth)
         low, high = bootstrap_interval(kendall_tau, score, truth, rng)
-        figures = {
+        figures: dict[str, torch.Tensor | float] = {
             "kendall_tau": tau,
             "low": low,
             "high": high,

@@ -53,9 +53,7 @@ class StandAlone:
         scores = [_read(folder / f"{a.key}.json") for a in architectures]
         return [score for score in scores if score is not None]
 
-    def _train(
-        self, space: SearchSpace, architecture: Architecture, data: ImageData, task: Task, seed: int
-    ) -> float:
+    def _train(self, space: SearchSpace, architecture: Architecture, data: ImageData, task: Task, seed: int) -> float:
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
             child = ChildModule(network, task, space.num_classes, seed=seed, optimizer=self.optimizer)

@@ -38,6 +38,11 @@ from lightning_nas.training.metrics import MetricsFile
 log = logging.getLogger(__name__)
 
 
+def is_first_process() -> bool:
+    """Whether this process writes the files: rank 0, known from the environment before Lightning sets up anything."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
 @dataclass
 class Run:
     """The parts of one run, and where it writes."""
@@ -57,7 +62,7 @@ class Run:
     @property
     def resumes(self) -> bool:
         """Whether to go on where the run's own folder stopped."""
-        return self.config.ckpt_path == "last"
+        return bool(self.config.ckpt_path == "last")
 
 
 def prepare(config: DictConfig) -> Run:
@@ -77,7 +82,7 @@ def prepare(config: DictConfig) -> Run:
             if config.dataset.get(name) is None:
                 config.dataset[name] = value
     check(config)  # once more, with the sizes
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
@@ -98,10 +103,10 @@ def prepare(config: DictConfig) -> Run:
 def latency_table(run: Run) -> LatencyTable | None:
     """The table of the configuration, kept in the run's folder so that a resumed run has the very same numbers."""
     file = run.folder / "latency_table.json"
-    if file.exists() and (run.resumes or rank_zero_only.rank != 0):
+    if file.exists() and (run.resumes or not is_first_process()):
         return LatencyTable.load(file).check(run.space)
     table: LatencyTable | None = instantiate(run.config.latency_table)(run.space)
-    if table is not None and rank_zero_only.rank == 0:
+    if table is not None and is_first_process():
         table.save(file)
     return table
 
@@ -183,7 +188,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process is at work in it, or nothing can be written there.
     """
-    if rank_zero_only.rank != 0:
+    if not is_first_process():
         yield
         return
     try:

@@ -19,7 +19,6 @@ from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
-from lightning_nas.training.checkpoint import load_checked
 from lightning_nas.training.seeding import seeded
 
 
@@ -69,7 +68,7 @@ class CallbackCase:
         whole, module = tmp_path / "whole", toy_search()
         trainer = fit(module, ToyData(), whole, epochs=self.epochs, callbacks=[make()])
         expected = fingerprint(trainer, module, whole)
-        files = sorted((whole / "checkpoints").glob("*.ckpt"), key=lambda f: load_checked(f)["lightning_nas"]["position"])
+        files = sorted((whole / "checkpoints").glob("*.ckpt"))
         for checkpoint in files[:: max(1, len(files) // 4)]:
             folder = tmp_path / checkpoint.stem
             shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("checkpoints"))

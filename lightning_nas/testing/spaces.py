@@ -234,7 +234,8 @@ def _unsettle(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(6)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.running_var):
-                tensor.data.uniform_(0.5, 1.5, generator=generator)
-            for tensor in (module.bias, module.running_mean):
-                tensor.data.normal_(std=0.3, generator=generator)
+            state = module.state_dict()
+            for name in ("weight", "running_var"):
+                state[name].uniform_(0.5, 1.5, generator=generator)
+            for name in ("bias", "running_mean"):
+                state[name].normal_(std=0.3, generator=generator)

@@ -182,7 +182,7 @@ class StrategyCase:
         self, make: Make, data: ImageData, tmp_path: Path
     ) -> None:
         class Poison(Callback):
-            def on_train_batch_start(self, t: Any, m: SearchModule, batch: Any, i: int) -> None:
+            def on_train_batch_start(self, t: Any, m: Any, batch: Any, i: int) -> None:
                 if m.position == 1:
                     next(iter(m.weight_parameters())).data.fill_(float("nan"))
 

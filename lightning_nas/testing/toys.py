@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import networkx as nx
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
-from lightning_nas.data.split import Images
 from lightning_nas.data.pictures import ArrayData
 from lightning_nas.data.samples import Arrays
+from lightning_nas.data.split import Images
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import MixedOp
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
@@ -37,7 +37,11 @@ class Crop(nn.Module):
         return x * light
 
 
-OPERATIONS = {"blur": Blur, "crop": Crop, "keep": lambda: conv_bn(CHANNELS, CHANNELS)}
+OPERATIONS: dict[str, Callable[[], nn.Module]] = {
+    "blur": Blur,
+    "crop": Crop,
+    "keep": lambda: conv_bn(CHANNELS, CHANNELS),
+}
 
 
 class ToySpace(WeightSharingSpace):

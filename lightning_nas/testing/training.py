@@ -32,7 +32,12 @@ def fit(
     **trainer_options: Any,
 ) -> pl.Trainer:
     """Train as a run does: exact checkpoints in ``folder/checkpoints``, metrics in ``folder/metrics.csv``."""
-    options = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0} | trainer_options
+    options: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "log_every_n_steps": 1,
+        "num_sanity_val_steps": 0,
+    } | trainer_options
     trainer = pl.Trainer(
         max_epochs=epochs,
         callbacks=[ExactCheckpoint(folder / "checkpoints", every=every), *(callbacks or [])],

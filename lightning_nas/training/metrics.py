@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers.logger import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning.loggers.logger import Logger
 
 from lightning_nas.training.table import Table
 

@@ -82,7 +82,8 @@ class ResumableModule(pl.LightningModule):
         seed_everything(self.seed, "noise", self.global_rank, self.position)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (self.position + 1) % self.trainer.log_every_n_steps == 0:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.position + 1) % every == 0:
             values = {name: float(value) for name, value in self._logged.items()} | {"epoch": self.current_epoch}
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, step=self.position)

@@ -66,7 +66,7 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
     for row in rows:
         at = [(float(p["score"]), float(p["truth"])) for p in points if p["epoch"] == row["epoch"]]
         scores, truth = zip(*at, strict=True)
-        assert len(set(p["key"] for p in points)) == len(at) == 8
+        assert len({p["key"] for p in points}) == len(at) == 8
         assert float(row["kendall_tau"]) == pytest.approx(kendalltau(scores, truth).statistic)
         assert float(row["spearman"]) == pytest.approx(spearmanr(scores, truth).statistic)
         assert float(row["p_tau"]) == pytest.approx((float(row["kendall_tau"]) + 1) / 2)
@@ -82,7 +82,7 @@ def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_pat
 
 
 def test_ranks_of_too_few_architectures_are_refused() -> None:
-    with pytest.raises(ConfigError, match="architectures=2.*at least 3"):
+    with pytest.raises(ConfigError, match=r"architectures=2.*at least 3"):
         RankCheck(worth, architectures=2, top_k=1)
     with pytest.raises(ConfigError, match="top_k=9"):
         RankCheck(worth, architectures=8, top_k=9)

@@ -39,9 +39,8 @@ def test_the_papers_layers_have_the_shapes_of_table_1() -> None:
         expected[index] = (expected[index][0], size)
     expected[13] = (64, 14)
     assert [size for _, size in shapes] == [size for _, size in expected]
-    assert [layer.out_channels for layer in FBNetSpace().layers] == [16] + sum(
-        ([c] * 4 for c in (24, 32, 64, 112, 184)), []
-    ) + [352]
+    widths = [16, *(width for width in (24, 32, 64, 112, 184) for _ in range(4)), 352]
+    assert [layer.out_channels for layer in FBNetSpace().layers] == widths
 
 
 def test_the_network_shrinks_as_the_strides_say() -> None:
@@ -79,7 +78,7 @@ def test_grouped_blocks_mix_their_groups_by_the_shuffle() -> None:
 
 
 def test_sizes_that_grouped_blocks_cannot_have_are_refused() -> None:
-    with pytest.raises(InputError, match="even channel numbers.*got 7"):
+    with pytest.raises(InputError, match=r"even channel numbers.*got 7"):
         FBNetSpace("odd", stem=(7, 1))
     with pytest.raises(InputError, match="at least 8 pixels, got 4"):
         FBNetSpace("tiny", image_size=4)

@@ -57,7 +57,7 @@ def test_a_damaged_newest_file_falls_back_to_the_one_before(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes()[:-10])
     assert newest_valid(path) == tmp_path / "last-1.ckpt"
     (tmp_path / "last-1.ckpt").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no checkpoint in .* can be used"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be used"):
         newest_valid(path)
     assert newest_valid(tmp_path / "never" / "last.ckpt") is None
 

@@ -21,7 +21,7 @@ def test_a_row_comes_back_as_the_csv_module_reads_it_and_floats_are_exact(tmp_pa
 def test_columns_that_come_later_are_empty_before(tmp_path: Path) -> None:
     table = Table(tmp_path / "t.csv")
     table.append({"a": 1})
-    table.append({"b": "x,\n\"y\""})
+    table.append({"b": 'x,\n"y"'})
     table.append({"a": None, "b": 2})
     assert table.read() == [{"a": "1", "b": ""}, {"a": "", "b": 'x,\n"y"'}, {"a": "", "b": "2"}]
 

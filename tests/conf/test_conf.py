@@ -1,0 +1,147 @@
+"""Every YAML of conf/ composes into a legal configuration whose parts can be made."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_nas.command import conf_dir
+from lightning_nas.config.check import check
+
+CONF = Path(conf_dir())
+OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
+CHOICES = [option.replace("/", "=") for option in OPTIONS if not option.startswith("local/")]
+PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
+
+# Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
+GIVEN_BY_THE_RUN = {"space", "task", "table", "seed"}
+OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("Cifar10", "Cifar100", "FashionMnist")}
+OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
+SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Iterator[Compose]:
+    """The configuration of the run under some overrides."""
+    paths = [f"paths.output={tmp_path}/run", f"paths.cache={tmp_path}/cache"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield lambda *overrides, name="config": compose(name, overrides=[*paths, *overrides])
+
+
+def test_all_groups_are_known_to_these_tests() -> None:
+    assert {choice.partition("=")[0] for choice in CHOICES} == {*PARTS, "experiment", "debug", "hydra", "paths"}
+
+
+@pytest.mark.parametrize("choice", ["seed=0", *CHOICES])
+def test_it_composes_passes_the_check_and_every_node_can_be_made(choice: str, composed: Compose) -> None:
+    config = composed(choice)
+    check(config)
+    for size, value in SIZES.items():
+        if config.dataset[size] is None:
+            config.dataset[size] = value
+    for part in PARTS:
+        for node in _nodes(config[part]):
+            made = instantiate(node)
+            expected = get_class(node._target_)
+            if node.get("_partial_"):
+                assert made.func is expected
+            else:
+                assert type(made) is expected
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith("search_space=")])
+def test_the_latency_command_composes_with_each_space(choice: str, composed: Compose) -> None:
+    config = composed(choice, name="latency")
+    assert instantiate(config.search_space).operations()
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_yaml_spells_every_argument_of_our_constructors(option: str) -> None:
+    for node in _nodes(yaml.safe_load((CONF / f"{option}.yaml").read_text())):
+        target = node["_target_"]
+        if target.startswith("lightning_nas."):
+            silent = GIVEN_BY_THE_RUN | ({"test_fraction"} if target in OWN_TEST else set())
+            assert _arguments(get_class(target)) - silent <= set(node), target
+
+
+def test_the_trainer_accepts_what_its_yaml_says(composed: Compose) -> None:
+    trainer = instantiate(composed().trainer)(logger=False)
+    assert (trainer.max_epochs, trainer.log_every_n_steps, len(trainer.loggers)) == (12, 10, 0)
+
+
+def test_a_strategy_can_be_made_on_its_own_space(composed: Compose) -> None:
+    for choice in (choice for choice in CHOICES if choice.startswith("strategy=")):
+        config = composed(choice, "latency_table=macs")
+        space = instantiate(config.search_space)
+        table, task = instantiate(config.latency_table)(space), instantiate(config.task)
+        module = instantiate(config.strategy)(space, task, table, seed=config.seed)
+        assert module.space is space
+
+
+def test_search_space_fbnet_has_the_papers_size(composed: Compose) -> None:
+    space = instantiate(composed("search_space=fbnet").search_space)
+    assert [len(decision.options) for decision in space.decisions] == [9] * 22
+    assert math.prod(len(decision.options) for decision in space.decisions) == 984_770_902_183_611_232_881
+    assert (space.input_shape, space.num_classes) == ((3, 224, 224), 1000)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "space", "table"),
+    [
+        ([], "fbnet_small", "Measured"),
+        (["strategy=fbnet"], "fbnet_small", "Measured"),
+        (["strategy=fbnet", "search_space=fbnet"], "fbnet", "Measured"),
+        (["search_space=fbnet", "strategy=fbnet"], "fbnet", "Measured"),
+        (["strategy=fbnet", "latency_table=macs"], "fbnet_small", "Macs"),
+        (["experiment=fbnet_imagenet"], "fbnet", "Measured"),
+        (["experiment=fbnet_imagenet", "search_space=fbnet_hwnas"], "fbnet_hwnas", "Measured"),
+    ],
+)
+def test_a_strategy_brings_its_space_and_table_and_the_command_line_wins(
+    overrides: list[str], space: str, table: str, composed: Compose
+) -> None:
+    config = composed(*overrides)
+    assert config.search_space.name == space
+    assert config.latency_table._target_.rpartition(".")[2] == table
+
+
+def test_sizes_come_from_the_data_set_where_the_space_is_for_any(composed: Compose) -> None:
+    space = instantiate(composed("search_space=fbnet_small", "dataset=cifar100").search_space)
+    assert (space.input_shape, space.num_classes) == ((3, 32, 32), 100)
+
+
+def test_debug_wins_over_an_experiment(composed: Compose) -> None:
+    config = composed("experiment=fbnet_imagenet", "debug=fast", "callbacks=default")
+    fast = OmegaConf.load(CONF / "debug" / "fast.yaml")
+    assert config.trainer.max_epochs == fast.trainer.max_epochs
+    assert config.retrain.epochs == fast.retrain.epochs
+
+
+def _nodes(section: Any) -> Iterator[Any]:
+    """What Hydra makes an object of, from the outside in."""
+    if isinstance(section, dict | DictConfig):
+        if "_target_" in section:
+            yield section
+        for name in section:
+            yield from _nodes(section[name])
+
+
+def _arguments(made: type) -> set[str]:
+    """Names the constructor can be given, also those it hands on to its bases."""
+    names: set[str] = set()
+    for base in made.__mro__:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
+            names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+    return names

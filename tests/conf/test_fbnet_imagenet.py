@@ -1,0 +1,128 @@
+"""The recipe of FBNet (arXiv:1812.03443) on ImageNet: its numbers, and the whole of it on a few tiny images."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+
+from lightning_nas.command import conf_dir
+from lightning_nas.config.check import check
+
+CLASSES = ("n01440764", "n01443537", "n01484850")
+SHORT = (
+    *("dataset.num_classes=3", "dataset.search_classes=2", "dataset.batch_size=8", "dataset.val_fraction=0.1"),
+    *("dataset.num_workers=0", "dataset.image_size=32", "search_space.image_size=32", "search_space.head=32"),
+    *("search_space.stages=[[16,1,1],[24,1,2]]", "trainer.max_epochs=2"),
+    *("trainer.log_every_n_steps=1", "strategy.arch_warmup_epochs=1", "strategy.candidates=2"),
+    *("strategy.score_batches=1", "retrain.epochs=1", "retrain.batch_size=8", "latency_table.min_run_time=0.001"),
+    *("logger=none", "paths.cache=cache", "threads=1"),
+)
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        config = compose("config", overrides=["paths.output=here", "dataset.root=there", *overrides])
+    check(config)
+    return config
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three of ImageNet's classes as ILSVRC unpacks them: train/WNID/*.JPEG and val/WNID/*.JPEG, of various sizes."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 40), ("val", 4)):
+        for wnid in CLASSES:
+            folder = tmp_path / "imagenet" / part / wnid
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (*rng.integers(30, 50, 2), 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{wnid}_{i}.JPEG")
+    return tmp_path / "imagenet"
+
+
+def test_the_search_has_the_papers_numbers() -> None:
+    config = composed("experiment=fbnet_imagenet")
+    data, space, strategy = config.dataset, config.search_space, config.strategy
+    assert (data.search_classes, space.num_classes, data.num_classes) == (100, 100, 1000)
+    assert (space.image_size, sum(layers for _, layers, _ in space.stages)) == (224, 22)
+    assert (data.arch_fraction, strategy.alternate, strategy.arch_warmup_epochs) == (0.2, "epoch", 10)
+    assert (config.trainer.max_epochs, data.batch_size) == (90, 192)
+    assert (strategy.alpha, strategy.beta) == (0.2, 0.6)
+    weights, arch = strategy.weights_optimizer, strategy.arch_optimizer
+    assert weights._target_ == "torch.optim.SGD"
+    assert (weights.lr, weights.momentum, weights.weight_decay) == (0.1, 0.9, 1e-4)
+    assert strategy.weights_scheduler._target_.endswith(".CosineAnnealingLR")
+    assert strategy.weights_scheduler.T_max == 90
+    assert arch._target_ == "torch.optim.Adam"
+    assert (arch.lr, arch.weight_decay) == (0.01, 5e-4)
+    assert config.task.label_smoothing == 0
+
+
+@pytest.mark.parametrize(
+    ("epoch", "tau"), [(0, 5.0), (1, 4.7799874), (10, 3.1881408), (45, 0.6599692), (89, 0.0911214)]
+)
+def test_the_temperature_falls_as_in_the_paper(epoch: int, tau: float) -> None:
+    strategy = composed("experiment=fbnet_imagenet").strategy
+    assert strategy.temperature * strategy.anneal**epoch == pytest.approx(tau, rel=1e-6)
+    assert strategy.anneal == pytest.approx(math.exp(-0.045), rel=1e-12)
+
+
+def test_retraining_alone_has_all_classes_and_the_same_rates() -> None:
+    whole = composed("experiment=fbnet_imagenet")
+    alone = composed("experiment=fbnet_imagenet_retrain", "architecture=fbnet_c")
+    assert alone.retrain == whole.retrain
+    assert (alone.search_space.num_classes, alone.dataset.search_classes, list(alone.stages)) == (
+        1000,
+        None,
+        ["retrain"],
+    )
+    assert (alone.task.label_smoothing, alone.search_space.dropout) == (0.1, 0.2)
+
+
+def test_the_whole_of_it_runs_on_a_folder_in_imagenets_layout(root: Path) -> None:
+    folder = root.parent / "run"
+    run("experiment=fbnet_imagenet", root, folder)
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["search_space"], result["dataset"], result["kendall_tau"]) == ("fbnet", "imagenet", None)
+    assert len(result["architecture"]["choices"]) == 2
+    assert (classes(folder), classes(folder / "retrain")) == (2, 3)
+    rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
+    assert [row["epoch"] for row in rows if row["arch/loss"]] == [
+        "1"
+    ]  # frozen in epoch 0; eight batches an epoch, one of them arch
+    again = root.parent / "again"
+    run(
+        "experiment=fbnet_imagenet_retrain",
+        root,
+        again,
+        "dataset.search_classes=null",
+        f"architecture={folder}/architecture.json",
+    )
+    assert json.loads((again / "result.json").read_text())["params"] == result["params"]
+
+
+def classes(folder: Path) -> int:
+    """Width of the classifier that was trained."""
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return len(next(value for name, value in reversed(state.items()) if name.endswith("bias") and "head" in name))
+
+
+def run(experiment: str, root: Path, folder: Path, *more: str) -> None:
+    """In a process of its own, as a user would."""
+    changes = [f"dataset.root={root}", f"hydra.run.dir={folder}", *SHORT, *more]
+    command = [sys.executable, "-m", "lightning_nas.run", experiment, *changes]
+    path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        command, cwd=root.parent, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

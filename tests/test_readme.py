@@ -1,0 +1,108 @@
+"""Every command of README.md runs, shortened, in the order in which it stands there."""
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lightning_nas
+from lightning_nas.testing.training import one_thread
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    command.strip()
+    for line in "".join(BLOCKS).splitlines()
+    for command in line.split("#")[0].split("&&")
+    if command.strip().startswith("python -m lightning_nas")
+]
+ROWS = ["architecture", "test accuracy", "parameters", "MACs", "latency", "Kendall tau", "report"]
+FAST = ["debug=fast", "logger=none", "latency_table.min_run_time=0.001"]
+SHORTER = [*FAST, "~callbacks.rank_check", "dataset.batch_size=8"]
+BRIEF = ["measure.min_run_time=0.001", "samples=2"]
+
+
+def rows(text: str) -> list[str]:
+    """The first cells of a printed table."""
+    return [re.split("[│|]", line)[1].strip() for line in text.splitlines() if line.strip()[:1] in ("│", "|")]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the commands speak of: ``my.npz`` and ``my_images``."""
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (120, 12, 12), dtype=np.uint8), np.arange(120) % 2
+    np.savez(tmp_path / "my.npz", x_train=pixels[:100], y_train=labels[:100], x_test=pixels[100:], y_test=labels[100:])
+    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        folder = tmp_path / "my_images" / "train" / "ab"[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    monkeypatch.setenv("LIGHTNING_NAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_two_commands_stand_first() -> None:
+    assert BLOCKS[0].strip() == "pip install -e . && python -m lightning_nas.run strategy=fbnet"
+    assert BLOCKS[1].strip() == 'pip install -e ".[dev]" && pytest'
+
+
+def test_the_first_command_prints_the_table_that_is_shown(workplace: Path) -> None:
+    shown = README.partition("```bash")[2].partition("```bash")[0]
+    _, *arguments = shlex.split(COMMANDS[0])
+    path = os.pathsep.join([str(Path(lightning_nas.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *arguments, *FAST],
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(done.stdout) == ROWS
+    assert rows(shown) == ROWS
+
+
+def test_all_other_commands_end_well(workplace: Path) -> None:
+    assert len(COMMANDS) > 1
+    for command in COMMANDS[1:]:
+        assert forked(command) == 0, f"{command}\n{(workplace / 'output').read_text()}"
+    table = next(line for line in (workplace / "output").read_text().splitlines() if "latency_table=file" in line)
+    assert (workplace / table.partition("latency_table.path=")[2]).is_file()
+
+
+def forked(command: str) -> int:
+    """Exit code of the command in a fork of this process, which has torch imported already; says more in ``output``."""
+    _, _, module, *arguments = shlex.split(command)
+    short = {"lightning_nas.run": SHORTER, "lightning_nas.latency": BRIEF}[module]
+    with one_thread():
+        child = os.fork()
+        if child == 0:
+            output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            with os.fdopen(1, "w", closefd=False) as sys.stdout, os.fdopen(2, "w", closefd=False) as sys.stderr:
+                sys.argv = [module, *arguments, *short]
+                code = _code(module)
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _code(module: str) -> int:
+    """Runs a module as ``python -m`` does."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    except BaseException:  # noqa: BLE001 - the fork must not go on as a second pytest
+        traceback.print_exc()
+        return 1
+    return 0
