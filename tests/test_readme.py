@@ -26,7 +26,10 @@ COMMANDS = [
 ]
 ROWS = ["architecture", "test accuracy", "parameters", "MACs", "latency", "Kendall tau", "report"]
 FAST = ["debug=fast", "logger=none", "latency_table.min_run_time=0.001"]
-SHORTER = [*FAST, "~callbacks.rank_check", "dataset.batch_size=8"]
+SHORTER = [
+    *(*FAST, "~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"),
+    *("dataset.batch_size=8", "dataset.num_workers=0"),
+]
 BRIEF = ["measure.min_run_time=0.001", "samples=2"]
 
 
@@ -77,6 +80,15 @@ def test_all_other_commands_end_well(workplace: Path) -> None:
         assert forked(command) == 0, f"{command}\n{(workplace / 'output').read_text()}"
     table = next(line for line in (workplace / "output").read_text().splitlines() if "latency_table=file" in line)
     assert (workplace / table.partition("latency_table.path=")[2]).is_file()
+
+
+def test_the_python_blocks_print_what_their_comments_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "block.py").write_text(block)
+        runpy.run_path(str(tmp_path / "block.py"))
+        assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*  # (.+)", block)
 
 
 def forked(command: str) -> int:

@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.training import ChildModule, quiet_trainer
@@ -34,12 +35,18 @@ class StandAlone:
         cache_dir: where.
         epochs: of each training.
         optimizer: makes the optimiser from the parameters.
+        scheduler: makes the learning-rate schedule, stepped once an epoch.
     """
 
     def __init__(
-        self, *, cache_dir: str, epochs: PositiveInt, optimizer: Callable[[list[nn.Parameter]], Optimizer]
+        self,
+        *,
+        cache_dir: str,
+        epochs: PositiveInt,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
-        self.cache_dir, self.epochs, self.optimizer = Path(cache_dir), epochs, optimizer
+        self.cache_dir, self.epochs, self.optimizer, self.scheduler = Path(cache_dir), epochs, optimizer, scheduler
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: ImageData, task: Task, seed: int
@@ -56,14 +63,18 @@ class StandAlone:
     def _train(self, space: SearchSpace, architecture: Architecture, data: ImageData, task: Task, seed: int) -> float:
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
-            child = ChildModule(network, task, space.num_classes, seed=seed, optimizer=self.optimizer)
+            child = ChildModule(
+                network, task, space.num_classes, seed=seed, optimizer=self.optimizer, scheduler=self.scheduler
+            )
             loader = data.retrain_loader(lambda: child.position, searched=True)
             quiet_trainer(self.epochs).fit(child, loader)
             return task.evaluate(network, data.evaluation_loader("val", searched=True), space.num_classes)
 
     def _conditions(self, space: SearchSpace, data: ImageData, task: Task, seed: int) -> str:
-        made = self.optimizer
-        how = (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
+        how = [
+            (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
+            for made in (self.optimizer, self.scheduler)
+        ]
         facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, self.epochs, how)
         sha = hashlib.sha256(repr(facts).encode())
         for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the pixels, as they are fed

@@ -1,8 +1,8 @@
 """Fused forms of mixed operations: the same numbers and the same state as ``ops/mixed.py``, faster.
 
-Blocks that differ only in width run side by side as one wide block, which saves dispatch; the gates are folded into
-the last batch norm, which saves passes over memory; and the weight gradient of 5x5 depthwise convolutions avoids a slow
-path of the CPU's convolution library. ``benchmarks/README.md`` has the measurements.
+Blocks of one kernel size run side by side as one wide block, which saves dispatch; the gates are folded into the last
+batch norm, which saves passes over memory; and the weight gradient of 5x5 depthwise convolutions avoids a slow path of
+the CPU's convolution library. ``benchmarks/README.md`` has the measurements.
 
 Shapes: a *matrix* (N * H * W, C) is a view of channels-last images (N, C, H, W).
 """
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
 from lightning_nas.ops.blocks import InvertedResidual
 from lightning_nas.ops.mixed import MixedOp
@@ -46,13 +47,13 @@ class FusedMixedBlock(MixedOp):
             return super().forward(x, gates, active)
         gate = gates.unbind()
         mixed = _mix_blocks(x, blocks, gate)
-        # residual blocks and identities add a multiple of x: one multiplication serves them all
-        adding_x = [i for i, op in options.items() if (blocks[i].residual if i in blocks else type(op) is nn.Identity)]
-        if adding_x:
-            mixed = mixed + torch.stack([gate[i] for i in adding_x]).sum().to(x.dtype) * x
-        for i in options.keys() - blocks.keys() - set(adding_x):
-            mixed = mixed + gate[i].to(x.dtype) * options[i](x)
-        return mixed
+        multiples = []  # residual blocks and identities add multiples of x: one multiplication serves them all
+        for i, option in options.items():
+            if isinstance(option, nn.Identity) or (i in blocks and blocks[i].residual):
+                multiples.append(gate[i])
+            elif i not in blocks:
+                mixed = mixed + gate[i].to(x.dtype) * option(x)
+        return mixed + torch.stack(multiples).sum().to(x.dtype) * x if multiples else mixed
 
 
 def _mix_blocks(x: Tensor, blocks: dict[int, InvertedResidual], gate: Sequence[Tensor]) -> Tensor:
@@ -77,46 +78,32 @@ def _hidden(x: Tensor, blocks: Sequence[InvertedResidual]) -> Tensor:
     groups = [_conv(block.expand).groups for block in blocks]
     weight = torch.cat([_shuffled(_dense(block.expand), g) for block, g in zip(blocks, groups, strict=True)])
     h = _images(_matrix(x) @ weight.t(), len(x), *x.shape[2:])
-    h = F.relu_(_batch_norm(h, [_norm(block.expand) for block in blocks], groups=groups))
-    weight = torch.cat([_conv(block.depthwise).weight for block in blocks]).to(h.dtype)
-    h = _depthwise(h, weight, _conv(blocks[0].depthwise).stride[0])
+    h = F.relu_(_batch_norm(h, [_norm(block.expand) for block in blocks], groups))
+    weight, stride = torch.cat([_conv(block.depthwise).weight for block in blocks]), _conv(blocks[0].depthwise).stride
+    if x.device.type == "cpu" and weight.shape[-1] == 5:
+        h = cast("Tensor", _Depthwise5x5.apply(h, weight.to(h.dtype), stride[0]))
+    else:
+        h = F.conv2d(h, weight, None, stride, weight.shape[-1] // 2, 1, len(weight))
     return F.relu_(_batch_norm(h, [_norm(block.depthwise) for block in blocks]))
 
 
-def _batch_norm(
-    x: Tensor, norms: Sequence[nn.BatchNorm2d], *, groups: Sequence[int] = (), scale: Tensor | None = None
-) -> Tensor:
+def _batch_norm(x: Tensor, norms: list[nn.BatchNorm2d], groups: Sequence[int] = (), scale: Tensor | int = 1) -> Tensor:
     """The norms side by side: norm i on channels shuffled by ``groups[i]``, the results multiplied by ``scale``."""
-    groups = groups or [1] * len(norms)
-
-    def joined(name: str) -> Tensor:
-        return torch.cat([_shuffled(getattr(norm, name), g) for norm, g in zip(norms, groups, strict=True)])
-
-    weight, bias, mean, var = (joined(name) for name in ("weight", "bias", "running_mean", "running_var"))
-    if scale is not None:
-        weight, bias = weight * scale, bias * scale
-    training, momentum, eps = norms[0].training, cast("float", norms[0].momentum), norms[0].eps
-    y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
-    if training:
-        _store(norms, groups, mean, var)
+    first, groups = norms[0], groups or (1,) * len(norms)
+    weight, bias, mean, var = (
+        torch.cat([_shuffled(getattr(norm, name), g) for norm, g in zip(norms, groups, strict=True)])
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    weight, bias, training = weight * scale, bias * scale, first.training
+    y = F.batch_norm(x, mean, var, weight, bias, training, cast("float", first.momentum), first.eps)
+    if training:  # give the updated statistics back to the norms that own them
+        sizes = [norm.num_features for norm in norms]
+        own = [getattr(norm, name) for name in ("running_mean", "running_var") for norm in norms]
+        new = zip(mean.split_with_sizes(sizes) + var.split_with_sizes(sizes), [*groups, *groups], strict=True)
+        # shuffling g groups of c is undone by shuffling c groups of g
+        torch._foreach_copy_(own, [v if g == 1 else _shuffled(v, len(v) // g) for v, g in new])
+        torch._foreach_add_([cast("Tensor", norm.num_batches_tracked) for norm in norms], 1)
     return y
-
-
-@torch.no_grad()
-def _store(norms: Sequence[nn.BatchNorm2d], groups: Sequence[int], mean: Tensor, var: Tensor) -> None:
-    """Give updated running statistics back to the norms that own them."""
-    sizes = [norm.num_features for norm in norms]
-    own = [getattr(norm, name) for name in ("running_mean", "running_var") for norm in norms]
-    new = zip(mean.split_with_sizes(sizes) + var.split_with_sizes(sizes), [*groups, *groups], strict=True)
-    # shuffling g groups of c is undone by shuffling c groups of g
-    torch._foreach_copy_(own, [v if g == 1 else _shuffled(v, len(v) // g) for v, g in new])
-    torch._foreach_add_([cast("Tensor", norm.num_batches_tracked) for norm in norms], 1)
-
-
-def _depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    if x.device.type == "cpu" and weight.shape[-1] == 5:
-        return cast("Tensor", _Depthwise5x5.apply(x, weight, stride))  # type: ignore[no-untyped-call]
-    return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, 1, len(weight))
 
 
 class _Depthwise5x5(torch.autograd.Function):
@@ -144,7 +131,7 @@ class _Depthwise5x5(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             rows = 2 if x.shape[2] < 5 else 0  # the fast kernel also wants images as high as the filter
             left, right = (
-                torch.nn.grad.conv2d_weight(moved, (c, 1, 5, 3), grad, s, (2 - rows, 0), groups=c)
+                conv2d_weight(moved, (c, 1, 5, 3), grad, s, (2 - rows, 0), groups=c)  # type: ignore[no-untyped-call]
                 for moved in _moved(x, rows)
             )
             grad_weight = torch.cat([left, right[..., 1:]], 3)
@@ -166,23 +153,21 @@ def _alike(blocks: Iterable[InvertedResidual]) -> bool:
     """Whether one batch norm can stand for several of theirs."""
     norms = [_norm(stage) for block in blocks for stage in (block.expand, block.depthwise, block.project)]
     kinds = {(type(n), n.training, n.momentum, n.eps, n.track_running_stats) for n in norms}
-    return (
-        len(kinds) == 1 and type(norms[0]) is nn.BatchNorm2d and None not in (norms[0].momentum, norms[0].running_mean)
-    )
+    kind, _, momentum, _, tracking = next(iter(kinds))
+    return len(kinds) == 1 and kind is nn.BatchNorm2d and momentum is not None and tracking
 
 
 def _chunks(blocks: dict[int, InvertedResidual], positions: int, limit: float) -> list[list[int]]:
     """Blocks of one kernel size, as many together as ``limit`` elements of a hidden tensor allow."""
     chunks: list[list[int]] = []
-    kernel, room = (0, 0), 0.0
+    room: dict[int, float] = {}
     for i, block in sorted(blocks.items(), key=lambda item: _conv(item[1].depthwise).kernel_size):
-        conv = _conv(block.depthwise)
-        size = positions * conv.in_channels
-        if conv.kernel_size != kernel or size > room:
+        kernel, size = _conv(block.depthwise).kernel_size[0], positions * _conv(block.depthwise).in_channels
+        if room.get(kernel, -1) < size:
             chunks.append([])
-            kernel, room = cast("tuple[int, int]", conv.kernel_size), limit
+            room[kernel] = limit
         chunks[-1].append(i)
-        room -= size
+        room[kernel] -= size
     return chunks
 
 

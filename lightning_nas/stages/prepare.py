@@ -149,6 +149,12 @@ def make_trainer(run: Run, folder: Path, callbacks: list[pl.Callback], *, mirror
     return trainer
 
 
+def stage_seconds(trainer: pl.Trainer) -> float:
+    """How long a stage took, all attempts together."""
+    exact = next(callback for callback in trainer.callbacks if isinstance(callback, ExactCheckpoint))  # type: ignore[attr-defined]
+    return round(exact.seconds, 3)
+
+
 def make_logger(node: DictConfig, config: DictConfig) -> Any:
     """A logger of the configuration; W&B runs of one sweep share a group and are named by their overrides."""
     if not node._target_.endswith("WandbLogger"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from torch import nn
@@ -11,13 +9,13 @@ from torch import nn
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.children.training import ChildModule
-from lightning_nas.stages.prepare import Run, checkpoint_to_resume, make_trainer
+from lightning_nas.stages.prepare import Run, checkpoint_to_resume, make_trainer, stage_seconds
 from lightning_nas.training.seeding import seeded
 
 
 def retrain(run: Run, architecture: Architecture) -> nn.Module:
     """Train the architecture's network from scratch in ``retrain/``, and note its test accuracy."""
-    started, settings = time.monotonic(), run.config.retrain
+    settings = run.config.retrain
     num_classes = run.data.num_classes
     with seeded(run.seed, "retrain"):
         network = run.space.network(architecture, num_classes=num_classes)
@@ -47,5 +45,5 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     if trainer.is_global_zero:
         score = run.task.evaluate(network, run.data.test_dataloader(), num_classes)
         run.result[f"test_{run.task.score_name}"] = score
-    run.result["retrain_seconds"] = round(time.monotonic() - started, 3)
+    run.result["retrain_seconds"] = stage_seconds(trainer)
     return network

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 
@@ -13,7 +11,7 @@ from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.stages.prepare import Run, checkpoint_to_resume, make_trainer
+from lightning_nas.stages.prepare import Run, checkpoint_to_resume, make_trainer, stage_seconds
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.training.seeding import seeded
 
@@ -25,7 +23,6 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
         ConfigError: the strategy cannot work on this space.
         NumericalError: the search went wrong; no architecture is written.
     """
-    started = time.monotonic()
     module = build_strategy(run, table)
     callbacks: list[pl.Callback] = [instantiate(node) for node in (run.config.callbacks or {}).values()]
     conditions = {} if table is None else {"latency table": table.digest[:16]}
@@ -40,7 +37,7 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
             if isinstance(callback, RankCheck):
                 run.result["kendall_tau"] = callback.tau
         architecture.save(run.folder / "architecture.json")
-    run.result["search_seconds"] = round(time.monotonic() - started, 3)
+    run.result["search_seconds"] = stage_seconds(trainer)
     return architecture
 
 

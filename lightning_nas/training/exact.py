@@ -1,5 +1,6 @@
 """When a checkpoint is taken, what it was made under, and how a run leaves on a signal."""
 
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ class ExactCheckpoint(Callback):
         self.path = Path(folder) / "last.ckpt"
         self.every, self.allow_inexact = every, allow_inexact
         self.conditions = conditions or {}
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time this training has taken, that before a resume included; to be told, never to be decided by."""
+        return time.monotonic() - self._began
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
@@ -87,6 +94,7 @@ class ExactCheckpoint(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint[_FINGERPRINT] = self._fingerprint(trainer)
+        checkpoint["lightning_nas_seconds"] = self.seconds
         checkpoint["lightning_nas_rows"] = [logger.table.rows for logger in _tables(trainer)]
         # Lightning counts the batch in hand as done when it restarts, and would shift the axis of every logger by one.
         if trainer.training and trainer.fit_loop.epoch_loop.batch_progress.current.ready > _done(trainer):
@@ -105,6 +113,7 @@ class ExactCheckpoint(Callback):
             if not self.allow_inexact:
                 raise CheckpointError(f"{message}; resume.allow_inexact=true resumes all the same")
             rank_zero_warn(f"inexact resume: {message}")
+        self._began -= checkpoint["lightning_nas_seconds"]
         for logger, rows in zip(_tables(trainer), checkpoint["lightning_nas_rows"], strict=False):
             logger.table.cut(rows)
 

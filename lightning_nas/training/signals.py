@@ -1,10 +1,24 @@
-"""Leaving on SIGINT and SIGTERM: at once, or after the batch in hand where a loop can stop exactly."""
+"""Leaving on SIGINT and SIGTERM: at once, or after the batch in hand where a loop can stop exactly.
 
+Under DDP the first process decides for all. Those it launched hand their signals on to it, even while they wait inside a
+collective operation, and end when it ends.
+"""
+
+import ctypes
+import os
 import signal
+import subprocess
+import sys
+import time
+from threading import Thread
 from types import FrameType
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from lightning_nas.errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ONE_REQUEST = 1.0  # seconds within which several signals are one: a terminal sends Ctrl-C to all processes
+_PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
@@ -12,26 +26,75 @@ class StopRequest:
 
     While ``deferred`` is set (a training loop promises to look), the first signal is only remembered. Otherwise, and at
     a second signal, :class:`Interrupted` is raised on the spot with exit code 128 + signal.
+
+    Attributes:
+        signum: the signal that was received, or 0.
+        deferred: whether a loop is looking.
+        others: processes that this one launched and Lightning observes.
     """
 
     signum: ClassVar[int] = 0
     deferred: ClassVar[bool] = False
+    others: ClassVar[list[subprocess.Popen[bytes]]] = []
+    _since: ClassVar[float] = 0.0
+    _follows: ClassVar[bool] = False
 
     @classmethod
-    def listen(cls) -> None:
-        """Take over SIGINT and SIGTERM; forget what came before."""
-        cls.signum, cls.deferred = 0, False
+    def listen(cls, *, follow: bool = False) -> None:
+        """Take over SIGINT and SIGTERM; forget what came before.
+
+        Args:
+            follow: this process was launched by the first one, which decides.
+        """
+        cls.signum, cls.others = 0, []
         cls.defer(deferred=False)
+        if follow and not cls._follows:
+            cls._follows = True
+            _follow(os.getppid())
 
     @classmethod
     def defer(cls, *, deferred: bool) -> None:
         """Say whether a loop is looking, and make sure that the handlers are ours (Lightning sets its own)."""
         cls.deferred = deferred
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in _SIGNALS:
             signal.signal(signum, cls._handle)
 
     @classmethod
+    def leave(cls, signum: int, *, together: bool) -> NoReturn:
+        """Raise :class:`Interrupted` for ``signum``.
+
+        Args:
+            signum: SIGINT or SIGTERM.
+            together: the other processes leave by themselves; else they are ended here, they hold nothing of value.
+        """
+        others = list(cls.others)
+        cls.others.clear()  # in place: Lightning observes this list and kills us when one of it has ended
+        for process in () if together else others:
+            process.kill()
+        raise Interrupted(128 + signum)
+
+    @classmethod
     def _handle(cls, signum: int, frame: FrameType | None) -> None:
-        if not cls.deferred or cls.signum:
-            raise Interrupted(128 + signum)
-        cls.signum = signum
+        now, first = time.monotonic(), not cls.signum
+        if not first and now - cls._since < _ONE_REQUEST:
+            return
+        if first:
+            cls.signum, cls._since = signum, now
+        if not cls._follows and not (first and cls.deferred):
+            cls.leave(cls.signum, together=False)
+
+
+def _follow(leader: int) -> None:
+    """Hand signals on to ``leader``, at once whatever the main thread does, and end with it (the latter on Linux)."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def hand_on() -> None:
+        while number := os.read(reading, 1):
+            if number[0] in _SIGNALS:
+                os.kill(leader, number[0])
+
+    Thread(target=hand_on, daemon=True, name="hand signals on").start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
