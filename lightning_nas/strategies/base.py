@@ -1,63 +1,43 @@
-"""The loop every weight-sharing search shares: two optimisers, two parts of the data, one supernet.
+"""What every weight-sharing search is: a supernet, gates, and what it would answer.
 
-A strategy says how gates are made, what its two losses are, and what it would answer. Everything else is here, once.
+A strategy says how gates are made, what its two losses are, and what it would answer. The loop is in
+:mod:`lightning_nas.strategies.alternating`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
-from pytorch_lightning.core.optimizer import LightningOptimizer
+from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.strategies.alternating import AlternatingModule
 from lightning_nas.tasks.base import Batch, Task
-from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.recalibrate import recalibrate
 
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
-_OURS = (("gradient_clip_val", None, "weights_clip and arch_clip"), ("accumulate_grad_batches", 1, "accumulate"))
+class SearchModule(AlternatingModule):
+    """A search on a space with shared weights.
 
-
-class SearchModule(ResumableModule):
-    """Alternates a weights step on one part of the training data and an architecture step on another.
-
-    Subclasses implement :meth:`gates`, :meth:`arch_parameters`, :meth:`sample`, :meth:`derive`, and where the paper
-    asks for it :meth:`weights_loss`, :meth:`arch_loss` and :meth:`answer`.
+    Subclasses implement :meth:`gates`, :meth:`arch_parameters`, :meth:`probabilities` and :meth:`sample`, and where
+    the paper asks for it :meth:`weights_loss`, :meth:`arch_loss`, :meth:`derive` and :meth:`answer`.
 
     Args:
         space: what can be built.
         task: what for.
         table: what each operation costs, for strategies that look at it and for what is shown.
-        seed: of everything random.
-        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
-        arch_optimizer: makes the optimiser of the architecture parameters.
-        weights_scheduler: makes the learning-rate schedule of the weights; stepped once an epoch.
-        arch_scheduler: likewise for the architecture parameters.
-        weights_clip: largest gradient norm of the weights step; None for no clipping.
-        arch_clip: likewise for the architecture step.
-        accumulate: weights batches whose gradients are averaged before one step.
-        alternate: "batch" takes both steps on every batch; "epoch" first goes through all weights batches and then
-            through all architecture batches.
-        arch_every: take the architecture step on every n-th batch only (with ``alternate="batch"``).
-        arch_warmup_epochs: epochs at the beginning without architecture steps.
         score_batches: batches used to recalibrate batch norm, and at most used to score, one architecture.
+        options: of :class:`~lightning_nas.strategies.alternating.AlternatingModule`.
 
-    Raises:
-        ConfigError: a combination that cannot be meant.
+    Attributes:
+        scored: the architectures :meth:`answer` chose from, with their scores; empty if it did not score any.
     """
 
     def __init__(
@@ -66,41 +46,17 @@ class SearchModule(ResumableModule):
         task: Task,
         table: LatencyTable | None = None,
         *,
-        seed: int = 0,
-        weights_optimizer: OptimizerFactory,
-        arch_optimizer: OptimizerFactory,
-        weights_scheduler: SchedulerFactory | None = None,
-        arch_scheduler: SchedulerFactory | None = None,
-        weights_clip: PositiveFloat | None = None,
-        arch_clip: PositiveFloat | None = None,
-        accumulate: PositiveInt = 1,
-        alternate: Literal["batch", "epoch"] = "batch",
-        arch_every: PositiveInt = 1,
-        arch_warmup_epochs: NonNegativeInt = 0,
         score_batches: PositiveInt = 8,
+        **options: Any,
     ) -> None:
-        super().__init__(seed)
-        if alternate == "epoch" and arch_every != 1:
-            raise ConfigError("strategy.arch_every needs strategy.alternate=batch; with epoch every arch batch counts")
-        self.automatic_optimization = False
+        super().__init__(**options)
         self.space, self.task, self.table = space, task, table
         self.supernet = space.supernet()
-        self._optimizers = weights_optimizer, arch_optimizer
-        self._schedulers = weights_scheduler, arch_scheduler
-        self._clips = weights_clip, arch_clip
-        self.scored: dict[Architecture, float] = {}
-        self.accumulate, self.alternate = accumulate, alternate
-        self.arch_every, self.arch_warmup_epochs = arch_every, arch_warmup_epochs
         self.score_batches = score_batches
-        self.weights_steps = self.arch_steps = 0
-        self._pending, self._restored = 0, list[Tensor | None]()
+        self.scored: dict[Architecture, float] = {}
         self._metrics = task.metrics(space.num_classes)
 
     # -- what a strategy says of itself -------------------------------------------------------------------------
-
-    @abstractmethod
-    def arch_parameters(self) -> list[nn.Parameter]:
-        """The architecture parameters, in definition order."""
 
     @abstractmethod
     def gates(self, generator: torch.Generator) -> Gates:
@@ -139,9 +95,6 @@ class SearchModule(ResumableModule):
         """The shared weights, in definition order."""
         return list(self.supernet.parameters())
 
-    def log_search(self) -> None:
-        """Log what is the strategy's own (entropy, temperature, ...); called after every batch."""
-
     # -- how good an architecture is ----------------------------------------------------------------------------
 
     def score(self, architecture: Architecture, batches: Sequence[Sequence[Batch]] | None = None) -> float:
@@ -161,59 +114,6 @@ class SearchModule(ResumableModule):
         recalibrate(network, calibration)
         return self.task.evaluate(network, evaluation, self.space.num_classes)
 
-    # -- the loop -----------------------------------------------------------------------------------------------
-
-    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
-        if "weights" not in batch:
-            self._apply_weights()
-        if "arch" in batch and self._arch_is_due():
-            self._arch_step(batch["arch"])
-        if "weights" in batch:
-            self._weights_step(batch["weights"])
-        self.log_search()
-
-    def _arch_is_due(self) -> bool:
-        return self.current_epoch >= self.arch_warmup_epochs and self.position % self.arch_every == 0
-
-    def _arch_step(self, batch: Batch) -> None:
-        optimizer = self._optimizer("arch")
-        with self.toggled_optimizer(optimizer):
-            loss = self.arch_loss(batch)
-            self.check_finite("arch/loss", loss)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
-        for parameter in self.arch_parameters():
-            self.check_finite("an architecture parameter", parameter)
-        self.arch_steps += 1
-        self.log_batch("arch/loss", loss.detach(), prog_bar=True)
-
-    def _weights_step(self, batch: Batch) -> None:
-        optimizer = self._optimizer("weights")
-        with self.toggled_optimizer(optimizer):
-            loss = self.weights_loss(batch)
-            self.check_finite("train/loss", loss)
-            if not self._pending:
-                optimizer.zero_grad()
-            self.manual_backward(loss / self.accumulate)
-        self._pending += 1
-        if self._pending == self.accumulate:
-            self._apply_weights()
-        self.log_batch("train/loss", loss.detach(), prog_bar=True)
-
-    def _apply_weights(self) -> None:
-        """Step on what was accumulated: ``accumulate`` batches, or the fewer that are left at the end of a part."""
-        if self._pending:
-            optimizer = self._optimizer("weights")
-            with self.toggled_optimizer(optimizer):
-                optimizer.step()
-            self._pending = 0
-            self.weights_steps += 1
-
-    def _optimizer(self, name: str) -> LightningOptimizer:
-        optimizer: LightningOptimizer = self.optimizers()[("weights", "arch").index(name)]  # type: ignore[index]
-        return optimizer
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The supernet itself, every option weighted by its probability."""
         x, y = batch
@@ -224,54 +124,3 @@ class SearchModule(ResumableModule):
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"val/{name}": value for name, value in self._metrics.compute().items()}, prog_bar=True)
         self._metrics.reset()
-
-    def on_train_epoch_end(self) -> None:
-        self._apply_weights()
-        super().on_train_epoch_end()
-        schedulers = self.lr_schedulers() or []
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()  # type: ignore[call-arg]
-
-    # -- Lightning's hooks --------------------------------------------------------------------------------------
-
-    def configure_optimizers(self) -> Any:
-        groups = {"weights": self.weight_parameters(), "arch": self.arch_parameters()}
-        optimizers = [
-            make([{"params": parameters, "name": name}])
-            for make, (name, parameters) in zip(self._optimizers, groups.items(), strict=True)
-        ]
-        made = [make(opt) for make, opt in zip(self._schedulers, optimizers, strict=True) if make is not None]
-        return optimizers, made
-
-    def configure_callbacks(self) -> list[pl.Callback]:
-        """No callbacks; the first hook that sees the trainer, before Lightning refuses its flags in its own words."""
-        for flag, neutral, ours in _OURS:
-            if getattr(self.trainer, flag) != neutral:
-                raise ConfigError(f"Trainer({flag}=...) has no meaning with two optimisers; use the strategy's {ours}")
-        if str(self.trainer.precision) in ("16-true", "bf16-true"):
-            raise ConfigError(
-                f"precision {self.trainer.precision} rounds the architecture parameters; use 16-mixed or bf16-mixed"
-            )
-        return []
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip here: under fp16 the gradients are unscaled by now, and not before."""
-        clip = self._clips[self.trainer.optimizers.index(optimizer)]
-        if clip is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
-
-    def state(self) -> dict[str, Any]:
-        steps = {"weights_steps": self.weights_steps, "arch_steps": self.arch_steps, "pending": self._pending}
-        gradients = [p.grad for p in self.weight_parameters()] if self._pending else []
-        return {**super().state(), **steps, "gradients": gradients}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        self.weights_steps, self.arch_steps = state["weights_steps"], state["arch_steps"]
-        self._pending, self._restored = state["pending"], state["gradients"]
-
-    def on_train_start(self) -> None:
-        """Take up an accumulation where a checkpoint left it; Lightning drops gradients between loading and here."""
-        for parameter, gradient in zip(self.weight_parameters(), self._restored, strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter)
-        self._restored = []
