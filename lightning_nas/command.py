@@ -1,17 +1,25 @@
 """Running a Hydra command so that every failure has one line and its own exit code. Never imports torch itself."""
 
+import gc
+import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_nas.config.check import check
 from lightning_nas.config.composing import guarded
-from lightning_nas.errors import EnvironmentFailure, Interrupted, NasError, shown
+from lightning_nas.config.spelling import hint
+from lightning_nas.errors import ConfigError, EnvironmentFailure, Interrupted, NasError, shown
+
+_UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
 def conf_dir() -> str:
@@ -28,9 +36,29 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     library: it keeps its traceback and ends with 1.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    logging.raiseExceptions = False  # a log file on a full disk prints no traceback
+
+    try:
+        with guarded():
+            hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(_reporting(task))()
+    except NasError as error:
+        sys.exit(_report(error, error.exit_code))
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_report(_explained(error, config_name), 2))
+    except OSError as error:
+        if not error.filename:
+            raise
+        sys.exit(_report(error, 2))  # the task has not begun: Hydra cannot make the output folder
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        gc.freeze()  # else the interpreter searches torch's objects for garbage on its way out, for two seconds
+
+
+def _reporting(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """The task, leaving from inside: Hydra would print a line of its own about any other exception."""
 
     def reporting(config: DictConfig) -> None:
-        # Leave from inside the task: Hydra would print a line of its own about any other exception.
         try:
             task(config)
         except NasError as error:
@@ -46,25 +74,38 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
                 raise
             sys.exit(_report(error, EnvironmentFailure.exit_code))
 
+    return reporting
+
+
+def _explained(error: Exception, config_name: str) -> Exception:
+    """Hydra's error about an override, with what is legal."""
+    if isinstance(error, OverrideParseException):
+        return ConfigError(f"cannot read {shown(error.override)}: {error}")
+    unknown = _UNKNOWN.match(str(error))
+    if not unknown or unknown[1].startswith("hydra"):
+        return error
+    key, folder = unknown[1], Path(conf_dir())
+    groups = {path.name for path in folder.iterdir() if path.is_dir()}
+    single = {text.partition("=")[0]: text for text in sys.argv[1:] if "," not in text}  # not the lists of a sweep
+    chosen = [text for name, text in single.items() if name in groups]
+    GlobalHydra.instance().clear()
     try:
-        with guarded():
-            hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(reporting)()
-    except NasError as error:
-        sys.exit(_report(error, error.exit_code))
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_report(error, 2))
-    except OSError as error:
-        if not error.filename:
-            raise
-        sys.exit(_report(error, 2))  # the task has not begun: Hydra cannot make the output folder
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with hydra.initialize_config_dir(str(folder), version_base="1.3"), guarded():
+            config = hydra.compose(config_name, [*chosen, f"+{single.get(key, f'{key}=')}", "paths.output=''"])
+        if "." not in key:
+            legal = groups | {str(name) for name in config} - {key}
+            return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")
+        check(config)
+    except (NasError, HydraException, OmegaConfBaseException) as better:
+        return better if isinstance(better, ConfigError) else error
+    return error
 
 
 def _report(error: Exception, code: int) -> int:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).partition("Config search path:")[0].splitlines() if line.strip()]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        lines = [f"{error.strerror}: {shown(error.filename)}"]
+        where = f": {shown(error.filename)}" if error.filename else " (is the disk full?)"
+        lines = [f"{error.strerror}{where}"]
     text = " ".join(lines).encode("ascii", "replace").decode()
     print(f"error: {text[:800]}", file=sys.stderr)
     return code

@@ -5,14 +5,12 @@ Printing a configuration (``--cfg job``) imports neither torch nor Lightning.
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_nas.command import run_command
 from lightning_nas.config.check import check
+from lightning_nas.stages.process import process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,38 +19,21 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """One run: the stages of ``config.stages``, in order."""
     check(config)
-    _quieten()
+    with process(config.threads):
+        from lightning_nas.stages.prepare import given_architecture, is_first_process, latency_table, locked, prepare
+        from lightning_nas.stages.result import write_result
+        from lightning_nas.stages.retrain import retrain
+        from lightning_nas.stages.search import search
+        from lightning_nas.training.seeding import seed_everything
 
-    import torch
-
-    from lightning_nas.stages.prepare import given_architecture, is_first_process, latency_table, locked, prepare
-    from lightning_nas.stages.result import write_result
-    from lightning_nas.stages.retrain import retrain
-    from lightning_nas.stages.search import search
-    from lightning_nas.training.seeding import seed_everything
-    from lightning_nas.training.signals import StopRequest
-
-    StopRequest.listen()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    seed_everything(config.seed, "run")
-    with locked(Path(config.paths.output)):
-        run = prepare(config)
-        table = latency_table(run)
-        architecture = search(run, table) if "search" in config.stages else given_architecture(run)
-        network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
-        if is_first_process():
-            write_result(run, architecture, network, table)
-
-
-def _quieten() -> None:
-    """Lightning's and W&B's greetings say nothing about a search."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", module="pytorch_lightning", message=".*ended before the epoch ended.*")
+        seed_everything(config.seed, "run")
+        with locked(Path(config.paths.output)):
+            run = prepare(config)
+            table = latency_table(run)
+            architecture = search(run, table) if "search" in config.stages else given_architecture(run)
+            network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
+            if is_first_process():
+                write_result(run, architecture, network, table)
 
 
 if __name__ == "__main__":

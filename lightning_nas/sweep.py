@@ -1,25 +1,24 @@
 """The end of a Hydra multirun: one table over its runs. Never imports torch."""
 
 import json
-import logging
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-log = logging.getLogger(__name__)
-
 FIGURES = {
-    "test_acc": ".4f",
-    "params": ",.0f",
-    "macs": ",.0f",
-    "latency_measured_ms": ".3f",
-    "kendall_tau": ".3f",
-    "search_seconds": ".1f",
+    "test_acc": ("accuracy", ".4f"),
+    "params": ("params", ",.0f"),
+    "macs": ("MACs", ",.0f"),
+    "latency_measured_ms": ("ms", ".3f"),
+    "kendall_tau": ("tau", ".3f"),
+    "search_seconds": ("search s", ".1f"),
 }
 
 
@@ -31,43 +30,52 @@ class SweepSummary(Callback):
         folder = Path(config.hydra.sweep.dir)
         files = sorted(folder.glob("*/result.json"), key=lambda file: (len(file.parent.name), file.parent.name))
         if files:
-            Console().print(summary([(file.parent.name, json.loads(file.read_text())) for file in files]))
+            runs = [(file.parent.name, json.loads(file.read_text())) for file in files]
+            Console().print(*summaries(runs))
 
 
-def summary(runs: list[tuple[str, dict[str, Any]]]) -> Table:
-    """A table of runs by name, with one row of mean +- half the 95 % interval for each group of more than one."""
-    table = Table("run", "strategy", "search space", "seed", *FIGURES, title="sweep")
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def summaries(runs: list[tuple[str, dict[str, Any]]]) -> list[Table]:
+    """A table of runs by name for each strategy and search space, ending with mean and interval."""
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for name, result in runs:
-        group = (str(result["strategy"]), str(result["search_space"]))
-        groups.setdefault(group, []).append(result)
-        cells = ["-" if result[key] is None else format(result[key], form) for key, form in FIGURES.items()]
-        table.add_row(name, *group, str(result["seed"]), *cells)
-    table.add_section()
-    for group, results in groups.items():
-        if len(results) > 1:
-            cells = [_mean([r[key] for r in results if r[key] is not None], form) for key, form in FIGURES.items()]
-            table.add_row("mean", *group, f"n={len(results)}", *cells)
+        group = f"{result['strategy'] or 'retraining'} on {result['search_space']}"
+        groups.setdefault(group, []).append((name, result))
+    return [_table(title, members) for title, members in groups.items()]
+
+
+def _table(title: str, runs: list[tuple[str, dict[str, Any]]]) -> Table:
+    headers = (header for header, _ in FIGURES.values())
+    table = Table("run", "seed", *headers, title=title, box=SIMPLE, padding=(0, 1), collapse_padding=True)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, result in runs:
+        table.add_row(name, str(result["seed"]), *_cells([result], lambda values: values[0]))
+    if len(runs) > 1:
+        results = [result for _, result in runs]
+        table.add_section()
+        table.add_row("mean", f"n={len(results)}", *_cells(results, statistics.fmean))
+        table.add_row("+- 95 %", "", *_cells(results, half_interval))
     return table
 
 
-def _mean(values: list[float], form: str) -> str:
-    """Mean and half-width of Student's 95 % interval.
+def _cells(results: list[dict[str, Any]], statistic: Callable[[list[float]], float | None]) -> list[str]:
+    """The statistic of each figure over the runs that took it; "-" where there is none."""
+    cells = []
+    for key, (_, form) in FIGURES.items():
+        values = [result[key] for result in results if result[key] is not None]
+        value = statistic(values) if values else None
+        cells.append("-" if value is None else format(value, form))
+    return cells
 
-    >>> _mean([1.0, 2.0, 3.0], ".2f")
-    '2.00 +- 2.48'
+
+def half_interval(values: list[float]) -> float | None:
+    """Half the width of Student's 95 % interval of the mean; None of a single value.
+
+    >>> round(half_interval([1.0, 2.0, 3.0]), 2)
+    2.48
     """
-    if not values:
-        return "-"
-    mean = format(statistics.fmean(values), form)
-    if len(values) == 1:
-        return mean
-    half = _student(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean} +- {format(half, form)}"
-
-
-def _student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t."""
+    if len(values) < 2:
+        return None
     from scipy.stats import t
 
-    return float(t.ppf(0.975, freedom))
+    return float(t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5)

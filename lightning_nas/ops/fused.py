@@ -134,7 +134,7 @@ class _Depthwise5x5(torch.autograd.Function):
                 conv2d_weight(moved, (c, 1, 5, 3), grad, s, (2 - rows, 0), groups=c)  # type: ignore[no-untyped-call]
                 for moved in _moved(x, rows)
             )
-            grad_weight = torch.cat([left, right[..., 1:]], 3)
+            grad_weight = torch.cat([left, right[..., 1:]], 3).view(weight.shape)  # its strides, for DDP
         return grad_x, grad_weight, None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -31,11 +31,16 @@ from lightning_nas.files import atomic
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.checkpoint import AtomicCheckpointIO, newest_valid
+from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.metrics import MetricsFile
 
 log = logging.getLogger(__name__)
+
+_DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain")
+_TRAINER_SETTINGS = (
+    *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
+)
 
 
 def is_first_process() -> bool:
@@ -83,6 +88,8 @@ def prepare(config: DictConfig) -> Run:
                 config.dataset[name] = value
     check(config)  # once more, with the sizes
     if is_first_process():
+        if config.ckpt_path is None:
+            _forget(folder, config.stages)
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
@@ -100,15 +107,26 @@ def prepare(config: DictConfig) -> Run:
     return Run(config, folder, data, space, instantiate(config.task))
 
 
+def _forget(folder: Path, stages: list[str]) -> None:
+    """What an earlier run left in the folder must not be taken for an answer of this one, should this one fail."""
+    for name in ("result.json", "report.html", *(("architecture.json",) if "search" in stages else ())):
+        (folder / name).unlink(missing_ok=True)
+
+
 def latency_table(run: Run) -> LatencyTable | None:
     """The table of the configuration, kept in the run's folder so that a resumed run has the very same numbers."""
     file = run.folder / "latency_table.json"
     if file.exists() and (run.resumes or not is_first_process()):
-        return LatencyTable.load(file).check(run.space)
-    table: LatencyTable | None = instantiate(run.config.latency_table)(run.space)
-    if table is not None and is_first_process():
-        table.save(file)
-    return table
+        table = LatencyTable.load(file)
+        if table.space_digest != run.space.digest:
+            raise ConfigError(
+                f"the run in {shown(str(run.folder))} was on another search space; ckpt_path=last needs it"
+            )
+        return table.check(run.space)
+    made: LatencyTable | None = instantiate(run.config.latency_table)(run.space)
+    if made is not None and is_first_process():
+        made.save(file)
+    return made
 
 
 def given_architecture(run: Run) -> Architecture:
@@ -131,7 +149,7 @@ def given_architecture(run: Run) -> Architecture:
 def make_trainer(run: Run, folder: Path, callbacks: list[pl.Callback], *, mirror: bool, **options: Any) -> pl.Trainer:
     """Lightning's Trainer with exact checkpoints and ``metrics.csv``, mirrored to the logger of the configuration."""
     resume = run.config.resume
-    conditions = {"settings": _digest(run.config), **options.pop("conditions", {})}
+    conditions = {**_settings(run.config), **options.pop("conditions", {})}
     exact = ExactCheckpoint(
         folder / "checkpoints", every=resume.save_every, allow_inexact=resume.allow_inexact, conditions=conditions
     )
@@ -146,6 +164,13 @@ def make_trainer(run: Run, folder: Path, callbacks: list[pl.Callback], *, mirror
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         **options,
     )
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    starts_others = trainer.world_size > 1 and environment and not environment.creates_processes_externally
+    if starts_others and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ConfigError(
+            f"trainer.devices={run.config.trainer.devices} in a sweep: each process would run the whole sweep again; "
+            "run the jobs one by one, or start the sweep with torchrun"
+        )
     return trainer
 
 
@@ -167,24 +192,9 @@ def make_logger(node: DictConfig, config: DictConfig) -> Any:
         "job_type": hydra.runtime.choices.get("strategy"),
         "config": OmegaConf.to_container(config, resolve=True),
     }
-    return instantiate(node, _partial_=True)(**named)
-
-
-def checkpoint_to_resume(run: Run, folder: Path) -> Path | None:
-    """The checkpoint a stage starts from, or None to start afresh.
-
-    Raises:
-        CheckpointError: there are checkpoints and none can be used.
-        InputError: the named checkpoint is not there.
-    """
-    named = run.config.ckpt_path
-    if named is None:
-        return None
-    if named == "last":
-        return newest_valid(folder / "checkpoints" / "last.ckpt")
-    if not Path(named).is_file():
-        raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
-    return Path(named)
+    logger = instantiate(node, _partial_=True)(**named)
+    logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B always warns of it
+    return logger
 
 
 @contextmanager
@@ -214,8 +224,19 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _digest(config: DictConfig) -> str:
-    """Of the settings that change the bits of a result."""
-    names = ("seed", "search_space", "strategy", "dataset", "task", "retrain")
-    content = {name: OmegaConf.to_container(config[name], resolve=True) for name in names if name != "seed"}
-    return hashlib.sha256(json.dumps([config.seed, content], sort_keys=True).encode()).hexdigest()[:16]
+def _settings(config: DictConfig) -> dict[str, str]:
+    """Those that change the bits of a result, as text by full key."""
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    kept = {name: content[name] for name in _DECISIVE}
+    kept["trainer"] = {name: content["trainer"].get(name) for name in _TRAINER_SETTINGS}
+    kept["latency_table"] = {name: value for name, value in content["latency_table"].items() if name != "cache_dir"}
+    return dict(_flat(kept))
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value)

@@ -61,16 +61,16 @@ def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | No
 
 
 def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None:
-    def shown(key: str, form: str) -> str:
-        return "not taken" if result[key] is None else format(result[key], form)
+    def shown(key: str, form: str, unit: str = "") -> str:
+        return "not taken" if result[key] is None else format(result[key], form) + unit
 
-    predicted, measured = shown("latency_predicted_ms", ".3f"), shown("latency_measured_ms", ".3f")
+    predicted, measured = shown("latency_predicted_ms", ".3f", " ms"), shown("latency_measured_ms", ".3f", " ms")
     rows = {
         "architecture": str(architecture),
         "test accuracy": shown("test_acc", ".2%"),
         "parameters": shown("params", ","),
         "MACs": shown("macs", ","),
-        "latency": f"{predicted} ms predicted, {measured} ms measured",
+        "latency": f"{measured} measured, {predicted} predicted",
         "Kendall tau": shown("kendall_tau", ".3f"),
         "report": str(run.folder / "report.html"),
     }

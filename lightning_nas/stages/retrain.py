@@ -9,7 +9,8 @@ from torch import nn
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.children.training import ChildModule
-from lightning_nas.stages.prepare import Run, checkpoint_to_resume, make_trainer, stage_seconds
+from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds
+from lightning_nas.stages.resume import checkpoint_to_resume
 from lightning_nas.training.seeding import seeded
 
 
@@ -40,10 +41,10 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         batch_size=settings.batch_size,
         limit=trainer.limit_train_batches,
     )
-    checkpoint = checkpoint_to_resume(run, folder) if run.resumes else None
+    checkpoint = checkpoint_to_resume("last" if run.resumes else None, trainer, module)
     trainer.fit(module, loader, run.data.val_dataloader(), ckpt_path=checkpoint, weights_only=True)
-    if trainer.is_global_zero:
-        score = run.task.evaluate(network, run.data.test_dataloader(), num_classes)
-        run.result[f"test_{run.task.score_name}"] = score
+    # the whole part on every process: a metric that all compute, as torchmetrics wants it, comes out the same
+    score = run.task.evaluate(network, run.data.evaluation_loader("test"), num_classes)
+    run.result[f"test_{run.task.score_name}"] = score
     run.result["retrain_seconds"] = stage_seconds(trainer)
     return network

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytorch_lightning as pl
 from hydra.utils import instantiate
+from pytorch_lightning.loggers import WandbLogger
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
@@ -11,7 +15,8 @@ from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.stages.prepare import Run, checkpoint_to_resume, make_trainer, stage_seconds
+from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds
+from lightning_nas.stages.resume import checkpoint_to_resume
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.training.seeding import seeded
 
@@ -27,9 +32,11 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     callbacks: list[pl.Callback] = [instantiate(node) for node in (run.config.callbacks or {}).values()]
     conditions = {} if table is None else {"latency table": table.digest[:16]}
     trainer = make_trainer(run, run.folder, callbacks, mirror=True, conditions=conditions)
-    trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint_to_resume(run, run.folder), weights_only=True)
-    module.check_parameters()
-    architecture: Architecture = trainer.strategy.broadcast(module.answer())
+    checkpoint = checkpoint_to_resume(run.config.ckpt_path, trainer, module)
+    with closed(trainer):
+        trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+        module.check_parameters()
+        architecture: Architecture = trainer.strategy.broadcast(module.answer())
     if trainer.is_global_zero:
         for callback in callbacks:
             if isinstance(callback, ArchitectureLogger):
@@ -39,6 +46,20 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
         architecture.save(run.folder / "architecture.json")
     run.result["search_seconds"] = stage_seconds(trainer)
     return architecture
+
+
+@contextmanager
+def closed(trainer: pl.Trainer) -> Iterator[None]:
+    """Close the W&B run at the end, well or badly: else the next run of this process would go on writing into it."""
+    code = 1
+    try:
+        yield
+        code = 0
+    finally:
+        if trainer.is_global_zero and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+            import wandb
+
+            wandb.finish(code)
 
 
 def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule:

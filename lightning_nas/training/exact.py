@@ -13,7 +13,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import Callback
 
 import lightning_nas
-from lightning_nas.errors import CheckpointError, Interrupted
+from lightning_nas.errors import CheckpointError
 from lightning_nas.training.metrics import MetricsFile
 from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.signals import StopRequest
@@ -50,6 +50,7 @@ class ExactCheckpoint(Callback):
         self.every, self.allow_inexact = every, allow_inexact
         self.conditions = conditions or {}
         self._began = time.monotonic()
+        self._verified = False
 
     @property
     def seconds(self) -> float:
@@ -57,6 +58,12 @@ class ExactCheckpoint(Callback):
         return time.monotonic() - self._began
 
     # -- stopping -----------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Lightning's own handlers take part in a collective operation wherever the signal comes, and hang under DDP.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        if processes := getattr(trainer.strategy.launcher, "procs", None):
+            StopRequest.launched(processes)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         StopRequest.defer(deferred=True)
@@ -69,24 +76,26 @@ class ExactCheckpoint(Callback):
         due = position > 0 and position % self.every == 0
         if signum or due or batch_idx + 1 == trainer.num_training_batches:
             pl_module.check_parameters()
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
         if signum:
-            raise Interrupted(128 + signum)
+            StopRequest.leave(signum, together=True)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if signum := _asked_to_stop(trainer):
-            raise Interrupted(128 + signum)
+            StopRequest.leave(signum, together=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
+        signum = _asked_to_stop(trainer)
         StopRequest.defer(deferred=False)
-        if StopRequest.signum:
-            raise Interrupted(128 + StopRequest.signum)
+        if signum:
+            StopRequest.leave(signum, together=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         StopRequest.defer(deferred=False)
+        StopRequest.unobserved()
 
     # -- what is in a checkpoint --------------------------------------------------------------------------------
 
@@ -103,19 +112,29 @@ class ExactCheckpoint(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        if not self._verified:
+            self.verify(trainer, checkpoint)
+        self._began -= checkpoint["lightning_nas_seconds"]
+        for logger, rows in zip(_tables(trainer), checkpoint["lightning_nas_rows"], strict=False):
+            logger.table.cut(rows)
+
+    def verify(self, trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that was made under other conditions, or warn of it; before anything of it is loaded.
+
+        Raises:
+            CheckpointError: names what changed.
+        """
+        self._verified = True
         then, now = checkpoint.get(_FINGERPRINT, {}), self._fingerprint(trainer)
         if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
-            name = changed[0]
+            listed = ", ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in changed[:3])
             message = (
-                f"the checkpoint was made under other conditions: {', '.join(changed)} (e.g. {name} was "
-                f"{then.get(name)}, is {now.get(name)}); the resumed run would not equal an uninterrupted one"
+                f"the checkpoint was made under other conditions: {listed}{', ...' if len(changed) > 3 else ''}; "
+                "the resumed run would not equal an uninterrupted one"
             )
             if not self.allow_inexact:
                 raise CheckpointError(f"{message}; resume.allow_inexact=true resumes all the same")
             rank_zero_warn(f"inexact resume: {message}")
-        self._began -= checkpoint["lightning_nas_seconds"]
-        for logger, rows in zip(_tables(trainer), checkpoint["lightning_nas_rows"], strict=False):
-            logger.table.cut(rows)
 
     def _fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
         return {

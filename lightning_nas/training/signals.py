@@ -1,7 +1,7 @@
 """Leaving on SIGINT and SIGTERM: at once, or after the batch in hand where a loop can stop exactly.
 
-Under DDP the first process decides for all. Those it launched hand their signals on to it, even while they wait inside a
-collective operation, and end when it ends.
+Under DDP the first process decides for all. Those it launched hand their signals on to it, even while they wait inside
+a collective operation, and end when it ends.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ from lightning_nas.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ONE_REQUEST = 1.0  # seconds within which several signals are one: a terminal sends Ctrl-C to all processes
+_LEADER = "LIGHTNING_NAS_LEADER"  # process id of the one that launched the others, in their environment
 _PR_SET_PDEATHSIG = 1
 
 
@@ -30,27 +31,26 @@ class StopRequest:
     Attributes:
         signum: the signal that was received, or 0.
         deferred: whether a loop is looking.
-        others: processes that this one launched and Lightning observes.
+        others: processes that this one launched.
+        follows: whether this process was launched by another of the run.
     """
 
     signum: ClassVar[int] = 0
     deferred: ClassVar[bool] = False
     others: ClassVar[list[subprocess.Popen[bytes]]] = []
+    follows: ClassVar[bool] = False
+    _observed: ClassVar[list[subprocess.Popen[bytes]]] = []
     _since: ClassVar[float] = 0.0
-    _follows: ClassVar[bool] = False
 
     @classmethod
-    def listen(cls, *, follow: bool = False) -> None:
-        """Take over SIGINT and SIGTERM; forget what came before.
-
-        Args:
-            follow: this process was launched by the first one, which decides.
-        """
-        cls.signum, cls.others = 0, []
+    def listen(cls) -> None:
+        """Take over SIGINT and SIGTERM; forget what came before."""
+        cls.signum, cls.others, cls._observed = 0, [], []
         cls.defer(deferred=False)
-        if follow and not cls._follows:
-            cls._follows = True
-            _follow(os.getppid())
+        leader = int(os.environ.setdefault(_LEADER, str(os.getpid())))
+        if os.environ.get("LOCAL_RANK", "0") != "0" and leader != os.getpid() and not cls.follows:
+            cls.follows = True
+            _follow(leader)
 
     @classmethod
     def defer(cls, *, deferred: bool) -> None:
@@ -60,6 +60,16 @@ class StopRequest:
             signal.signal(signum, cls._handle)
 
     @classmethod
+    def launched(cls, processes: list[subprocess.Popen[bytes]]) -> None:
+        """Take note of the list of processes that Lightning launched and observes."""
+        cls.others, cls._observed = list(processes), processes
+
+    @classmethod
+    def unobserved(cls) -> None:
+        """From here on the others may end with any code; Lightning's observer would kill this process for it."""
+        cls._observed.clear()  # in place: the observer has this very list
+
+    @classmethod
     def leave(cls, signum: int, *, together: bool) -> NoReturn:
         """Raise :class:`Interrupted` for ``signum``.
 
@@ -67,9 +77,8 @@ class StopRequest:
             signum: SIGINT or SIGTERM.
             together: the other processes leave by themselves; else they are ended here, they hold nothing of value.
         """
-        others = list(cls.others)
-        cls.others.clear()  # in place: Lightning observes this list and kills us when one of it has ended
-        for process in () if together else others:
+        cls.unobserved()
+        for process in () if together else cls.others:
             process.kill()
         raise Interrupted(128 + signum)
 
@@ -80,7 +89,7 @@ class StopRequest:
             return
         if first:
             cls.signum, cls._since = signum, now
-        if not cls._follows and not (first and cls.deferred):
+        if not cls.follows and not (first and cls.deferred):
             cls.leave(cls.signum, together=False)
 
 
@@ -98,3 +107,5 @@ def _follow(leader: int) -> None:
     Thread(target=hand_on, daemon=True, name="hand signals on").start()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != leader:
+        raise Interrupted(128 + signal.SIGTERM)  # it ended before we began

@@ -1,0 +1,92 @@
+"""What a run changes in its process; all of it is put back, since a multirun runs many in one. Imports torch late."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning_nas.errors import EnvironmentFailure
+from lightning_nas.training.signals import StopRequest
+
+_CHATTER = ("pytorch_lightning", "lightning_fabric", "lightning.")
+_WARNINGS = (  # of Lightning, about what is meant to be so
+    "does not have many workers",
+    "ended before the epoch ended",
+    "is smaller than the logging interval",
+    "have no `val_dataloader`",
+    "LeafSpec",
+)
+_GRACE = 5.0  # seconds in which processes that belong together end
+
+
+@contextmanager
+def process(threads: int | None) -> Iterator[None]:
+    """Signals, threads, environment, warnings and console as a run needs them, and as they were afterwards.
+
+    Args:
+        threads: of torch's intra-op pool; None leaves it to torch.
+
+    Raises:
+        EnvironmentFailure: another process of the run was lost.
+    """
+    environment, handlers = dict(os.environ), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    StopRequest.listen()
+    os.environ.setdefault("WANDB_SILENT", "true")
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning chooses a number under DDP
+    with warnings.catch_warnings():
+        _quieten()
+        import torch
+
+        before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        torch.set_num_threads(before if threads is None else threads)
+        try:
+            yield
+        except RuntimeError:
+            _blame_the_others()
+            raise
+        finally:
+            torch.set_num_threads(before)
+            torch.use_deterministic_algorithms(deterministic)
+            os.environ.clear()
+            os.environ.update(environment)
+            if not StopRequest.signum:  # on the way out a signal must not kill before all is tidied up
+                for signum, handler in handlers.items():
+                    signal.signal(signum, handler)
+
+
+def _quieten() -> None:
+    """To the log file alone: greetings and advice of Lightning, and of the other processes all that is no warning."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(lambda record: record.levelno >= logging.WARNING or (first and _is_ours(record)))
+    for text in _WARNINGS:
+        warnings.filterwarnings("ignore", message=f".*{text}", module="pytorch_lightning")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not record.name.startswith(_CHATTER)
+
+
+def _blame_the_others() -> None:
+    """After a broken collective operation: leave as the process that broke it, which has said why."""
+    if StopRequest.signum:
+        StopRequest.leave(StopRequest.signum, together=False)
+    if StopRequest.follows:
+        time.sleep(_GRACE)  # if the first process is leaving, this one ends with it and has nothing to say
+    for rank, other in enumerate(StopRequest.others, start=1):
+        try:
+            code = other.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            continue
+        if code in (2, 3, 4):
+            raise SystemExit(code)
+        raise EnvironmentFailure(f"process {rank} of the run was lost with exit code {code}; ckpt_path=last goes on")

@@ -1,0 +1,144 @@
+"""Files and settings that only show to be wrong once they are read, all before any training."""
+
+import fcntl
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import TINY, Commands, Ended
+
+from lightning_nas import zoo
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
+LABELS = np.arange(80) % 4
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    given = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:20], "y_test": LABELS[:20]} | changes
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (arrays(y_train=LABELS * 0, y_test=LABELS[:20] * 0), [], ["class"]),
+        (arrays(), ["search_space.in_channels=1"], ["1x8x8", "3x8x8", "search_space.in_channels"]),
+        (arrays(x_train=IMAGES[:0], y_train=LABELS[:0]), [], ["x_train"]),
+        (arrays(y_train=None), [], ["lacks y_train"]),
+        (arrays(y_train=LABELS[:-1]), [], ["y_train"]),
+        (arrays(y_train=LABELS - 1), [], ["y_train"]),
+        (arrays(x_train=IMAGES[:, :, :4]), [], ["x_train"]),
+        (arrays(x_train=IMAGES / np.nan), [], ["x_train"]),
+        (arrays(x_train=IMAGES.astype(str)), [], ["x_train"]),
+        (arrays(), ["dataset.batch_size=1000"], ["batch"]),
+        (arrays(), ["dataset.num_classes=3"], ["3"]),
+    ],
+)
+def test_data_that_cannot_be_searched_on(
+    cli: Commands, content: dict[str, Any], options: list[str], words: list[str]
+) -> None:
+    np.savez(cli.folder / "data.npz", **content)
+    cli.run("dataset=npz", f"dataset.path={cli.folder}/data.npz", "dataset.batch_size=8", *options).refused(*words)
+
+
+def test_data_files_that_are_none(cli: Commands) -> None:
+    cli.run("dataset=npz").refused("dataset.path=FILE")
+    cli.run("dataset=npz", "dataset.path=nowhere.npz").refused("nowhere.npz")
+    np.savez(cli.folder / "whole.npz", **arrays())
+    piece = cli.folder / "piece.npz"
+    piece.write_bytes((cli.folder / "whole.npz").read_bytes()[:3000])
+    cli.run("dataset=npz", f"dataset.path={piece}").refused("piece.npz")
+
+
+def test_a_search_space_of_other_images(cli: Commands) -> None:
+    cli.run("search_space=fbnet").refused("3x224x224", "1x8x8", "fbnet_small")
+
+
+def test_architectures_that_cannot_be_retrained(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:
+    good = json.loads((undisturbed[0] / "architecture.json").read_text())
+    (cli.folder / "damaged.json").write_text(json.dumps(good)[:-20])
+    first = next(iter(good["choices"]))
+    illegal = good | {"choices": good["choices"] | {first: "k9_e9"}}
+    (cli.folder / "illegal.json").write_text(json.dumps(illegal))
+    for architecture, words in {
+        "null": ["stages=[retrain] needs architecture="],
+        "nowhere.json": ["nowhere.json", "fbnet_c"],
+        f"{cli.folder}": ["neither a file nor a zoo name"],
+        f"{cli.folder}/damaged.json": ["damaged.json", "not valid JSON"],
+        f"{cli.folder}/illegal.json": [first, "k9_e9", "k3_e1"],
+        "fbnet_c": ["fbnet_small", "'fbnet'"],
+    }.items():
+        cli.run(*TINY, "stages=[retrain]", f"architecture={architecture}").refused(*words)
+
+
+TABLES: dict[str, tuple[Callable[[str], str], list[str]]] = {
+    "truncated": (lambda text: text[: len(text) // 2], ["not valid JSON"]),
+    "empty": (lambda text: "", ["not valid JSON"]),
+    "negative": (lambda text: text.replace('"median": ', '"median": -', 1), ["median", "greater than or equal to 0"]),
+    "nan": (lambda text: text.replace('"iqr": 0.0', '"iqr": NaN', 1), ["NaN is not a number"]),
+    "unit": (lambda text: text.replace('"MACs"', '"seconds"'), ["unit", "'ms'"]),
+    "duplicate": (lambda text: text.replace('"unit"', '"unit": "ms",\n  "unit"', 1), ["unit", "twice"]),
+    "space": (lambda text: text.replace('"fbnet_small"', '"fbnet"'), ["'fbnet'", "'fbnet_small'"]),
+    "noise": (lambda text: "noise\n" * 1_800_000, ["bytes"]),
+}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_latency_tables_that_cannot_be_used(cli: Commands, undisturbed: tuple[Path, Ended], what: str) -> None:
+    change, words = TABLES[what]
+    text, file = (undisturbed[0] / "latency_table.json").read_text(), cli.folder / f"{what}.json"
+    file.write_text(change(text))
+    assert file.read_text() != text
+    cli.run(*TINY, "latency_table=file", f"latency_table.path={file}").refused(*words)
+
+
+def test_a_latency_table_without_one_of_the_operations(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:
+    content = json.loads((undisturbed[0] / "latency_table.json").read_text())
+    key, _ = content["entries"].popitem()
+    (cli.folder / "table.json").write_text(json.dumps(content))
+    cli.run(*TINY, "latency_table=file", f"latency_table.path={cli.folder}/table.json").refused("lacks 1", key[:40])
+
+
+def test_no_latency_table_where_one_is_needed(cli: Commands) -> None:
+    cli.run(*TINY, "latency_table=none").refused("strategy=fbnet needs a latency table", "latency_table=measured")
+    cli.run(*TINY, "latency_table=file").refused("latency_table.path=FILE")
+    cli.run(*TINY, "latency_table=file", "latency_table.path=nowhere.json").refused("nowhere.json", "No such file")
+
+
+def test_checkpoints_that_cannot_be_resumed(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:
+    folder = undisturbed[0]
+    (cli.folder / "noise.ckpt").write_bytes(b"noise" * 1000)
+    search, retraining = (folder / part / "checkpoints/last.ckpt" for part in (".", "retrain"))
+    cli.run(*TINY, "ckpt_path=nowhere.ckpt").refused("ckpt_path='nowhere.ckpt'", "legal: last")
+    cli.run(*TINY, f"ckpt_path={cli.folder}/noise.ckpt").refused("noise.ckpt", "damaged or not one of this library")
+    cli.run(*TINY, f"ckpt_path={retraining}", "resume.allow_inexact=true").refused("of another network")
+    wider = "search_space.head=16"
+    cli.run(*TINY, f"ckpt_path={search}", wider).refused("search_space.head was 8, is 16", "resume.allow_inexact=true")
+    cli.run(*TINY, f"ckpt_path={search}", wider, "resume.allow_inexact=true").refused("of another network", "head")
+
+
+def test_a_second_process_in_a_folder_is_told_of_the_first(cli: Commands) -> None:
+    folder = cli.folder / "run"
+    folder.mkdir()
+    with (folder / ".lock").open("w") as lock:
+        lock.write("4711 on machine")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cli.run(*TINY, f"hydra.run.dir={folder}").refused("in use by process", "4711 on machine")
+    assert not (folder / "config.yaml").exists()
+
+
+def test_a_zoo_name_is_an_architecture_of_its_space() -> None:
+    from lightning_nas.spaces.fbnet import FBNetSpace
+    from lightning_nas.stages.prepare import given_architecture
+
+    class Run:
+        class config:  # noqa: N801
+            architecture = "fbnet_c"
+
+        space = FBNetSpace()
+
+    assert given_architecture(Run()) == zoo.load("fbnet_c")  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""What is wrong in the configuration is said before torch is imported: one line, exit code 2, in about a second."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import ROOT, Commands
+
+# found by every python at its start
+NO_TORCH = """
+import atexit, os, sys
+atexit.register(lambda: "torch" in sys.modules and (sys.stderr.write("torch was imported"), os._exit(99)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["straegy=fbnet"], ["straegy", "did you mean 'strategy'?"]),
+        (["xyz=1"], ["xyz", "legal: ", "search_space", "debug", "seed"]),
+        (["strategy=fbnett"], ["strategy/fbnett", "Available options", "fbnet"]),
+        (["search_space=fbnet_smal"], ["fbnet_smal", "fbnet_small"]),
+        (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean 'max_epochs'?"]),
+        (["+trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean 'max_epochs'?"]),
+        (["traner.max_epochs=3"], ["traner", "did you mean 'trainer'?"]),
+        (["strategy.answer_by=best"], ["strategy.answer_by", "'best'", "'sample'", "'argmax'"]),
+        (["retrain.epochs=many"], ["retrain.epochs", "'many'", "legal: int > 0"]),
+        (["seed=-1"], ["seed", "-1", "legal: int >= 0"]),
+        (["seed=[1"], ["cannot read 'seed=[1'"]),
+        (["stages=[serch]"], ["stages", "serch", "'search', 'retrain'"]),
+        (["stages=[retrain,search]"], ["stages", "legal: [search], [retrain], [search,retrain]"]),
+        (["trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val", "strategy.weights_clip"]),
+        (["trainer.accumulate_grad_batches=2"], ["strategy.accumulate"]),
+        (["trainer.precision=bf16-true"], ["trainer.precision", "bf16-mixed"]),
+        (["-m", "straegy=fbnet,darts"], ["straegy", "did you mean 'strategy'?"]),
+        (["--config-dir", "nowhere"], ["nowhere"]),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_names_what_is_legal(cli: Commands, arguments: list[str], words: list[str]) -> None:
+    ended = cli.run(*arguments)
+    ended.refused(*words)
+    assert ended.seconds < 10
+
+
+def test_a_real_process_ends_so_too_and_without_torch(cli: Commands) -> None:
+    (cli.folder / "sitecustomize.py").write_text(NO_TORCH)
+    for argument in ("straegy=fbnet", "trainer.max_epochs=three"):
+        ended = cli.process(argument, PYTHONPATH=f"{cli.folder}:{ROOT}").wait()
+        ended.refused(argument.partition("=")[0].partition(".")[2] or "strategy")
+        assert ended.seconds < 10
+
+
+def test_printing_the_configuration_needs_neither_torch_nor_the_checkout_as_working_directory(cli: Commands) -> None:
+    (cli.folder / "sitecustomize.py").write_text(NO_TORCH)
+    seconds = []
+    for _ in range(3):
+        ended = cli.process("--cfg", "job", PYTHONPATH=f"{cli.folder}:{ROOT}").wait()
+        assert ended.code == 0, ended.err
+        assert "_target_: lightning_nas.strategies.differentiable.fbnet.FBNet" in ended.out
+        seconds.append(ended.seconds)
+    assert min(seconds) < 2 * max(1.0, _interpreter_seconds() / 0.05), "2 s on a machine that starts python in 50 ms"
+
+
+def _interpreter_seconds() -> float:
+    code = "import time; t = time.perf_counter(); import hydra; print(time.perf_counter() - t)"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) / 6
+
+
+def test_a_file_in_the_way_of_the_folder_is_an_input_error(cli: Commands) -> None:
+    (cli.folder / "file").touch()
+    cli.run(f"hydra.run.dir={cli.folder}/file/run").refused("file/run")
+    cli.run(f"hydra.run.dir={cli.folder}/run", f"paths.output={cli.folder}/file/run").refused("cannot write", "file/run")
+
+
+def test_nothing_but_the_log_is_written_when_the_configuration_is_wrong(cli: Commands) -> None:
+    cli.run(f"hydra.run.dir={cli.folder}/run", "retrain.epochs=0").refused("retrain.epochs")
+    left = {path.name for path in Path(cli.folder / "run").iterdir()}
+    assert left <= {".hydra", "lightning_nas.log"}

@@ -1,0 +1,33 @@
+"""The notebooks run from the first cell to the last, and are kept without outputs."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import lightning_nas
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = nbformat.read(file, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    package = str(Path(lightning_nas.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in code for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 2
+    text = "".join(output.get("text", "") for output in outputs)
+    (accuracy,) = re.findall(r"test accuracy +([\d.]+)%", text)
+    assert float(accuracy) > 95
+    assert list(tmp_path.iterdir()) == []
