@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 TEXT = """
 seed: 0
+threads: 1
 stages: [search, retrain]
 architecture: null
 ckpt_path: null
