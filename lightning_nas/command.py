@@ -1,5 +1,6 @@
 """Running a Hydra command so that every failure has one line and its own exit code. Never imports torch itself."""
 
+import errno
 import gc
 import logging
 import os
@@ -13,12 +14,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_nas.config.check import check
 from lightning_nas.config.composing import guarded
 from lightning_nas.config.spelling import hint
 from lightning_nas.errors import ConfigError, EnvironmentFailure, Interrupted, NasError, shown
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
@@ -38,43 +41,47 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     logging.raiseExceptions = False  # a log file on a full disk prints no traceback
 
+    begun = False
+
+    def reporting(config: DictConfig) -> None:
+        nonlocal begun
+        begun = True
+        _reported(task, config)
+
     try:
         with guarded():
-            hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(_reporting(task))()
+            hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(reporting)()
     except NasError as error:
         sys.exit(_report(error, error.exit_code))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_report(_explained(error, config_name), 2))
-    except OSError as error:
-        if not error.filename:
+    except (OSError, YAMLError, ValueError) as error:
+        if begun:
             raise
-        sys.exit(_report(error, 2))  # the task has not begun: Hydra cannot make the output folder
+        # Hydra cannot read a file of the configuration, or make the output folder
+        sys.exit(_report(error, EnvironmentFailure.exit_code if getattr(error, "errno", None) in _FULL else 2))
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         gc.freeze()  # else the interpreter searches torch's objects for garbage on its way out, for two seconds
 
 
-def _reporting(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """The task, leaving from inside: Hydra would print a line of its own about any other exception."""
-
-    def reporting(config: DictConfig) -> None:
-        try:
-            task(config)
-        except NasError as error:
-            sys.exit(_report(error, error.exit_code))
-        except InstantiationException as error:
-            if not isinstance(error.__cause__, NasError):
-                raise
-            sys.exit(_report(error.__cause__, error.__cause__.exit_code))
-        except KeyboardInterrupt:
-            raise Interrupted(130) from None
-        except OSError as error:
-            if isinstance(error, (FileNotFoundError, ConnectionError, TimeoutError)) or not error.strerror:
-                raise
-            sys.exit(_report(error, EnvironmentFailure.exit_code))
-
-    return reporting
+def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> None:
+    """Run the task and leave from inside: Hydra would print a line of its own about any other exception."""
+    try:
+        task(config)
+    except NasError as error:
+        sys.exit(_report(error, error.exit_code))
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, NasError):
+            raise
+        sys.exit(_report(error.__cause__, error.__cause__.exit_code))
+    except KeyboardInterrupt:
+        raise Interrupted(130) from None
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, ConnectionError, TimeoutError)) or not error.strerror:
+            raise
+        sys.exit(_report(error, EnvironmentFailure.exit_code))
 
 
 def _explained(error: Exception, config_name: str) -> Exception:

@@ -6,18 +6,17 @@ Printing a configuration (``--cfg job``) imports neither torch nor Lightning.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, open_dict
 
 from lightning_nas.command import run_command
 from lightning_nas.config.check import check
 from lightning_nas.stages.process import process
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 
 def main(config: DictConfig) -> None:
     """One run: the stages of ``config.stages``, in order."""
+    own_data(config)
     check(config)
     with process(config.threads):
         from lightning_nas.stages.prepare import given_architecture, is_first_process, latency_table, locked, prepare
@@ -34,6 +33,16 @@ def main(config: DictConfig) -> None:
             network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
             if is_first_process():
                 write_result(run, architecture, network, table)
+
+
+def own_data(config: DictConfig) -> None:
+    """Wrap a LightningDataModule that is not of this library, so that a search gets its four parts in our order."""
+    node = config.dataset
+    if not str(node.get("_target_", "")).startswith("lightning_nas."):
+        sizes = dict.fromkeys(("image_size", "channels", "num_classes", "search_classes"))
+        wrapper = {"_target_": "lightning_nas.data.adapt.AdaptedData", "module": node, "seed": config.seed, **sizes}
+        with open_dict(config):
+            config.dataset = wrapper
 
 
 if __name__ == "__main__":

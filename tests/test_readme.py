@@ -67,7 +67,7 @@ def test_the_first_command_prints_the_table_that_is_shown(workplace: Path) -> No
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert rows(done.stdout) == ROWS

@@ -33,6 +33,8 @@ class RecordingCallback(Callback):
 
     def record(self, file: str, row: Mapping[str, Any]) -> None:
         """Append a row to one of the files, on the first rank."""
+        if file not in self.files:
+            raise KeyError(f"{type(self).__name__}.files declares no {file}")
         if file in self.tables:
             self.tables[file].append(row)
 

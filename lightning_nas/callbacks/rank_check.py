@@ -116,4 +116,5 @@ class RankCheck(RecordingCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.truths, self.tau = state_dict["truths"], state_dict["tau"]
+        if len(state_dict["truths"]) == len(self.architectures):  # else an inexact resume with another setting
+            self.truths, self.tau = state_dict["truths"], state_dict["tau"]

@@ -36,6 +36,7 @@ class StandAlone:
         epochs: of each training.
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate schedule, stepped once an epoch.
+        limit_train_batches: batches of an epoch at most, for trying things out.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class StandAlone:
         epochs: PositiveInt,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        limit_train_batches: PositiveInt | None = None,
     ) -> None:
+        self.limit_train_batches = limit_train_batches
         self.cache_dir, self.epochs, self.optimizer, self.scheduler = Path(cache_dir), epochs, optimizer, scheduler
 
     def __call__(
@@ -67,7 +70,7 @@ class StandAlone:
                 network, task, space.num_classes, seed=seed, optimizer=self.optimizer, scheduler=self.scheduler
             )
             loader = data.retrain_loader(lambda: child.position, searched=True)
-            quiet_trainer(self.epochs).fit(child, loader)
+            quiet_trainer(self.epochs, limit_train_batches=self.limit_train_batches).fit(child, loader)
             return task.evaluate(network, data.evaluation_loader("val", searched=True), space.num_classes)
 
     def _conditions(self, space: SearchSpace, data: ImageData, task: Task, seed: int) -> str:
@@ -75,7 +78,7 @@ class StandAlone:
             (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
             for made in (self.optimizer, self.scheduler)
         ]
-        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, self.epochs, how)
+        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, self.epochs, self.limit_train_batches, how)
         sha = hashlib.sha256(repr(facts).encode())
         for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the pixels, as they are fed
             sha.update(images.numpy().tobytes() + labels.numpy().tobytes())

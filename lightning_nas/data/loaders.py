@@ -138,7 +138,8 @@ class _Search:
     def __init__(self, parts: dict[str, Batches], in_turn: bool, limit: int | float) -> None:
         self.parts, self.in_turn = parts, in_turn
         self.epoch = limited(len(self), limit)
-        self.first = -(-self.epoch * len(parts["weights"]) // len(self))
+        first = -(-self.epoch * len(parts["weights"]) // len(self))
+        self.first = min(first, max(1, self.epoch - 1))  # however short an epoch is cut, both have their turn
 
     def __len__(self) -> int:
         return sum(map(len, self.parts.values())) if self.in_turn else len(self.parts["weights"])

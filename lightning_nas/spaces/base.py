@@ -166,8 +166,9 @@ class SearchSpace(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that change whenever the decisions or the operations do."""
-        content = [self.name, [[d.name, d.options] for d in self.decisions], sorted(self.operations())]
+        """16 hexadecimal digits that change whenever the decisions or the operations do, their sizes included."""
+        operations = {key: _described(operation) for key, operation in sorted(self.operations().items())}
+        content = [self.name, [[d.name, d.options] for d in self.decisions], operations]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
@@ -226,6 +227,13 @@ class WeightSharingSpace(SearchSpace):
             for group, rows in groups.items()
         }
         return sum(look_up(table, key) for key in fixed), matrices
+
+
+def _described(operation: Operation) -> list[object]:
+    with torch.device("meta"):  # no memory, no random number
+        module = operation.build()
+    shapes = {name: list(value.shape) for name, value in module.state_dict().items()}
+    return [list(operation.input_shape), repr(module), shapes]
 
 
 def look_up(table: Mapping[str, float], key: str) -> float:

@@ -37,7 +37,7 @@ from lightning_nas.training.metrics import MetricsFile
 
 log = logging.getLogger(__name__)
 
-_DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain")
+_DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "callbacks")
 _TRAINER_SETTINGS = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
 )
@@ -109,8 +109,13 @@ def prepare(config: DictConfig) -> Run:
 
 def _forget(folder: Path, stages: list[str]) -> None:
     """What an earlier run left in the folder must not be taken for an answer of this one, should this one fail."""
-    for name in ("result.json", "report.html", *(("architecture.json",) if "search" in stages else ())):
-        (folder / name).unlink(missing_ok=True)
+    old = [folder / "result.json", folder / "report.html", folder / "layers.csv", *(folder / "retrain").glob("*.csv")]
+    old += [*(folder / "retrain" / "checkpoints").glob("*.ckpt")]
+    if "search" in stages:
+        old += [folder / "architecture.json", folder / "latency_table.json", *folder.glob("*.csv")]
+        old += [*(folder / "checkpoints").glob("*.ckpt")]
+    for file in old:
+        file.unlink(missing_ok=True)
 
 
 def latency_table(run: Run) -> LatencyTable | None:
@@ -155,7 +160,7 @@ def make_trainer(run: Run, folder: Path, callbacks: list[pl.Callback], *, mirror
     )
     loggers: list[Any] = [MetricsFile(folder / "metrics.csv")]
     if mirror:
-        loggers += [make_logger(node, run.config) for node in (run.config.logger or {}).values()]
+        loggers += [make_logger(node, run.config) for node in (run.config.logger or {}).values() if node]
     trainer: pl.Trainer = instantiate(run.config.trainer)(
         callbacks=[exact, *callbacks],
         logger=loggers,

@@ -15,7 +15,7 @@ from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.measure import measure
 from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.report.page import write_report
-from lightning_nas.spaces.base import look_up
+from lightning_nas.spaces.base import WeightSharingSpace, look_up
 from lightning_nas.stages.prepare import Run
 from lightning_nas.training.table import Table
 
@@ -53,11 +53,18 @@ def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | No
     layers.cut(0)
     if table is None:
         return
-    keys = run.space.cost_keys(architecture)
-    fixed = len(keys) - len(architecture.choices)
-    labels = [("fixed", key.split()[0]) for key in keys[:fixed]] + list(architecture.choices)
-    for (decision, option), key in zip(labels, keys, strict=True):
-        layers.append({"decision": decision, "option": option, "cost": look_up(table, key)})
+    if not isinstance(run.space, WeightSharingSpace):
+        for key in run.space.cost_keys(architecture):
+            layers.append({"decision": "", "option": key, "cost": look_up(table, key)})
+        return
+    fixed, groups = run.space.gate_keys()
+    for key in fixed:
+        layers.append({"decision": "fixed", "option": key.split()[0], "cost": look_up(table, key)})
+    for group, active in run.space.gates(architecture).active.items():
+        for number, (row, chosen) in enumerate(zip(groups[group], active, strict=True), start=1):
+            cost = sum(look_up(table, key) for i in chosen for key in row[i])
+            option = " ".join(run.space.gate_options[group][i] for i in chosen)
+            layers.append({"decision": f"{group} {number}", "option": option, "cost": cost})
 
 
 def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None:

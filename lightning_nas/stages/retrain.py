@@ -30,7 +30,7 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         clip=settings.clip,
     )
     folder = run.folder / "retrain"
-    bars: list[pl.Callback] = [SearchProgress()] if "progress" in (run.config.callbacks or {}) else []
+    bars: list[pl.Callback] = [SearchProgress()] if (run.config.callbacks or {}).get("progress") else []
     trainer = make_trainer(
         run, folder, bars, mirror=False, max_epochs=settings.epochs, conditions={"architecture": architecture.key}
     )
@@ -43,8 +43,10 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     )
     checkpoint = checkpoint_to_resume("last" if run.resumes else None, trainer, module)
     trainer.fit(module, loader, run.data.val_dataloader(), ckpt_path=checkpoint, weights_only=True)
+    network.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
     # the whole part on every process: a metric that all compute, as torchmetrics wants it, comes out the same
     score = run.task.evaluate(network, run.data.evaluation_loader("test"), num_classes)
     run.result[f"test_{run.task.score_name}"] = score
+    network.cpu()
     run.result["retrain_seconds"] = stage_seconds(trainer)
     return network

@@ -29,13 +29,14 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
         NumericalError: the search went wrong; no architecture is written.
     """
     module = build_strategy(run, table)
-    callbacks: list[pl.Callback] = [instantiate(node) for node in (run.config.callbacks or {}).values()]
+    callbacks: list[pl.Callback] = [instantiate(node) for node in (run.config.callbacks or {}).values() if node]
     conditions = {} if table is None else {"latency table": table.digest[:16]}
     trainer = make_trainer(run, run.folder, callbacks, mirror=True, conditions=conditions)
     checkpoint = checkpoint_to_resume(run.config.ckpt_path, trainer, module)
     with closed(trainer):
         trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         module.check_parameters()
+        module.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
         architecture: Architecture = trainer.strategy.broadcast(module.answer())
     if trainer.is_global_zero:
         for callback in callbacks:

@@ -175,6 +175,11 @@ class AlternatingModule(ResumableModule):
             raise ConfigError(
                 f"precision {self.trainer.precision} rounds the architecture parameters; use 16-mixed or bf16-mixed"
             )
+        if str(self.trainer.precision) == "16-mixed" and self.accumulate > 1 and self.alternate == "batch":
+            raise ConfigError(
+                "precision 16-mixed rescales at every architecture step, in the middle of an accumulation; "
+                "use bf16-mixed, strategy.accumulate=1 or strategy.alternate=epoch"
+            )
         return []
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

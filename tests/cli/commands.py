@@ -148,7 +148,7 @@ def _become(out: Path, environment: dict[str, str], cwd: Path) -> None:
         target = os.open(out.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, number)
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115, PTH123
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     os.environ.update(environment)
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -163,7 +163,7 @@ def _code_of(arguments: Sequence[str]) -> int:
         run_command(main, "config")
     except SystemExit as leaving:
         code = 0 if leaving.code is None else int(leaving.code)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - as the interpreter does
         traceback.print_exc()
         code = 1
     else:

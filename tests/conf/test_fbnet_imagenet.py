@@ -123,6 +123,6 @@ def run(experiment: str, root: Path, folder: Path, *more: str) -> None:
     command = [sys.executable, "-m", "lightning_nas.run", experiment, *changes]
     path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(
-        command, cwd=root.parent, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+        command, cwd=root.parent, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr

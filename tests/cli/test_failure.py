@@ -1,0 +1,67 @@
+"""Numerical failure is exit code 3, the machine's is 4; neither leaves anything that looks like an answer."""
+
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+from commands import TINY, Commands, Ended, rows, when
+
+from lightning_nas.training.checkpoint import load_checked, newest_valid
+
+ANSWERS = ("architecture.json", "result.json", "report.html")
+
+
+@pytest.mark.parametrize(
+    ("setting", "culprit"),
+    [("strategy.weights_optimizer.lr=1e30", "train/loss is"), ("strategy.arch_optimizer.lr=1e38", "architecture parameter")],
+)
+def test_a_search_that_goes_wrong_says_where_and_has_no_answer(cli: Commands, setting: str, culprit: str) -> None:
+    folder = cli.folder / "run"
+    folder.mkdir()
+    for name in ANSWERS:
+        (folder / name).write_text("of an earlier run")
+    ended = cli.run(*TINY, setting, f"hydra.run.dir={folder}")
+    ended.refused(culprit, "at batch", code=3)
+    assert not [name for name in ANSWERS if (folder / name).exists()]
+
+
+def test_a_retraining_that_goes_wrong_keeps_the_answer_of_the_search(cli: Commands) -> None:
+    folder = cli.folder / "run"
+    cli.run(*TINY, "retrain.optimizer.lr=1e30", "callbacks.rank_check=null", f"hydra.run.dir={folder}").refused("at batch", code=3)
+    assert (folder / "architecture.json").exists()
+    assert not (folder / "result.json").exists()
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint_and_a_run_that_can_go_on(
+    cli: Commands, undisturbed: tuple[Path, Ended]
+) -> None:
+    folder = cli.folder / "run"
+    arguments = [*TINY, "resume.save_every=4", f"hydra.run.dir={folder}"]
+    first = cli.fork(*arguments)
+    when(lambda: rows(folder / "metrics.csv") >= 6)
+    first.kill(signal.SIGTERM)
+    assert first.wait().code == 143
+    saved = folder / "checkpoints" / "last.ckpt"
+    before = saved.read_bytes()
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, resource.RLIM_INFINITY))
+
+    cli.run(*arguments, "ckpt_path=last", before=small_disk).refused("cannot write", code=4)
+    assert newest_valid(saved) == saved
+    assert load_checked(saved)["lightning_nas"] == load_checked(saved.with_name("last.ckpt"))["lightning_nas"]
+    assert saved.read_bytes() == before
+    assert not list(saved.parent.glob(".*.tmp"))
+    assert cli.run(*arguments, "ckpt_path=last").code == 0
+    for name in ("metrics.csv", "architectures.csv", "architecture.json"):
+        assert (folder / name).read_text() == (undisturbed[0] / name).read_text(), name
+
+
+def test_a_disk_that_is_full_from_the_start_is_no_fault_of_the_input(cli: Commands) -> None:
+    def full_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+
+    cli.run(*TINY, f"hydra.run.dir={cli.folder}/run", before=full_disk).refused("is the disk full?", code=4)
