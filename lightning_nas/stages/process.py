@@ -46,6 +46,8 @@ def process(threads: int | None) -> Iterator[None]:
 
         before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
         torch.set_num_threads(before if threads is None else threads)
+        # nothing here reads memory before writing it
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
         except RuntimeError:

@@ -69,12 +69,17 @@ class ResumableModule(pl.LightningModule):
                     raise NumericalError(f"the parameter {name} is not finite at batch {self.position}")
 
     def log_batch(self, name: str, value: Tensor | float, *, prog_bar: bool = False) -> None:
-        """Log a value of this batch, to every logger every ``log_every_n_steps`` batches.
+        """Log a value of this batch, to the progress bar and every logger, every ``log_every_n_steps`` batches.
 
         Lightning's own ``log`` writes the last value again at batches that have none, and forgets it when resuming.
         """
-        self._logged[name] = value
-        self.log(name, value, prog_bar=prog_bar, logger=False)
+        if self._logging_is_due():
+            self._logged[name] = value
+            self.log(name, value, prog_bar=prog_bar, logger=False)
+
+    def _logging_is_due(self) -> bool:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (self.position + 1) % every == 0
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 
@@ -82,8 +87,7 @@ class ResumableModule(pl.LightningModule):
         seed_everything(self.seed, "noise", self.global_rank, self.position)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.position + 1) % every == 0:
+        if self._logging_is_due():
             values = {name: float(value) for name, value in self._logged.items()} | {"epoch": self.current_epoch}
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, step=self.position)

@@ -69,8 +69,10 @@ def seeded(*key: Key) -> Iterator[None]:
 
 
 def seed_everything(*key: Key) -> None:
-    """Seed the global generators of python, numpy and torch (all devices) from ``key``, for good."""
+    """Seed the global generators of python, numpy and torch (all devices in use) from ``key``, for good."""
     seed = mix(*key)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 20 times as long where CUDA is not in use
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call, unused-ignore]
+        torch.cuda.manual_seed_all(seed)
