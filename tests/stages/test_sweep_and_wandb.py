@@ -81,9 +81,9 @@ def test_each_run_is_its_own_offline_wandb_run_with_the_values_of_its_csv_file(s
             expected = [(int(row["step"]), float(row[key])) for row in rows if row.get(key)]
             assert [step for step, _ in values[key]] == [step for step, _ in expected], key
             assert [value for _, value in values[key]] == pytest.approx([value for _, value in expected]), key
-        assert "architectures" in values
-        assert "arch/probabilities" in values
-        assert "rank/scatter" in values
+        media = {key: values[f"{key}._type"][-1][1] for key in ("architectures", "arch/probabilities", "rank/scatter")}
+        assert "table" in media.pop("architectures")
+        assert set(media.values()) == {"images/separated"}
 
 
 def test_the_interval_is_students() -> None:
