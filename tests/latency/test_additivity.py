@@ -51,7 +51,7 @@ def test_a_known_overhead_is_found() -> None:
     space = SleepSpace()
     table = measure_space(space, Conditions(min_run_time=1e-3), progress=False)
     found = additivity(space, table, 5, torch.Generator().manual_seed(1), progress=False)
-    assert OVERHEAD_MS <= found.overhead_ms < 2 * OVERHEAD_MS
+    assert OVERHEAD_MS / 2 <= found.overhead_ms < 2 * OVERHEAD_MS
     errors = [abs(p - m) / m for p, m in zip(found.predicted, found.measured, strict=True)]
     assert found.mean_relative_error == pytest.approx(sum(errors) / 5)
     assert found.mean_relative_error > 0.1
