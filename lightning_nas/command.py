@@ -11,7 +11,9 @@ from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -36,21 +38,28 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
 
     Bad input and configuration, Hydra's own errors included, end with one line beginning ``error:`` on stderr and exit
     code 2; numerical failure with 3, the environment with 4, signals with 130 and 143. Anything else is a bug of this
-    library: it keeps its traceback and ends with 1.
+    library: it keeps its traceback and ends with 1. A job of a sweep that fails so lets the others run; the first
+    failure is the exit code.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     logging.raiseExceptions = False  # a log file on a full disk prints no traceback
 
-    begun = False
+    begun, failures = False, list[int]()
 
     def reporting(config: DictConfig) -> None:
         nonlocal begun
         begun = True
-        _reported(task, config)
+        code = _reported(task, config)
+        if code:
+            failures.append(code)
+        if code and HydraConfig.get().mode != RunMode.MULTIRUN:
+            sys.exit(code)
 
     try:
         with guarded():
             hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(reporting)()
+        if failures:
+            sys.exit(failures[0])
     except NasError as error:
         sys.exit(_report(error, error.exit_code))
     except (HydraException, OmegaConfBaseException) as error:
@@ -66,22 +75,23 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
         gc.freeze()  # else the interpreter searches torch's objects for garbage on its way out, for two seconds
 
 
-def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> None:
-    """Run the task and leave from inside: Hydra would print a line of its own about any other exception."""
+def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> int:
+    """Run the task and report from inside, where Hydra has no line of its own to print; the exit code."""
     try:
         task(config)
     except NasError as error:
-        sys.exit(_report(error, error.exit_code))
+        return _report(error, error.exit_code)
     except InstantiationException as error:
         if not isinstance(error.__cause__, NasError):
             raise
-        sys.exit(_report(error.__cause__, error.__cause__.exit_code))
+        return _report(error.__cause__, error.__cause__.exit_code)
     except KeyboardInterrupt:
         raise Interrupted(130) from None
     except OSError as error:
         if isinstance(error, (FileNotFoundError, ConnectionError, TimeoutError)) or not error.strerror:
             raise
-        sys.exit(_report(error, EnvironmentFailure.exit_code))
+        return _report(error, EnvironmentFailure.exit_code)
+    return 0
 
 
 def _explained(error: Exception, config_name: str) -> Exception:

@@ -19,6 +19,7 @@ def main(config: DictConfig) -> None:
     own_data(config)
     check(config)
     with process(config.threads):
+        from lightning_nas.stages.loggers import closed
         from lightning_nas.stages.prepare import given_architecture, is_first_process, latency_table, locked, prepare
         from lightning_nas.stages.result import write_result
         from lightning_nas.stages.retrain import retrain
@@ -26,7 +27,7 @@ def main(config: DictConfig) -> None:
         from lightning_nas.training.seeding import seed_everything
 
         seed_everything(config.seed, "run")
-        with locked(Path(config.paths.output)):
+        with locked(Path(config.paths.output)), closed():
             run = prepare(config)
             table = latency_table(run)
             architecture = search(run, table) if "search" in config.stages else given_architecture(run)

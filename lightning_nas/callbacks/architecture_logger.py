@@ -66,10 +66,14 @@ class ArchitectureLogger(RecordingCallback):
                         | {"probability": probability},
                     )
 
-    def record_candidates(self, module: SearchModule, scored: dict[Architecture, float]) -> None:
-        """The architectures the answer was chosen from, written after the search."""
-        for architecture, score in scored.items():
+    def record_candidates(self, trainer: pl.Trainer, module: SearchModule) -> None:
+        """The architectures the answer was chosen from; after the search, when the table is complete."""
+        for architecture, score in module.scored.items():
             self._record(module, "candidate", architecture, score)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                rows: list[list[Any]] = [list(row.values()) for row in self.tables["architectures.csv"].read()]
+                logger.log_table("architectures", columns=list(COLUMNS), data=rows, step=module.position)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -78,10 +82,3 @@ class ArchitectureLogger(RecordingCallback):
         values = {group: rows.cpu() for group, rows in pl_module.probabilities().items()}
         picture = probability_heatmap(values, pl_module.space.gate_options)
         show(trainer, "arch/probabilities", picture, pl_module.position)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                self._mirror(logger, pl_module.position)
-
-    def _mirror(self, logger: WandbLogger, step: int) -> None:
-        rows: list[list[Any]] = [list(row.values()) for row in self.tables["architectures.csv"].read()]
-        logger.log_table("architectures", columns=list(COLUMNS), data=rows, step=step)

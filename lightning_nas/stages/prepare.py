@@ -29,11 +29,14 @@ from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, DataError, InputError, shown
 from lightning_nas.files import atomic
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
+from lightning_nas.stages.loggers import make_loggers
+from lightning_nas.stages.resume import check_resumable
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.metrics import MetricsFile
+from lightning_nas.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +69,8 @@ class Run:
 
     @property
     def resumes(self) -> bool:
-        """Whether to go on where the run's own folder stopped."""
-        return bool(self.config.ckpt_path == "last")
+        """Whether the search goes on where the run's own folder stopped."""
+        return _goes_on_in(self.folder / "checkpoints", self.config)
 
 
 def prepare(config: DictConfig) -> Run:
@@ -87,12 +90,19 @@ def prepare(config: DictConfig) -> Run:
             if config.dataset.get(name) is None:
                 config.dataset[name] = value
     check(config)  # once more, with the sizes
+    first = folder if "search" in config.stages else folder / "retrain"
+    check_resumable(config.ckpt_path, first, _settings(config), allow_inexact=config.resume.allow_inexact)
     if is_first_process():
-        if config.ckpt_path is None:
-            _forget(folder, config.stages)
+        if config.ckpt_path != "last":
+            _forget(folder, config)
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
+    if "search" in config.stages and not isinstance(space, WeightSharingSpace):
+        raise ConfigError(
+            f"this strategy shares weights and search_space={space.name} has no supernet; "
+            "choose a space that has one, e.g. fbnet or fbnet_small"
+        )
     if space.input_shape != data.shape:
         raise DataError(
             f"search_space={space.name} is for images {'x'.join(map(str, space.input_shape))}, the data has "
@@ -107,21 +117,29 @@ def prepare(config: DictConfig) -> Run:
     return Run(config, folder, data, space, instantiate(config.task))
 
 
-def _forget(folder: Path, stages: list[str]) -> None:
+def _forget(folder: Path, config: DictConfig) -> None:
     """What an earlier run left in the folder must not be taken for an answer of this one, should this one fail."""
-    old = [folder / "result.json", folder / "report.html", folder / "layers.csv", *(folder / "retrain").glob("*.csv")]
-    old += [*(folder / "retrain" / "checkpoints").glob("*.ckpt")]
-    if "search" in stages:
+    old = [folder / "result.json", folder / "report.html", folder / "layers.csv"]
+    retrained = folder / "retrain"
+    if not _goes_on_in(retrained, config):
+        old += [*retrained.glob("*.csv"), *(retrained / "checkpoints").glob("*.ckpt")]
+    if "search" in config.stages and not _goes_on_in(folder / "checkpoints", config):
         old += [folder / "architecture.json", folder / "latency_table.json", *folder.glob("*.csv")]
         old += [*(folder / "checkpoints").glob("*.ckpt")]
     for file in old:
         file.unlink(missing_ok=True)
 
 
+def _goes_on_in(folder: Path, config: DictConfig) -> bool:
+    """Whether the run goes on from a checkpoint in this folder, and so with the tables that belong to it."""
+    named = config.ckpt_path
+    return named is not None and (named == "last" or folder.resolve() in Path(named).resolve().parents)
+
+
 def latency_table(run: Run) -> LatencyTable | None:
     """The table of the configuration, kept in the run's folder so that a resumed run has the very same numbers."""
     file = run.folder / "latency_table.json"
-    if file.exists() and (run.resumes or not is_first_process()):
+    if file.exists() and (run.resumes or StopRequest.follows):
         table = LatencyTable.load(file)
         if table.space_digest != run.space.digest:
             raise ConfigError(
@@ -151,19 +169,27 @@ def given_architecture(run: Run) -> Architecture:
     return run.space.validate(architecture)
 
 
-def make_trainer(run: Run, folder: Path, callbacks: list[pl.Callback], *, mirror: bool, **options: Any) -> pl.Trainer:
-    """Lightning's Trainer with exact checkpoints and ``metrics.csv``, mirrored to the logger of the configuration."""
+def make_trainer(run: Run, stage: str, callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
+    """Lightning's Trainer with exact checkpoints and ``metrics.csv``, mirrored to the loggers of the configuration.
+
+    Args:
+        run: what is run.
+        stage: the folder inside the run's own, and what the names of mirrored values begin with; "" is the search.
+        callbacks: besides that of the checkpoints.
+        options: of the Trainer; ``conditions`` are of :class:`ExactCheckpoint`.
+
+    Raises:
+        ConfigError: more than one process, in a sweep that is in one process.
+    """
+    folder = run.folder / stage
     resume = run.config.resume
     conditions = {**_settings(run.config), **options.pop("conditions", {})}
     exact = ExactCheckpoint(
         folder / "checkpoints", every=resume.save_every, allow_inexact=resume.allow_inexact, conditions=conditions
     )
-    loggers: list[Any] = [MetricsFile(folder / "metrics.csv")]
-    if mirror:
-        loggers += [make_logger(node, run.config) for node in (run.config.logger or {}).values() if node]
     trainer: pl.Trainer = instantiate(run.config.trainer)(
         callbacks=[exact, *callbacks],
-        logger=loggers,
+        logger=[MetricsFile(folder / "metrics.csv"), *make_loggers(run.config, stage)],
         plugins=[AtomicCheckpointIO(keep=resume.keep)],
         default_root_dir=folder,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
@@ -183,23 +209,6 @@ def stage_seconds(trainer: pl.Trainer) -> float:
     """How long a stage took, all attempts together."""
     exact = next(callback for callback in trainer.callbacks if isinstance(callback, ExactCheckpoint))  # type: ignore[attr-defined]
     return round(exact.seconds, 3)
-
-
-def make_logger(node: DictConfig, config: DictConfig) -> Any:
-    """A logger of the configuration; W&B runs of one sweep share a group and are named by their overrides."""
-    if not node._target_.endswith("WandbLogger"):
-        return instantiate(node)
-    hydra = HydraConfig.get()
-    in_sweep = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
-    named = {
-        "name": node.name or (hydra.job.override_dirname or None),
-        "group": node.group or (Path(hydra.sweep.dir).name if in_sweep else None),
-        "job_type": hydra.runtime.choices.get("strategy"),
-        "config": OmegaConf.to_container(config, resolve=True),
-    }
-    logger = instantiate(node, _partial_=True)(**named)
-    logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B always warns of it
-    return logger
 
 
 @contextmanager

@@ -21,6 +21,7 @@ _WARNINGS = (  # of Lightning, about what is meant to be so
     "is smaller than the logging interval",
     "have no `val_dataloader`",
     "LeafSpec",
+    "It is recommended to use `self.log",  # what all processes compute alike, or one alone
 )
 _GRACE = 5.0  # seconds in which processes that belong together end
 
@@ -36,6 +37,7 @@ def process(threads: int | None) -> Iterator[None]:
         EnvironmentFailure: another process of the run was lost.
     """
     environment, handlers = dict(os.environ), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    wakeup = signal.set_wakeup_fd(-1)
     StopRequest.listen()
     os.environ.setdefault("WANDB_SILENT", "true")
     if threads is not None:
@@ -61,6 +63,7 @@ def process(threads: int | None) -> Iterator[None]:
             if not StopRequest.signum:  # on the way out a signal must not kill before all is tidied up
                 for signum, handler in handlers.items():
                     signal.signal(signum, handler)
+                signal.set_wakeup_fd(wakeup)
 
 
 def _quieten() -> None:

@@ -16,6 +16,7 @@ from lightning_nas.latency.measure import measure
 from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.report.page import write_report
 from lightning_nas.spaces.base import WeightSharingSpace, look_up
+from lightning_nas.stages.loggers import tell
 from lightning_nas.stages.prepare import Run
 from lightning_nas.training.table import Table
 
@@ -27,23 +28,25 @@ KEYS = (
 
 def write_result(run: Run, architecture: Architecture, network: nn.Module, table: LatencyTable | None) -> None:
     """Measure the network, write the run's files, print the table."""
-    chosen = HydraConfig.get().runtime.choices
+    chosen, config = HydraConfig.get().runtime.choices, run.config
     run.result |= {
-        "strategy": chosen["strategy"] if "search" in run.config.stages else None,
+        "strategy": chosen.get("strategy", config.strategy._target_) if "search" in config.stages else None,
         "search_space": run.space.name,
-        "dataset": chosen["dataset"],
+        "dataset": chosen.get("dataset") or config.dataset.module._target_,  # a DataModule of one's own has no name
         "seed": run.seed,
         "architecture": architecture.to_dict(),
         "params": count_params(network),
         "macs": count_macs(network, run.space.input_shape),
     }
-    if table is not None and table.unit == "ms":
+    same_head = run.data.num_classes == run.space.num_classes  # else the table is of another classifier
+    if table is not None and table.unit == "ms" and same_head:
         run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
     conditions = table.conditions if table is not None and table.conditions else Conditions()
     run.result["latency_measured_ms"] = measure(network, run.space.input_shape, conditions=conditions).median_ms
     _write_layers(run, architecture, table)
     result = {key: run.result.get(key) for key in KEYS}
     write_json(run.folder / "result.json", result)
+    tell(run.config, result)
     write_report(run.folder, run.space.graph(architecture))
     _print(run, result, architecture)
 

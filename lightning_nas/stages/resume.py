@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -9,7 +10,32 @@ from torch import nn
 
 from lightning_nas.errors import CheckpointError, InputError, shown
 from lightning_nas.training.checkpoint import load_checked, newest_valid
-from lightning_nas.training.exact import ExactCheckpoint
+from lightning_nas.training.exact import ExactCheckpoint, changes
+
+log = logging.getLogger(__name__)
+
+
+def check_resumable(named: str | None, folder: Path, conditions: dict[str, str], *, allow_inexact: bool) -> None:
+    """Refuse early, before anything is measured, written or overwritten, what :func:`checkpoint_to_resume` would.
+
+    Args:
+        named: as there.
+        folder: of the first stage.
+        conditions: what must not have changed, as far as it is known.
+        allow_inexact: let it pass if it has.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or was made under other conditions.
+        InputError: the named checkpoint is not there.
+    """
+    path = _find(named, folder)
+    if path is None:
+        if named is not None:
+            log.info("ckpt_path=last: there is no checkpoint in %s yet, the run begins at its beginning", folder)
+        return
+    changed = changes(load_checked(path, map_location="meta"), conditions, known_so_far=True)
+    if changed and not allow_inexact:
+        raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes all the same")
 
 
 def checkpoint_to_resume(named: str | None, trainer: pl.Trainer, module: nn.Module) -> Path | None:
@@ -24,17 +50,20 @@ def checkpoint_to_resume(named: str | None, trainer: pl.Trainer, module: nn.Modu
         CheckpointError: there are checkpoints and none can be used, or it was made under other conditions.
         InputError: the named checkpoint is not there.
     """
-    if named is None:
-        return None
-    if named == "last":
-        path = newest_valid(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
-    elif Path(named).is_file():
-        path = Path(named)
-    else:
-        raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
+    path = _find(named, Path(trainer.default_root_dir))
     if path is not None:
         _check(path, trainer, module)
     return path
+
+
+def _find(named: str | None, folder: Path) -> Path | None:
+    if named is None:
+        return None
+    if named == "last":
+        return newest_valid(folder / "checkpoints" / "last.ckpt")
+    if Path(named).is_file():
+        return Path(named)
+    raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
 
 
 def _check(path: Path, trainer: pl.Trainer, module: nn.Module) -> None:

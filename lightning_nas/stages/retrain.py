@@ -29,11 +29,11 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         scheduler=instantiate(settings.scheduler) if settings.scheduler else None,
         clip=settings.clip,
     )
-    folder = run.folder / "retrain"
     bars: list[pl.Callback] = [SearchProgress()] if (run.config.callbacks or {}).get("progress") else []
-    trainer = make_trainer(
-        run, folder, bars, mirror=False, max_epochs=settings.epochs, conditions={"architecture": architecture.key}
-    )
+    conditions = {"architecture": architecture.key}
+    trainer = make_trainer(run, "retrain", bars, max_epochs=settings.epochs, conditions=conditions)
+    if trainer.is_global_zero:
+        architecture.save(run.folder / "architecture.json")
     loader = run.data.retrain_loader(
         lambda: module.position,
         trainer.global_rank,
@@ -41,7 +41,9 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         batch_size=settings.batch_size,
         limit=trainer.limit_train_batches,
     )
-    checkpoint = checkpoint_to_resume("last" if run.resumes else None, trainer, module)
+    named = run.config.ckpt_path
+    of_search = named != "last" and "search" in run.config.stages
+    checkpoint = checkpoint_to_resume(None if of_search else named, trainer, module)
     trainer.fit(module, loader, run.data.val_dataloader(), ckpt_path=checkpoint, weights_only=True)
     network.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
     # the whole part on every process: a metric that all compute, as torchmetrics wants it, comes out the same

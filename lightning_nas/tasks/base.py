@@ -25,14 +25,22 @@ class Task(ABC):
         """A scalar to minimise."""
 
     @abstractmethod
-    def metrics(self, num_classes: int) -> MetricCollection:
-        """Fresh metrics by short name (``acc``, ...); updated with (output, target)."""
+    def metrics(self, num_classes: int, *, synced: bool = True) -> MetricCollection:
+        """Fresh metrics by short name (``acc``, ...); updated with (output, target).
+
+        Args:
+            num_classes: width of the output.
+            synced: computed over what all processes saw, and not over what this one saw.
+        """
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
-        """The score of a network on some batches, in eval mode; the mode is put back afterwards."""
+        """The score of a network on some batches, in eval mode; the mode is put back afterwards.
+
+        Never talks to other processes: one of them may score alone.
+        """
         device = next(network.parameters()).device
-        metrics, training = self.metrics(num_classes).to(device), network.training
+        metrics, training = self.metrics(num_classes, synced=False).to(device), network.training
         network.eval()
         for x, y in batches:
             metrics.update(network(x.to(device)), y.to(device))

@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Interval
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_nas.tasks.base import Task
@@ -26,9 +26,10 @@ class Classification(Task):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(output, target, label_smoothing=self.label_smoothing)
 
-    def metrics(self, num_classes: int) -> MetricCollection:
+    def metrics(self, num_classes: int, *, synced: bool = True) -> MetricCollection:
         top = {"acc": 1} | ({"acc_top5": 5} if num_classes > 5 else {})
-        return MetricCollection(
-            {name: MulticlassAccuracy(num_classes, top_k=k, average="micro") for name, k in top.items()},
-            compute_groups=False,
-        )
+        made: dict[str, Metric | MetricCollection] = {
+            name: MulticlassAccuracy(num_classes, top_k=k, average="micro", sync_on_compute=synced)
+            for name, k in top.items()
+        }
+        return MetricCollection(made, compute_groups=False)

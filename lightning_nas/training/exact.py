@@ -80,6 +80,12 @@ class ExactCheckpoint(Callback):
         if signum:
             StopRequest.leave(signum, together=True)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Statistics of batch norm are each process's own, and a checkpoint holds the first one's: those are to count.
+        if trainer.world_size > 1:
+            for buffer in pl_module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -125,16 +131,10 @@ class ExactCheckpoint(Callback):
             CheckpointError: names what changed.
         """
         self._verified = True
-        then, now = checkpoint.get(_FINGERPRINT, {}), self._fingerprint(trainer)
-        if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
-            listed = ", ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in changed[:3])
-            message = (
-                f"the checkpoint was made under other conditions: {listed}{', ...' if len(changed) > 3 else ''}; "
-                "the resumed run would not equal an uninterrupted one"
-            )
+        if changed := changes(checkpoint, self._fingerprint(trainer)):
             if not self.allow_inexact:
-                raise CheckpointError(f"{message}; resume.allow_inexact=true resumes all the same")
-            rank_zero_warn(f"inexact resume: {message}")
+                raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes all the same")
+            rank_zero_warn(f"inexact resume: {changed}")
 
     def _fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
         return {
@@ -149,6 +149,25 @@ class ExactCheckpoint(Callback):
             "precision": str(trainer.precision),
             **self.conditions,
         }
+
+
+def changes(checkpoint: dict[str, Any], conditions: dict[str, str], *, known_so_far: bool = False) -> str:
+    """What differs between the conditions a checkpoint was made under and those of now, in words; empty if nothing.
+
+    Args:
+        checkpoint: what was loaded.
+        conditions: those of now.
+        known_so_far: these are not all that there will be.
+    """
+    then = checkpoint.get(_FINGERPRINT, {})
+    names = conditions if known_so_far else {**then, **conditions}
+    if not (changed := [name for name in names if then.get(name) != conditions.get(name)]):
+        return ""
+    listed = ", ".join(f"{name} was {then.get(name)}, is {conditions.get(name)}" for name in changed[:3])
+    return (
+        f"the checkpoint was made under other conditions: {listed}{', ...' if len(changed) > 3 else ''}; "
+        "the resumed run would not equal an uninterrupted one"
+    )
 
 
 def _asked_to_stop(trainer: pl.Trainer) -> int:

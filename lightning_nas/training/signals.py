@@ -18,6 +18,7 @@ from lightning_nas.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ONE_REQUEST = 1.0  # seconds within which several signals are one: a terminal sends Ctrl-C to all processes
+_PATIENCE = 3.0  # seconds for a handler to run
 _LEADER = "LIGHTNING_NAS_LEADER"  # process id of the one that launched the others, in their environment
 _PR_SET_PDEATHSIG = 1
 
@@ -39,6 +40,7 @@ class StopRequest:
     deferred: ClassVar[bool] = False
     others: ClassVar[list[subprocess.Popen[bytes]]] = []
     follows: ClassVar[bool] = False
+    _watching: ClassVar[tuple[int, int]] = 0, 0
     _observed: ClassVar[list[subprocess.Popen[bytes]]] = []
     _since: ClassVar[float] = 0.0
 
@@ -47,10 +49,15 @@ class StopRequest:
         """Take over SIGINT and SIGTERM; forget what came before."""
         cls.signum, cls.others, cls._observed = 0, [], []
         cls.defer(deferred=False)
-        leader = int(os.environ.setdefault(_LEADER, str(os.getpid())))
-        if os.environ.get("LOCAL_RANK", "0") != "0" and leader != os.getpid() and not cls.follows:
-            cls.follows = True
-            _follow(leader)
+        leader = os.environ.get(_LEADER)
+        cls.follows = os.environ.get("LOCAL_RANK", "0") != "0" and leader is not None
+        if cls.follows:
+            _end_with(int(leader or 0))
+        else:
+            os.environ[_LEADER] = str(os.getpid())
+        if cls._watching[0] != os.getpid():
+            cls._watching = os.getpid(), _watch()
+        signal.set_wakeup_fd(cls._watching[1], warn_on_full_buffer=False)
 
     @classmethod
     def defer(cls, *, deferred: bool) -> None:
@@ -70,6 +77,12 @@ class StopRequest:
         cls._observed.clear()  # in place: the observer has this very list
 
     @classmethod
+    def end_others(cls) -> None:
+        """Kill the processes that this one launched."""
+        for process in cls.others:
+            process.kill()
+
+    @classmethod
     def leave(cls, signum: int, *, together: bool) -> NoReturn:
         """Raise :class:`Interrupted` for ``signum``.
 
@@ -78,8 +91,8 @@ class StopRequest:
             together: the other processes leave by themselves; else they are ended here, they hold nothing of value.
         """
         cls.unobserved()
-        for process in () if together else cls.others:
-            process.kill()
+        if not together:
+            cls.end_others()
         raise Interrupted(128 + signum)
 
     @classmethod
@@ -93,18 +106,35 @@ class StopRequest:
             cls.leave(cls.signum, together=False)
 
 
-def _follow(leader: int) -> None:
-    """Hand signals on to ``leader``, at once whatever the main thread does, and end with it (the latter on Linux)."""
+def _watch() -> int:
+    """Act on signals whatever the main thread does: C code, like a wait for another process, lets no handler run.
+
+    A process that follows hands them on at once. The first one, where no loop is looking, ends after a while.
+
+    Returns:
+        The file to which the interpreter shall write the number of each signal.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
-    def hand_on() -> None:
+    def watch() -> None:
         while number := os.read(reading, 1):
-            if number[0] in _SIGNALS:
-                os.kill(leader, number[0])
+            if number[0] not in _SIGNALS:
+                continue
+            if StopRequest.follows:
+                os.kill(int(os.environ[_LEADER]), number[0])
+                continue
+            time.sleep(_PATIENCE)
+            if not StopRequest.signum and not StopRequest.deferred:
+                StopRequest.end_others()
+                os._exit(128 + number[0])
 
-    Thread(target=hand_on, daemon=True, name="hand signals on").start()
+    Thread(target=watch, daemon=True, name="signals").start()
+    return writing
+
+
+def _end_with(leader: int) -> None:
+    """Be killed when ``leader`` ends (on Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != leader:

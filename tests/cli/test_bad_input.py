@@ -3,14 +3,22 @@
 import fcntl
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 from commands import TINY, Commands, Ended
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas import zoo
+from lightning_nas.command import conf_dir
+from lightning_nas.errors import InputError
+from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.stages.prepare import given_architecture, prepare
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
 LABELS = np.arange(80) % 4
@@ -21,36 +29,54 @@ def arrays(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+        return hydra.compose("config", ["dataset=npz", "dataset.batch_size=8", "paths.output=''"])
+
+
 @pytest.mark.parametrize(
-    ("content", "options", "words"),
+    ("content", "changes", "words"),
     [
-        (arrays(y_train=LABELS * 0, y_test=LABELS[:20] * 0), [], ["class"]),
-        (arrays(), ["search_space.in_channels=1"], ["1x8x8", "3x8x8", "search_space.in_channels"]),
-        (arrays(x_train=IMAGES[:0], y_train=LABELS[:0]), [], ["x_train"]),
-        (arrays(y_train=None), [], ["lacks y_train"]),
-        (arrays(y_train=LABELS[:-1]), [], ["y_train"]),
-        (arrays(y_train=LABELS - 1), [], ["y_train"]),
-        (arrays(x_train=IMAGES[:, :, :4]), [], ["x_train"]),
-        (arrays(x_train=IMAGES / np.nan), [], ["x_train"]),
-        (arrays(x_train=IMAGES.astype(str)), [], ["x_train"]),
-        (arrays(), ["dataset.batch_size=1000"], ["batch"]),
-        (arrays(), ["dataset.num_classes=3"], ["3"]),
+        (arrays(y_train=LABELS * 0, y_test=LABELS[:20] * 0), {}, ["class"]),
+        (arrays(), {"search_space.in_channels": 1}, ["1x8x8", "3x8x8", "search_space.in_channels"]),
+        (arrays(), {"dataset.channels": 1}, ["dataset.channels"]),
+        (arrays(x_train=IMAGES[:0], y_train=LABELS[:0]), {}, ["x_train"]),
+        (arrays(y_train=None), {}, ["lacks y_train"]),
+        (arrays(y_train=LABELS[:-1]), {}, ["y_train"]),
+        (arrays(y_train=LABELS - 1), {}, ["y_train"]),
+        (arrays(x_train=IMAGES[:, :, :4]), {}, ["x_train"]),
+        (arrays(x_train=IMAGES / np.nan), {}, ["x_train"]),
+        (arrays(x_train=IMAGES.astype(str)), {}, ["x_train"]),
+        (arrays(), {"dataset.batch_size": 1000}, ["batch"]),
+        (arrays(), {"dataset.num_classes": 3}, ["3"]),
     ],
 )
 def test_data_that_cannot_be_searched_on(
-    cli: Commands, content: dict[str, Any], options: list[str], words: list[str]
+    tmp_path: Path, composed: DictConfig, content: dict[str, Any], changes: dict[str, Any], words: list[str]
 ) -> None:
-    np.savez(cli.folder / "data.npz", **content)
-    cli.run("dataset=npz", f"dataset.path={cli.folder}/data.npz", "dataset.batch_size=8", *options).refused(*words)
+    config, file = deepcopy(composed), tmp_path / "data.npz"
+    np.savez(file, **content)
+    for key, value in {"dataset.path": str(file), "paths.output": str(tmp_path), **changes}.items():
+        OmegaConf.update(config, key, value)
+    with pytest.raises(InputError) as caught:
+        prepare(config)
+    assert_one_line(caught.value, words)
+
+
+def assert_one_line(error: InputError, words: list[str]) -> None:
+    assert error.exit_code == 2
+    assert str(error).isprintable()
+    for word in words:
+        assert word in str(error)
 
 
 def test_data_files_that_are_none(cli: Commands) -> None:
     cli.run("dataset=npz").refused("dataset.path=FILE")
-    cli.run("dataset=npz", "dataset.path=nowhere.npz").refused("nowhere.npz")
     np.savez(cli.folder / "whole.npz", **arrays())
     piece = cli.folder / "piece.npz"
     piece.write_bytes((cli.folder / "whole.npz").read_bytes()[:3000])
-    cli.run("dataset=npz", f"dataset.path={piece}").refused("piece.npz")
+    cli.run("dataset=npz", f"dataset.path={piece}").refused("not a numpy .npz file")
 
 
 def test_a_search_space_of_other_images(cli: Commands) -> None:
@@ -87,12 +113,18 @@ TABLES: dict[str, tuple[Callable[[str], str], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", TABLES)
-def test_latency_tables_that_cannot_be_used(cli: Commands, undisturbed: tuple[Path, Ended], what: str) -> None:
+def test_latency_tables_that_cannot_be_used(tmp_path: Path, undisturbed: tuple[Path, Ended], what: str) -> None:
     change, words = TABLES[what]
-    text, file = (undisturbed[0] / "latency_table.json").read_text(), cli.folder / f"{what}.json"
+    text, file = (undisturbed[0] / "latency_table.json").read_text(), tmp_path / f"{what}.json"
+    config = OmegaConf.load(undisturbed[0] / "config.yaml")
+    space = instantiate(config.search_space)
+    source = instantiate({"_target_": "lightning_nas.latency.sources.File", "path": str(file)})
+    file.write_text(text)
+    assert source(space).digest
     file.write_text(change(text))
-    assert file.read_text() != text
-    cli.run(*TINY, "latency_table=file", f"latency_table.path={file}").refused(*words)
+    with pytest.raises(InputError) as caught:
+        source(space)
+    assert_one_line(caught.value, words)
 
 
 def test_a_latency_table_without_one_of_the_operations(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:
@@ -132,9 +164,6 @@ def test_a_second_process_in_a_folder_is_told_of_the_first(cli: Commands) -> Non
 
 
 def test_a_zoo_name_is_an_architecture_of_its_space() -> None:
-    from lightning_nas.spaces.fbnet import FBNetSpace
-    from lightning_nas.stages.prepare import given_architecture
-
     class Run:
         class config:  # noqa: N801
             architecture = "fbnet_c"
