@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 from lightning_nas.ops.blocks import InvertedResidual
-from lightning_nas.ops.mixed import MixedOp
+from lightning_nas.ops.mixed import Choice, MixedOp
 
 CPU_LIMIT = 2**20
 """Elements of a hidden tensor up to which blocks share it on a CPU; wider ones leave the cache and cost more."""
@@ -54,6 +54,11 @@ class FusedMixedBlock(MixedOp):
             elif i not in blocks:
                 mixed = mixed + gate[i].to(x.dtype) * option(x)
         return mixed + torch.stack(multiples).sum().to(x.dtype) * x if multiples else mixed
+
+
+def fused(choice: Choice) -> FusedMixedBlock:
+    """The fused form of a choice."""
+    return FusedMixedBlock(choice.operations())
 
 
 def _mix_blocks(x: Tensor, blocks: dict[int, InvertedResidual], gate: Sequence[Tensor]) -> Tensor:

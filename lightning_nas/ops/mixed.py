@@ -1,8 +1,33 @@
 """How a supernet mixes its options: the reference form, easy to read, the oracle of the fused forms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One place of a supernet where options are mixed: what they are, and between which widths.
+
+    Attributes:
+        options: names, in the order of the gates.
+        build: a fresh option by name, input channels and output channels.
+        in_channels: of what the options are fed.
+        out_channels: of what they give.
+        stride: of every option.
+    """
+
+    options: tuple[str, ...]
+    build: Callable[[str, int, int], nn.Module]
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+
+    def operations(self, in_channels: int | None = None, out_channels: int | None = None) -> dict[str, nn.Module]:
+        """Fresh options by name, at the choice's own widths unless others are given."""
+        widths = in_channels or self.in_channels, out_channels or self.out_channels
+        return {option: self.build(option, *widths) for option in self.options}
 
 
 class MixedOp(nn.ModuleDict):
@@ -28,3 +53,12 @@ class MixedOp(nn.ModuleDict):
         for i in active[1:]:
             mixed = mixed + gates[i].to(x.dtype) * self[self.names[i]](x)
         return mixed
+
+
+Mix = Callable[[Choice], MixedOp]
+"""Makes the module that mixes the options of one choice; how a method changes what a supernet does there."""
+
+
+def plain(choice: Choice) -> MixedOp:
+    """The reference form."""
+    return MixedOp(choice.operations())

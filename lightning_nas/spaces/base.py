@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
-from lightning_nas.errors import InvalidArchitecture, LatencyTableError, shown
+from lightning_nas.errors import InputError, InvalidArchitecture, LatencyTableError, shown
+from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.gates import Gates
 
 Keys = tuple[str, ...]
@@ -134,12 +135,18 @@ class SearchSpace(ABC):
     # -- networks -----------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def network(self, architecture: Architecture, *, num_classes: int | None = None) -> nn.Module:
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> nn.Module:
         """The stand-alone network with fresh weights from torch's global generator.
 
         Args:
             architecture: an architecture of this space.
             num_classes: width of the classifier, the space's own unless given.
+            auxiliary: with an auxiliary classifier, whose logits come second, in training mode only.
+
+        Raises:
+            InputError: an auxiliary classifier is wanted where the space has none.
         """
 
     @abstractmethod
@@ -192,8 +199,24 @@ class WeightSharingSpace(SearchSpace):
     gate_options: dict[str, tuple[str, ...]]
 
     @abstractmethod
-    def supernet(self) -> Supernet:
-        """A fresh supernet, with weights from torch's global generator."""
+    def supernet(self, mix: Mix | None = None) -> Supernet:
+        """A fresh supernet, with weights from torch's global generator.
+
+        Args:
+            mix: makes the module of each choice; the space's own form unless given.
+        """
+
+    def nodes(self, group: str) -> tuple[int, ...]:
+        """The node that each choice of a group leads to, in order; choices of one node are summed there.
+
+        A choice has a node of its own unless a space says otherwise.
+        """
+        return tuple(range(self.gate_shapes[group][0]))
+
+    def deeper(self, cells: int) -> WeightSharingSpace:
+        """The same choices in a network with ``cells`` more cells; a space of fixed depth gives itself."""
+        del cells
+        return self
 
     @abstractmethod
     def gates(self, architecture: Architecture) -> Gates:
@@ -227,6 +250,16 @@ class WeightSharingSpace(SearchSpace):
             for group, rows in groups.items()
         }
         return sum(look_up(table, key) for key in fixed), matrices
+
+
+def no_auxiliary(space: SearchSpace, auxiliary: bool) -> None:
+    """Refuse an auxiliary classifier for a space whose networks have none.
+
+    Raises:
+        InputError: one is wanted.
+    """
+    if auxiliary:
+        raise InputError(f"networks of {space.name} have no auxiliary classifier; leave auxiliary=False")
 
 
 def _described(operation: Operation) -> list[object]:

@@ -11,7 +11,7 @@ figure 3 (the authors' later code leaves it out).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import torch
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import InvertedResidual, conv_bn, initialize, skip
-from lightning_nas.ops.fused import FusedMixedBlock
-from lightning_nas.ops.mixed import MixedOp
-from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.ops.fused import fused
+from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.gates import Gates
 
 BLOCKS: dict[str, dict[str, int]] = {
@@ -55,6 +55,14 @@ class Layer:
         if option == "skip":
             return skip(self.in_channels, self.out_channels, self.stride)
         return InvertedResidual(self.in_channels, self.out_channels, stride=self.stride, **BLOCKS[option])
+
+    def choice(self) -> Choice:
+        """Where the supernet mixes the candidates of this layer."""
+
+        def build(option: str, in_channels: int, out_channels: int) -> nn.Module:
+            return replace(self, in_channels=in_channels, out_channels=out_channels).block(option)
+
+        return Choice(OPTIONS, build, self.in_channels, self.out_channels, self.stride)
 
     def key(self, option: str) -> str:
         """Cost key: equal for layers of equal shape."""
@@ -125,16 +133,19 @@ class FBNetSpace(WeightSharingSpace):
             nn.Linear(self.head, num_classes),
         )
 
-    def network(self, architecture: Architecture, *, num_classes: int | None = None) -> FBNetNetwork:
-        """Stem, the chosen blocks, 1x1 convolution, average pooling, dropout, classifier."""
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> FBNetNetwork:
+        """Stem, the chosen blocks, 1x1 convolution, average pooling, dropout, classifier; never an auxiliary one."""
+        no_auxiliary(self, auxiliary)
         chosen = self.validate(architecture).options
         blocks = [layer.block(option) for layer, option in zip(self.layers, chosen, strict=True)]
         return FBNetNetwork(self._stem(), blocks, self._head(num_classes or self.num_classes))
 
-    def supernet(self) -> FBNetSupernet:
+    def supernet(self, mix: Mix | None = None) -> FBNetSupernet:
         """The stochastic supernet: every layer mixes its nine blocks."""
-        mixed = FusedMixedBlock if self.fused else MixedOp
-        blocks = [mixed({option: layer.block(option) for option in OPTIONS}) for layer in self.layers]
+        mix = mix or (fused if self.fused else plain)
+        blocks = [mix(layer.choice()) for layer in self.layers]
         return FBNetSupernet(self._stem(), blocks, self._head(self.num_classes))
 
     def gates(self, architecture: Architecture) -> Gates:

@@ -14,6 +14,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InvalidArchitecture, LatencyTableError
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.sources import Macs
+from lightning_nas.ops.mixed import Choice, MixedOp, plain
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.training.seeding import seeded
@@ -32,6 +33,7 @@ class SpaceCase:
     """
 
     draws = 300
+    every_weight_trains = True  #: False where an operation may lead nowhere and is built all the same
 
     @pytest.fixture
     def space(self) -> SearchSpace:
@@ -114,7 +116,7 @@ class SpaceCase:
             assert logits.shape == (4, space.num_classes)
             logits.sum().backward()
             without = [name for name, p in network.named_parameters() if p.grad is None]
-            assert not without, f"parameters without gradient: {without}"
+            assert not (without and self.every_weight_trains), f"parameters without gradient: {without}"
 
     def test_networks_take_another_number_of_classes(
         self, space: SearchSpace, architectures: list[Architecture]
@@ -159,11 +161,27 @@ class SpaceCase:
             pytest.skip(f"{space.name} has no supernet")
         return space
 
-    def test_deriving_one_hot_gates_gives_the_architecture_back(
-        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    @pytest.fixture
+    def covering(self, space: SearchSpace) -> list[Architecture]:
+        """Drawn architectures in which every option of every group of options occurs."""
+        generator = torch.Generator().manual_seed(7)
+        missing = {option for decision in space.decisions for option in decision.options}
+        kept = []
+        for _ in range(self.draws):
+            drawn = space.sample(generator)
+            if missing & set(drawn.options):
+                kept.append(drawn)
+                missing -= set(drawn.options)
+        return kept
+
+    def test_deriving_gates_that_favour_an_architecture_gives_it_back(
+        self, shared: WeightSharingSpace, covering: list[Architecture]
     ) -> None:
-        for architecture in architectures:
-            assert shared.derive(shared.gates(architecture).values) == shared.canonical(architecture)
+        for architecture in covering:
+            chosen = shared.gates(architecture).values
+            for share in (0.0, 0.2):
+                favoured = {group: (1 - share) * rows + share / rows.shape[1] for group, rows in chosen.items()}
+                assert shared.derive(favoured) == shared.canonical(architecture)
 
     def test_gates_have_the_declared_shapes_and_options(
         self, shared: WeightSharingSpace, architectures: list[Architecture]
@@ -178,12 +196,12 @@ class SpaceCase:
 
     @pytest.mark.parametrize("training", [True, False])
     def test_the_supernet_under_one_hot_gates_equals_the_extracted_network(
-        self, shared: WeightSharingSpace, architectures: list[Architecture], training: bool
+        self, shared: WeightSharingSpace, covering: list[Architecture], training: bool
     ) -> None:
         supernet = shared.supernet().double()
         _unsettle(supernet)
         x = _images(shared, 4).double()
-        for architecture in architectures:
+        for architecture in covering:
             network = shared.extract(supernet, architecture).train(training)
             with seeded(0, "random operations"):
                 alone = network(x)
@@ -206,14 +224,58 @@ class SpaceCase:
             assert all(torch.equal(a, b) for a, b in zip(before, supernet.parameters(), strict=True))
 
     def test_the_cost_of_one_hot_gates_is_the_cost_of_the_architecture(
-        self, shared: WeightSharingSpace, architectures: list[Architecture]
+        self, shared: WeightSharingSpace, covering: list[Architecture]
     ) -> None:
         table = {key: float(i + 1) for i, key in enumerate(shared.operations())}
         fixed, matrices = shared.cost_matrices(table)
-        for architecture in architectures:
+        for architecture in covering:
             gates = shared.gates(architecture).values
             total = fixed + sum(float((gates[group] * matrix).sum()) for group, matrix in matrices.items())
             assert total == pytest.approx(shared.cost(architecture, table), rel=1e-12)
+
+    def test_options_that_are_not_active_are_not_computed(
+        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    ) -> None:
+        x = _images(shared, 4)
+        soft = {group: torch.full(shape, 1 / shape[1]) for group, shape in shared.gate_shapes.items()}
+        for architecture in architectures:
+            supernet = shared.supernet()
+            network, gates = shared.extract(supernet, architecture), shared.gates(architecture)
+            network(x).sum().backward()
+            supernet(x, gates).sum().backward()
+            reached = [sum(p.grad is not None for p in module.parameters()) for module in (network, supernet)]
+            assert reached[0] == reached[1], "the supernet computed options that are not active"
+            supernet.eval()
+            only = {group: rows * soft[group] for group, rows in gates.values.items()}
+            with torch.no_grad():
+                torch.testing.assert_close(supernet(x, Gates(soft, gates.active)), supernet(x, Gates.soft(only)))
+
+    def test_the_cost_keys_of_an_option_begin_with_its_name(self, shared: WeightSharingSpace) -> None:
+        for group, rows in shared.gate_keys()[1].items():
+            for row in rows:
+                for option, keys in zip(shared.gate_options[group], row, strict=True):
+                    assert [key.split()[0] for key in keys] == [option] * len(keys)
+
+    def test_the_supernet_mixes_as_it_is_told(self, shared: WeightSharingSpace) -> None:
+        made: list[MixedOp] = []
+
+        def mix(choice: Choice) -> MixedOp:
+            assert choice.options in shared.gate_options.values()
+            made.append(plain(choice))
+            return made[-1]
+
+        supernet = shared.supernet(mix).double().eval()
+        own = shared.supernet().double().eval()
+        own.load_state_dict(supernet.state_dict())
+        x, gates = _images(shared, 2).double(), _uniform(shared)
+        torch.testing.assert_close(supernet(x, gates), own(x, gates), rtol=1e-9, atol=1e-11)
+        assert {id(m) for m in supernet.modules() if isinstance(m, MixedOp)} == {id(m) for m in made}
+
+    def test_each_choice_leads_to_a_node(self, shared: WeightSharingSpace) -> None:
+        for group, (choices, _) in shared.gate_shapes.items():
+            nodes = shared.nodes(group)
+            assert len(nodes) == choices
+            assert list(nodes) == sorted(nodes)
 
     def test_soft_gates_reach_every_weight_and_every_gate(self, shared: WeightSharingSpace) -> None:
         supernet = shared.supernet()
@@ -227,6 +289,10 @@ class SpaceCase:
 
 def _images(space: SearchSpace, count: int) -> torch.Tensor:
     return torch.randn(count, *space.input_shape, generator=torch.Generator().manual_seed(5))
+
+
+def _uniform(space: WeightSharingSpace) -> Gates:
+    return Gates.soft({group: torch.full(s, 1 / s[1]).double() for group, s in space.gate_shapes.items()})
 
 
 def _unsettle(network: nn.Module) -> None:

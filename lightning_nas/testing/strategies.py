@@ -21,6 +21,7 @@ from lightning_nas.strategies.base import SearchModule
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
 from lightning_nas.training.checkpoint import load_checked
+from lightning_nas.training.seeding import seeded
 from lightning_nas.training.table import Table
 
 Make = Callable[..., SearchModule]
@@ -67,6 +68,8 @@ class StrategyCase:
 
     def test_each_step_leaves_the_other_group_untouched(self, make: Make, data: ImageData, tmp_path: Path) -> None:
         module, watch = make(), _OneGroupAtATime()
+        _guard(module, "weights_loss", module.arch_parameters())
+        _guard(module, "arch_loss", module.weight_parameters())
         fit(module, data, tmp_path, epochs=self.epochs, callbacks=[watch])
         assert watch.steps == [module.weights_steps, module.arch_steps]
         assert min(watch.steps) > 0
@@ -207,6 +210,17 @@ class StrategyCase:
             first, second = (module.sample(torch.Generator().manual_seed(seed)) for _ in range(2))
             assert first == second == module.space.validate(first)
 
+    def test_samples_follow_the_probabilities(self, make: Make) -> None:
+        module, draws = make(), 600
+        with seeded(0, "perturbed"), torch.no_grad():
+            for parameter in module.arch_parameters():
+                parameter.add_(torch.randn_like(parameter))
+        generator = torch.Generator().manual_seed(0)
+        drawn = [module.space.gates(module.sample(generator)).values for _ in range(draws)]
+        for group, expected in module.probabilities().items():
+            frequencies = torch.stack([values[group] for values in drawn]).mean(0)
+            torch.testing.assert_close(frequencies, expected, rtol=0, atol=4 * (0.25 / draws) ** 0.5)
+
     def test_the_answer_builds_trains_and_survives_a_round_trip(
         self, make: Make, data: ImageData, tmp_path: Path
     ) -> None:
@@ -244,7 +258,7 @@ class StrategyCase:
         for seed in range(self.search_seeds):
             module = make(seed=seed)
             fit(module, data, tmp_path / str(seed), epochs=self.search_epochs, every=1000)
-            found += module.answer() == ToySpace().best
+            found += module.derive() == ToySpace().best  # answer() may look at so many that it cannot miss
         assert found >= self.found_at_least, f"found in {found} of {self.search_seeds} seeds"
 
     # -- two processes ------------------------------------------------------------------------------------------
@@ -306,6 +320,19 @@ def _norm(optimizer: torch.optim.Optimizer) -> float:
 def _names(module: nn.Module, parameters: list[nn.Parameter]) -> list[str]:
     names = {id(p): name for name, p in module.named_parameters()}
     return [names[id(p)] for p in parameters]
+
+
+def _guard(module: SearchModule, name: str, others: list[nn.Parameter]) -> None:
+    """Let a loss be computed only if it leaves ``others`` as they were, to the bit."""
+    loss = getattr(module, name)
+
+    def guarded(batch: Any) -> Any:
+        before = digest(others)
+        value = loss(batch)
+        assert digest(others) == before, f"{name} changed the other group"
+        return value
+
+    setattr(module, name, guarded)
 
 
 def _perturb(module: nn.Module) -> None:

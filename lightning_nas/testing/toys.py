@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -14,8 +15,8 @@ from lightning_nas.data.pictures import ArrayData
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.ops.blocks import conv_bn
-from lightning_nas.ops.mixed import MixedOp
-from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.gates import Gates
 
 CHANNELS, SIZE, CLASSES = 4, 4, 4
@@ -28,19 +29,17 @@ class Blur(nn.Module):
         return x.mean((2, 3), keepdim=True).expand_as(x)
 
 
-class Crop(nn.Module):
-    """The lower half goes dark: two of the four classes look alike."""
+class Swap(nn.Module):
+    """Every image becomes its neighbour in the batch: mixed with what is kept, it still misleads."""
 
     def forward(self, x: Tensor) -> Tensor:
-        light = torch.ones(SIZE, 1, device=x.device, dtype=x.dtype)
-        light[SIZE // 2 :] = 0
-        return x * light
+        return x.roll(1, 0)
 
 
-OPERATIONS: dict[str, Callable[[], nn.Module]] = {
-    "blur": Blur,
-    "crop": Crop,
-    "keep": lambda: conv_bn(CHANNELS, CHANNELS),
+OPERATIONS: dict[str, Callable[[int], nn.Module]] = {  # by number of channels
+    "blur": lambda _: Blur(),
+    "swap": lambda _: Swap(),
+    "keep": lambda channels: conv_bn(channels, channels),
 }
 
 
@@ -67,8 +66,11 @@ class ToySpace(WeightSharingSpace):
         """The architecture a search should find."""
         return self.validate({"layer_1": "keep", "layer_2": "keep"})
 
-    def network(self, architecture: Architecture, *, num_classes: int | None = None) -> nn.Module:
-        chosen = [OPERATIONS[option]() for option in self.validate(architecture).options]
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> nn.Module:
+        no_auxiliary(self, auxiliary)
+        chosen = [OPERATIONS[option](CHANNELS) for option in self.validate(architecture).options]
         return nn.Sequential(_stem(), *chosen, _head(num_classes or CLASSES))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
@@ -83,7 +85,7 @@ class ToySpace(WeightSharingSpace):
     def operations(self) -> dict[str, Operation]:
         inner = (CHANNELS, SIZE, SIZE)
         fixed = {"stem": Operation(_stem, self.input_shape), "head": Operation(lambda: _head(CLASSES), inner)}
-        return fixed | {option: Operation(make, inner) for option, make in OPERATIONS.items()}
+        return fixed | {option: Operation(partial(make, CHANNELS), inner) for option, make in OPERATIONS.items()}
 
     def cost_keys(self, architecture: Architecture) -> Keys:
         return ("stem", "head", *architecture.options)
@@ -92,8 +94,9 @@ class ToySpace(WeightSharingSpace):
         row = tuple((option,) for option in OPERATIONS)
         return ("stem", "head"), {"layers": (row, row)}
 
-    def supernet(self) -> ToySupernet:
-        return ToySupernet()
+    def supernet(self, mix: Mix | None = None) -> ToySupernet:
+        choice = Choice(tuple(OPERATIONS), lambda option, c, _: OPERATIONS[option](c), CHANNELS, CHANNELS)
+        return ToySupernet([(mix or plain)(choice) for _ in range(2)])
 
     def gates(self, architecture: Architecture) -> Gates:
         chosen = [list(OPERATIONS).index(option) for option in self.validate(architecture).options]
@@ -119,10 +122,9 @@ class ToySpace(WeightSharingSpace):
 class ToySupernet(Supernet):
     """Stem, two mixed layers, head."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: Sequence[MixedOp]) -> None:
         super().__init__()
-        self.stem, self.head = _stem(), _head(CLASSES)
-        self.layers = nn.ModuleList(MixedOp({name: make() for name, make in OPERATIONS.items()}) for _ in range(2))
+        self.stem, self.head, self.layers = _stem(), _head(CLASSES), nn.ModuleList(layers)
 
     def forward(self, x: Tensor, gates: Gates) -> Tensor:
         x = self.stem(x)

@@ -54,10 +54,8 @@ def network(name: str, num_classes: int = 10, auxiliary: bool = False) -> nn.Mod
         InputError: no such entry, or it has no auxiliary classifier.
     """
     architecture = load(name)
-    if auxiliary:
-        raise InputError(f"{name} has no auxiliary classifier; leave auxiliary=False")
     space = _SPACES[architecture.space](num_classes=num_classes, **_entry(name)["space"])
-    return space.network(architecture)
+    return space.network(architecture, auxiliary=auxiliary)
 
 
 def _entry(name: str) -> Any:

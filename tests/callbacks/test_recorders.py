@@ -17,7 +17,7 @@ from lightning_nas.testing.training import fit, one_thread
 from lightning_nas.training.table import Table
 
 # of the nine toy architectures: an operation that keeps more of the image is better
-WORTH = {"blur": 0.0, "crop": 1.0, "keep": 2.0}
+WORTH = {"blur": 0.0, "swap": 1.0, "keep": 2.0}
 
 
 def worth(space: Any, architectures: Sequence[Architecture], data: Any, task: Any, seed: int) -> list[float]:

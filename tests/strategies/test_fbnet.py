@@ -29,6 +29,7 @@ def make_fbnet(seed: int = 0, table: LatencyTable | None = None, **options: Any)
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
         "weights_scheduler": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=8),
         "anneal": 0.8,
+        "beta": 0.2,
         "score_batches": 2,
         "candidates": 4,
     }
@@ -61,7 +62,7 @@ def milliseconds(**entries: float) -> LatencyTable:
     )
 
 
-ENTRIES = {"stem": 0.05, "head": 0.05, "blur": 0.1, "crop": 0.2, "keep": 0.4}
+ENTRIES = {"stem": 0.05, "head": 0.05, "blur": 0.1, "swap": 0.2, "keep": 0.4}
 
 
 def test_the_temperature_has_the_papers_values() -> None:
@@ -162,3 +163,11 @@ def test_the_answer_is_the_best_of_the_samples_or_the_most_probable(tmp_path: Pa
     assert len(module.scored) > 1
     module.answer_by = "argmax"
     assert module.answer() == module.space.derive(module.probabilities())
+
+
+def test_the_conformance_suite_notices_a_strategy_that_learns_nothing(tmp_path: Path) -> None:
+    unlearning = partial(make_fbnet, arch_optimizer=partial(torch.optim.SGD, lr=1e-12))
+    with pytest.raises(AssertionError, match="found in"):
+        StrategyCase().test_it_finds_the_best_toy_architecture_more_often_than_random_search(
+            unlearning, ToyData(), tmp_path
+        )
