@@ -101,7 +101,7 @@ class AlternatingModule(ResumableModule):
         if "weights" not in batch:
             self._apply_weights()
         if "arch" in batch and self._arch_is_due():
-            self._arch_step(batch["arch"])
+            self._arch_step(batch["arch"], batch.get("weights"))
         if "weights" in batch:
             self._weights_step(batch["weights"])
         self.log_search()
@@ -109,13 +109,24 @@ class AlternatingModule(ResumableModule):
     def _arch_is_due(self) -> bool:
         return self.current_epoch >= self.arch_warmup_epochs and self.position % self.arch_every == 0
 
-    def _arch_step(self, batch: Batch) -> None:
+    def arch_backward(self, batch: Batch, weights_batch: Batch | None) -> Tensor:
+        """Give the architecture parameters their gradients; returns the loss.
+
+        Args:
+            batch: of the arch part.
+            weights_batch: of the weights part, that of the weights step to come; None where there is none.
+        """
+        del weights_batch
+        loss = self.arch_loss(batch)
+        self.check_finite("arch/loss", loss)
+        self.manual_backward(loss)
+        return loss
+
+    def _arch_step(self, batch: Batch, weights_batch: Batch | None) -> None:
         optimizer = self._optimizer("arch")
         with self.toggled_optimizer(optimizer):
-            loss = self.arch_loss(batch)
-            self.check_finite("arch/loss", loss)
             optimizer.zero_grad()
-            self.manual_backward(loss)
+            loss = self.arch_backward(batch, weights_batch)
             optimizer.step()
         for parameter in self.arch_parameters():
             self.check_finite("an architecture parameter", parameter)

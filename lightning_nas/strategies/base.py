@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.alternating import AlternatingModule
@@ -33,6 +34,7 @@ class SearchModule(AlternatingModule):
         space: what can be built.
         task: what for.
         table: what each operation costs, for strategies that look at it and for what is shown.
+        mix: how the supernet mixes the options of a choice; the space's own form unless given.
         score_batches: batches used to recalibrate batch norm, and at most used to score, one architecture.
         options: of :class:`~lightning_nas.strategies.alternating.AlternatingModule`.
 
@@ -47,11 +49,12 @@ class SearchModule(AlternatingModule):
         table: LatencyTable | None = None,
         *,
         score_batches: PositiveInt = 8,
+        mix: Mix | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.space, self.task, self.table = space, task, table
-        self.supernet = space.supernet()
+        self.supernet = space.supernet(mix)
         self.score_batches = score_batches
         self.scored: dict[Architecture, float] = {}
         self._metrics = task.metrics(space.num_classes)
@@ -110,9 +113,13 @@ class SearchModule(AlternatingModule):
         """
         data: Any = None if batches else self.trainer.datamodule  # type: ignore[attr-defined]
         calibration, evaluation = batches or data.score_batches(self.score_batches)
-        network = self.space.extract(self.supernet, architecture)
+        network = self.inherited(architecture)
         recalibrate(network, calibration)
         return self.task.evaluate(network, evaluation, self.space.num_classes)
+
+    def inherited(self, architecture: Architecture) -> nn.Module:
+        """The network of ``architecture`` with a copy of the shared weights: what :meth:`score` scores."""
+        return self.space.extract(self.supernet, architecture)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The supernet itself, every option weighted by its probability."""

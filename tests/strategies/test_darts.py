@@ -1,0 +1,115 @@
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_nas.errors import ConfigError
+from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.strategies.differentiable.darts import Darts
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.strategies import StrategyCase
+from lightning_nas.testing.toys import ToyData, ToySpace
+from lightning_nas.testing.training import fit
+from lightning_nas.training.seeding import seeded
+
+
+def make_darts(seed: int = 0, **options: Any) -> Darts:
+    defaults: dict[str, Any] = {
+        "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=3e-4),
+        "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999), weight_decay=1e-3),
+        "theta_std": 1e-3,
+        "score_batches": 2,
+    }
+    with seeded(seed, "supernet"):
+        return Darts(ToySpace(), Classification(), seed=seed, **defaults | options)
+
+
+class TestDartsOfSecondOrder(StrategyCase):
+    @pytest.fixture
+    def make(self) -> Callable[..., Darts]:
+        return make_darts
+
+
+class TestDartsOfFirstOrder(StrategyCase):
+    @pytest.fixture
+    def make(self) -> Callable[..., Darts]:
+        return partial(make_darts, order="first")
+
+
+class Spy(Darts):
+    """Keeps the gradient of the architecture parameters of the first step, and what it was computed from."""
+
+    def arch_backward(self, batch: Any, weights_batch: Any) -> Tensor:
+        if not hasattr(self, "seen"):
+            state = {name: value.clone() for name, value in self.supernet.state_dict().items()}
+            loss = super().arch_backward(batch, weights_batch)
+            gradients = [p.grad.clone() for p in self.arch_parameters() if p.grad is not None]
+            self.seen = batch, weights_batch, state, gradients
+            return loss
+        return super().arch_backward(batch, weights_batch)
+
+
+def first_step(tmp_path: Path, **options: Any) -> Spy:
+    optimizers = {
+        "weights_optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=3e-4),
+        "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
+    }
+    with seeded(0, "supernet"):
+        module = Spy(ToySpace(), Classification(), theta_std=0.5, **optimizers, **options)
+    fit(module, ToyData(), tmp_path, epochs=1, every=1000)
+    return module
+
+
+def gradient_by_unrolling(module: Spy) -> list[Tensor]:
+    """What the step should have been, by autograd through a step taken in the graph with torch.func."""
+    (x, y), (train_x, train_y), state, _ = module.seen
+    with seeded(0, "supernet"):
+        fresh = Spy(ToySpace(), Classification(), theta_std=0.5, weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
+    fresh.supernet.load_state_dict(state)
+    weights = dict(fresh.supernet.named_parameters())
+
+    def loss(parameters: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        gates = fresh.gates(torch.Generator())
+        return fresh.task.loss(torch.func.functional_call(fresh.supernet, parameters, (images, gates)), labels)
+
+    gradients = torch.autograd.grad(loss(weights, train_x, train_y), list(weights.values()), create_graph=True)
+    moved = {name: w - 0.05 * (g + 3e-4 * w.detach()) for (name, w), g in zip(weights.items(), gradients, strict=True)}
+    return list(torch.autograd.grad(loss(moved, x, y), fresh.arch_parameters()))
+
+
+def test_the_step_inside_a_run_has_the_gradient_of_an_unrolled_step(tmp_path: Path) -> None:
+    modules = {order: first_step(tmp_path / order, order=order) for order in ("exact", "second", "first")}
+    [truth] = gradient_by_unrolling(modules["exact"])
+    errors = {order: float((module.seen[3][0] - truth).norm() / truth.norm()) for order, module in modules.items()}
+    assert errors["exact"] < 1e-4
+    assert errors["second"] < 0.5 * errors["first"]  # the difference is across kinks of ReLU, in float32
+
+
+def test_first_order_is_one_step_of_adam_on_the_validation_gradient(tmp_path: Path) -> None:
+    module = first_step(tmp_path, order="first")
+    (x, y), _, state, [gradient] = module.seen
+    module.supernet.load_state_dict(state)
+    with seeded(0, "supernet"):
+        theta = Spy(ToySpace(), Classification(), theta_std=0.5, weights_optimizer=None, arch_optimizer=None).theta  # type: ignore[arg-type]
+    module.theta.load_state_dict(theta.state_dict())
+    loss = module.task_loss((x, y), module.gates(torch.Generator()))
+    torch.testing.assert_close(torch.autograd.grad(loss, module.arch_parameters())[0], gradient)
+
+
+def test_second_order_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="alternate=batch"):
+        make_darts(alternate="epoch", order="exact")
+    with pytest.raises(ConfigError, match=r"strategy\.order=first"):
+        fit(make_darts(weights_optimizer=partial(torch.optim.Adam, lr=0.1)), ToyData(), tmp_path, epochs=1)
+
+
+def test_it_searches_on_the_space_of_fbnet() -> None:
+    space = FBNetSpace(image_size=8, in_channels=1, num_classes=4, stem=(4, 1), stages=[(4, 1, 1), (8, 2, 2)], head=8)
+    module = Darts(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
+    batch = torch.randn(4, 1, 8, 8), torch.arange(4)
+    module.arch_loss(batch).backward()
+    assert all(p.grad is not None for p in module.arch_parameters())
