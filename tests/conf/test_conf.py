@@ -21,7 +21,7 @@ CHOICES = [option.replace("/", "=") for option in OPTIONS if not option.startswi
 PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
 
 # Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
-GIVEN_BY_THE_RUN = {"space", "task", "table", "seed"}
+GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed"}
 OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("Cifar10", "Cifar100", "FashionMnist")}
 OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
 SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files
