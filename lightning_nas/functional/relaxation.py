@@ -25,6 +25,26 @@ def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return ((logits + noise.to(logits)) / temperature).softmax(-1)
 
 
+def straight_through(probabilities: Tensor) -> Tensor:
+    """One-hot rows at the largest probabilities, with the gradient of the probabilities themselves.
+
+    >>> p = torch.tensor([[0.2, 0.5, 0.3]], requires_grad=True)
+    >>> straight_through(p).tolist()
+    [[0.0, 1.0, 0.0]]
+    """
+    hard = torch.zeros_like(probabilities).scatter_(-1, probabilities.argmax(-1, keepdim=True), 1.0)
+    return hard + (probabilities - probabilities.detach())  # in this order the value is exactly one-hot
+
+
+def linear_schedule(first: float, last: float, epoch: int, epochs: int) -> float:
+    """From ``first`` in epoch 0 to ``last`` in the last one.
+
+    >>> [linear_schedule(10.0, 0.1, epoch, 250) for epoch in (0, 249)]
+    [10.0, 0.1]
+    """
+    return last if epochs < 2 else first + (last - first) * epoch / (epochs - 1)
+
+
 def entropy(probabilities: Tensor) -> Tensor:
     """Mean entropy of the rows, in nats.
 

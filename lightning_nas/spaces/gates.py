@@ -35,6 +35,11 @@ class Gates:
         return cls(values, {group: (tuple(range(m.shape[1])),) * m.shape[0] for group, m in values.items()})
 
     @classmethod
+    def drawn(cls, values: Mapping[str, Tensor]) -> Gates:
+        """Gates under which the largest option of each choice runs alone."""
+        return cls(values, {g: tuple((i,) for i in m.argmax(-1).tolist()) for g, m in values.items()})
+
+    @classmethod
     def one_hot(
         cls, chosen: Mapping[str, list[int]], shapes: Mapping[str, tuple[int, int]], device: torch.device | None = None
     ) -> Gates:

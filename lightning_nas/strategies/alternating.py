@@ -155,6 +155,9 @@ class AlternatingModule(ResumableModule):
             self._pending = 0
             self.weights_steps += 1
 
+    def _trained(self) -> list[nn.Parameter]:
+        return [*self.weight_parameters(), *self.arch_parameters()]
+
     def _optimizer(self, name: str) -> LightningOptimizer:
         optimizer: LightningOptimizer = self.optimizers()[("weights", "arch").index(name)]  # type: ignore[index]
         return optimizer
@@ -201,7 +204,7 @@ class AlternatingModule(ResumableModule):
 
     def state(self) -> dict[str, Any]:
         steps = {"weights_steps": self.weights_steps, "arch_steps": self.arch_steps, "pending": self._pending}
-        gradients = [p.grad for p in self.weight_parameters()] if self._pending else []
+        gradients = [p.grad for p in self._trained()] if self._pending else []
         return {**super().state(), **steps, "gradients": gradients}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -211,6 +214,6 @@ class AlternatingModule(ResumableModule):
 
     def on_train_start(self) -> None:
         """Take up an accumulation where a checkpoint left it; Lightning drops gradients between loading and here."""
-        for parameter, gradient in zip(self.weight_parameters(), self._restored, strict=False):
+        for parameter, gradient in zip(self._trained(), self._restored, strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter)
         self._restored = []

@@ -241,7 +241,7 @@ class StrategyCase:
         assert score == module.score(architecture)
         assert digest(module.state_dict()) == before, "scoring changed the supernet"
         calibration, evaluation = data.score_batches(module.score_batches)
-        network = module.space.extract(module.supernet, architecture)
+        network = module.inherited(architecture)
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.momentum = None
             norm.reset_running_stats()

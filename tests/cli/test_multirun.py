@@ -46,6 +46,8 @@ def test_a_job_that_fails_lets_the_others_run(cli: Commands, undisturbed: tuple[
 
 def test_a_run_puts_back_what_it_changed_in_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    for signum in (signal.SIGINT, signal.SIGTERM):  # whatever other tests left
+        signal.signal(signum, signal.default_int_handler)
 
     def state() -> list[Any]:
         handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]

@@ -55,7 +55,7 @@ class Darts(DifferentiableSearch):
         **options: Any,
     ) -> None:
         if order == "exact":
-            options["mix"] = plain  # fused forms cannot be differentiated twice
+            options.setdefault("mix", plain)  # fused forms cannot be differentiated twice
         super().__init__(space, task, table, **options)
         if order != "first" and self.alternate != "batch":
             raise ConfigError(f"strategy.order={order} needs strategy.alternate=batch: it looks at two batches at once")

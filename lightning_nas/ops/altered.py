@@ -1,0 +1,92 @@
+"""Mixed operations that methods altered: each is a :data:`~lightning_nas.ops.mixed.Mix` for a supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_nas.ops.blocks import skip
+from lightning_nas.ops.mixed import Choice, MixedOp, plain
+
+
+class PartialMixedOp(MixedOp):
+    """Only the first 1/k of the channels are mixed; the others pass by (PC-DARTS, arXiv:1907.05737, section 3.1).
+
+    The rest is max-pooled 2x2 where the choice has stride 2, weighted by the sum of the gates, appended, and all
+    channels are shuffled in k groups.
+
+    Args:
+        choice: of equal widths, a multiple of ``k``.
+        k: the share.
+
+    Example:
+        >>> options = {"keep": nn.Identity(), "drop": nn.Dropout(1.0)}
+        >>> choice = Choice(tuple(options), lambda name, *_: options[name], 8, 8)
+        >>> PartialMixedOp(choice, 4)(torch.ones(1, 8, 2, 2), torch.tensor([0.5, 0.5]), (0, 1))[0, :, 0, 0].tolist()
+        [0.5, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, choice: Choice, k: int) -> None:
+        width = choice.in_channels // k
+        super().__init__(choice.operations(width, width))
+        self.k, self.width, self.stride = k, width, choice.stride
+
+    def forward(self, x: Tensor, gates: Tensor, active: Sequence[int]) -> Tensor:
+        mixed = super().forward(x[:, : self.width], gates, active)
+        rest = x[:, self.width :]
+        if self.stride > 1:
+            rest = F.max_pool2d(rest, self.stride, ceil_mode=True)
+        weight = gates[list(active)].sum().to(x.dtype)
+        return F.channel_shuffle(torch.cat([mixed, weight * rest], 1), self.k)
+
+
+def partial_channels(choice: Choice, k: int) -> MixedOp:
+    """Partial channels where they are defined: a choice that changes the width mixes all of them."""
+    fits = choice.in_channels == choice.out_channels and choice.in_channels % k == 0
+    return PartialMixedOp(choice, k) if fits else plain(choice)
+
+
+class AuxiliaryMixedOp(MixedOp):
+    """A mixture beside a skip connection of its own: ``sum_i gate_i * op_i(x) + beta * skip(x)`` (arXiv:2009.01027).
+
+    The skip is the choice's own option of that name, or the identity, or a strided 1x1 convolution where shapes change.
+
+    Attributes:
+        beta: weight of the skip, set by the search as it goes on; no work is done at 0.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(choice.operations())
+        self.beta = 1.0
+        named = next((option for option in choice.options if option.startswith("skip")), None)
+        widths = choice.in_channels, choice.out_channels
+        self["auxiliary"] = choice.build(named, *widths) if named else skip(*widths, choice.stride)
+
+    def forward(self, x: Tensor, gates: Tensor, active: Sequence[int]) -> Tensor:
+        mixed = super().forward(x, gates, active)
+        return mixed + self.beta * self["auxiliary"](x) if self.beta else mixed
+
+
+class SkipDropoutMixedOp(MixedOp):
+    """Skip connections are dropped out element by element while training (P-DARTS, arXiv:1904.12760, section 3.3.1).
+
+    Attributes:
+        rate: the probability, set by the search as it goes on.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(choice.operations())
+        self.rate = 0.0
+
+    def forward(self, x: Tensor, gates: Tensor, active: Sequence[int]) -> Tensor:
+        outputs = [
+            gates[i].to(x.dtype) * self._dropped(self[self.names[i]](x), self.names[i].startswith("skip"))
+            for i in active
+        ]
+        return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
+
+    def _dropped(self, y: Tensor, is_skip: bool) -> Tensor:
+        return F.dropout(y, self.rate, self.training) if is_skip and self.rate else y

@@ -1,0 +1,72 @@
+r"""DARTS-: robustly stepping out of performance collapse (Chu et al., ICLR 2021, arXiv:2009.01027).
+
+DARTS whose every mixed edge has a skip connection beside it, outside the softmax, with weight :math:`\beta`:
+:math:`\sum_o \mathrm{softmax}(\alpha)_o \, o(x) + \beta(e) \, x`. It takes the part that skip connections play in
+training, so that their :math:`\alpha` tells what they are worth. :math:`\beta` falls from 1 to 0 over the epochs; the
+network that is derived has no such connection.
+
+Differs from the paper: nothing; on choices that change the shape the connection is the space's own skip operation.
+"""
+
+import math
+from typing import Any, Literal
+
+from pydantic import NonNegativeFloat
+
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ops.altered import AuxiliaryMixedOp
+from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.strategies.differentiable.darts import Darts
+from lightning_nas.tasks.base import Task
+
+Decay = Literal["linear", "cosine", "slow_cosine"]
+
+
+class DartsMinus(Darts):
+    """DARTS with an auxiliary skip connection that fades out.
+
+    Args:
+        space: any space with a supernet.
+        task: what the network is for.
+        table: cost of every operation, if it is to be shown or penalised.
+        beta: weight of the auxiliary connection in the first epoch.
+        decay: how it falls, see :func:`auxiliary_weight`.
+        options: of :class:`~lightning_nas.strategies.differentiable.darts.Darts`.
+    """
+
+    def __init__(
+        self,
+        space: WeightSharingSpace,
+        task: Task,
+        table: LatencyTable | None = None,
+        *,
+        beta: NonNegativeFloat = 1.0,
+        decay: Decay = "linear",
+        order: Literal["first", "second", "exact"] = "first",
+        **options: Any,
+    ) -> None:
+        super().__init__(space, task, table, order=order, mix=AuxiliaryMixedOp, **options)
+        self.beta, self.decay = beta, decay
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        weight = auxiliary_weight(self.beta, self.decay, self.current_epoch, int(self.trainer.max_epochs or 1))
+        for module in self.supernet.modules():
+            if isinstance(module, AuxiliaryMixedOp):
+                module.beta = weight
+
+
+def auxiliary_weight(beta: float, decay: Decay, epoch: int, epochs: int) -> float:
+    """The weight of the auxiliary connection in an epoch of a search of ``epochs``.
+
+    >>> [round(auxiliary_weight(1.0, "linear", e, 50), 7) for e in (0, 25, 50)]
+    [1.0, 0.5, 0.0]
+    >>> round(auxiliary_weight(1.0, "cosine", 25, 50), 7), round(auxiliary_weight(1.0, "slow_cosine", 25, 50), 7)
+    (0.5, 0.7071068)
+    """
+    done = epoch / epochs
+    if decay == "linear":
+        return beta * (1 - done)
+    if decay == "cosine":
+        return beta * (1 + math.cos(math.pi * done)) / 2
+    return beta * math.cos(math.pi * done / 2)
