@@ -51,6 +51,11 @@ class NasBench201Table:
         self._rows = {cell: row for row, cell in enumerate(cells)}
         self._columns = {column: _percent(arrays[name], f"{name} of {where}") for column, name in names.items()}
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The strings of all cells, in the file's order."""
+        return tuple(self._rows)
+
     def accuracy(self, cell: str, dataset: Dataset, split: Split = "test", epochs: Epochs = 200) -> float:
         """The share of images classified rightly, 0 to 1, by the cell of this string."""
         return float(self._columns[dataset, split, epochs][self._rows[cell]]) / 100
