@@ -1,7 +1,7 @@
 """Every one-shot strategy on NAS-Bench-201's cells with equal budget, judged by the table of their trained accuracies.
 
     export LIGHTNING_NAS_DATA=FOLDER
-    python benchmarks/nasbench201_one_shot.py IMAGES.npz [--epochs 10 --seeds 0 1 2] [KEY=VALUE ...]
+    python benchmarks/nasbench201_one_shot.py IMAGES.npz [KEY=VALUE ...] [--epochs 10 --seeds 0 1 2]
 
 FOLDER holds nasbench201.npz; IMAGES.npz has x_train and y_train, square images such as CIFAR-10's. The strategies are
 those of conf/strategy, with the settings of their files, and random search with shared weights (Li & Talwalkar, UAI
@@ -115,7 +115,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
         seconds = time.perf_counter() - start
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["?"])[-1]
-            return [name, str(seed), f"failed: {last}", *[""] * 6]
+            return [name, str(seed), f"failed: {last}", *[""] * 7]
         took = json.loads(done.stdout.strip().splitlines()[-1])
         result = json.loads((folder / "result.json").read_text())
         rank = list(csv.DictReader((folder / "rank.csv").open()))[-1]
