@@ -14,6 +14,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.base import RecordingCallback, show
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.ranking import bootstrap_interval, kendall_tau, p_tau, precision_at_top, spearman
+from lightning_nas.latency.sources import Macs
 from lightning_nas.report.figures import rank_scatter
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
@@ -27,10 +28,12 @@ class RankCheck(RecordingCallback):
     """Kendall tau-b between the search's scores and the truth, on a fixed random set of architectures.
 
     Writes ``rank.csv`` (one row a check) and ``rank_points.csv`` (one row an architecture and check), logs
-    ``rank/kendall_tau`` and ``rank/spearman``, and mirrors a scatter picture.
+    ``rank/kendall_tau`` and ``rank/spearman``, and mirrors a scatter picture. Beside them stands what a ranking by
+    multiply-adds alone, more being better, would reach: a search that ranks no better has learned little.
 
     Args:
-        truth: gives the true score of each architecture; :class:`~lightning_nas.children.truth.StandAlone` trains them.
+        truth: gives the true score of each architecture: :class:`~lightning_nas.children.truth.StandAlone` trains them,
+            :class:`~lightning_nas.children.table.TabulatedTruth` looks them up.
         architectures: how many, at least 3.
         every_n_epochs: between two checks; the last epoch is always checked.
         top_k: for the precision at the top.
@@ -42,7 +45,7 @@ class RankCheck(RecordingCallback):
     files: ClassVar = {
         "rank.csv": (
             *("epoch", "step", "kendall_tau", "low", "high", "p_tau", "spearman", "precision_at_k", "k"),
-            "architectures",
+            *("architectures", "kendall_tau_macs", "spearman_macs"),
         ),
         "rank_points.csv": ("epoch", "key", "score", "truth"),
     }
@@ -62,7 +65,9 @@ class RankCheck(RecordingCallback):
         self.truth, self.count, self.every_n_epochs, self.top_k = truth, architectures, every_n_epochs, top_k
         self.architectures: list[Architecture] = []
         self.truths: list[float] = []
+        self.macs: list[float] = []
         self.tau: float | None = None
+        self.tau_macs: float | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -75,6 +80,8 @@ class RankCheck(RecordingCallback):
                 break
         self.architectures = list(drawn)
         if trainer.is_global_zero:
+            counted = Macs()(pl_module.space)
+            self.macs = [pl_module.space.cost(a, counted) for a in self.architectures]
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             self.truths = self.truth(pl_module.space, self.architectures, data, pl_module.task, pl_module.seed)
         trainer.strategy.barrier("rank check")
@@ -89,15 +96,15 @@ class RankCheck(RecordingCallback):
             self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": truth})
         figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
         self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
-        self.tau = figures["kendall_tau"]
-        for name in ("kendall_tau", "spearman"):
+        self.tau, self.tau_macs = figures["kendall_tau"], figures["kendall_tau_macs"]
+        for name in ("kendall_tau", "spearman", "kendall_tau_macs"):
             if figures[name] is not None:
                 pl_module.log(f"rank/{name}", figures[name], rank_zero_only=True, prog_bar=name == "kendall_tau")
         show(trainer, "rank/scatter", rank_scatter(scores, self.truths, self.tau), pl_module.position)
 
     def _compare(self, scores: list[float], rng: torch.Generator) -> dict[str, Any]:
         """The row of ``rank.csv``; figures that are not defined (constant scores) are None."""
-        score, truth = torch.tensor(scores), torch.tensor(self.truths)
+        score, truth, macs = (torch.tensor(v, dtype=torch.float64) for v in (scores, self.truths, self.macs))
         tau = kendall_tau(score, truth)
         low, high = bootstrap_interval(kendall_tau, score, truth, rng)
         figures: dict[str, torch.Tensor | float] = {
@@ -107,14 +114,17 @@ class RankCheck(RecordingCallback):
             "p_tau": p_tau(tau),
             "spearman": spearman(score, truth),
             "precision_at_k": precision_at_top(score, truth, self.top_k),
+            "kendall_tau_macs": kendall_tau(macs, truth),
+            "spearman_macs": spearman(macs, truth),
         }
         known = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
         return known | {"k": self.top_k, "architectures": len(scores)}
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"truths": self.truths, "tau": self.tau}
+        return super().state_dict() | {"truths": self.truths, "tau": self.tau, "tau_macs": self.tau_macs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if len(state_dict["truths"]) == len(self.architectures):  # else an inexact resume with another setting
             self.truths, self.tau = state_dict["truths"], state_dict["tau"]
+            self.tau_macs = state_dict["tau_macs"]

@@ -1,14 +1,13 @@
 """Data sets that lie in memory: scikit-learn's digits, and numpy files."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
 from lightning_nas.data.checks import as_images, as_labels
+from lightning_nas.data.numpy_file import read_npz
 from lightning_nas.data.pictures import ArrayData
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
@@ -54,7 +53,8 @@ class Npz(ArrayData):
     def load(self) -> Images:
         if self.path is None:
             raise DataError("dataset=npz needs dataset.path=FILE, a numpy file with x_train, y_train, x_test, y_test")
-        arrays, where = _read(Path(self.path)), shown(self.path)
+        arrays = read_npz(Path(self.path), _KEYS, option="dataset.path", limit=_LIMIT)
+        where = shown(self.path)
         missing = [key for key in _KEYS if key not in arrays]
         if missing and missing != ["x_test", "y_test"]:
             raise DataError(f"{where} lacks {', '.join(missing)}; it must have {', '.join(_KEYS)}, or the first two")
@@ -67,26 +67,3 @@ class Npz(ArrayData):
         if shapes[0] != shapes[-1]:
             raise DataError(f"{where}: training images are {shapes[0]}, test images {shapes[1]} (channels, size, size)")
         return Images(**parts)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The arrays of our keys that the file has."""
-    where = shown(str(path))
-    if not path.is_file():
-        raise DataError(f"there is no file {where}; pass dataset.path=FILE")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in _KEYS if key in file} if size <= _LIMIT else {}
-    except zipfile.BadZipFile:
-        raise DataError(f"{where} is not a numpy .npz file, or only a piece of one") from None
-    except Exception as reason:  # noqa: BLE001 - numpy lets through whatever its parsers meet in a damaged file
-        if "allow_pickle" in str(reason):
-            raise DataError(f"{where} is refused: it holds pickled objects, which may be code, not numbers") from None
-        raise DataError(f"cannot read {where}: {shown(str(reason))}") from None
-    if size > _LIMIT:
-        raise DataError(f"{where} unpacks to {size} bytes, more than the {_LIMIT} that are read")
-    if strange := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise DataError(f"{where}: {strange[0]} is not a numpy array")
-    return arrays

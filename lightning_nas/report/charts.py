@@ -109,6 +109,7 @@ def _rank_figures(rows: list[Row], points: list[Row]) -> str:
 
 def _rank_table(last: Row) -> str:
     names = {"kendall_tau": "Kendall's tau", "p_tau": "Pairs in the true order", "spearman": "Spearman's rho"}
+    names |= {"kendall_tau_macs": "Kendall's tau of MACs alone", "spearman_macs": "Spearman's rho of MACs alone"}
     rows = [(escape(name), markup.value(number(last.get(key)), "{:.3f}")) for key, name in names.items()]
     top = escape(f"Of the true top {last.get('k') or 'k'}, found")
     rows.append((top, markup.value(number(last.get("precision_at_k")), "{:.0%}")))

@@ -36,7 +36,7 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
             if isinstance(callback, ArchitectureLogger):
                 callback.record_candidates(trainer, module)
             if isinstance(callback, RankCheck):
-                run.result["kendall_tau"] = callback.tau
+                run.result |= {"kendall_tau": callback.tau, "kendall_tau_macs": callback.tau_macs}
         architecture.save(run.folder / "architecture.json")
     run.result["search_seconds"] = stage_seconds(trainer)
     return architecture

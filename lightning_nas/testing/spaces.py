@@ -301,7 +301,8 @@ def _unsettle(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             state = module.state_dict()
-            for name in ("weight", "running_var"):
-                state[name].uniform_(0.5, 1.5, generator=generator)
-            for name in ("bias", "running_mean"):
-                state[name].normal_(std=0.3, generator=generator)
+            for name, value in state.items():  # those that are not affine have no weight and bias
+                if name in ("weight", "running_var"):
+                    value.uniform_(0.5, 1.5, generator=generator)
+                elif name in ("bias", "running_mean"):
+                    value.normal_(std=0.3, generator=generator)

@@ -11,6 +11,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.errors import ConfigError
+from lightning_nas.latency.macs import count_macs
 from lightning_nas.testing.callbacks import CallbackCase, toy_search
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit, one_thread
@@ -71,7 +72,12 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
         assert float(row["spearman"]) == pytest.approx(spearmanr(scores, truth).statistic)
         assert float(row["p_tau"]) == pytest.approx((float(row["kendall_tau"]) + 1) / 2)
         assert float(row["low"]) <= float(row["kendall_tau"]) <= float(row["high"])
-    assert check.tau == float(rows[-1]["kendall_tau"])
+    macs = [count_macs(module.space.network(a), module.space.input_shape) for a in check.architectures]
+    for row in rows:
+        assert float(row["kendall_tau_macs"]) == pytest.approx(kendalltau(macs, check.truths).statistic)
+        assert float(row["spearman_macs"]) == pytest.approx(spearmanr(macs, check.truths).statistic)
+    assert (check.tau, check.tau_macs) == (float(rows[-1]["kendall_tau"]), float(rows[-1]["kendall_tau_macs"]))
+    assert float(Table(tmp_path / "metrics.csv").read()[-1]["rank/kendall_tau_macs"]) == pytest.approx(check.tau_macs)
 
 
 def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_path: Path) -> None:

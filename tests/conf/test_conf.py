@@ -38,7 +38,14 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
 
 
 def test_all_groups_are_known_to_these_tests() -> None:
-    assert {choice.partition("=")[0] for choice in CHOICES} == {*PARTS, "experiment", "debug", "hydra", "paths"}
+    assert {choice.partition("=")[0] for choice in CHOICES} == {
+        *PARTS,
+        "rank_check.truth",
+        "experiment",
+        "debug",
+        "hydra",
+        "paths",
+    }
 
 
 @pytest.mark.parametrize("choice", ["seed=0", *CHOICES])
@@ -118,6 +125,29 @@ def test_a_strategy_brings_its_space_and_table_and_the_command_line_wins(
 def test_sizes_come_from_the_data_set_where_the_space_is_for_any(composed: Compose) -> None:
     space = instantiate(composed("search_space=fbnet_small", "dataset=cifar100").search_space)
     assert (space.input_shape, space.num_classes) == ((3, 32, 32), 100)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "truth"),
+    [
+        ([], "StandAlone"),
+        (["rank_check.truth=table"], "TabulatedTruth"),
+        (["debug=fast", "rank_check.truth=table"], "TabulatedTruth"),
+        (["rank_check.truth=table", "callbacks=fast"], "TabulatedTruth"),
+        (["experiment=fbnet_imagenet", "callbacks=default", "rank_check.truth=table"], "TabulatedTruth"),
+    ],
+)
+def test_the_truth_of_a_rank_check_is_a_choice_of_its_own(overrides: list[str], truth: str, composed: Compose) -> None:
+    config = composed(*overrides)
+    check(config)
+    assert config.callbacks.rank_check.truth._target_.rpartition(".")[2] == truth
+    assert "rank_check" not in config
+
+
+def test_debug_trains_a_truth_as_short_as_it_can(composed: Compose) -> None:
+    truth = composed("debug=fast").callbacks.rank_check.truth
+    assert (truth.epochs, truth.limit_train_batches) == (1, 3)
+    assert composed("callbacks.rank_check.truth.epochs=7").callbacks.rank_check.truth.scheduler.T_max == 7
 
 
 def test_debug_wins_over_an_experiment(composed: Compose) -> None:

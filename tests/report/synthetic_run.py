@@ -51,9 +51,12 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
         for e in range(epochs)
     ]  # fmt: skip
     write_csv(folder / "architectures.csv", "epoch,step,kind,key,score,cost,choices", seen)
-    head = "epoch,step,kendall_tau,low,high,p_tau,spearman,precision_at_k,k,architectures"
+    head = (
+        "epoch,step,kendall_tau,low,high,p_tau,spearman,precision_at_k,k,architectures,kendall_tau_macs,spearman_macs"
+    )
     taus = [
-        (e, 4 * e, t, t - 0.3, min(1, t + 0.25), (t + 1) / 2, t + 0.1, 0.67, 3, 12) for e, t in ((9, 0.3), (29, 0.58))
+        (e, 4 * e, t, t - 0.3, min(1, t + 0.25), (t + 1) / 2, t + 0.1, 0.67, 3, 12, 0.41, 0.52)
+        for e, t in ((9, 0.3), (29, 0.58))
     ]
     write_csv(folder / "rank.csv", head, taus)
     points = [(e, f"{i:016x}", 0.5 + i / 30 + 0.1 * draw.random(), 0.6 + i / 40) for e in (9, 29) for i in range(12)]

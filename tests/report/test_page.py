@@ -1,5 +1,6 @@
 """The page as a real browser shows it, and as its text stands."""
 
+import html
 import json
 import re
 import shutil
@@ -113,6 +114,12 @@ def test_hostile_text_stays_text_in_a_browser(hostile: Path, tmp_path: Path) -> 
     assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object"}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     assert console == ""
+
+
+def test_the_rank_check_stands_beside_what_macs_alone_reach(written: Path) -> None:
+    text = html.unescape(re.sub(r"<[^>]+>", " ", written.read_text()))
+    assert re.search(r"Kendall's tau of MACs alone\s+0\.410", text)
+    assert re.search(r"Spearman's rho of MACs alone\s+0\.520", text)
 
 
 def test_the_page_refers_to_nothing_outside_itself(written: Path, hostile: Path) -> None:

@@ -22,6 +22,14 @@ GOLDEN = {
     ("fbnet_iphonex", 1504): (4_511_320, 321_798_968),
     ("fbnet_iphonex", 1984): (5_161_240, 330_558_008),
 }
+NASBENCH201 = {
+    "nasbench201_resnet": (802_426, 113_951_360),
+    "nasbench201_all_conv3x3": (1_531_546, 220_119_680),
+    "nasbench201_all_conv1x1": (241_306, 31_376_000),
+    "nasbench201_best_cifar10": (1_073_466, 153_272_960),
+    "nasbench201_best_cifar100": (1_288_506, 184_730_240),
+    "nasbench201_best_imagenet16": (858_426, 121_815_680),
+}
 PUBLISHED_HEAD = {"fbnet_a": 1504, "fbnet_b": 1984, "fbnet_c": 1984, "fbnet_s8": 1504, "fbnet_iphonex": 1504}
 
 
@@ -47,9 +55,17 @@ def test_the_zoo_has_the_papers_networks() -> None:
 @pytest.mark.parametrize("name", zoo.names())
 def test_each_entry_is_legal_in_its_space_and_says_its_source(name: str) -> None:
     architecture = zoo.load(name)
-    assert FBNetSpace().validate(architecture) == architecture
+    space = zoo._SPACES[architecture.space](**zoo._entry(name)["space"])
+    assert space.validate(architecture) == architecture
     assert set(zoo._entry(name)) == {"architecture", "space", "source"}
     assert "arXiv" in zoo._entry(name)["source"]
+
+
+@pytest.mark.parametrize(("name", "golden"), NASBENCH201.items())
+def test_cells_of_nasbench201_have_the_published_size(name: str, golden: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        network = zoo.network(name)
+    assert (count_params(network), count_macs(network, (3, 32, 32))) == golden
 
 
 def test_a_network_classifies_small_images_too() -> None:
