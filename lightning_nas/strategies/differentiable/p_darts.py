@@ -1,0 +1,200 @@
+r"""P-DARTS: progressive differentiable architecture search (Chen, Xie, Wu, Tian, ICCV 2019, arXiv:1904.12760).
+
+First-order DARTS in stages. Each stage begins afresh with a deeper supernet; between stages the options with the
+smallest weights of each choice are dropped, so that depth comes nearer to that of the final network at bounded cost. Skip
+connections, which would win because they are easy, are dropped out at a rate that decays within a stage, and the normal
+cell may keep at most ``max_skips`` of them.
+
+Differs from the paper: the supernets of all stages are built at the beginning (only that of the stage is run), so that
+a checkpoint has one shape. A space of fixed depth is searched at the same depth in every stage.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Interval
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.errors import ConfigError
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ops.altered import SkipDropoutMixedOp
+from lightning_nas.spaces.base import Supernet, WeightSharingSpace
+from lightning_nas.spaces.gates import Gates
+from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.tasks.base import Task
+from lightning_nas.training.seeding import generator
+
+Rate = Annotated[float, Interval(ge=0, lt=1)]
+
+
+class PDarts(DifferentiableSearch):
+    """Progressively deeper supernets with ever fewer options.
+
+    ``arch_warmup_epochs`` are those at the beginning of each stage.
+
+    Args:
+        space: any space with a supernet.
+        task: what the network is for.
+        table: cost of every operation, if it is to be shown or penalised.
+        stage_epochs: of each stage; the Trainer needs as many for each of the stages together.
+        added_cells: by how many cells the supernet of each stage is deeper than the space's own.
+        dropped: options of each choice dropped after each stage but the last.
+        skip_dropout: first rate of each stage.
+        max_skips: most skip connections in the group ``normal``, where the space has one.
+        theta_std: standard deviation of the logits at the beginning of each stage.
+        options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
+
+    Raises:
+        ConfigError: the lists do not have an entry for each stage, or no option would be left.
+    """
+
+    def __init__(
+        self,
+        space: WeightSharingSpace,
+        task: Task,
+        table: LatencyTable | None = None,
+        *,
+        stage_epochs: PositiveInt = 25,
+        added_cells: Sequence[NonNegativeInt] = (0, 6, 12),
+        dropped: Sequence[NonNegativeInt] = (3, 2),
+        skip_dropout: Sequence[Rate] = (0.0, 0.4, 0.7),
+        max_skips: NonNegativeInt = 2,
+        theta_std: NonNegativeFloat = 1e-3,
+        **options: Any,
+    ) -> None:
+        super().__init__(space, task, table, theta_std=theta_std, mix=SkipDropoutMixedOp, **options)
+        if not len(added_cells) == len(skip_dropout) == len(dropped) + 1:
+            raise ConfigError(
+                f"strategy.added_cells and strategy.skip_dropout need one entry a stage and strategy.dropped one less, "
+                f"got {len(added_cells)}, {len(skip_dropout)} and {len(dropped)}"
+            )
+        least = min(options for _, options in space.gate_shapes.values())
+        if sum(dropped) >= least:
+            raise ConfigError(f"strategy.dropped={list(dropped)} would leave none of the {least} options of a choice")
+        self.stage_epochs, self.dropped, self.skip_dropout = stage_epochs, dropped, skip_dropout
+        self.max_skips = max_skips
+        self.spaces = [space.deeper(cells) for cells in added_cells]
+        deeper = [stage.supernet(SkipDropoutMixedOp) for stage in self.spaces[1:]]
+        self.supernet = StagedSupernet([self.supernet, *deeper], lambda: self.stage)
+        draw = generator(self.seed, "theta of later stages")
+        for group, shape in space.gate_shapes.items():
+            for stage in range(1, len(self.spaces)):
+                self.theta[f"{group}_{stage}"] = nn.Parameter(torch.randn(shape, generator=draw) * theta_std)
+            self.register_buffer(f"kept_{group}", torch.ones(shape, dtype=torch.bool))
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> int:
+        """The present stage, from 0."""
+        return min(self.current_epoch // self.stage_epochs, len(self.spaces) - 1)
+
+    @property
+    def _epoch_of_stage(self) -> int:
+        return self.current_epoch - self.stage * self.stage_epochs
+
+    def _arch_is_due(self) -> bool:
+        return self._epoch_of_stage >= self.arch_warmup_epochs and self.position % self.arch_every == 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        first = self.skip_dropout[self.stage]
+        rate = skip_rate(first, self._epoch_of_stage, self.stage_epochs, self.arch_warmup_epochs)
+        for module in self.supernet.modules():
+            if isinstance(module, SkipDropoutMixedOp):
+                module.rate = rate
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        ends = (self.current_epoch + 1) % self.stage_epochs == 0
+        if ends and self.stage < len(self.dropped):
+            for group, rows in self.probabilities().items():
+                kept = self.get_buffer(f"kept_{group}")
+                kept &= keep_largest(rows, int(kept[0].sum()) - self.dropped[self.stage])
+
+    # -- what DARTS says, of the present stage ------------------------------------------------------------------
+
+    def arch_parameters(self) -> list[nn.Parameter]:
+        return list(self.theta.values())
+
+    def _logits(self, group: str) -> Tensor:
+        theta: Tensor = self.theta[f"{group}_{self.stage}" if self.stage else group]
+        return theta.masked_fill(~self.get_buffer(f"kept_{group}"), -math.inf)
+
+    def gates(self, generator: torch.Generator) -> Gates:
+        active = {
+            group: tuple(
+                tuple(i for i, kept in enumerate(row) if kept) for row in self.get_buffer(f"kept_{group}").tolist()
+            )
+            for group in self.space.gate_shapes
+        }
+        return Gates({group: self._logits(group).softmax(-1) for group in self.space.gate_shapes}, active)
+
+    @torch.no_grad()
+    def probabilities(self) -> dict[str, Tensor]:
+        return {group: self._logits(group).softmax(-1) for group in self.space.gate_shapes}
+
+    def inherited(self, architecture: Architecture) -> nn.Module:
+        assert isinstance(self.supernet, StagedSupernet)
+        return self.spaces[self.stage].extract(self.supernet.present, architecture)
+
+    def derive(self) -> Architecture:
+        """The space's rule; while the normal cell has too many skip connections, the weakest is ruled out."""
+        probabilities = self.probabilities()
+        skips = [i for i, name in enumerate(self.space.gate_options.get("normal", ())) if name.startswith("skip")]
+        while True:
+            architecture = self.space.derive(probabilities)
+            chosen = self.space.gates(architecture).values.get("normal")
+            if chosen is None or float(chosen[:, skips].sum()) <= self.max_skips:
+                return architecture
+            weights = probabilities["normal"][:, skips].masked_fill(chosen[:, skips].to(self.device) == 0, math.inf)
+            row, column = divmod(int(weights.argmin()), len(skips))
+            probabilities["normal"][row, skips[column]] = 0.0
+
+
+def skip_rate(first: float, epoch: int, epochs: int, warmup: int) -> float:
+    """The rate of skip dropout in an epoch of a stage: a linear decay while alpha is fixed, then an exponential one.
+
+    >>> [round(skip_rate(0.4, epoch, 25, 10), 7) for epoch in (0, 9, 10, 15)]
+    [0.384, 0.24, 0.4, 0.1471518]
+    """
+    return first * (epochs - epoch - 1) / epochs if epoch < warmup else first * math.exp(-0.2 * (epoch - warmup))
+
+
+def keep_largest(rows: Tensor, count: int) -> Tensor:
+    """Where the ``count`` largest entries of each row are.
+
+    >>> keep_largest(torch.tensor([[0.1, 0.4, 0.5]]), 2).tolist()
+    [[False, True, True]]
+    """
+    kept = torch.zeros_like(rows, dtype=torch.bool)
+    return kept.scatter_(-1, rows.topk(count, -1).indices, True)
+
+
+class StagedSupernet(Supernet):
+    """The supernets of all stages; the present one runs.
+
+    Args:
+        supernets: one a stage.
+        stage: says which is present.
+    """
+
+    def __init__(self, supernets: Sequence[Supernet], stage: Callable[[], int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(supernets)
+        self._stage = stage
+
+    @property
+    def present(self) -> Supernet:
+        """The supernet of the present stage."""
+        supernet = self.stages[self._stage()]
+        assert isinstance(supernet, Supernet)
+        return supernet
+
+    def forward(self, x: Tensor, gates: Gates) -> Tensor:
+        logits: Tensor = self.present(x, gates)
+        return logits
