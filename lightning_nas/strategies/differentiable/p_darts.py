@@ -1,9 +1,9 @@
 r"""P-DARTS: progressive differentiable architecture search (Chen, Xie, Wu, Tian, ICCV 2019, arXiv:1904.12760).
 
 First-order DARTS in stages. Each stage begins afresh with a deeper supernet; between stages the options with the
-smallest weights of each choice are dropped, so that depth comes nearer to that of the final network at bounded cost. Skip
-connections, which would win because they are easy, are dropped out at a rate that decays within a stage, and the normal
-cell may keep at most ``max_skips`` of them.
+smallest weights of each choice are dropped, so that depth comes nearer to that of the final network at bounded cost.
+Skip connections, which would win because they are easy, are dropped out at a rate that decays within a stage, and the
+normal cell may keep at most ``max_skips`` of them.
 
 Differs from the paper: the supernets of all stages are built at the beginning (only that of the stage is run), so that
 a checkpoint has one shape. A space of fixed depth is searched at the same depth in every stage.
