@@ -301,7 +301,7 @@ def _unsettle(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             state = module.state_dict()
-            for name in ("weight", "running_var"):
+            for name in [n for n in ("weight", "running_var") if n in state]:
                 state[name].uniform_(0.5, 1.5, generator=generator)
-            for name in ("bias", "running_mean"):
+            for name in [n for n in ("bias", "running_mean") if n in state]:
                 state[name].normal_(std=0.3, generator=generator)
