@@ -300,8 +300,8 @@ def _unsettle(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(6)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            state = module.state_dict()
-            for name in [n for n in ("weight", "running_var") if n in state]:
-                state[name].uniform_(0.5, 1.5, generator=generator)
-            for name in [n for n in ("bias", "running_mean") if n in state]:
-                state[name].normal_(std=0.3, generator=generator)
+            for name, value in module.state_dict().items():
+                if name in ("weight", "running_var"):
+                    value.uniform_(0.5, 1.5, generator=generator)
+                elif name in ("bias", "running_mean"):
+                    value.normal_(std=0.3, generator=generator)
