@@ -178,15 +178,7 @@ class DartsSpace(WeightSharingSpace):
 
     def cost_keys(self, architecture: Architecture) -> Keys:
         """What is always run, and eight operations a cell."""
-        genotypes = self.genotypes(architecture)
-        chosen = (
-            key
-            for shape in self.form.shapes(WIDTHS)
-            for node in genotypes[shape.kind].nodes
-            for option, state in node
-            for key in shape.key(option, state)
-        )
-        return (*(key for key, _ in self.form.fixed(WIDTHS)), *chosen)
+        return self.form.keys(self.genotypes(architecture))
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """Stem, preprocessing and classifier are always run; an option adds its operation in every cell of the kind."""

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_nas.errors import InputError
 from lightning_nas.ops.cells import auxiliary_head
 from lightning_nas.ops.mixed import Mix
-from lightning_nas.spaces.base import Operation
+from lightning_nas.spaces.base import Keys, Operation
 from lightning_nas.spaces.darts_networks import (
     Cell,
     CellShape,
@@ -153,6 +153,18 @@ class Form:
         key = f"head {channels}x{last.size}x{last.size} -> {self.num_classes}"
         made.append((key, Operation(partial(self.make_head, channels), (channels, last.size, last.size))))
         return made
+
+    def keys(self, genotypes: Mapping[str, Genotype]) -> Keys:
+        """Cost keys of everything a network of such cells runs."""
+        widths = {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
+        chosen = (
+            key
+            for shape in self.shapes(widths)
+            for node in genotypes[shape.kind].nodes
+            for option, state in node
+            for key in shape.key(option, state)
+        )
+        return (*(key for key, _ in self.fixed(widths)), *chosen)
 
     def searched(self, options: tuple[str, ...]) -> dict[str, Operation]:
         """Every operation at every place where it costs something."""
