@@ -15,9 +15,15 @@ from torch import nn
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, shown
 from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
 
-_SPACES: dict[str, Callable[..., SearchSpace]] = {"fbnet": FBNetSpace}
+_SPACES: dict[str, Callable[..., SearchSpace]] = {
+    "darts": DartsSpace,
+    "darts_cell": DartsCellSpace,
+    "fbnet": FBNetSpace,
+}
 
 
 def names() -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def test_the_zoo_has_the_papers_networks() -> None:
 @pytest.mark.parametrize("name", zoo.names())
 def test_each_entry_is_legal_in_its_space_and_says_its_source(name: str) -> None:
     architecture = zoo.load(name)
-    assert FBNetSpace().validate(architecture) == architecture
+    assert zoo._SPACES[architecture.space]().validate(architecture) == architecture
     assert set(zoo._entry(name)) == {"architecture", "space", "source"}
     assert "arXiv" in zoo._entry(name)["source"]
 
@@ -77,9 +77,9 @@ def test_fbnet_c_computes_what_timms_does() -> None:
 def test_an_unknown_name_lists_the_names() -> None:
     with pytest.raises(InputError, match=r"did you mean 'fbnet_c'\?.*fbnet_iphonex"):
         zoo.load("fbnet-c")
-    with pytest.raises(InputError, match="it has: fbnet_a") as caught:
+    with pytest.raises(InputError, match="it has: amoebanet") as caught:
         zoo.network("../../etc/passwd\n" * 100)
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 1000
 
 
 def test_no_fbnet_has_an_auxiliary_classifier() -> None:
