@@ -124,6 +124,16 @@ class SpaceCase:
         network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
         assert network(_images(space, 1)).shape == (1, space.num_classes + 3)
 
+    def test_what_is_retrained_is_a_network_of_the_same_architectures(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        evaluation = space.evaluation()
+        assert (evaluation.name, evaluation.decisions) == (space.name, space.decisions)
+        assert evaluation.evaluation().digest == evaluation.digest
+        with torch.device("meta"):
+            logits = evaluation.network(architectures[0])(_images(space, 2).to("meta"))
+        assert logits.shape == (2, space.num_classes)
+
     def test_the_graph_is_acyclic_connected_and_labelled(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
