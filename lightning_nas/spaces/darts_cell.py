@@ -2,6 +2,8 @@
 
 Wider than what DARTS searches: more nodes, more operations, up to two operations on an edge, nodes with any number of
 inputs or none, and any nodes as the output. A space of networks to name and retrain; it has no supernet.
+
+Differs from FairDARTS (arXiv:1911.12126): paths are dropped operation by operation as in DARTS, not node by node.
 """
 
 from __future__ import annotations
