@@ -22,16 +22,21 @@ def main(config: DictConfig) -> None:
         from lightning_nas.stages.loggers import closed
         from lightning_nas.stages.prepare import given_architecture, is_first_process, latency_table, locked, prepare
         from lightning_nas.stages.result import write_result
-        from lightning_nas.stages.retrain import retrain
+        from lightning_nas.stages.retrain import check_retraining, retrain
         from lightning_nas.stages.search import search
         from lightning_nas.training.seeding import seed_everything
 
         seed_everything(config.seed, "run")
         with locked(Path(config.paths.output)), closed():
             run = prepare(config)
+            if "retrain" in config.stages:
+                check_retraining(run)
             table = latency_table(run)
             architecture = search(run, table) if "search" in config.stages else given_architecture(run)
-            network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
+            if "retrain" in config.stages:
+                network = retrain(run, architecture)
+            else:
+                network = run.space.evaluation().network(architecture)
             if is_first_process():
                 write_result(run, architecture, network, table)
 

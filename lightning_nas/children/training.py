@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_nas.errors import InputError
+from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.module import ResumableModule
 
@@ -25,6 +27,11 @@ class ChildModule(ResumableModule):
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate schedule; stepped once an epoch.
         clip: largest gradient norm, or None.
+        auxiliary_weight: of the loss of the network's auxiliary classifier; 0 for a network without one.
+        drop_path: probability with which paths are dropped in the end, rising linearly from 0 with the epochs.
+
+    Raises:
+        InputError: paths are to be dropped and the network has none that can be.
     """
 
     alternate = None  # one stream of batches over the whole search part
@@ -39,18 +46,35 @@ class ChildModule(ResumableModule):
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         clip: float | None = None,
+        auxiliary_weight: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__(seed)
         self.network, self.task, self.clip = network, task, clip
+        self.auxiliary_weight, self.drop_path = auxiliary_weight, drop_path
+        self._paths = [module for module in network.modules() if isinstance(module, DropPath)]
+        if drop_path and not self._paths:
+            raise InputError(f"paths cannot be dropped in a {type(network).__name__}; leave drop_path=0")
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._metrics = task.metrics(num_classes)
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        for path in self._paths:
+            path.probability = self.drop_path * self.current_epoch / (self.trainer.max_epochs or 1)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, y = batch
-        loss = self.task.loss(self.network(x), y)
+        loss = self._loss(self.network(x), y)
         self.check_finite("train/loss", loss)
         self.log_batch("train/loss", loss.detach(), prog_bar=True)
         return loss
+
+    def _loss(self, output: Any, y: Tensor) -> Tensor:
+        if not self.auxiliary_weight:
+            return self.task.loss(output, y)
+        logits, auxiliary = output
+        return self.task.loss(logits, y) + self.auxiliary_weight * self.task.loss(auxiliary, y)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class Entry:
@@ -24,6 +24,10 @@ class Retrain:
     scheduler: Entry | None
     batch_size: PositiveInt | None
     clip: PositiveFloat | None
+    auxiliary_weight: NonNegativeFloat
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None
+    cutout: NonNegativeInt
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,7 @@ class ImageData(pl.LightningDataModule, ABC):
         batch_size: int | None = None,
         limit: int | float = 1.0,
         searched: bool = False,
+        cutout: int = 0,
     ) -> Loader[Batch]:
         """Batches (x, y) of weights and arch part together; validation and test part stay untouched.
 
@@ -165,11 +166,12 @@ class ImageData(pl.LightningDataModule, ABC):
             batch_size: another than the data set's.
             limit: Lightning's ``limit_train_batches``.
             searched: the classes of the search alone, numbered as there.
+            cutout: side of a square that is painted over in every image, besides the data set's own augmentation.
 
         Raises:
             DataError: fewer images than a batch on all processes.
         """
-        batches = self._of(searched).shuffled("retrain", rank, world_size, batch_size=batch_size)
+        batches = self._of(searched).shuffled("retrain", rank, world_size, batch_size=batch_size, cutout=cutout)
         return Loader(batches, position, limit=limit, num_workers=self.num_workers)
 
     def evaluation_loader(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torchvision.transforms import v2
 
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.streams import Batches, InOrder, KeyedDataset, Stream
+from lightning_nas.data.transforms import Cutout
 from lightning_nas.errors import DataError
 from lightning_nas.training.seeding import generator
 
@@ -51,7 +53,14 @@ class Parts:
         return replace(self, parts=parts)
 
     def shuffled(
-        self, name: str, rank: int = 0, world_size: int = 1, *, batch_size: int | None = None, stream: str | None = None
+        self,
+        name: str,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        batch_size: int | None = None,
+        stream: str | None = None,
+        cutout: int = 0,
     ) -> Batches:
         """Endless passes over a part, augmented.
 
@@ -61,13 +70,15 @@ class Parts:
             world_size: processes.
             batch_size: another than usual.
             stream: names order and augmentation; by default the part's name.
+            cutout: side of a square that is painted over at last; 0 for none.
 
         Raises:
             DataError: the part is smaller than a batch on all processes.
         """
         part, stream = self.parts[name], stream or name
         order = Stream(len(part), batch_size or self.batch_size, self.seed, stream, rank, world_size)
-        return Batches(KeyedDataset(part, self.training, self.seed, stream), order)
+        transform = _painted(self.training, cutout) if cutout else self.training
+        return Batches(KeyedDataset(part, transform, self.seed, stream), order)
 
     def in_order(self, name: str, rank: int = 0, world_size: int = 1) -> Batches:
         """One pass over a part, as it is.
@@ -80,3 +91,8 @@ class Parts:
             raise DataError(f"the {name} part has no samples; give it a larger share with dataset.{name}_fraction")
         order = InOrder(len(part), self.batch_size, rank, world_size)
         return Batches(KeyedDataset(part, self.evaluation, self.seed, name), order)
+
+
+def _painted(transform: Transform, cutout: int) -> Transform:
+    steps = [step for step in (transform.image, Cutout(cutout, transform.zero)) if step is not None]
+    return replace(transform, image=v2.Compose(steps))

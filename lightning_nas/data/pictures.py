@@ -57,7 +57,7 @@ class Pictures(ImageData):
         if self.cutout:
             training.append(Cutout(self.cutout, mean))
         finish = Finish(mean, std)
-        return Transform(_composed(training), finish), Transform(_composed(evaluation), finish)
+        return Transform(_composed(training), finish, mean), Transform(_composed(evaluation), finish, mean)
 
     def _normalisation(self, part: Part, step: Step | None) -> tuple[Sequence[float], Sequence[float]]:
         mean, std = self.mean, self.std

@@ -38,10 +38,12 @@ class Transform:
     Attributes:
         image: applied to one image, may be random; None where there is nothing to do. Gives a tensor (C, H, W).
         batch: applied to tensors (..., C, H, W), the same for all images of a batch and therefore not random.
+        zero: one value per channel, of pixels from 0 to 1, that ``batch`` makes zero.
     """
 
     image: Callable[[Any], Tensor] | None = None
     batch: Callable[[Tensor], Tensor] = as_they_are
+    zero: Sequence[float] = (0.0,)
 
 
 class Arrays:

@@ -149,6 +149,10 @@ class SearchSpace(ABC):
             InputError: an auxiliary classifier is wanted where the space has none.
         """
 
+    def evaluation(self) -> SearchSpace:
+        """The space whose network is retrained and reported: another size of this one, or this one itself."""
+        return self
+
     @abstractmethod
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """The network as an acyclic graph whose nodes have a ``label``, for pictures."""

@@ -41,8 +41,9 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
         "params": count_params(network),
         "macs": count_macs(network, run.space.input_shape),
     }
-    same_head = run.data.num_classes == run.space.num_classes  # else the table is of another classifier
-    if table is not None and table.unit == "ms" and same_head:
+    # else the table is of another classifier, or of the smaller network that was searched
+    as_searched = run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
+    if table is not None and table.unit == "ms" and as_searched:
         run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
     conditions = table.conditions if table is not None and table.conditions else Conditions()
     run.result["latency_measured_ms"] = measure(network, run.space.input_shape, conditions=conditions).median_ms

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.children.training import ChildModule
+from lightning_nas.errors import ConfigError, InputError
+from lightning_nas.ops.cells import DropPath
 from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds
 from lightning_nas.stages.resume import checkpoint_to_resume
-from lightning_nas.training.seeding import seeded
+from lightning_nas.tasks.base import Task
+from lightning_nas.training.seeding import generator, seeded
 
 
 def retrain(run: Run, architecture: Architecture) -> nn.Module:
-    """Train the architecture's network from scratch in ``retrain/``, and note its test accuracy."""
+    """Train the architecture's network of evaluation size from scratch in ``retrain/``, and note its test accuracy.
+
+    Returns:
+        The trained network, without what was there for its training alone.
+    """
     settings = run.config.retrain
     num_classes = run.data.num_classes
     with seeded(run.seed, "retrain"):
-        network = run.space.network(architecture, num_classes=num_classes)
+        network = _network(run, architecture)
     module = ChildModule(
         network,
-        run.task,
+        _task(run),
         num_classes,
         seed=run.seed,
         optimizer=instantiate(settings.optimizer),
         scheduler=instantiate(settings.scheduler) if settings.scheduler else None,
         clip=settings.clip,
+        auxiliary_weight=settings.auxiliary_weight,
+        drop_path=settings.drop_path,
     )
     bars: list[pl.Callback] = [SearchProgress()] if (run.config.callbacks or {}).get("progress") else []
     conditions = {"architecture": architecture.key}
@@ -40,6 +50,7 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         trainer.world_size,
         batch_size=settings.batch_size,
         limit=trainer.limit_train_batches,
+        cutout=settings.cutout,
     )
     named = run.config.ckpt_path
     of_search = named != "last" and "search" in run.config.stages
@@ -49,6 +60,51 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     # the whole part on every process: a metric that all compute, as torchmetrics wants it, comes out the same
     score = run.task.evaluate(network, run.data.evaluation_loader("test"), num_classes)
     run.result[f"test_{run.task.score_name}"] = score
-    network.cpu()
     run.result["retrain_seconds"] = stage_seconds(trainer)
+    return _without_auxiliary(run, architecture, network.cpu())
+
+
+def check_retraining(run: Run) -> None:
+    """Refuse what the retraining could not do before the search begins.
+
+    Raises:
+        ConfigError: an auxiliary loss, dropped paths or label smoothing where there is no such thing.
+    """
+    settings = run.config.retrain
+    _task(run)
+    architecture = run.space.sample(generator(run.seed, "check"))
+    try:
+        with torch.device("meta"):
+            network = _network(run, architecture)
+    except InputError as reason:
+        raise ConfigError(f"retrain.auxiliary_weight={settings.auxiliary_weight}: {reason}") from None
+    if settings.drop_path and not any(isinstance(module, DropPath) for module in network.modules()):
+        raise ConfigError(
+            f"retrain.drop_path={settings.drop_path}: networks of {run.space.name} have no paths to drop; legal: 0"
+        )
+
+
+def _network(run: Run, architecture: Architecture) -> nn.Module:
+    auxiliary = {"auxiliary": True} if run.config.retrain.auxiliary_weight else {}
+    return run.space.evaluation().network(architecture, num_classes=run.data.num_classes, **auxiliary)
+
+
+def _task(run: Run) -> Task:
+    """The run's, with the label smoothing of the retraining."""
+    smoothing = run.config.retrain.label_smoothing
+    if smoothing is None:
+        return run.task
+    if "label_smoothing" not in run.config.task:
+        raise ConfigError("retrain.label_smoothing: the task has none; legal: null")
+    task: Task = instantiate(run.config.task, label_smoothing=smoothing)
+    return task
+
+
+def _without_auxiliary(run: Run, architecture: Architecture, trained: nn.Module) -> nn.Module:
+    if not run.config.retrain.auxiliary_weight:
+        return trained
+    with torch.device("meta"):
+        network = run.space.evaluation().network(architecture, num_classes=run.data.num_classes)
+    state = trained.state_dict()
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
     return network

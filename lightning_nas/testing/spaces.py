@@ -124,6 +124,16 @@ class SpaceCase:
         network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
         assert network(_images(space, 1)).shape == (1, space.num_classes + 3)
 
+    def test_what_is_retrained_is_a_network_of_the_same_architectures(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        evaluation = space.evaluation()
+        assert (evaluation.name, evaluation.decisions) == (space.name, space.decisions)
+        assert evaluation.evaluation().digest == evaluation.digest
+        with torch.device("meta"):
+            logits = evaluation.network(architectures[0])(_images(space, 2).to("meta"))
+        assert logits.shape == (2, space.num_classes)
+
     def test_the_graph_is_acyclic_connected_and_labelled(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
@@ -300,8 +310,7 @@ def _unsettle(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(6)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            state = module.state_dict()
-            for name, value in state.items():  # those that are not affine have no weight and bias
+            for name, value in module.state_dict().items():  # those that are not affine have no weight and bias
                 if name in ("weight", "running_var"):
                     value.uniform_(0.5, 1.5, generator=generator)
                 elif name in ("bias", "running_mean"):

@@ -15,10 +15,17 @@ from torch import nn
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, shown
 from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
 
-_SPACES: dict[str, Callable[..., SearchSpace]] = {"fbnet": FBNetSpace, "nasbench201": NasBench201Space}
+_SPACES: dict[str, Callable[..., SearchSpace]] = {
+    "darts": DartsSpace,
+    "darts_cell": DartsCellSpace,
+    "fbnet": FBNetSpace,
+    "nasbench201": NasBench201Space,
+}
 
 
 def names() -> tuple[str, ...]:

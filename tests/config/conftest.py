@@ -32,6 +32,10 @@ retrain:
   epochs: 3
   batch_size: null
   clip: 5
+  auxiliary_weight: 0
+  drop_path: 0.0
+  label_smoothing: null
+  cutout: 0
   optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1}
   scheduler: null
 callbacks:

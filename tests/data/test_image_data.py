@@ -185,3 +185,16 @@ def test_no_arch_part_is_legal_until_one_is_wanted(data):
     with pytest.raises(DataError, match="the arch part has 0 samples"):
         module.search_loader("batch", start)
     assert [list(batch) for batch in module.search_loader(None, start)] == [["weights"]] * 27
+
+
+def test_cutout_can_be_for_retraining_alone(data):
+    module = data(mean=[0.25] * 3, std=[2.0] * 3)
+    plain = [x for x, _ in module.retrain_loader(start)]
+    painted = [x for x, _ in module.retrain_loader(start, cutout=2)]
+    for x, y in zip(plain, painted, strict=True):
+        changed = (x != y).any(1).flatten(1).sum(1)
+        assert changed.min() >= 1
+        assert changed.max() <= 4
+        assert y[(x != y)].abs().max() < 0.01  # what is painted is zero after normalisation, but for rounding
+    again = [x for x, _ in module.retrain_loader(start)]
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))

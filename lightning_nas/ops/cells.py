@@ -1,0 +1,195 @@
+"""Candidate operations of the DARTS cell (Liu et al., ICLR 2019, arXiv:1806.09055), and what its networks need besides.
+
+Every convolution is without bias and comes as ReLU, convolution, batch norm. Every operation keeps the number of
+channels and takes (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride)).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+OPTIONS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""The searched operations, in the order of the paper's architecture parameters."""
+
+FOREIGN = ("sep_conv_7x7", "conv_7x1_1x7")
+"""Operations of other papers' cells that the same network can hold."""
+
+
+class Zero(nn.Module):
+    """No connection: zeros of the shape that the other operations would give."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.new_zeros(n, c, -(-h // self.stride), -(-w // self.stride))
+
+
+class SeparableConv(nn.Sequential):
+    """ReLU, depthwise k x k (dilated if asked), 1x1, batch norm."""
+
+    def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1, *, affine: bool = True) -> None:
+        padding = dilation * (kernel // 2)
+        depthwise = nn.Conv2d(
+            channels, channels, kernel, stride, padding, dilation=dilation, groups=channels, bias=False
+        )
+        super().__init__(
+            OrderedDict(
+                relu=nn.ReLU(),
+                depthwise=depthwise,
+                pointwise=nn.Conv2d(channels, channels, 1, bias=False),
+                norm=nn.BatchNorm2d(channels, affine=affine),
+            )
+        )
+
+
+class ReluConvBn(nn.Sequential):
+    """ReLU, 1x1 convolution, batch norm: brings a cell's input to the cell's channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
+        super().__init__(
+            OrderedDict(
+                relu=nn.ReLU(),
+                conv=nn.Conv2d(in_channels, out_channels, 1, bias=False),
+                norm=nn.BatchNorm2d(out_channels, affine=affine),
+            )
+        )
+
+
+class FactorizedReduction(nn.Module):
+    """Half the size: ReLU, two 1x1 convolutions with stride 2, one a pixel off the other, side by side; batch norm.
+
+    Each gives half of the (even) ``out_channels``. Where a side is odd the moved image is filled up with zeros.
+
+    >>> tuple(FactorizedReduction(4, 6)(torch.zeros(1, 4, 7, 8)).shape)
+    (1, 6, 4, 4)
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        height, width = x.shape[2:]
+        moved = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
+        y: Tensor = self.norm(torch.cat([self.even(x), self.odd(moved)], 1))
+        return y
+
+
+class DropPath(nn.Module):
+    """In training each sample is zeroed with ``probability`` and else divided by what is left (arXiv:1605.07648).
+
+    Draws from torch's global generator, as dropout does. Whoever trains may change ``probability`` at any time.
+
+    >>> drop = DropPath()
+    >>> drop.probability = 0.5
+    >>> sorted(set(drop(torch.ones(64, 1, 2, 2)).flatten().tolist()))
+    [0.0, 2.0]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probability = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return x
+        keep = 1 - self.probability
+        return x * (torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device) < keep).to(x.dtype) / keep
+
+
+def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: bool) -> nn.Sequential:
+    """The auxiliary classifier: average pool 5, 1x1 to 128, 2x2 to 768, linear; for inputs that the pool makes 2x2.
+
+    Args:
+        channels: of the input.
+        num_classes: width of the classifier.
+        stride: of the pool, 3 for CIFAR (8x8) and 2 for ImageNet (7x7).
+        last_norm: with a batch norm after the 2x2 convolution, as for CIFAR; the authors' ImageNet form has none.
+    """
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.AvgPool2d(5, stride, count_include_pad=False),
+        nn.Conv2d(channels, 128, 1, bias=False),
+        nn.BatchNorm2d(128),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(128, 768, 2, bias=False),
+        nn.BatchNorm2d(768) if last_norm else nn.Identity(),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(768, num_classes),
+    )
+
+
+def operation(option: str, channels: int, stride: int, *, affine: bool = True) -> nn.Module:
+    """A fresh operation by name.
+
+    Args:
+        option: one of :data:`OPTIONS` or :data:`FOREIGN`.
+        channels: of input and output.
+        stride: 1 or 2.
+        affine: batch norms learn scale and shift, as in a network on its own. Without, as in a search, pools have a
+            batch norm too, so that the scale of an operation tells nothing.
+
+    >>> operation("skip_connect", 4, 1)
+    Identity()
+    """
+    return _MAKE[option](channels, stride, affine)
+
+
+def _pool(pool: nn.Module, channels: int, affine: bool) -> nn.Module:
+    return pool if affine else nn.Sequential(OrderedDict(pool=pool, norm=nn.BatchNorm2d(channels, affine=False)))
+
+
+def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.Identity() if stride == 1 else FactorizedReduction(channels, channels, affine=affine)
+
+
+def _separable(kernel: int) -> Callable[[int, int, bool], nn.Module]:
+    def make(channels: int, stride: int, affine: bool) -> nn.Module:
+        first = SeparableConv(channels, kernel, stride, affine=affine)
+        return nn.Sequential(first, SeparableConv(channels, kernel, affine=affine))
+
+    return make
+
+
+def _crossed(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.Sequential(
+        OrderedDict(
+            relu=nn.ReLU(),
+            row=nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False),
+            column=nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),
+            norm=nn.BatchNorm2d(channels, affine=affine),
+        )
+    )
+
+
+_MAKE: dict[str, Callable[[int, int, bool], nn.Module]] = {
+    "none": lambda _, stride, __: Zero(stride),
+    "max_pool_3x3": lambda c, stride, affine: _pool(nn.MaxPool2d(3, stride, 1), c, affine),
+    "avg_pool_3x3": lambda c, stride, affine: _pool(nn.AvgPool2d(3, stride, 1, count_include_pad=False), c, affine),
+    "skip_connect": _skip,
+    "sep_conv_3x3": _separable(3),
+    "sep_conv_5x5": _separable(5),
+    "dil_conv_3x3": lambda c, stride, affine: SeparableConv(c, 3, stride, 2, affine=affine),
+    "dil_conv_5x5": lambda c, stride, affine: SeparableConv(c, 5, stride, 2, affine=affine),
+    "sep_conv_7x7": _separable(7),
+    "conv_7x1_1x7": _crossed,
+}

@@ -1,0 +1,215 @@
+r"""The convolutional search space of DARTS (Liu et al., ICLR 2019, arXiv:1806.09055).
+
+Two kinds of cell, normal and reduction, with four nodes each; a node adds two operations on two different earlier
+states. That is :math:`\prod_{k=1}^{4} \binom{k+1}{2} \cdot 7^8 = 1{,}037{,}664{,}180` cells of a kind.
+
+What is searched and what is retrained are of one architecture and two sizes: 8 cells, 16 channels and batch norms that
+learn nothing against 20 cells and 36 channels (14 and 48 on ImageNet); see :meth:`DartsSpace.evaluation`.
+
+Differs from the authors' code: a node's two operations stand in the order of the states they work on, not of their
+strength, so that one cell has one name. Sides of odd length are allowed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+import networkx as nx
+from torch import Tensor
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.ops.cells import OPTIONS
+from lightning_nas.ops.mixed import Mix, plain
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.spaces.darts_form import Form, Stem
+from lightning_nas.spaces.darts_networks import KINDS, DartsNetwork, DartsSupernet, Genotype, cells_graph, edges
+from lightning_nas.spaces.gates import Gates
+
+NODES = 4
+EDGES = edges(NODES)
+WIDTHS = dict.fromkeys(KINDS, NODES)
+CHOSEN = OPTIONS[1:]  # an architecture has no missing connection
+
+
+class DartsSpace(WeightSharingSpace):
+    """Normal and reduction cell of DARTS.
+
+    A node's decisions are the two states it works on (the first node has no choice) and the operation on either. Gates
+    are two groups, one a kind of cell, with a row for each of the 14 edges: those into node 0 first, then node 1, ...
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 4 (32 with stem="imagenet").
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        cells: number of cells, at least 3.
+        channels: of the first cells, even.
+        stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
+        affine: batch norms of the cells learn scale and shift, and pools have none, as in a network on its own.
+        evaluation: (cells, channels) of the network that is retrained; None retrains the network that was searched.
+
+    Raises:
+        InputError: a size that cannot be.
+
+    Example:
+        >>> import torch
+        >>> space = DartsSpace(image_size=8, in_channels=1, cells=3, channels=4)
+        >>> a = space.sample(torch.Generator().manual_seed(0))
+        >>> tuple(space.network(a)(torch.zeros(2, 1, 8, 8)).shape)
+        (2, 10)
+    """
+
+    def __init__(
+        self,
+        name: str = "darts",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        cells: int = 8,
+        channels: int = 16,
+        stem: Stem = "cifar",
+        affine: bool = False,
+        evaluation: Sequence[int] | None = (20, 36),
+    ) -> None:
+        self.name = name
+        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine)
+        self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
+        self._evaluation = evaluation
+        self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind))
+        self.gate_shapes = dict.fromkeys(KINDS, (len(EDGES), len(OPTIONS)))
+        self.gate_options = dict.fromkeys(KINDS, OPTIONS)
+
+    def evaluation(self) -> DartsSpace:
+        """The space whose network is retrained: deeper, wider, and with batch norms that learn."""
+        if self._evaluation is None:
+            return self
+        cells, channels = self._evaluation
+        return self._sized(cells=cells, channels=channels, affine=True)
+
+    def deeper(self, cells: int) -> DartsSpace:
+        """The same choices in a network with ``cells`` more cells."""
+        return self._sized(cells=self.form.cells + cells)
+
+    def _sized(self, *, cells: int, channels: int | None = None, affine: bool | None = None) -> DartsSpace:
+        form = replace(self.form, cells=cells)
+        if channels is None or affine is None:
+            return DartsSpace(self.name, **asdict(form), evaluation=self._evaluation)
+        return DartsSpace(self.name, **asdict(replace(form, channels=channels, affine=affine)), evaluation=None)
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
+        """Both kinds of cell."""
+        choices = dict(self.validate(architecture).choices)
+        return {kind: _genotype(kind, choices) for kind in KINDS}
+
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> DartsNetwork:
+        """Stem, cells, average pooling, classifier; the auxiliary one after the second reduction cell."""
+        return self.form.network(self.genotypes(architecture), num_classes, auxiliary)
+
+    def supernet(self, mix: Mix | None = None) -> DartsSupernet:
+        """The supernet: every edge of every cell mixes eight operations."""
+        return self.form.supernet(OPTIONS, NODES, mix or plain)
+
+    def nodes(self, group: str) -> tuple[int, ...]:
+        """Two edges lead to the first node, three to the second, ..."""
+        del group
+        return tuple(node for node, _ in EDGES)
+
+    def gates(self, architecture: Architecture) -> Gates:
+        """One-hot rows, one an edge: its operation, or "none"."""
+        chosen = {}
+        for kind, genotype in self.genotypes(architecture).items():
+            taken = {(node, state): o for node, entries in enumerate(genotype.nodes) for o, state in entries}
+            chosen[kind] = [OPTIONS.index(taken.get(edge, "none")) for edge in EDGES]
+        return Gates.one_hot(chosen, self.gate_shapes)
+
+    def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
+        """The paper's rule: for each node the two edges with the most probable operation, "none" left out of account.
+
+        Of equals the first.
+        """
+        choices: dict[str, str] = {}
+        for kind in KINDS:
+            strengths, best = (t.tolist() for t in probabilities[kind][:, 1:].max(-1))
+            for node in range(NODES):
+                leading = [e for e, edge in enumerate(EDGES) if edge[0] == node]
+                kept = sorted(sorted(leading, key=lambda e: -strengths[e])[:2])
+                if node:
+                    choices[f"{kind}_{node}_inputs"] = ",".join(str(EDGES[e][1]) for e in kept)
+                choices |= {f"{kind}_{node}_{n}": CHOSEN[best[e]] for n, e in zip(_ORDER, kept, strict=True)}
+        return self.validate(choices)
+
+    def extract(self, supernet: Supernet, architecture: Architecture) -> DartsNetwork:
+        """The chosen operations with a copy of the supernet's weights and batch-norm statistics."""
+        network = self.network(architecture).to(next(supernet.parameters()))
+        genotypes = self.genotypes(architecture)
+        places = {}  # of (cell, edge, operation) in the supernet: its number in the network's cell
+        for cell, shape in enumerate(self.form.shapes(WIDTHS)):
+            entries = ((n, o, s) for n, node in enumerate(genotypes[shape.kind].nodes) for o, s in node)
+            for number, (node, option, state) in enumerate(entries):
+                places[str(cell), str(EDGES.index((node, state))), option] = number
+        state_dict = {}
+        for name, value in supernet.state_dict().items():
+            part, *path = name.split(".", 5)
+            if part == "cells" and path[1] == "edges":
+                cell_, _, edge, option, rest = path
+                if (cell_, edge, option) not in places:
+                    continue
+                name = f"cells.{cell_}.operations.{places[cell_, edge, option]}.{rest}"
+            state_dict[name] = value
+        network.load_state_dict(state_dict)
+        return network
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        """Both cells side by side."""
+        return cells_graph(self.genotypes(architecture), f"{self.form.cells} cells\n{self.form.channels} channels")
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def operations(self) -> dict[str, Operation]:
+        """Stem, preprocessing, classifier, and every operation at every distinct place."""
+        return dict(self.form.fixed(WIDTHS)) | self.form.searched(CHOSEN)
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        """What is always run, and eight operations a cell."""
+        return self.form.keys(self.genotypes(architecture))
+
+    def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
+        """Stem, preprocessing and classifier are always run; an option adds its operation in every cell of the kind."""
+        rows = {}
+        for kind in KINDS:
+            shapes = [shape for shape in self.form.shapes(WIDTHS) if shape.kind == kind]
+            rows[kind] = tuple(
+                tuple(tuple(key for shape in shapes for key in shape.key(option, state)) for option in OPTIONS)
+                for _, state in EDGES
+            )
+        return tuple(key for key, _ in self.form.fixed(WIDTHS)), rows
+
+
+_ORDER = ("first", "second")
+
+
+def _decisions(kind: str) -> list[Decision]:
+    made = []
+    for node in range(NODES):
+        pairs = tuple(f"{i},{j}" for i, j in itertools.combinations(range(node + 2), 2))
+        if len(pairs) > 1:
+            made.append(Decision(f"{kind}_{node}_inputs", pairs))
+        made += [Decision(f"{kind}_{node}_{which}", CHOSEN) for which in _ORDER]
+    return made
+
+
+def _genotype(kind: str, choices: Mapping[str, str]) -> Genotype:
+    nodes = []
+    for node in range(NODES):
+        states = choices.get(f"{kind}_{node}_inputs", "0,1").split(",")
+        nodes.append(
+            tuple((choices[f"{kind}_{node}_{which}"], int(state)) for which, state in zip(_ORDER, states, strict=True))
+        )
+    return Genotype(tuple(nodes), tuple(range(2, 2 + NODES)))

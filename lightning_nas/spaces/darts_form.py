@@ -1,0 +1,186 @@
+"""The size of a DARTS network: how wide, how deep, and with which stem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch import nn
+
+from lightning_nas.errors import InputError
+from lightning_nas.ops.cells import auxiliary_head
+from lightning_nas.ops.mixed import Mix
+from lightning_nas.spaces.base import Keys, Operation
+from lightning_nas.spaces.darts_networks import (
+    Cell,
+    CellShape,
+    DartsNetwork,
+    DartsSupernet,
+    Genotype,
+    MixedCell,
+    reductions,
+)
+
+Stem = Literal["cifar", "imagenet"]
+Widths = Mapping[str, int]
+"""States that are concatenated to the output, by kind of cell."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Everything about a DARTS network but its cells.
+
+    Args:
+        image_size: height and width of the images.
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        cells: number of cells.
+        channels: of the first cells.
+        stem: "cifar", a 3x3 convolution to three times ``channels``; or "imagenet", three of stride 2.
+        affine: batch norms of the cells learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
+
+    Raises:
+        InputError: fewer than three cells, odd channels, or images too small to be halved twice.
+    """
+
+    image_size: int
+    in_channels: int
+    num_classes: int
+    cells: int
+    channels: int
+    stem: Stem
+    affine: bool
+
+    def __post_init__(self) -> None:
+        smallest = {"cifar": 4, "imagenet": 32}[self.stem]
+        if self.image_size < smallest:
+            raise InputError(f"DARTS networks with stem={self.stem} need images of at least {smallest} pixels")
+        if self.cells < 3:
+            raise InputError(f"DARTS networks have at least 3 cells, two of which reduce; got cells={self.cells}")
+        if self.channels % 2:
+            raise InputError(f"DARTS networks need an even number of channels, got channels={self.channels}")
+
+    # -- stem and head ------------------------------------------------------------------------------------------
+
+    def stages(self) -> list[Operation]:
+        """The parts of the stem in order."""
+        c, size = self.channels, self.image_size
+        if self.stem == "cifar":
+            return [Operation(partial(_conv_bn, self.in_channels, 3 * c, 1), (self.in_channels, size, size))]
+        halved = -(-size // 4)
+        return [
+            Operation(partial(_first_stage, self.in_channels, c), (self.in_channels, size, size)),
+            Operation(lambda: nn.Sequential(nn.ReLU(), *_conv_bn(c, c, 2)), (c, halved, halved)),
+        ]
+
+    def make_stem(self) -> nn.ModuleList:
+        """A fresh stem."""
+        return nn.ModuleList(stage.build() for stage in self.stages())
+
+    def make_head(self, channels: int, num_classes: int | None = None) -> nn.Sequential:
+        """A fresh classifier."""
+        return nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes or self.num_classes)
+        )
+
+    def make_auxiliary(self, shape: CellShape, channels: int, num_classes: int) -> nn.Module:
+        """A fresh auxiliary classifier after the cell of that shape, which gives so many channels.
+
+        Raises:
+            InputError: the cell's output has not the size it is made for.
+        """
+        stride = 3 if self.stem == "cifar" else 2
+        if (shape.size - 5) // stride != 1:
+            sizes = "29 to 44" if self.stem == "cifar" else "193 to 288"
+            raise InputError(
+                f"the auxiliary classifier with stem={self.stem} needs images of {sizes} pixels, got {self.image_size}"
+            )
+        return auxiliary_head(channels, num_classes, stride=stride, last_norm=self.stem == "cifar")
+
+    # -- cells --------------------------------------------------------------------------------------------------
+
+    def shapes(self, widths: Widths) -> tuple[CellShape, ...]:
+        """The shape of every cell."""
+        if self.stem == "cifar":
+            before_last = last = 3 * self.channels, self.image_size
+        else:
+            before_last, last = ((self.channels, -(-self.image_size // by)) for by in (4, 8))
+        channels, made = self.channels, []
+        for i in range(self.cells):
+            kind = "reduce" if i in reductions(self.cells) else "normal"
+            channels *= 2 if kind == "reduce" else 1
+            shape = CellShape(kind, channels, (before_last, last), self.affine)
+            made.append(shape)
+            before_last, last = last, (channels * widths[kind], shape.size)
+        return tuple(made)
+
+    def network(self, genotypes: Mapping[str, Genotype], num_classes: int | None, auxiliary: bool) -> DartsNetwork:
+        """The network on its own, with fresh weights."""
+        widths = {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
+        shapes, classes = self.shapes(widths), num_classes or self.num_classes
+        seen = shapes[reductions(self.cells)[1]]
+        return DartsNetwork(
+            self.make_stem(),
+            [Cell(shape, genotypes[shape.kind]) for shape in shapes],
+            self.make_head(shapes[-1].channels * widths[shapes[-1].kind], classes),
+            self.make_auxiliary(seen, seen.channels * widths["reduce"], classes) if auxiliary else None,
+        )
+
+    def supernet(self, options: tuple[str, ...], nodes: int, mix: Mix) -> DartsSupernet:
+        """The supernet, with fresh weights."""
+        shapes = self.shapes(dict.fromkeys(("normal", "reduce"), nodes))
+        cells = [MixedCell(shape, options, nodes, mix) for shape in shapes]
+        head = self.make_head(shapes[-1].channels * nodes)
+        return DartsSupernet(self.make_stem(), cells, [shape.kind for shape in shapes], head)
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def fixed(self, widths: Widths) -> list[tuple[str, Operation]]:
+        """Cost key and operation of everything that does not depend on what is chosen: stem, preprocessing, head."""
+        made = []
+        for number, stage in enumerate(self.stages()):
+            key = f"stem_{number} {self.stem} {'x'.join(map(str, stage.input_shape))} -> {self.channels}"
+            made.append((key, stage))
+        shapes = self.shapes(widths)
+        for shape in shapes:
+            for i, (channels, size) in enumerate(shape.inputs):
+                key = f"preprocess {channels}x{size}x{size} -> {shape.channels} /{2 if shape.halves(i) else 1}"
+                made.append((key, Operation(partial(shape.preprocess, i), (channels, size, size))))
+        last = shapes[-1]
+        channels = last.channels * widths[last.kind]
+        key = f"head {channels}x{last.size}x{last.size} -> {self.num_classes}"
+        made.append((key, Operation(partial(self.make_head, channels), (channels, last.size, last.size))))
+        return made
+
+    def keys(self, genotypes: Mapping[str, Genotype]) -> Keys:
+        """Cost keys of everything a network of such cells runs."""
+        widths = {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
+        chosen = (
+            key
+            for shape in self.shapes(widths)
+            for node in genotypes[shape.kind].nodes
+            for option, state in node
+            for key in shape.key(option, state)
+        )
+        return (*(key for key, _ in self.fixed(widths)), *chosen)
+
+    def searched(self, options: tuple[str, ...]) -> dict[str, Operation]:
+        """Every operation at every place where it costs something."""
+        return {
+            key: Operation(partial(shape.operation, option, state), (shape.channels, *(shape.edge(state)[0],) * 2))
+            for shape in self.shapes({"normal": 1, "reduce": 1})
+            for state in (0, 2)  # an input, a node
+            for option in options
+            for key in shape.key(option, state)
+        }
+
+
+def _conv_bn(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels))
+
+
+def _first_stage(in_channels: int, channels: int) -> nn.Sequential:
+    first, second = _conv_bn(in_channels, channels // 2, 2), _conv_bn(channels // 2, channels, 2)
+    return nn.Sequential(*first, nn.ReLU(inplace=True), *second)
