@@ -42,14 +42,14 @@ class PDarts(DifferentiableSearch):
         table: cost of every operation, if it is to be shown or penalised.
         stage_epochs: of each stage; the Trainer needs as many for each of the stages together.
         added_cells: by how many cells the supernet of each stage is deeper than the space's own.
-        dropped: options of each choice dropped after each stage but the last.
+        dropped: options of each choice dropped after each stage but the last; two are always left.
         skip_dropout: first rate of each stage.
         max_skips: most skip connections in the group ``normal``, where the space has one.
         theta_std: standard deviation of the logits at the beginning of each stage.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
-        ConfigError: the lists do not have an entry for each stage, or no option would be left.
+        ConfigError: the lists do not have an entry for each stage.
     """
 
     def __init__(
@@ -72,9 +72,6 @@ class PDarts(DifferentiableSearch):
                 f"strategy.added_cells and strategy.skip_dropout need one entry a stage and strategy.dropped one less, "
                 f"got {len(added_cells)}, {len(skip_dropout)} and {len(dropped)}"
             )
-        least = min(options for _, options in space.gate_shapes.values())
-        if sum(dropped) >= least:
-            raise ConfigError(f"strategy.dropped={list(dropped)} would leave none of the {least} options of a choice")
         self.stage_epochs, self.dropped, self.skip_dropout = stage_epochs, dropped, skip_dropout
         self.max_skips = max_skips
         self.spaces = [space.deeper(cells) for cells in added_cells]
@@ -114,7 +111,7 @@ class PDarts(DifferentiableSearch):
         if ends and self.stage < len(self.dropped):
             for group, rows in self.probabilities().items():
                 kept = self.get_buffer(f"kept_{group}")
-                kept &= keep_largest(rows, int(kept[0].sum()) - self.dropped[self.stage])
+                kept &= keep_largest(rows, max(2, int(kept[0].sum()) - self.dropped[self.stage]))
 
     # -- what DARTS says, of the present stage ------------------------------------------------------------------
 

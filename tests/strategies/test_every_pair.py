@@ -1,0 +1,60 @@
+"""Each strategy on each space with a supernet: losses, gradients, answers and scores."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from lightning_nas.command import conf_dir
+from lightning_nas.latency.sources import Macs
+from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.nasbench201 import NasBench201Space
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.training.seeding import seeded
+
+SIZES: dict[str, Any] = {"image_size": 8, "in_channels": 1, "num_classes": 4}
+STRATEGIES = sorted(file.stem for file in Path(conf_dir(), "strategy").glob("*.yaml"))
+
+
+@cache
+def space_called(name: str) -> WeightSharingSpace:
+    if name == "fbnet":
+        return FBNetSpace(**SIZES, stem=(8, 1), stages=[(8, 1, 1), (16, 2, 2)], head=16)
+    if name == "darts":
+        return DartsSpace(**SIZES, cells=3, channels=4, evaluation=None)
+    return NasBench201Space(**SIZES, channels=4, cells=(1, 1))
+
+
+@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
+    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = hydra.compose("config", [f"strategy={strategy}", "paths.output=''"])
+    built = space_called(space)
+    with seeded(0, "supernet"):
+        module: SearchModule = instantiate(config.strategy)(built, Classification(), Macs()(built), seed=0)
+    module._trainer, module._fabric = Clock, None  # type: ignore[assignment]
+    batch = torch.randn(4, 1, 8, 8), torch.arange(4)
+    module.weights_loss(batch).backward()
+    reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.weight_parameters()]
+    assert any(reached)
+    module.zero_grad()
+    module.arch_loss(batch).backward()
+    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.arch_parameters())
+    for architecture in (module.derive(), module.sample(torch.Generator().manual_seed(0))):
+        assert built.validate(architecture) == architecture
+        score = module.score(architecture, ([batch], [batch]))
+        assert 0 <= score <= 1
+
+
+class Clock:
+    """What strategies ask a trainer for."""
+
+    current_epoch, max_epochs = 0, 12
