@@ -1,0 +1,78 @@
+"""The recipes of DARTS and its relatives on CIFAR-10: their numbers, and the whole of each on a few tiny images."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from lightning_nas.command import conf_dir
+from lightning_nas.config.check import check
+
+ROOT = Path(conf_dir()).parent
+# epochs, batch, lr of the weights, weight decay, lr and first beta of alpha, warm-up: as the papers' sheets have them
+RECIPES = {
+    "darts_cifar10_first": (50, 64, 0.025, 3e-4, 3e-4, 0.5, 0),
+    "darts_cifar10_second": (50, 64, 0.025, 3e-4, 3e-4, 0.5, 0),
+    "darts_minus_cifar10": (50, 64, 0.025, 3e-4, 3e-4, 0.5, 0),
+    "fair_darts_cifar10": (50, 128, 0.005, 3e-4, 3e-3, 0.9, 0),
+    "gdas_cifar10": (250, 64, 0.025, 5e-4, 3e-4, 0.5, 0),
+    "p_darts_cifar10": (75, 96, 0.025, 3e-4, 6e-4, 0.5, 10),
+    "pc_darts_cifar10": (50, 256, 0.1, 3e-4, 6e-4, 0.5, 15),
+    "snas_cifar10": (150, 64, 0.025, 3e-4, 3e-4, 0.5, 0),
+}
+SHORT = (
+    *("dataset.batch_size=8", "dataset.num_workers=0", "dataset.val_fraction=0.1", "threads=1"),
+    *("search_space.cells=3", "search_space.channels=4", "search_space.evaluation=[3,4]", "trainer.max_epochs=2"),
+    *("trainer.limit_train_batches=2", "trainer.log_every_n_steps=1", "strategy.arch_warmup_epochs=0"),
+    *("strategy.score_batches=1", "retrain.epochs=1", "retrain.batch_size=8", "logger=none"),
+)
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        config = compose("config", overrides=["paths.output=here", "dataset.root=there", *overrides])
+    check(config)
+    return config
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_the_papers_numbers(name: str) -> None:
+    config = composed(f"experiment={name}")
+    strategy = config.strategy
+    weights, arch = strategy.weights_optimizer, strategy.arch_optimizer
+    numbers = (config.trainer.max_epochs, config.dataset.batch_size, weights.lr, weights.weight_decay)
+    assert (*numbers, arch.lr, arch.betas[0], strategy.arch_warmup_epochs) == RECIPES[name]
+    assert (weights.momentum, arch.weight_decay, config.dataset.arch_fraction) == (0.9, 1e-3, 0.5)
+    assert (config.search_space.channels, config.search_space.image_size) == (16, 32)
+    assert (config.retrain.epochs, config.retrain.auxiliary_weight, config.retrain.cutout) == (600, 0.4, 16)
+    assert list(config.search_space.evaluation) == [20, 36]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng, file = np.random.default_rng(0), tmp_path_factory.mktemp("images") / "images.npz"
+    arrays = {f"x_{part}": rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for part, n in (("train", 80), ("test", 20))}
+    np.savez(file, **arrays, y_train=np.arange(80) % 4, y_test=np.arange(20) % 4)
+    return file
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_whole_of_a_recipe_runs(name: str, images: Path, tmp_path: Path) -> None:
+    own = ["strategy.stage_epochs=1", "strategy.added_cells=[0,1,1]"] if name.startswith("p_") else []
+    own += ["trainer.max_epochs=3"] if own else []
+    command = [f"experiment={name}", "dataset=npz", f"dataset.path={images}", *SHORT, *own, "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_nas.run", *command],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin", "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for file in ("architecture.json", "result.json", "report.html"):
+        assert (tmp_path / "run" / file).is_file()
