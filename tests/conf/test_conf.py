@@ -1,7 +1,9 @@
 """Every YAML of conf/ composes into a legal configuration whose parts can be made."""
 
+import ast
 import inspect
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,12 +139,22 @@ def _nodes(section: Any) -> Iterator[Any]:
 
 
 def _arguments(made: type) -> set[str]:
-    """Names the constructor can be given, also those it hands on to its bases."""
-    names: set[str] = set()
+    """Names the constructor can be given, also those it hands on to its bases, less those it fills in itself."""
+    names, filled = set[str](), set[str]()
     for base in made.__mro__:
         if "__init__" in vars(base):
             parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
-            names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+            names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - filled
+            filled |= _filled(base)
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 break
     return names
+
+
+def _filled(made: type) -> set[str]:
+    """The arguments by name in ``super().__init__(...)``."""
+    if not (inspect.isfunction(vars(made)["__init__"]) and made.__module__.startswith("lightning_nas.")):
+        return set()
+    calls = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(made))))
+    named = [c.keywords for c in calls if isinstance(c, ast.Call) and ast.unparse(c.func) == "super().__init__"]
+    return {keyword.arg for keywords in named for keyword in keywords if keyword.arg}
