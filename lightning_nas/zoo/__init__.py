@@ -16,8 +16,9 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, shown
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.proxyless import ProxylessSpace
 
-_SPACES: dict[str, Callable[..., SearchSpace]] = {"fbnet": FBNetSpace}
+_SPACES: dict[str, Callable[..., SearchSpace]] = {"fbnet": FBNetSpace, "proxyless": ProxylessSpace}
 
 
 def names() -> tuple[str, ...]:
