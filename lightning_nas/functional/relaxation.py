@@ -33,3 +33,44 @@ def entropy(probabilities: Tensor) -> Tensor:
     """
     mean: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(-1).mean()
     return mean
+
+
+def straight_through(chosen: Tensor, probabilities: Tensor) -> Tensor:
+    r"""The values of ``chosen`` with the gradient of ``probabilities`` (Bengio et al., 2013, arXiv:1308.3432).
+
+    With one-hot rows and :math:`p = \mathrm{softmax}(\alpha)` these are ProxylessNAS' binary gates (arXiv:1812.00332,
+    equation 4): :math:`\partial L/\partial\alpha_i = \sum_j \partial L/\partial g_j \; p_j (\delta_{ij} - p_i)`.
+
+    Args:
+        chosen: (choices, options).
+        probabilities: likewise.
+    """
+    return chosen + (probabilities - probabilities.detach())
+
+
+def keep_total(new: Tensor, old: Tensor) -> Tensor:
+    """``new`` logits, each row shifted so that its options together are as likely as under ``old``.
+
+    So options whose logits are not among these keep their probabilities (ProxylessNAS, arXiv:1812.00332, section
+    3.2.1).
+
+    Args:
+        new: (choices, some of the options).
+        old: likewise.
+
+    Example:
+        >>> keep_total(torch.tensor([[0.21, 0.37]]), torch.tensor([[0.2, 0.4]]))
+        tensor([[0.2218, 0.3818]])
+    """
+    return new - (new.logsumexp(-1, keepdim=True) - old.logsumexp(-1, keepdim=True))
+
+
+def reinforce_loss(log_probabilities: Tensor, rewards: Tensor, baseline: float) -> Tensor:
+    """A scalar whose gradient is REINFORCE's: mean of (reward - baseline) times minus the log-probability's.
+
+    Args:
+        log_probabilities: (samples,), differentiable.
+        rewards: (samples,).
+        baseline: what a reward is compared with.
+    """
+    return -((rewards - baseline) * log_probabilities).mean()
