@@ -69,7 +69,8 @@ class Shorter(StrategyCase):
     __test__ = False
     epochs = 1
     search_epochs = 11
-    found_at_least = 3  # a step of two paths says nothing of the third; chance finds it so often in 1 case of 87
+    search_seeds = 4
+    found_at_least = 3  # a step of two paths says nothing of the third; chance finds it so often in 1 case of 199
 
 
 @pytest.mark.parametrize("update", ["two_path", "reinforce"])
@@ -188,7 +189,7 @@ def test_the_reinforce_update_draws_from_the_logits_and_its_baseline_follows_fas
             return rewards
 
     OneProcess.strategy = OneProcess
-    module = with_logits(update="reinforce", samples=4000)
+    module = with_logits(update="reinforce", samples=2000)
     module._trainer, module._fabric = OneProcess, None  # type: ignore[assignment]
     module.reward = lambda batch, gates: value(gates.values["layers"]).item()  # type: ignore[method-assign]
     module.log_batch = lambda *_: None  # type: ignore[method-assign]
@@ -196,9 +197,9 @@ def test_the_reinforce_update_draws_from_the_logits_and_its_baseline_follows_fas
     module.arch_loss(batch).backward()
     gradient = module.theta["layers"].grad
     assert gradient is not None
-    torch.testing.assert_close(-gradient, exact_gradient(), atol=0.06, rtol=0)
+    torch.testing.assert_close(-gradient, exact_gradient(), atol=0.09, rtol=0)
     first = module.baseline
-    assert first == pytest.approx(value(LOGITS.softmax(-1)).item(), abs=0.06)
+    assert first == pytest.approx(value(LOGITS.softmax(-1)).item(), abs=0.09)
     module.reward = lambda batch, gates: 5.0  # type: ignore[method-assign]
     module.arch_loss(batch)
     assert module.baseline == pytest.approx(0.01 * first + 0.99 * 5.0)
