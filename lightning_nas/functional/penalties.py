@@ -1,6 +1,10 @@
 """How a cost enters a loss or a reward, as the papers have it."""
 
+from typing import TypeVar
+
 from torch import Tensor
+
+Scalar = TypeVar("Scalar", float, Tensor)
 
 
 def fbnet_loss(loss: Tensor, latency: Tensor, alpha: float, beta: float) -> Tensor:
@@ -23,3 +27,65 @@ def fbnet_loss(loss: Tensor, latency: Tensor, alpha: float, beta: float) -> Tens
         0.50001
     """
     return loss * alpha * latency.log() ** beta
+
+
+def mul_log_loss(loss: Tensor, latency: Tensor, reference: Tensor, alpha: float, beta: float) -> Tensor:
+    r"""ProxylessNAS' product "mul#log" (arXiv:1812.00332, released code).
+
+    .. math:: L = \mathrm{CE} \cdot \alpha \left(\frac{\log \mathrm{LAT}}{\log \mathrm{ref}}\right)^\beta
+
+    Args:
+        loss: the task's loss, a scalar.
+        latency: scalar above 1, so that its logarithm is positive.
+        reference: the latency whose factor is ``alpha``, also above 1; a tensor as the latency is.
+        alpha: scale.
+        beta: exponent.
+
+    Example:
+        >>> import torch
+        >>> round(mul_log_loss(torch.tensor(2.5), torch.tensor(90.0), torch.tensor(80.0), 0.2, 0.3).item(), 6)
+        0.503994
+    """
+    return loss * alpha * (latency.log() / reference.log()) ** beta
+
+
+def add_linear_loss(loss: Tensor, latency: Tensor, reference: float, weight: float) -> Tensor:
+    r"""ProxylessNAS' sum "add#linear" (arXiv:1812.00332, released code).
+
+    .. math:: L = \mathrm{CE} + \lambda \, (\mathrm{LAT} - \mathrm{ref}) / \mathrm{ref}
+
+    Args:
+        loss: the task's loss, a scalar.
+        latency: scalar.
+        reference: the latency that adds nothing.
+        weight: :math:`\lambda`.
+
+    Example:
+        >>> import torch
+        >>> round(add_linear_loss(torch.tensor(2.5), torch.tensor(90.0), 80.0, 0.1).item(), 6)
+        2.5125
+    """
+    return loss + weight * (latency - reference) / reference
+
+
+def mnasnet_reward(accuracy: Scalar, latency: Scalar, target: float, alpha: float, beta: float) -> Scalar:
+    r"""MnasNet's trade-off of accuracy and latency (arXiv:1807.11626, equations 2 and 3).
+
+    .. math:: R = \mathrm{ACC} \cdot (\mathrm{LAT} / T)^w, \qquad
+              w = \alpha \text{ if } \mathrm{LAT} \le T \text{ else } \beta
+
+    Args:
+        accuracy: what is to be large.
+        latency: more than 0.
+        target: :math:`T`, in the latency's unit.
+        alpha: exponent up to the target: -0.07 (soft), 0 (hard).
+        beta: exponent beyond it: -0.07 (soft), -1 (hard).
+
+    Example:
+        >>> round(mnasnet_reward(0.75, 78.0, 75.0, -0.07, -0.07), 7)
+        0.7479437
+        >>> round(mnasnet_reward(0.75, 78.0, 75.0, 0.0, -1.0), 7)
+        0.7211538
+    """
+    factor: Scalar = (latency / target) ** (alpha if latency <= target else beta)
+    return accuracy * factor

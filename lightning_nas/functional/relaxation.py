@@ -25,15 +25,13 @@ def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return ((logits + noise.to(logits)) / temperature).softmax(-1)
 
 
-def straight_through(probabilities: Tensor) -> Tensor:
-    """One-hot rows at the largest probabilities, with the gradient of the probabilities themselves.
+def largest(probabilities: Tensor) -> Tensor:
+    """One-hot rows at the largest entries.
 
-    >>> p = torch.tensor([[0.2, 0.5, 0.3]], requires_grad=True)
-    >>> straight_through(p).tolist()
+    >>> largest(torch.tensor([[0.2, 0.5, 0.3]])).tolist()
     [[0.0, 1.0, 0.0]]
     """
-    hard = torch.zeros_like(probabilities).scatter_(-1, probabilities.argmax(-1, keepdim=True), 1.0)
-    return hard + (probabilities - probabilities.detach())  # in this order the value is exactly one-hot
+    return torch.zeros_like(probabilities).scatter_(-1, probabilities.argmax(-1, keepdim=True), 1.0)
 
 
 def linear_schedule(first: float, last: float, epoch: int, epochs: int) -> float:
@@ -53,3 +51,44 @@ def entropy(probabilities: Tensor) -> Tensor:
     """
     mean: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(-1).mean()
     return mean
+
+
+def straight_through(chosen: Tensor, probabilities: Tensor) -> Tensor:
+    r"""The values of ``chosen`` with the gradient of ``probabilities`` (Bengio et al., 2013, arXiv:1308.3432).
+
+    With one-hot rows and :math:`p = \mathrm{softmax}(\alpha)` these are ProxylessNAS' binary gates (arXiv:1812.00332,
+    equation 4): :math:`\partial L/\partial\alpha_i = \sum_j \partial L/\partial g_j \; p_j (\delta_{ij} - p_i)`.
+
+    Args:
+        chosen: (choices, options).
+        probabilities: likewise.
+    """
+    return chosen + (probabilities - probabilities.detach())
+
+
+def keep_total(new: Tensor, old: Tensor) -> Tensor:
+    """``new`` logits, each row shifted so that its options together are as likely as under ``old``.
+
+    So options whose logits are not among these keep their probabilities (ProxylessNAS, arXiv:1812.00332, section
+    3.2.1).
+
+    Args:
+        new: (choices, some of the options).
+        old: likewise.
+
+    Example:
+        >>> keep_total(torch.tensor([[0.21, 0.37]]), torch.tensor([[0.2, 0.4]]))
+        tensor([[0.2218, 0.3818]])
+    """
+    return new - (new.logsumexp(-1, keepdim=True) - old.logsumexp(-1, keepdim=True))
+
+
+def reinforce_loss(log_probabilities: Tensor, rewards: Tensor, baseline: float) -> Tensor:
+    """A scalar whose gradient is REINFORCE's: mean of (reward - baseline) times minus the log-probability's.
+
+    Args:
+        log_probabilities: (samples,), differentiable.
+        rewards: (samples,).
+        baseline: what a reward is compared with.
+    """
+    return -((rewards - baseline) * log_probabilities).mean()

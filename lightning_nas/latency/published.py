@@ -11,6 +11,7 @@ from lightning_nas.latency.schema import Model, Strict, fit
 from lightning_nas.latency.table import Amount, Entry, LatencyTable, Text
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace, Layer
+from lightning_nas.spaces.proxyless import ProxylessSpace
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -86,7 +87,9 @@ class HWNASBench:
 
 @dataclass(frozen=True)
 class Proxyless:
-    """ProxylessNAS' table for the Pixel 1, milliseconds (Cai et al., ICLR 2019, arXiv:1812.00332), by its own keys.
+    """ProxylessNAS' table for the Pixel 1, milliseconds (Cai et al., ICLR 2019, arXiv:1812.00332).
+
+    Of ``search_space=proxyless``, or of a space whose cost keys are the file's.
 
     Args:
         path: of the JSON file.
@@ -99,7 +102,10 @@ class Proxyless:
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
         content, _ = _read(_Proxyless, self.path)
-        return _table(space, "Google Pixel 1 (ProxylessNAS)", content.entries)
+        entries = content.entries
+        if isinstance(space, ProxylessSpace):
+            entries = {ours: entries[key] for ours, key in space.published_keys().items() if key in entries}
+        return _table(space, "Google Pixel 1 (ProxylessNAS)", entries)
 
 
 def _read(model: type[Model], path: str | None) -> tuple[Model, str]:

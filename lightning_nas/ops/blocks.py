@@ -2,19 +2,31 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 
 def conv_bn(
-    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, relu: bool = True
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    relu: bool = True,
+    activation: type[nn.ReLU] | type[nn.ReLU6] = nn.ReLU,
+    eps: float = 1e-5,
 ) -> nn.Sequential:
-    """Convolution without bias, batch norm, and ReLU unless ``relu=False``; "same" padding for odd kernels."""
+    """Convolution without bias, batch norm, and ReLU unless ``relu=False``; "same" padding for odd kernels.
+
+    ``activation`` is what stands for ReLU, ``eps`` the batch norm's.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        norm=nn.BatchNorm2d(out_channels),
+        norm=nn.BatchNorm2d(out_channels, eps),
     )
     if relu:
-        layers["relu"] = nn.ReLU(inplace=True)
+        layers["relu"] = activation(inplace=True)
     return nn.Sequential(layers)
 
 
@@ -57,6 +69,50 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.project(self.depthwise(self.shuffle(self.expand(x))))
         return x + y if self.residual else y
+
+
+def conv_bn6(
+    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, relu: bool = True
+) -> nn.Sequential:
+    """:func:`conv_bn` as MobileNetV2's descendants have it: ReLU6, and 1e-3 in the batch norm."""
+    return conv_bn(in_channels, out_channels, kernel, stride, groups, relu=relu, activation=nn.ReLU6, eps=1e-3)
+
+
+class MBConv(nn.Module):
+    """MobileNetV2's block (arXiv:1801.04381) with a kernel size of its own.
+
+    1x1 expansion (none if ``expansion`` is 1), depthwise k x k, 1x1 projection without ReLU; the input is added where
+    shapes agree, unless ``residual=False``. Input (N, in_channels, H, W), output (N, out_channels, ceil(H/stride),
+    ceil(W/stride)).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        expansion: int,
+        stride: int = 1,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.residual = residual and stride == 1 and in_channels == out_channels
+        self.expand = conv_bn6(in_channels, hidden) if expansion > 1 else nn.Identity()
+        self.depthwise = conv_bn6(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = conv_bn6(hidden, out_channels, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class Zero(nn.Module):
+    """Nothing, in the shape of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
 
 
 def skip(in_channels: int, out_channels: int, stride: int) -> nn.Module:

@@ -19,12 +19,14 @@ from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
+from lightning_nas.spaces.proxyless import ProxylessSpace
 
 _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts": DartsSpace,
     "darts_cell": DartsCellSpace,
     "fbnet": FBNetSpace,
     "nasbench201": NasBench201Space,
+    "proxyless": ProxylessSpace,
 }
 
 

@@ -1,7 +1,9 @@
 """Every YAML of conf/ composes into a legal configuration whose parts can be made."""
 
+import ast
 import inspect
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from lightning_nas.config.check import check
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
-CHOICES = [option.replace("/", "=") for option in OPTIONS if not option.startswith("local/")]
+CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith("local/")]
+NEEDS = {"strategy/penalty": ["strategy=proxyless"]}  # what else to choose where a group is a part of some options
 PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
 
 # Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
-GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed"}
+GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer"}
 OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("Cifar10", "Cifar100", "FashionMnist")}
 OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
 SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files
@@ -38,19 +41,13 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
 
 
 def test_all_groups_are_known_to_these_tests() -> None:
-    assert {choice.partition("=")[0] for choice in CHOICES} == {
-        *PARTS,
-        "rank_check.truth",
-        "experiment",
-        "debug",
-        "hydra",
-        "paths",
-    }
+    others = {"rank_check.truth", "experiment", "debug", "hydra", "paths"}
+    assert {choice.partition("=")[0] for choice in CHOICES} == {*PARTS, *NEEDS, *others}
 
 
 @pytest.mark.parametrize("choice", ["seed=0", *CHOICES])
 def test_it_composes_passes_the_check_and_every_node_can_be_made(choice: str, composed: Compose) -> None:
-    config = composed(choice)
+    config = composed(*NEEDS.get(choice.partition("=")[0], []), choice)
     check(config)
     for size, value in SIZES.items():
         if config.dataset[size] is None:
@@ -73,11 +70,13 @@ def test_the_latency_command_composes_with_each_space(choice: str, composed: Com
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_yaml_spells_every_argument_of_our_constructors(option: str) -> None:
-    for node in _nodes(yaml.safe_load((CONF / f"{option}.yaml").read_text())):
+    content = yaml.safe_load((CONF / f"{option}.yaml").read_text()) or {}
+    parts = {name for default in content.pop("defaults", []) if isinstance(default, dict) for name in default}
+    for node in _nodes(content):
         target = node["_target_"]
         if target.startswith("lightning_nas."):
             silent = GIVEN_BY_THE_RUN | ({"test_fraction"} if target in OWN_TEST else set())
-            assert _arguments(get_class(target)) - silent <= set(node), target
+            assert _arguments(get_class(target)) - silent <= {*node, *parts}, target
 
 
 def test_the_trainer_accepts_what_its_yaml_says(composed: Compose) -> None:
@@ -167,12 +166,22 @@ def _nodes(section: Any) -> Iterator[Any]:
 
 
 def _arguments(made: type) -> set[str]:
-    """Names the constructor can be given, also those it hands on to its bases."""
-    names: set[str] = set()
+    """Names the constructor can be given, also those it hands on to its bases, less those it fills in itself."""
+    names, filled = set[str](), set[str]()
     for base in made.__mro__:
         if "__init__" in vars(base):
             parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
-            names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+            names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - filled
+            filled |= _filled(base)
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 break
     return names
+
+
+def _filled(made: type) -> set[str]:
+    """The arguments by name in ``super().__init__(...)``."""
+    if not (inspect.isfunction(vars(made)["__init__"]) and made.__module__.startswith("lightning_nas.")):
+        return set()
+    calls = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(made))))
+    named = [c.keywords for c in calls if isinstance(c, ast.Call) and ast.unparse(c.func) == "super().__init__"]
+    return {keyword.arg for keywords in named for keyword in keywords if keyword.arg}

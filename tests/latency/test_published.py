@@ -14,6 +14,7 @@ from lightning_nas.errors import LatencyTableError
 from lightning_nas.latency.published import HWNASBench, Proxyless
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace
+from lightning_nas.spaces.proxyless import ProxylessSpace
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -112,6 +113,20 @@ def test_proxyless_costs_are_found_by_their_keys(tmp_path: Path, data: Path, spa
     assert two.cost(two.sample(torch.Generator()), table) == pytest.approx(4.083756 + 2 * 0.309642)
     with pytest.raises(LatencyTableError, match="lacks"):
         Proxyless(path)(space)
+
+
+def test_the_proxyless_table_covers_the_proxyless_space(data: Path) -> None:
+    path, space = data / "lut_proxylessnas_pixel1.json", ProxylessSpace()
+    table = Proxyless(str(path))(space)
+    entries = json.loads(path.read_text())["entries"]
+    first_blocks = [key for key in entries if "expand:1-" in key and "kernel:3-" not in key]  # not in the paper's space
+    assert sorted(entries[key] for key in entries if key not in first_blocks) == sorted(table.values())
+    assert table[space.blocks[0].keys("k5_e3")[0]] == pytest.approx(7.51911, abs=1e-5)
+    choices = {d.name: "zero" if "zero" in d.options else "k3_e3" for d in space.decisions}
+    fixed, _ = space.cost_matrices(table)
+    assert fixed > 4.08376 + 3.08862 + 0.30964
+    strided = [entries[key] for key in entries if "expand:3-kernel:3-" in key and key.endswith("idskip:0")]
+    assert space.cost(space.validate(choices), table) == pytest.approx(fixed + sum(strided))
 
 
 @pytest.mark.parametrize("cost", [-1.0, True, "1", None, float("nan")])

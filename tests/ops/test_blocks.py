@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_nas.ops.blocks import ChannelShuffle, InvertedResidual, conv_bn, initialize, skip
+from lightning_nas.ops.blocks import ChannelShuffle, InvertedResidual, MBConv, conv_bn, initialize, skip
 
 
 def convolve(x: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
@@ -108,3 +108,29 @@ def test_initialize_is_he_by_fan_out_and_leaves_batch_norm_neutral():
     assert linear.bias.abs().max() == 0
     assert (network[0].norm.weight == 1).all()
     assert (network[0].norm.bias == 0).all()
+
+
+@pytest.mark.parametrize(("kernel", "expansion", "stride", "out_channels"), [(7, 6, 1, 4), (5, 3, 2, 6), (3, 1, 1, 6)])
+def test_mbconv_is_expand_depthwise_project_with_relu6_and_a_residual_where_shapes_agree(
+    kernel, expansion, stride, out_channels
+):
+    torch.manual_seed(0)
+    blocks = [
+        with_random_statistics(MBConv(4, out_channels, kernel=kernel, expansion=expansion, stride=stride, residual=r))
+        for r in (True, False)
+    ]
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    block, x = blocks[0], 8 * np.random.default_rng(0).normal(size=(4, 5, 7))
+
+    hidden = x
+    if expansion > 1:
+        hidden = np.clip(normalize(convolve(x, block.expand.conv), block.expand.norm), 0, 6)
+    assert hidden.max() >= 6, "nothing is cut off: the test would not see it"
+    hidden = np.clip(normalize(convolve(hidden, block.depthwise.conv), block.depthwise.norm), 0, 6)
+    expected = normalize(convolve(hidden, block.project.conv), block.project.norm)
+
+    residual = x if stride == 1 and out_channels == 4 else 0.0
+    with torch.no_grad():
+        outputs = [block(torch.from_numpy(x)[None])[0].numpy() for block in blocks]
+    np.testing.assert_allclose(outputs[0], expected + residual, rtol=1e-10)
+    np.testing.assert_allclose(outputs[1], expected, rtol=1e-10)

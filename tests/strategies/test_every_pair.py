@@ -15,6 +15,7 @@ from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
+from lightning_nas.spaces.proxyless import ProxylessSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.training.seeding import seeded
@@ -29,10 +30,12 @@ def space_called(name: str) -> WeightSharingSpace:
         return FBNetSpace(**SIZES, stem=(8, 1), stages=[(8, 1, 1), (16, 2, 2)], head=16)
     if name == "darts":
         return DartsSpace(**SIZES, cells=3, channels=4, evaluation=None)
+    if name == "proxyless":
+        return ProxylessSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 2, 1), (16, 2, 2)], mix=16)
     return NasBench201Space(**SIZES, channels=4, cells=(1, 1))
 
 
-@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201"])
+@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201", "proxyless"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
     with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):

@@ -7,26 +7,38 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.errors import ConfigError
 from lightning_nas.functional.relaxation import entropy
+from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
-from lightning_nas.tasks.base import Task
+from lightning_nas.strategies.penalties import Costs, Penalty
+from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import generator
 
 
 class DifferentiableSearch(SearchModule):
     """Architecture parameters are logits ``theta[group]`` (choices, options).
 
-    A paper's file says how logits become gates, and with what loss they are trained.
+    A paper's file says how logits become gates, and with what loss they are trained. Where it writes an
+    ``arch_loss`` of its own, that ends with ``return self.penalised(loss)``.
 
     Args:
         space: any space with a supernet.
         task: what the network is for.
-        table: cost of every operation, if it is to be shown or penalised.
+        table: cost of every operation, if it is to be shown; needed by a penalty.
         theta_std: standard deviation of the logits at the beginning; 0 for equal ones.
+        penalty: how the expected cost enters the loss of the architecture step; None for not at all.
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
+
+    Raises:
+        ConfigError: a penalty without a table.
+        LatencyTableError: the penalty is not defined for the table's costs.
     """
+
+    cost: ExpectedCost
 
     def __init__(
         self,
@@ -35,8 +47,11 @@ class DifferentiableSearch(SearchModule):
         table: LatencyTable | None = None,
         *,
         theta_std: NonNegativeFloat = 0.0,
+        penalty: Penalty | None = None,
         **options: Any,
     ) -> None:
+        if penalty and table is None:
+            raise ConfigError("a latency penalty needs a latency table: latency_table=measured, macs, params or file")
         super().__init__(space, task, table, **options)
         draw = generator(self.seed, "theta")
         self.theta = nn.ParameterDict(
@@ -45,13 +60,34 @@ class DifferentiableSearch(SearchModule):
                 for group, shape in space.gate_shapes.items()
             }
         )
+        self._penalised = None
+        if penalty and table is not None:
+            self._penalised, self.cost = penalty.bind(Costs.of(space, table)), ExpectedCost(space, table)
+
+    def arch_loss(self, batch: Batch) -> Tensor:
+        return self.penalised(super().arch_loss(batch))
+
+    def penalised(self, loss: Tensor, gates: Gates | None = None) -> Tensor:
+        """``loss`` with the penalty, if there is one, of the cost expected under ``gates``.
+
+        Args:
+            loss: the task's, a scalar.
+            gates: by default the :meth:`distribution`.
+        """
+        if self._penalised is None:
+            return loss
+        return self._penalised(loss, self.cost(gates or Gates.soft(self.distribution())))
 
     def arch_parameters(self) -> list[nn.Parameter]:
         return [self.theta[group] for group in self.space.gate_shapes]
 
+    def distribution(self) -> dict[str, Tensor]:
+        """What :meth:`probabilities` gives, with gradient."""
+        return {group: self.theta[group].softmax(-1) for group in self.space.gate_shapes}
+
     @torch.no_grad()
     def probabilities(self) -> dict[str, Tensor]:
-        return {group: self.theta[group].softmax(-1) for group in self.space.gate_shapes}
+        return self.distribution()
 
     def sample(self, generator: torch.Generator) -> Architecture:
         """Each choice drawn from its probabilities."""
@@ -64,3 +100,7 @@ class DifferentiableSearch(SearchModule):
     def log_search(self) -> None:
         rows = torch.stack([entropy(p) * len(p) for p in self.probabilities().values()]).sum()
         self.log_batch("arch/entropy", rows / sum(choices for choices, _ in self.space.gate_shapes.values()))
+        if self._penalised and self.table:
+            with torch.no_grad():
+                expected = self.cost(Gates.soft(self.probabilities()))
+            self.log_batch(f"latency/expected_{self.table.unit}", expected, prog_bar=True)

@@ -59,13 +59,13 @@ class FairDarts(DifferentiableSearch):
         weights = [theta[:, self._kept[group]].sigmoid().flatten() for group, theta in self.theta.items()]
         return super().arch_loss(batch) + self.zero_one * zero_one_loss(torch.cat(weights), self.norm)
 
-    @torch.no_grad()
-    def probabilities(self) -> dict[str, Tensor]:
+    def distribution(self) -> dict[str, Tensor]:
         """The weights of each choice, scaled to sum to one; ``none`` has no share."""
         shares = {}
         for group, theta in self.theta.items():
-            weights = torch.zeros_like(theta)
-            weights[:, self._kept[group]] = theta[:, self._kept[group]].sigmoid()
+            kept = torch.zeros_like(theta)
+            kept[:, self._kept[group]] = 1.0
+            weights = theta.sigmoid() * kept
             shares[group] = weights / weights.sum(-1, keepdim=True)
         return shares
 

@@ -21,14 +21,12 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import ConfigError, LatencyTableError
-from lightning_nas.functional.penalties import fbnet_loss
 from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax
-from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.penalties import FBNetProduct
 from lightning_nas.tasks.base import Batch, Task
 
 
@@ -69,21 +67,9 @@ class FBNet(DifferentiableSearch):
         answer_by: Literal["sample", "argmax"] = "sample",
         **options: Any,
     ) -> None:
-        if table is None:
-            raise ConfigError("strategy=fbnet needs a latency table: latency_table=measured, macs, params or file")
-        super().__init__(space, task, table, **options)
-        self.cost = ExpectedCost(space, table)
-        self.alpha, self.beta = alpha, beta
+        super().__init__(space, task, table, penalty=FBNetProduct(alpha, beta), **options)
         self.temperature, self.anneal = temperature, anneal
         self.candidates, self.answer_by = candidates, answer_by
-        self._scale, unit = (1000.0, "microseconds") if table.unit == "ms" else (1.0, table.unit)
-        fixed, matrices = space.cost_matrices(table)
-        lowest = self._scale * (fixed + sum(float(matrix.min(-1).values.sum()) for matrix in matrices.values()))
-        if lowest <= 1:
-            raise LatencyTableError(
-                f"the cheapest architecture of {space.name} would cost {lowest:.3g} {unit}: FBNet's loss takes the "
-                f"logarithm of the cost, which must be more than 1 {unit}; scale or re-measure the table"
-            )
 
     @property
     def tau(self) -> float:
@@ -106,7 +92,7 @@ class FBNet(DifferentiableSearch):
 
     def _loss(self, batch: Batch, stream: str) -> Tensor:
         gates = self.gates(self.generator(stream))
-        return fbnet_loss(self.task_loss(batch, gates), self.cost(gates) * self._scale, self.alpha, self.beta)
+        return self.penalised(self.task_loss(batch, gates), gates)
 
     def answer(self) -> Architecture:
         """The best of ``candidates`` samples by inherited weights, of equals the cheapest; or the most probable."""
@@ -119,7 +105,4 @@ class FBNet(DifferentiableSearch):
 
     def log_search(self) -> None:
         super().log_search()
-        with torch.no_grad():
-            expected = self.cost(Gates.soft(self.probabilities()))
-        self.log_batch(f"latency/expected_{self.table.unit}", expected, prog_bar=True)
         self.log_batch("arch/temperature", self.tau)

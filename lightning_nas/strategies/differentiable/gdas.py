@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import PositiveFloat
 
-from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, linear_schedule, straight_through
+from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, linear_schedule, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
@@ -57,7 +57,8 @@ class Gdas(DifferentiableSearch):
         values = {}
         for group, theta in self.theta.items():
             noise = gumbel_noise(theta.shape, generator)
-            values[group] = straight_through(gumbel_softmax(theta.log_softmax(-1), noise, self.tau))
+            soft = gumbel_softmax(theta.log_softmax(-1), noise, self.tau)
+            values[group] = straight_through(largest(soft), soft)
         return Gates.drawn(values)
 
     def log_search(self) -> None:

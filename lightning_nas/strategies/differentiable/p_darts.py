@@ -131,8 +131,7 @@ class PDarts(DifferentiableSearch):
         }
         return Gates({group: self._logits(group).softmax(-1) for group in self.space.gate_shapes}, active)
 
-    @torch.no_grad()
-    def probabilities(self) -> dict[str, Tensor]:
+    def distribution(self) -> dict[str, Tensor]:
         return {group: self._logits(group).softmax(-1) for group in self.space.gate_shapes}
 
     def inherited(self, architecture: Architecture) -> nn.Module:

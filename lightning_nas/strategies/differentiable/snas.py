@@ -5,15 +5,16 @@ noise :math:`g`, one sample a batch. Weights and :math:`\theta` are trained *tog
 part of the data held out. :math:`\lambda` falls linearly from 1 to 0.03.
 
 Differs from the paper: the batches of both training parts are trained on, in turn; the paper's resource constraint is
-``penalty``.
+``strategy.penalty``.
 """
 
 from typing import Any
 
 import torch
 from pydantic import PositiveFloat
+from torch import Tensor
 
-from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, linear_schedule, straight_through
+from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, linear_schedule, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
@@ -47,6 +48,9 @@ class Snas(DifferentiableSearch):
     ) -> None:
         super().__init__(space, task, table, **options)
         self.temperature, self.last_temperature, self.hard = temperature, last_temperature, hard
+
+    def weights_loss(self, batch: Batch) -> Tensor:
+        return self.penalised(super().weights_loss(batch))
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
         for part in batch.values():
@@ -83,7 +87,7 @@ class Snas(DifferentiableSearch):
             for group, theta in self.theta.items()
         }
         if self.hard:
-            return Gates.drawn({group: straight_through(rows) for group, rows in values.items()})
+            return Gates.drawn({group: straight_through(largest(rows), rows) for group, rows in values.items()})
         return Gates.soft(values)
 
     def log_search(self) -> None:

@@ -1,0 +1,153 @@
+"""What a differentiable search may add to its architecture loss so that cheap architectures are preferred.
+
+A penalty is a few numbers of a configuration (``conf/strategy/penalty``); bound to what a space costs it is a function
+of the task's loss and the expected cost. The formulas are in :mod:`lightning_nas.functional.penalties`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor
+
+from lightning_nas.errors import LatencyTableError
+from lightning_nas.functional.penalties import add_linear_loss, fbnet_loss, mnasnet_reward, mul_log_loss
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import WeightSharingSpace
+
+Penalised = Callable[[Tensor, Tensor], Tensor]
+"""(loss, expected cost in the table's unit) -> loss; scalars."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the architectures of a space cost.
+
+    Attributes:
+        name: of the space.
+        unit: of the table.
+        cheapest: the cost of the cheapest option everywhere.
+        uniform: the expected cost when all options are equally likely: where a search begins.
+    """
+
+    name: str
+    unit: str
+    cheapest: float
+    uniform: float
+
+    @classmethod
+    def of(cls, space: WeightSharingSpace, table: LatencyTable) -> Costs:
+        """The costs of ``space`` by ``table``."""
+        fixed, matrices = space.cost_matrices(table)
+        cheapest = fixed + sum(float(matrix.min(-1).values.sum()) for matrix in matrices.values())
+        uniform = fixed + sum(float(matrix.mean(-1).sum()) for matrix in matrices.values())
+        return cls(space.name, table.unit, cheapest, uniform)
+
+
+class Penalty(ABC):
+    """How the expected cost enters the architecture loss."""
+
+    @abstractmethod
+    def bind(self, costs: Costs) -> Penalised:
+        """The penalised loss in a space with these costs.
+
+        Raises:
+            LatencyTableError: the penalty is not defined for all of them.
+        """
+
+
+@dataclass(frozen=True)
+class FBNetProduct(Penalty):
+    """FBNet's product (:func:`~lightning_nas.functional.penalties.fbnet_loss`), in microseconds if the table has ms.
+
+    Args:
+        alpha: scale of the factor.
+        beta: exponent of the logarithm.
+    """
+
+    alpha: PositiveFloat = 0.2
+    beta: NonNegativeFloat = 0.6
+
+    def bind(self, costs: Costs) -> Penalised:
+        scale, unit = (1000.0, "microseconds") if costs.unit == "ms" else (1.0, costs.unit)
+        _check_logarithm(costs.cheapest * scale, unit, costs, "FBNet's")
+        return lambda loss, cost: fbnet_loss(loss, cost * scale, self.alpha, self.beta)
+
+
+@dataclass(frozen=True)
+class MulLog(Penalty):
+    """ProxylessNAS' product (:func:`~lightning_nas.functional.penalties.mul_log_loss`).
+
+    Args:
+        alpha: scale of the factor.
+        beta: exponent of the ratio of logarithms.
+        reference: cost, in the table's unit, whose factor is ``alpha``; None for the cost where the search begins.
+        scale: multiplies costs before the logarithm: 1 in the paper, 1000 takes that of microseconds for a table in ms.
+    """
+
+    alpha: PositiveFloat = 0.2
+    beta: NonNegativeFloat = 0.3
+    reference: PositiveFloat | None = None
+    scale: PositiveFloat = 1.0
+
+    def bind(self, costs: Costs) -> Penalised:
+        reference = self.reference or costs.uniform
+        _check_logarithm(min(reference, costs.cheapest) * self.scale, f"{costs.unit} x scale", costs, "mul#log's")
+
+        def penalised(loss: Tensor, cost: Tensor) -> Tensor:
+            return mul_log_loss(loss, cost * self.scale, cost.new_tensor(reference * self.scale), self.alpha, self.beta)
+
+        return penalised
+
+
+@dataclass(frozen=True)
+class AddLinear(Penalty):
+    """ProxylessNAS' sum (:func:`~lightning_nas.functional.penalties.add_linear_loss`).
+
+    Args:
+        weight: of the relative cost.
+        reference: cost, in the table's unit, that adds nothing; None for the cost where the search begins.
+    """
+
+    weight: NonNegativeFloat = 0.1
+    reference: PositiveFloat | None = None
+
+    def bind(self, costs: Costs) -> Penalised:
+        reference = self.reference or costs.uniform
+        return lambda loss, cost: add_linear_loss(loss, cost, reference, self.weight)
+
+
+@dataclass(frozen=True)
+class MnasNetProduct(Penalty):
+    """MnasNet's trade-off (:func:`~lightning_nas.functional.penalties.mnasnet_reward`), for a loss and for a reward.
+
+    A loss is to be small, so it is divided by what a reward is multiplied by.
+
+    Args:
+        target: cost, in the table's unit, that changes nothing; None for the cost where the search begins.
+        alpha: exponent up to the target, at most 0.
+        beta: exponent beyond the target, at most 0.
+    """
+
+    target: PositiveFloat | None = None
+    alpha: float = -0.07
+    beta: float = -0.07
+
+    def bind(self, costs: Costs) -> Penalised:
+        target = self.target or costs.uniform
+        return lambda loss, cost: loss / mnasnet_reward(loss.new_ones(()), cost, target, self.alpha, self.beta)
+
+    def reward(self, accuracy: float, cost: float, costs: Costs) -> float:
+        """The reward of one architecture with this accuracy and cost."""
+        return mnasnet_reward(accuracy, cost, self.target or costs.uniform, self.alpha, self.beta)
+
+
+def _check_logarithm(lowest: float, unit: str, costs: Costs, whose: str) -> None:
+    if lowest <= 1:
+        raise LatencyTableError(
+            f"the cheapest architecture of {costs.name} would cost {lowest:.3g} {unit}: {whose} loss takes the "
+            f"logarithm of the cost, which must be more than 1 {unit}; scale or re-measure the table"
+        )

@@ -1,0 +1,48 @@
+"""Learning-rate schedules torch has not."""
+
+import math
+
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class WarmupThenCosine(LRScheduler):
+    """One cosine from ``warmup_lr`` to 0, then another from the optimiser's rate to 0; stepped once an epoch.
+
+    Args:
+        optimizer: whose rate it sets.
+        T_max: epochs of both.
+        warmup_epochs: epochs of the first.
+        warmup_lr: where the first begins.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> schedule, rates = WarmupThenCosine(optimizer, T_max=4, warmup_epochs=2, warmup_lr=4.0), []
+        >>> for _ in range(4):
+        ...     rates.append(round(schedule.get_last_lr()[0], 6))
+        ...     optimizer.step(); schedule.step()
+        >>> rates
+        [4.0, 2.0, 1.0, 0.5]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_max: PositiveInt,  # noqa: N803 (torch's name)
+        warmup_epochs: PositiveInt,
+        warmup_lr: NonNegativeFloat,
+    ) -> None:
+        self.warmup_epochs, self.warmup_lr, self.T_max = warmup_epochs, warmup_lr, T_max
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of this epoch, one a parameter group."""
+        if self.last_epoch < self.warmup_epochs:
+            done, peaks = self.last_epoch / self.warmup_epochs, [self.warmup_lr] * len(self.base_lrs)
+        else:
+            done = (self.last_epoch - self.warmup_epochs) / max(1, self.T_max - self.warmup_epochs)
+            peaks = [float(rate) for rate in self.base_lrs]
+        return [peak * (1 + math.cos(math.pi * min(done, 1.0))) / 2 for peak in peaks]
