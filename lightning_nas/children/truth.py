@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.training import ChildModule, quiet_trainer
-from lightning_nas.data.module import ImageData
+from lightning_nas.data.base import SearchData
 from lightning_nas.errors import InputError
 from lightning_nas.files import read_json, write_json
 from lightning_nas.spaces.base import SearchSpace
@@ -52,7 +52,7 @@ class StandAlone:
         self.cache_dir, self.epochs, self.optimizer, self.scheduler = Path(cache_dir), epochs, optimizer, scheduler
 
     def __call__(
-        self, space: SearchSpace, architectures: Sequence[Architecture], data: ImageData, task: Task, seed: int
+        self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
     ) -> list[float]:
         """The task's score of each architecture, in order; shows a progress bar while it trains."""
         folder = self.cache_dir / "truth" / self._conditions(space, data, task, seed)
@@ -63,7 +63,7 @@ class StandAlone:
         scores = [_read(folder / f"{a.key}.json") for a in architectures]
         return [score for score in scores if score is not None]
 
-    def _train(self, space: SearchSpace, architecture: Architecture, data: ImageData, task: Task, seed: int) -> float:
+    def _train(self, space: SearchSpace, architecture: Architecture, data: SearchData, task: Task, seed: int) -> float:
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
             child = ChildModule(
@@ -73,7 +73,7 @@ class StandAlone:
             quiet_trainer(self.epochs, limit_train_batches=self.limit_train_batches).fit(child, loader)
             return task.evaluate(network, data.evaluation_loader("val", searched=True), space.num_classes)
 
-    def _conditions(self, space: SearchSpace, data: ImageData, task: Task, seed: int) -> str:
+    def _conditions(self, space: SearchSpace, data: SearchData, task: Task, seed: int) -> str:
         how = [
             (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
             for made in (self.optimizer, self.scheduler)

@@ -25,7 +25,7 @@ from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.config.check import check
 from lightning_nas.data.adapt import adapt
-from lightning_nas.data.module import ImageData
+from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, DataError, InputError, shown
 from lightning_nas.files import atomic
 from lightning_nas.latency.table import LatencyTable
@@ -57,7 +57,7 @@ class Run:
 
     config: DictConfig
     folder: Path
-    data: ImageData
+    data: SearchData
     space: SearchSpace
     task: Task
     result: dict[str, Any] = field(default_factory=dict)

@@ -36,13 +36,14 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
         "seed": run.seed,
         "architecture": architecture.to_dict(),
         "params": count_params(network),
-        "macs": count_macs(network, run.space.input_shape),
+        "macs": count_macs(network, run.space.input_shape, run.space.input_dtype),
     }
     same_head = run.data.num_classes == run.space.num_classes  # else the table is of another classifier
     if table is not None and table.unit == "ms" and same_head:
         run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
     conditions = table.conditions if table is not None and table.conditions else Conditions()
-    run.result["latency_measured_ms"] = measure(network, run.space.input_shape, conditions=conditions).median_ms
+    timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
+    run.result["latency_measured_ms"] = timing.median_ms
     _write_layers(run, architecture, table)
     result = {key: run.result.get(key) for key in KEYS}
     write_json(run.folder / "result.json", result)
