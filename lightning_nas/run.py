@@ -31,7 +31,8 @@ def main(config: DictConfig) -> None:
             run = prepare(config)
             table = latency_table(run)
             architecture = search(run, table) if "search" in config.stages else given_architecture(run)
-            network = retrain(run, architecture) if "retrain" in config.stages else run.space.network(architecture)
+            again = "retrain" in config.stages
+            network = retrain(run, architecture) if again else run.space.evaluation().network(architecture)
             if is_first_process():
                 write_result(run, architecture, network, table)
 

@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.tasks.base import Batch, Task
-from lightning_nas.training.module import ResumableModule
+from lightning_nas.training.memory import RememberingModule
 
 
-class ChildModule(ResumableModule):
+class ChildModule(RememberingModule):
     """A network, its task, one optimiser.
 
     Args:
@@ -46,8 +46,7 @@ class ChildModule(ResumableModule):
         self._metrics = task.metrics(num_classes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        x, y = batch
-        loss = self.task.loss(self.network(x), y)
+        loss = self.task.training_loss(self.network(batch[0]), batch)
         self.check_finite("train/loss", loss)
         self.log_batch("train/loss", loss.detach(), prog_bar=True)
         return loss

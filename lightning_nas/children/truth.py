@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
@@ -36,6 +36,7 @@ class StandAlone:
         epochs: of each training.
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate schedule, stepped once an epoch.
+        clip: largest gradient norm, or None.
         limit_train_batches: batches of an epoch at most, for trying things out.
     """
 
@@ -46,9 +47,10 @@ class StandAlone:
         epochs: PositiveInt,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        clip: PositiveFloat | None = None,
         limit_train_batches: PositiveInt | None = None,
     ) -> None:
-        self.limit_train_batches = limit_train_batches
+        self.clip, self.limit_train_batches = clip, limit_train_batches
         self.cache_dir, self.epochs, self.optimizer, self.scheduler = Path(cache_dir), epochs, optimizer, scheduler
 
     def __call__(
@@ -66,19 +68,19 @@ class StandAlone:
     def _train(self, space: SearchSpace, architecture: Architecture, data: SearchData, task: Task, seed: int) -> float:
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
-            child = ChildModule(
-                network, task, space.num_classes, seed=seed, optimizer=self.optimizer, scheduler=self.scheduler
-            )
+            made = {"optimizer": self.optimizer, "scheduler": self.scheduler, "clip": self.clip}
+            child = ChildModule(network, task, space.num_classes, seed=seed, **made)
             loader = data.retrain_loader(lambda: child.position, searched=True)
             quiet_trainer(self.epochs, limit_train_batches=self.limit_train_batches).fit(child, loader)
-            return task.evaluate(network, data.evaluation_loader("val", searched=True), space.num_classes)
+            return task.score(network, data.evaluation_loader("val", searched=True), space.num_classes)
 
     def _conditions(self, space: SearchSpace, data: SearchData, task: Task, seed: int) -> str:
         how = [
             (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
             for made in (self.optimizer, self.scheduler)
         ]
-        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, self.epochs, self.limit_train_batches, how)
+        own = (self.epochs, self.clip, self.limit_train_batches, how)
+        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, *own)
         sha = hashlib.sha256(repr(facts).encode())
         for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the pixels, as they are fed
             sha.update(images.numpy().tobytes() + labels.numpy().tobytes())

@@ -24,6 +24,7 @@ class Retrain:
     scheduler: Entry | None
     batch_size: PositiveInt | None
     clip: PositiveFloat | None
+    average_after: PositiveInt | None
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ class DartsRnnSpace(WeightSharingSpace):
 
     def evaluation(self) -> DartsRnnSpace:
         """The space of the networks that are retrained: without norm, and as ``evaluation`` says."""
+        if not self.norm and not self._evaluation:
+            return self
         return DartsRnnSpace(self.name, **{**self._settings, "norm": False, **self._evaluation})
 
     def nodes(self, group: str) -> tuple[int, ...]:

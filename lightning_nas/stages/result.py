@@ -38,14 +38,16 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
         "params": count_params(network),
         "macs": count_macs(network, run.space.input_shape, run.space.input_dtype),
     }
-    same_head = run.data.num_classes == run.space.num_classes  # else the table is of another classifier
-    if table is not None and table.unit == "ms" and same_head:
+    # else the table is of another classifier, or of the search's own sizes
+    same = run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
+    if table is not None and table.unit == "ms" and same:
         run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
     conditions = table.conditions if table is not None and table.conditions else Conditions()
     timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
     run.result["latency_measured_ms"] = timing.median_ms
     _write_layers(run, architecture, table)
-    result = {key: run.result.get(key) for key in KEYS}
+    figure = f"test_{run.task.score_name}"
+    result = {key: run.result.get(key) for key in (figure if key == "test_acc" else key for key in KEYS)}
     write_json(run.folder / "result.json", result)
     tell(run.config, result)
     write_report(run.folder, run.space.graph(architecture))
@@ -78,7 +80,8 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
     predicted, measured = shown("latency_predicted_ms", ".3f", " ms"), shown("latency_measured_ms", ".3f", " ms")
     rows = {
         "architecture": str(architecture),
-        "test accuracy": shown("test_acc", ".2%"),
+        **({"test accuracy": shown("test_acc", ".2%")} if "test_acc" in result else {}),
+        **({"test perplexity": shown("test_ppl", ".2f")} if "test_ppl" in result else {}),
         "parameters": shown("params", ","),
         "MACs": shown("macs", ","),
         "latency": f"{measured} measured, {predicted} predicted",

@@ -88,8 +88,7 @@ class SearchModule(AlternatingModule):
 
     def task_loss(self, batch: Batch, gates: Gates) -> Tensor:
         """The task's loss of the supernet under ``gates``."""
-        x, y = batch
-        return self.task.loss(self.supernet(x, gates), y)
+        return self.task.training_loss(self.supernet(batch[0], gates), batch)
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """The shared weights, in definition order."""
@@ -112,7 +111,7 @@ class SearchModule(AlternatingModule):
         calibration, evaluation = batches or data.score_batches(self.score_batches)
         network = self.space.extract(self.supernet, architecture)
         recalibrate(network, calibration)
-        return self.task.evaluate(network, evaluation, self.space.num_classes)
+        return self.task.score(network, evaluation, self.space.num_classes)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The supernet itself, every option weighted by its probability."""
