@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pydantic import PositiveInt
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import ASGD
 
 from lightning_nas.errors import ConfigError
@@ -16,9 +16,10 @@ from lightning_nas.errors import ConfigError
 class NonMonotonicAveraging(Callback):
     """Switches ``torch.optim.ASGD`` from plain SGD to averaging (Merity et al., 2018, arXiv:1708.02182, section 4).
 
-    With ``lambd=0`` and a ``t0`` that is never reached, ASGD steps as SGD does. The switch sets ``t0`` to the steps taken so
-    far: from the next step on the optimiser keeps the mean of all weights it passes. It comes when the validation loss is
-    above the lowest of all but the last ``patience`` evaluations. From then on the mean is what is validated.
+    With ``lambd=0`` and a ``t0`` that is never reached, ASGD steps as SGD does. The switch sets ``t0`` to the steps
+    taken so far: from the next step on the optimiser keeps the mean of all weights it passes. It comes when the
+    validation loss is above the lowest of all but the last ``patience`` evaluations. From then on the mean is what is
+    validated, and tested.
 
     Differs from the authors' code: it keeps the optimiser (its steps and its mean are the same as those of a new one).
 
@@ -30,7 +31,7 @@ class NonMonotonicAveraging(Callback):
         self.patience = patience
         self.losses: list[float] = []
         self.averages = False
-        self._own: dict[nn.Parameter, Tensor] = {}
+        self._own: dict[Tensor, Tensor] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.optimizers:
@@ -75,5 +76,5 @@ def _asgd(trainer: pl.Trainer) -> ASGD:
     return optimizer
 
 
-def _averages(trainer: pl.Trainer) -> dict[nn.Parameter, Tensor]:
+def _averages(trainer: pl.Trainer) -> dict[Tensor, Tensor]:
     return {parameter: state["ax"] for parameter, state in _asgd(trainer).state.items()}

@@ -68,8 +68,15 @@ class StandAlone:
     def _train(self, space: SearchSpace, architecture: Architecture, data: SearchData, task: Task, seed: int) -> float:
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
-            made = {"optimizer": self.optimizer, "scheduler": self.scheduler, "clip": self.clip}
-            child = ChildModule(network, task, space.num_classes, seed=seed, **made)
+            child = ChildModule(
+                network,
+                task,
+                space.num_classes,
+                seed=seed,
+                optimizer=self.optimizer,
+                scheduler=self.scheduler,
+                clip=self.clip,
+            )
             loader = data.retrain_loader(lambda: child.position, searched=True)
             quiet_trainer(self.epochs, limit_train_batches=self.limit_train_batches).fit(child, loader)
             return task.score(network, data.evaluation_loader("val", searched=True), space.num_classes)

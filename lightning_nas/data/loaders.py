@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lightning_nas.data.streams import Batch, Batches
+from lightning_nas.data.streams import Batch
 from lightning_nas.errors import DataError
 
 T_co = TypeVar("T_co", covariant=True)

@@ -70,7 +70,7 @@ class Windows:
         last = self.rows.shape[1] - 1
         if self.seed is None or len(self) == 1:
             return [*range(0, last, self.bptt), last]
-        # around bptt, now and then around half of it, as Merity et al. (2018) draw them; then stretched to fill the pass
+        # around bptt, now and then around half of it, as Merity et al. draw them; then stretched to fill the pass
         draw, count = generator(self.seed, self.name, "lengths", number), len(self)
         mean = torch.where(torch.rand(count, generator=draw) < 0.95, self.bptt, self.bptt / 2)
         lengths = (mean + self.bptt / 7 * torch.randn(count, generator=draw)).clamp(min=self.bptt / 7)

@@ -128,7 +128,9 @@ class Macs:
     """Multiply-adds of each operation for one example; their sum is that of the whole network, exactly."""
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
-        return _counted(space, "MACs", lambda network, operation: count_macs(network, operation.input_shape, operation.dtype))
+        return _counted(
+            space, "MACs", lambda network, operation: count_macs(network, operation.input_shape, operation.dtype)
+        )
 
 
 class Params:

@@ -114,15 +114,15 @@ class Cell(nn.Module):
     def forward(self, x: Tensor, h: Tensor, x_mask: Tensor | None, h_mask: Tensor | None, *told: Any) -> Tensor:
         """Read a window; the masks (N, H) are those of dropout."""
         n, t, width = x.shape
-        of_x, of_h = self.first.split(width)
+        of_x, of_h = self.first.chunk(2)
         fed = masked(x, None if x_mask is None else x_mask[:, None])
         inputs = (fed.reshape(n * t, width) @ of_x).view(n, t, 2 * width)
         first_norm, nodes, outputs = self.norms[0], self.plan(*told), []
         for now in inputs.unbind(1):
             c, g = torch.addmm(now, masked(h, h_mask), of_h).chunk(2, 1)
-            states = [first_norm(h + c.sigmoid() * (g.tanh() - h))]
+            states = [first_norm(torch.lerp(h, g.tanh(), c.sigmoid()))]
             for node in nodes:
-                states.append(node(states, h_mask))  # noqa: PERF401 - each reads those before it
+                states.append(node(states, h_mask))
             h = torch.stack([states[i] for i in self.outputs]).mean(0)
             outputs.append(h)
         return torch.stack(outputs, 1)

@@ -82,8 +82,8 @@ class DartsRnnSpace(WeightSharingSpace):
         evaluation: Mapping[str, Any] | None = None,
     ) -> None:
         drops = {"words": drop_words, "input": drop_input, "x": drop_x, "hidden": drop_hidden, "output": drop_output}
-        self._settings = {"bptt": bptt, "num_classes": num_classes, "width": width, "steps": steps, "outputs": outputs}
-        self._settings |= {"norm": norm} | {f"drop_{where}": p for where, p in drops.items()}
+        sizes = {"bptt": bptt, "num_classes": num_classes, "width": width, "steps": steps, "outputs": outputs}
+        self._settings: dict[str, Any] = sizes | {"norm": norm} | {f"drop_{where}": p for where, p in drops.items()}
         self._evaluation = dict(evaluation or {})
         if unknown := [key for key in self._evaluation if key not in self._settings]:
             legal = ", ".join(self._settings)
@@ -142,7 +142,7 @@ class DartsRnnSpace(WeightSharingSpace):
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
         """The one edge and activation with the largest weight of each node, none apart; the first of equals."""
-        rows, choices = probabilities[GROUP][:, 1:], {}
+        rows, choices = probabilities[GROUP][:, 1:], dict[str, str]()
         for i in range(1, self.steps + 1):
             first = i * (i - 1) // 2
             source, option = divmod(int(rows[first : first + i].reshape(-1).argmax()), len(OPTIONS) - 1)

@@ -20,7 +20,7 @@ GROUP = "steps"
 OPTIONS = ("none", *ACTIVATIONS)
 Active = tuple[int, ...]
 
-_FUNCTIONS = (None, *(make() for make in ACTIVATIONS.values()))
+_FUNCTIONS = tuple(make() for make in ACTIVATIONS.values())
 
 
 class FixedCell(Cell):
@@ -48,7 +48,7 @@ def _chosen(
 ) -> Tensor:
     s = states[source]
     c, g = (masked(s, h_mask) @ weight).chunk(2, 1)
-    state: Tensor = norm(s + c.sigmoid() * (activation(g) - s))
+    state: Tensor = norm(torch.lerp(s, activation(g), c.sigmoid()))
     return state
 
 
@@ -99,22 +99,24 @@ def _mixed(
     if kept is None:
         nothing: Tensor = norm(torch.zeros_like(states[0]))
         return nothing
-    s_ENH = torch.stack([states[j] for j in live])
-    c, g = (masked(s_ENH, h_mask) @ weight).chunk(2, 2)
-    s_ENH = kept * s_ENH
-    state: Tensor = norm((s_ENH + c.sigmoid() * (mix(g) - s_ENH)).sum(0))
+    s = torch.stack([states[j] for j in live])
+    c, g = (masked(s, h_mask) @ weight).chunk(2, 2)
+    state: Tensor = norm(torch.lerp(kept * s, mix(g), c.sigmoid()).sum(0))
     return state
 
 
-def _mix(rows: Tensor, runs: list[Active], mixers: list[nn.Module] | None, g_ENH: Tensor) -> Tensor:
-    """The activations of each edge, weighted: by the edge's own module, or all edges at once where the same ones run."""
+def _mix(rows: Tensor, runs: list[Active], mixers: list[nn.Module] | None, g: Tensor) -> Tensor:
+    """The activations of each edge, weighted: by its own module, or all edges at once where the same ones run."""
     if mixers is not None:
-        return torch.stack([mix(g, row, run) for mix, g, row, run in zip(mixers, g_ENH, rows, runs, strict=True)])
+        return torch.stack([mix(own, row, run) for mix, own, row, run in zip(mixers, g, rows, runs, strict=True)])
     if len(set(runs)) == 1:
-        parts = [rows[:, k, None, None] * _FUNCTIONS[k](g_ENH) for k in runs[0] if k]
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
-    one = zip(rows.unsqueeze(1), runs, g_ENH.unsqueeze(1), strict=True)
-    return torch.cat([_mix(row, [run], None, g) for row, run, g in one])
+        first, *others = [k for k in runs[0] if k]
+        mixed: Tensor = rows[:, first, None, None] * _FUNCTIONS[first - 1](g)
+        for k in others:
+            mixed = torch.addcmul(mixed, rows[:, k, None, None], _FUNCTIONS[k - 1](g))
+        return mixed
+    one = zip(rows.unsqueeze(1), runs, g.unsqueeze(1), strict=True)
+    return torch.cat([_mix(row, [run], None, own) for row, run, own in one])
 
 
 def _kept(rows: Tensor, runs: list[Active]) -> Tensor:
@@ -132,9 +134,9 @@ class Step(nn.Module):
         self.activation = ACTIVATIONS[option]()
         self.norm = nn.BatchNorm1d(width, affine=False) if norm else nn.Identity()
 
-    def forward(self, s_NTH: Tensor) -> Tensor:
+    def forward(self, states: Tensor) -> Tensor:
         outputs = []
-        for s in s_NTH.unbind(1):
+        for s in states.unbind(1):
             c, g = (s @ self.weight).chunk(2, 1)
-            outputs.append(self.norm(s + c.sigmoid() * (self.activation(g) - s)))
+            outputs.append(self.norm(torch.lerp(s, self.activation(g), c.sigmoid())))
         return torch.stack(outputs, 1)

@@ -104,7 +104,7 @@ def prepare(config: DictConfig) -> Run:
     if space.input_shape != data.shape:
         raise DataError(
             f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
-            "search space that takes its sizes from the data, e.g. fbnet_small for images and darts_rnn_small for text, "
+            "search space that takes its sizes from the data, e.g. fbnet_small (images) or darts_rnn_small (text), "
             "or set search_space.image_size and search_space.in_channels"
         )
     if space.num_classes != data.search_num_classes:

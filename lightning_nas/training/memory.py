@@ -16,9 +16,9 @@ _VALIDATION = "val"
 class RememberingModule(ResumableModule):
     """Feeds each batch together with what the network remembered of the batch before it, of the same stream of data.
 
-    A search has two streams, "weights" and "arch", and validation is one more; each begins anew with the epoch. A batch
-    that is not read (an architecture step that is not due) leaves the memory as it was. Memories are part of a checkpoint,
-    those of all processes. What is remembered, if anything, is the task's affair.
+    A search has two streams, "weights" and "arch", and validation is one more; each begins anew with the epoch. A
+    batch that is not read (an architecture step that is not due) leaves the memory as it was. Memories are part of a
+    checkpoint, those of all processes. What is remembered, if anything, is the task's affair.
 
     Attributes:
         task: what the network is trained for.
@@ -51,7 +51,7 @@ class RememberingModule(ResumableModule):
         self._remember(batch)
         super().on_train_batch_end(outputs, batch, batch_idx)
 
-    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._remember(batch)
 
     def on_validation_start(self) -> None:
