@@ -83,6 +83,17 @@ def masked(x: Tensor, by: Tensor | None) -> Tensor:
     return x if by is None else x * by
 
 
+class BatchStatistics(nn.Module):
+    """Batch norm without scale by the statistics of the batch (N, H) itself, in evaluation as well.
+
+    Running ones do not hold a recurrent state: what differs from them comes back greater at each step, until it is NaN.
+    A single row has no statistics and is left as it is.
+    """
+
+    def forward(self, s: Tensor) -> Tensor:
+        return F.batch_norm(s, None, None, training=True) if len(s) > 1 else s
+
+
 class Cell(nn.Module):
     """One step of time: words (N, T, H) and a state (N, H) in, states (N, T, H) out.
 
@@ -92,7 +103,7 @@ class Cell(nn.Module):
         width: H.
         steps: nodes after the first state, each with a matrix W_i (H, 2H).
         outputs: which states, counted from 0, are averaged to the new hidden state.
-        norm: batch norm without scale on every state.
+        norm: :class:`BatchStatistics` on every state.
     """
 
     def __init__(self, width: int, steps: int, outputs: tuple[int, ...], *, norm: bool) -> None:
@@ -100,8 +111,7 @@ class Cell(nn.Module):
         self.width, self.outputs = width, outputs
         self.first = nn.Parameter(torch.empty(2 * width, 2 * width))
         self.steps = nn.ParameterList([torch.empty(width, 2 * width) for _ in range(steps)])
-        norms = [nn.BatchNorm1d(width, affine=False) if norm else nn.Identity() for _ in range(steps + 1)]
-        self.norms = nn.ModuleList(norms)
+        self.norm: nn.Module = BatchStatistics() if norm else nn.Identity()
 
     def plan(self, *told: Any) -> list[Node]:
         """The nodes of this pass, in order.
@@ -117,10 +127,10 @@ class Cell(nn.Module):
         of_x, of_h = self.first.chunk(2)
         fed = masked(x, None if x_mask is None else x_mask[:, None])
         inputs = (fed.reshape(n * t, width) @ of_x).view(n, t, 2 * width)
-        first_norm, nodes, outputs = self.norms[0], self.plan(*told), []
+        nodes, outputs = self.plan(*told), []
         for now in inputs.unbind(1):
             c, g = torch.addmm(now, masked(h, h_mask), of_h).chunk(2, 1)
-            states = [first_norm(torch.lerp(h, g.tanh(), c.sigmoid()))]
+            states = [self.norm(torch.lerp(h, g.tanh(), c.sigmoid()))]
             for node in nodes:
                 states.append(node(states, h_mask))
             h = torch.stack([states[i] for i in self.outputs]).mean(0)

@@ -7,7 +7,7 @@ A cell of nodes after ENAS (arXiv:1802.03268): node i takes one earlier state :m
 where :math:`W_i` is the node's own, whatever its predecessor; the new hidden state is the mean of the states. In the
 supernet a node is the sum over all predecessors and all activations, weighted by the gates; "none" adds nothing.
 
-Differs from the authors' code: each state has batch-norm statistics of its own (there all share one module's).
+Differs from the authors' code: the search's batch norm takes the statistics of the batch in evaluation too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DartsRnnSpace(WeightSharingSpace):
         width: of embedding and hidden state.
         steps: nodes.
         outputs: numbers of the states that are averaged, 0 being the first; None takes all of the nodes.
-        norm: batch norm without scale on every state, as in the authors' search.
+        norm: batch norm without scale, by the batch's own statistics, on every state, as in the authors' search.
         drop_words: see :class:`~lightning_nas.ops.recurrent.Dropouts`; likewise the next four.
         drop_input: of the embedding.
         drop_x: of what the cell is fed.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.ops.mixed import MixedOp
-from lightning_nas.ops.recurrent import ACTIVATIONS, Cell, Node, masked
+from lightning_nas.ops.recurrent import ACTIVATIONS, BatchStatistics, Cell, Node, masked
 from lightning_nas.spaces.gates import Gates
 
 GROUP = "steps"
@@ -39,12 +39,12 @@ class FixedCell(Cell):
         self.activations = nn.ModuleList(ACTIVATIONS[option]() for _, option in chosen)
 
     def plan(self, *told: Any) -> list[Node]:
-        parts = zip(self.sources, self.steps, self.activations, list(self.norms)[1:], strict=True)
-        return [partial(_chosen, *part) for part in parts]
+        parts = zip(self.sources, self.steps, self.activations, strict=True)
+        return [partial(_chosen, self.norm, *part) for part in parts]
 
 
 def _chosen(
-    source: int, weight: Tensor, activation: nn.Module, norm: nn.Module, states: list[Tensor], h_mask: Tensor | None
+    norm: nn.Module, source: int, weight: Tensor, activation: nn.Module, states: list[Tensor], h_mask: Tensor | None
 ) -> Tensor:
     s = states[source]
     c, g = (masked(s, h_mask) @ weight).chunk(2, 1)
@@ -74,7 +74,7 @@ class MixedCell(Cell):
         gates: Gates = told[0]
         values, active = gates.values[GROUP].to(self.first.dtype), gates.active[GROUP]
         nodes: list[Node] = []
-        for i, (weight, norm) in enumerate(zip(self.steps, list(self.norms)[1:], strict=True), start=1):
+        for i, weight in enumerate(self.steps, start=1):
             first = i * (i - 1) // 2
             live = [j for j in range(i) if active[first + j] != (0,)]
             edges = [first + j for j in live]
@@ -82,7 +82,7 @@ class MixedCell(Cell):
             rows = values[first : first + i] if len(live) == i else values[edges]
             mixers = None if self.mixed is None else [self.mixed[e] for e in edges]
             kept = _kept(rows, runs)[:, None, None] if live else None
-            nodes.append(partial(_mixed, live, weight, norm, kept, partial(_mix, rows, runs, mixers)))
+            nodes.append(partial(_mixed, live, weight, self.norm, kept, partial(_mix, rows, runs, mixers)))
         return nodes
 
 
@@ -132,7 +132,7 @@ class Step(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, 2 * width).uniform_(-0.04, 0.04))
         self.activation = ACTIVATIONS[option]()
-        self.norm = nn.BatchNorm1d(width, affine=False) if norm else nn.Identity()
+        self.norm: nn.Module = BatchStatistics() if norm else nn.Identity()
 
     def forward(self, states: Tensor) -> Tensor:
         outputs = []
