@@ -17,7 +17,7 @@ class NonMonotonicAveraging(Callback):
     """Switches ``torch.optim.ASGD`` from plain SGD to averaging (Merity et al., 2018, arXiv:1708.02182, section 4).
 
     With ``lambd=0`` and a ``t0`` that is never reached, ASGD steps as SGD does. The switch sets ``t0`` to the steps
-    taken so far: from the next step on the optimiser keeps the mean of all weights it passes. It comes when the
+    taken so far: from then on the optimiser keeps the mean of all weights it passes (but the first). It comes when the
     validation loss is above the lowest of all but the last ``patience`` evaluations. From then on the mean is what is
     validated, and tested.
 

@@ -59,7 +59,7 @@ def search(data: TextData, **options: Any) -> FBNet:
         return FBNet(own, LanguageModelling(1e-3), Macs()(own), seed=4, **defaults | options)
 
 
-def child(data: TextData, lr: float = 20.0) -> ChildModule:
+def child(data: TextData, lr: float = 60.0) -> ChildModule:
     own = space(data).evaluation()
     with seeded(4, "child"):
         network = own.network(own.sample(torch.Generator().manual_seed(0)))
