@@ -93,7 +93,7 @@ def test_fbnet_c_computes_what_timms_does() -> None:
 def test_an_unknown_name_lists_the_names() -> None:
     with pytest.raises(InputError, match=r"did you mean 'fbnet_c'\?.*fbnet_iphonex"):
         zoo.load("fbnet-c")
-    with pytest.raises(InputError, match="it has: fbnet_a") as caught:
+    with pytest.raises(InputError, match=r"it has: .*fbnet_a") as caught:
         zoo.network("../../etc/passwd\n" * 100)
     assert len(str(caught.value)) < 800
 
