@@ -33,10 +33,8 @@ def main(config: DictConfig) -> None:
                 check_retraining(run)
             table = latency_table(run)
             architecture = search(run, table) if "search" in config.stages else given_architecture(run)
-            if "retrain" in config.stages:
-                network = retrain(run, architecture)
-            else:
-                network = run.space.evaluation().network(architecture)
+            again = "retrain" in config.stages
+            network = retrain(run, architecture) if again else run.space.evaluation().network(architecture)
             if is_first_process():
                 write_result(run, architecture, network, table)
 

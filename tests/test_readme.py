@@ -40,7 +40,7 @@ def rows(text: str) -> list[str]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the commands speak of: ``my.npz`` and ``my_images``."""
+    """A folder with what the commands speak of: ``my.npz``, ``my_images`` and ``my_text.txt``."""
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (120, 12, 12), dtype=np.uint8), np.arange(120) % 2
     np.savez(tmp_path / "my.npz", x_train=pixels[:100], y_train=labels[:100], x_test=pixels[100:], y_test=labels[100:])
@@ -48,6 +48,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / "my_images" / "train" / "ab"[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{number}.png")
+    (tmp_path / "my_text.txt").write_text("one word after the other\n" * 100)
     monkeypatch.setenv("LIGHTNING_NAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_nas.errors import InputError
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.base import Batch, Task
-from lightning_nas.training.module import ResumableModule
+from lightning_nas.training.memory import RememberingModule
 
 
-class ChildModule(ResumableModule):
+class ChildModule(RememberingModule):
     """A network, its task, one optimiser.
 
     Args:
@@ -64,17 +64,16 @@ class ChildModule(ResumableModule):
             path.probability = self.drop_path * self.current_epoch / (self.trainer.max_epochs or 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        x, y = batch
-        loss = self._loss(self.network(x), y)
+        loss = self._loss(self.network(batch[0]), batch)
         self.check_finite("train/loss", loss)
         self.log_batch("train/loss", loss.detach(), prog_bar=True)
         return loss
 
-    def _loss(self, output: Any, y: Tensor) -> Tensor:
+    def _loss(self, output: Any, batch: Batch) -> Tensor:
         if not self.auxiliary_weight:
-            return self.task.loss(output, y)
+            return self.task.training_loss(output, batch)
         logits, auxiliary = output
-        return self.task.loss(logits, y) + self.auxiliary_weight * self.task.loss(auxiliary, y)
+        return self.task.training_loss(logits, batch) + self.auxiliary_weight * self.task.loss(auxiliary, batch[1])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.training import ChildModule, quiet_trainer
-from lightning_nas.data.module import ImageData
+from lightning_nas.data.base import SearchData
 from lightning_nas.errors import InputError
 from lightning_nas.files import read_json, write_json
 from lightning_nas.spaces.base import SearchSpace
@@ -36,6 +36,7 @@ class StandAlone:
         epochs: of each training.
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate schedule, stepped once an epoch.
+        clip: largest gradient norm, or None.
         limit_train_batches: batches of an epoch at most, for trying things out.
     """
 
@@ -46,13 +47,14 @@ class StandAlone:
         epochs: PositiveInt,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        clip: PositiveFloat | None = None,
         limit_train_batches: PositiveInt | None = None,
     ) -> None:
-        self.limit_train_batches = limit_train_batches
+        self.clip, self.limit_train_batches = clip, limit_train_batches
         self.cache_dir, self.epochs, self.optimizer, self.scheduler = Path(cache_dir), epochs, optimizer, scheduler
 
     def __call__(
-        self, space: SearchSpace, architectures: Sequence[Architecture], data: ImageData, task: Task, seed: int
+        self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
     ) -> list[float]:
         """The task's score of each architecture, in order; shows a progress bar while it trains."""
         folder = self.cache_dir / "truth" / self._conditions(space, data, task, seed)
@@ -63,22 +65,29 @@ class StandAlone:
         scores = [_read(folder / f"{a.key}.json") for a in architectures]
         return [score for score in scores if score is not None]
 
-    def _train(self, space: SearchSpace, architecture: Architecture, data: ImageData, task: Task, seed: int) -> float:
+    def _train(self, space: SearchSpace, architecture: Architecture, data: SearchData, task: Task, seed: int) -> float:
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
             child = ChildModule(
-                network, task, space.num_classes, seed=seed, optimizer=self.optimizer, scheduler=self.scheduler
+                network,
+                task,
+                space.num_classes,
+                seed=seed,
+                optimizer=self.optimizer,
+                scheduler=self.scheduler,
+                clip=self.clip,
             )
             loader = data.retrain_loader(lambda: child.position, searched=True)
             quiet_trainer(self.epochs, limit_train_batches=self.limit_train_batches).fit(child, loader)
-            return task.evaluate(network, data.evaluation_loader("val", searched=True), space.num_classes)
+            return task.score(network, data.evaluation_loader("val", searched=True), space.num_classes)
 
-    def _conditions(self, space: SearchSpace, data: ImageData, task: Task, seed: int) -> str:
+    def _conditions(self, space: SearchSpace, data: SearchData, task: Task, seed: int) -> str:
         how = [
             (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
             for made in (self.optimizer, self.scheduler)
         ]
-        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, self.epochs, self.limit_train_batches, how)
+        own = (self.epochs, self.clip, self.limit_train_batches, how)
+        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, *own)
         sha = hashlib.sha256(repr(facts).encode())
         for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the pixels, as they are fed
             sha.update(images.numpy().tobytes() + labels.numpy().tobytes())

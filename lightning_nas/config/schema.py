@@ -28,6 +28,7 @@ class Retrain:
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None
     cutout: NonNegativeInt
+    average_after: PositiveInt | None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
+from lightning_nas.data.base import SearchData
 from lightning_nas.data.module import ImageData
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.split import Images
@@ -17,14 +18,14 @@ from lightning_nas.errors import DataError, shown
 from lightning_nas.training.seeding import seeded
 
 
-def adapt(module: pl.LightningDataModule, **options: Any) -> ImageData:
+def adapt(module: pl.LightningDataModule, **options: Any) -> SearchData:
     """``module`` as data for a search: itself if it is ours, else its data sets in our order.
 
     Args:
         module: any LightningDataModule.
         options: of :class:`AdaptedData`.
     """
-    return module if isinstance(module, ImageData) else AdaptedData(module, **options)
+    return module if isinstance(module, SearchData) else AdaptedData(module, **options)
 
 
 class Foreign:

@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lightning_nas.data.streams import Batch, Batches
+from lightning_nas.data.streams import Batch
 from lightning_nas.errors import DataError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -119,8 +119,8 @@ class SearchLoader(Loader[dict[str, Batch]]):
 
     def __init__(
         self,
-        weights: Batches,
-        arch: Batches | None,
+        weights: Numbered[Batch],
+        arch: Numbered[Batch] | None,
         position: Position = from_the_start,
         *,
         alternate: Alternate = "batch",
@@ -135,7 +135,7 @@ class SearchLoader(Loader[dict[str, Batch]]):
 class _Search:
     """Batch t of each part, or of the part whose turn it is."""
 
-    def __init__(self, parts: dict[str, Batches], in_turn: bool, limit: int | float) -> None:
+    def __init__(self, parts: dict[str, Numbered[Batch]], in_turn: bool, limit: int | float) -> None:
         self.parts, self.in_turn = parts, in_turn
         self.epoch = limited(len(self), limit)
         first = -(-self.epoch * len(parts["weights"]) // len(self))

@@ -1,13 +1,13 @@
 """A LightningDataModule with four disjoint parts: weights, arch, val, test."""
 
 import logging
-from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from abc import abstractmethod
+from typing import Annotated, Literal
 
-import pytorch_lightning as pl
 from annotated_types import Interval
 from pydantic import NonNegativeInt, PositiveInt
 
+from lightning_nas.data.base import SearchData
 from lightning_nas.data.checks import check_shape, count_classes
 from lightning_nas.data.loaders import Alternate, Loader, Position, SearchLoader
 from lightning_nas.data.parts import Parts
@@ -18,7 +18,7 @@ from lightning_nas.data.streams import Batch
 log = logging.getLogger(__name__)
 
 
-class ImageData(pl.LightningDataModule, ABC):
+class ImageData(SearchData):
     """Labelled images for a search, for retraining and for the test, never mixed.
 
     The test part is the data set's own or ``test_fraction`` of the training images; so is the validation part; of the
@@ -113,6 +113,11 @@ class ImageData(pl.LightningDataModule, ABC):
         return self._num_classes
 
     @property
+    def found(self) -> dict[str, int]:
+        channels, height, _ = self.shape
+        return {"image_size": height, "channels": channels, "num_classes": self.num_classes}
+
+    @property
     def search_num_classes(self) -> int:
         """Classes the search sees."""
         return self.search_classes or self.num_classes
@@ -136,11 +141,6 @@ class ImageData(pl.LightningDataModule, ABC):
         *,
         limit: int | float = 1.0,
     ) -> SearchLoader:
-        """Batches ``{"weights": ..., "arch": ...}``; with ``alternate=None`` of the weights part alone.
-
-        Raises:
-            DataError: a part is smaller than a batch on all processes.
-        """
         weights = self._searched.shuffled("weights", rank, world_size)
         arch = self._searched.shuffled("arch", rank, world_size) if alternate else None
         workers = self.num_workers
@@ -177,22 +177,9 @@ class ImageData(pl.LightningDataModule, ABC):
     def evaluation_loader(
         self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Loader[Batch]:
-        """All images of a part in order; with several processes a share of equally many batches for each.
-
-        Args:
-            name: of the part.
-            rank: of this process.
-            world_size: processes.
-            searched: the classes of the search alone, numbered as there.
-        """
         return Loader(self._of(searched).in_order(name, rank, world_size), num_workers=self.num_workers)
 
     def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
-        """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
-
-        Args:
-            count: augmented training batches, and at most so many of the validation part.
-        """
         if count not in self._score_batches:
             training = self._searched.shuffled("retrain", stream="recalibrate")
             validation = self._searched.in_order("val")
@@ -200,32 +187,6 @@ class ImageData(pl.LightningDataModule, ABC):
             self._score_batches[count] = [training[t] for t in range(count)], [validation[t] for t in scored]
         return self._score_batches[count]
 
-    # -- Lightning's hooks --------------------------------------------------------------------------------------
-
-    def train_dataloader(self) -> Loader[Any]:
-        """From the module's ``position`` on: by its ``alternate`` for a search, else for training one network."""
-        assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
-        alternate = getattr(module, "alternate", None)
-        limit = self.trainer.limit_train_batches
-        if alternate is not None:
-            return self.search_loader(alternate, lambda: module.position, *self._process, limit=limit)
-        return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
-
-    def val_dataloader(self) -> Loader[Batch]:
-        """The validation part; while a module with ``alternate`` runs, as the search sees it."""
-        module = self.trainer and self.trainer.lightning_module
-        searched = getattr(module, "alternate", None) is not None
-        return self.evaluation_loader("val", *self._process, searched=searched)
-
-    def test_dataloader(self) -> Loader[Batch]:
-        """The test part."""
-        return self.evaluation_loader("test", *self._process)
-
     def _of(self, searched: bool) -> Parts:
         assert self._parts is not None, "setup() reads the data"
         return self._searched if searched else self._parts
-
-    @property
-    def _process(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -9,14 +9,15 @@ from torch.utils.flop_counter import FlopCounterMode
 _COUNTED = {"aten.convolution", "aten._convolution", "aten.mm", "aten.addmm"}
 
 
-def count_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of the convolutions and linear layers, for one image.
+def count_macs(network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
+    """Multiply-adds of the convolutions and matrix products, for one example.
 
     Runs a copy in evaluation mode on the meta device: nothing is computed and ``network`` is left as it is.
 
     Args:
-        network: takes (N, C, H, W).
-        input_shape: (C, H, W).
+        network: takes (N, *input_shape).
+        input_shape: of one example: (C, H, W), or (T,) of words.
+        dtype: of the example, int64 for words.
 
     Example:
         >>> count_macs(nn.Conv2d(3, 8, kernel_size=3, padding=1), (3, 10, 10))  # 10 * 10 * 3 * 8 * 3 * 3
@@ -24,7 +25,7 @@ def count_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
     """
     network = copy.deepcopy(network).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, *input_shape, device="meta"))
+        network(torch.empty(1, *input_shape, dtype=dtype, device="meta"))
     flops = counter.get_flop_counts().get("Global", {})
     return sum(int(count) for operation, count in flops.items() if str(operation) in _COUNTED) // 2
 

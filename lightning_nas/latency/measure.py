@@ -29,18 +29,25 @@ class Timing:
     iqr_ms: float
 
 
-def measure(network: nn.Module, input_shape: tuple[int, ...], *, conditions: Conditions) -> Timing:
+Subject = tuple[nn.Module, tuple[int, ...], torch.dtype]
+"""A network, the shape of one example, and its type (int64 for words)."""
+
+
+def measure(
+    network: nn.Module, input_shape: tuple[int, ...], *, conditions: Conditions, dtype: torch.dtype = torch.float32
+) -> Timing:
     """Time a copy of ``network`` in evaluation mode, without gradients; torch's thread count is restored.
 
     Args:
         network: takes (N, *input_shape).
         input_shape: of one example, (C, H, W) for images.
         conditions: what to measure under.
+        dtype: of the example, int64 for words; other numbers have the type the conditions say.
 
     Raises:
         InputError: the device is not there.
     """
-    return measure_all([(network, input_shape)], conditions, title=None)[0]
+    return measure_all([(network, input_shape, dtype)], conditions, title=None)[0]
 
 
 def measure_space(space: SearchSpace, conditions: Conditions, progress: bool = True) -> LatencyTable:
@@ -56,7 +63,7 @@ def measure_space(space: SearchSpace, conditions: Conditions, progress: bool = T
     """
     operations = space.operations()
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers
-        built = [(operation.build(), operation.input_shape) for operation in operations.values()]
+        built = [(made.build(), made.input_shape, made.dtype) for made in operations.values()]
     title = f"measuring {len(built)} operations of {space.name}" if progress else None
     timings = measure_all(built, conditions, title)
     entries = {key: Entry(median=t.median_ms, iqr=t.iqr_ms) for key, t in zip(operations, timings, strict=True)}
@@ -72,13 +79,11 @@ def measure_space(space: SearchSpace, conditions: Conditions, progress: bool = T
     )
 
 
-def measure_all(
-    networks: Iterable[tuple[nn.Module, tuple[int, ...]]], conditions: Conditions, title: str | None
-) -> list[Timing]:
+def measure_all(networks: Iterable[Subject], conditions: Conditions, title: str | None) -> list[Timing]:
     """Time the networks in turns, so that a burst of other work on the machine hits a few blocks of each.
 
     Args:
-        networks: each with the shape of one example.
+        networks: each with the shape and the type of one example.
         conditions: what to measure under.
         title: of a progress bar on stderr, None for no bar.
 
@@ -87,7 +92,7 @@ def measure_all(
     """
     if conditions.device == "cuda" and not torch.cuda.is_available():
         raise InputError("latency cannot be measured with device=cuda: torch sees no GPU here; legal: device=cpu")
-    timers = [_timer(network, shape, conditions) for network, shape in networks]
+    timers = [_timer(*subject, conditions) for subject in networks]
     with torch.inference_mode():
         # not blocked_autorange: it wants blocks of 10,000 times the clock's error, a second for one small operation
         seconds = conditions.min_run_time / _BLOCKS
@@ -99,10 +104,11 @@ def measure_all(
     return [Timing(m.median * 1e3, m.iqr * 1e3) for m in merged]
 
 
-def _timer(network: nn.Module, input_shape: tuple[int, ...], conditions: Conditions) -> Timer:
+def _timer(network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype, conditions: Conditions) -> Timer:
     target = {"device": torch.device(conditions.device), "dtype": getattr(torch, conditions.dtype)}
     network = copy.deepcopy(network).eval().to(**target)
-    x = torch.rand(conditions.batch_size, *input_shape, generator=torch.Generator().manual_seed(0)).to(**target)
+    x = torch.rand(conditions.batch_size, *input_shape, generator=torch.Generator().manual_seed(0))
+    x = x.to(**target) if dtype.is_floating_point else x.to(target["device"], dtype)  # words: the first of them
     if conditions.memory_format == "channels_last" and x.ndim == 4:
         network.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)

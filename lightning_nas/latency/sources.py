@@ -125,10 +125,12 @@ class File:
 
 
 class Macs:
-    """Multiply-adds of each operation for one image; their sum is that of the whole network, exactly."""
+    """Multiply-adds of each operation for one example; their sum is that of the whole network, exactly."""
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
-        return _counted(space, "MACs", lambda network, operation: count_macs(network, operation.input_shape))
+        return _counted(
+            space, "MACs", lambda network, operation: count_macs(network, operation.input_shape, operation.dtype)
+        )
 
 
 class Params:

@@ -29,11 +29,12 @@ Keys = tuple[str, ...]
 class Operation:
     """One distinct thing a latency table must know: how to build it and what it is fed.
 
-    ``input_shape`` is (C, H, W), without the batch.
+    ``input_shape`` is without the batch, (C, H, W) for images; ``dtype`` is int64 where it is fed words.
     """
 
     build: Callable[[], nn.Module]
     input_shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
 
 
 class SearchSpace(ABC):
@@ -42,13 +43,15 @@ class SearchSpace(ABC):
     Attributes:
         name: the name architectures of this space carry.
         decisions: in the order in which a controller takes them.
-        input_shape: (C, H, W) of one image.
-        num_classes: width of the classifier.
+        input_shape: (C, H, W) of one image, (T,) of one row of words.
+        input_dtype: int64 for words.
+        num_classes: width of the classifier; with words, how many there are.
     """
 
     name: str
     decisions: tuple[Decision, ...]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
+    input_dtype: torch.dtype = torch.float32
     num_classes: int
 
     # -- architectures ------------------------------------------------------------------------------------------
@@ -152,6 +155,13 @@ class SearchSpace(ABC):
     def evaluation(self) -> SearchSpace:
         """The space whose network is retrained and reported: another size of this one, or this one itself."""
         return self
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        """Inputs (count, *input_shape) such as the networks take: normal numbers, or words drawn uniformly."""
+        shape = (count, *self.input_shape)
+        if self.input_dtype.is_floating_point:
+            return torch.randn(shape, dtype=self.input_dtype, generator=generator)
+        return torch.randint(self.num_classes, shape, dtype=self.input_dtype, generator=generator)
 
     @abstractmethod
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:

@@ -25,7 +25,7 @@ from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.config.check import check
 from lightning_nas.data.adapt import adapt
-from lightning_nas.data.module import ImageData
+from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, DataError, InputError, shown
 from lightning_nas.files import atomic
 from lightning_nas.latency.table import LatencyTable
@@ -57,7 +57,7 @@ class Run:
 
     config: DictConfig
     folder: Path
-    data: ImageData
+    data: SearchData
     space: SearchSpace
     task: Task
     result: dict[str, Any] = field(default_factory=dict)
@@ -83,10 +83,8 @@ def prepare(config: DictConfig) -> Run:
     folder = Path(config.paths.output)
     data = adapt(instantiate(config.dataset), seed=config.seed)
     data.setup("fit")
-    channels, height, _ = data.shape
-    known = {"image_size": height, "channels": channels, "num_classes": data.num_classes}
     with open_dict(config):
-        for name, value in known.items():
+        for name, value in data.found.items():
             if config.dataset.get(name) is None:
                 config.dataset[name] = value
     check(config)  # once more, with the sizes
@@ -105,9 +103,9 @@ def prepare(config: DictConfig) -> Run:
         )
     if space.input_shape != data.shape:
         raise DataError(
-            f"search_space={space.name} is for images {'x'.join(map(str, space.input_shape))}, the data has "
-            f"{'x'.join(map(str, data.shape))} (channels x height x width); choose a search space that takes its sizes "
-            "from the data, e.g. fbnet_small, or set search_space.image_size and search_space.in_channels"
+            f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
+            "search space that takes its sizes from the data, e.g. fbnet_small (images) or darts_rnn_small (text), "
+            "or set search_space.image_size and search_space.in_channels"
         )
     if space.num_classes != data.search_num_classes:
         raise DataError(
@@ -115,6 +113,11 @@ def prepare(config: DictConfig) -> Run:
             f"set search_space.num_classes={data.search_num_classes}"
         )
     return Run(config, folder, data, space, instantiate(config.task))
+
+
+def _sort(shape: tuple[int, ...]) -> str:
+    kind = "text in windows of" if len(shape) == 1 else "images (channels x height x width)"
+    return f"{kind} {'x'.join(map(str, shape))}"
 
 
 def _forget(folder: Path, config: DictConfig) -> None:

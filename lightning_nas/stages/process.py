@@ -20,6 +20,7 @@ _WARNINGS = (  # of Lightning, about what is meant to be so
     "ended before the epoch ended",
     "is smaller than the logging interval",
     "have no `val_dataloader`",
+    "overridden `on_after_batch_transfer`",
     "LeafSpec",
     "It is recommended to use `self.log",  # what all processes compute alike, or one alone
 )

@@ -39,16 +39,18 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
         "seed": run.seed,
         "architecture": architecture.to_dict(),
         "params": count_params(network),
-        "macs": count_macs(network, run.space.input_shape),
+        "macs": count_macs(network, run.space.input_shape, run.space.input_dtype),
     }
     # else the table is of another classifier, or of the smaller network that was searched
     as_searched = run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
     if table is not None and table.unit == "ms" and as_searched:
         run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
     conditions = table.conditions if table is not None and table.conditions else Conditions()
-    run.result["latency_measured_ms"] = measure(network, run.space.input_shape, conditions=conditions).median_ms
+    timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
+    run.result["latency_measured_ms"] = timing.median_ms
     _write_layers(run, architecture, table)
-    result = {key: run.result.get(key) for key in KEYS}
+    figure = f"test_{run.task.score_name}"
+    result = {key: run.result.get(key) for key in (figure if key == "test_acc" else key for key in KEYS)}
     write_json(run.folder / "result.json", result)
     tell(run.config, result)
     write_report(run.folder, run.space.graph(architecture))
@@ -82,7 +84,8 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
     by_macs = run.result.get("kendall_tau_macs")
     rows = {
         "architecture": str(architecture),
-        "test accuracy": shown("test_acc", ".2%"),
+        **({"test accuracy": shown("test_acc", ".2%")} if "test_acc" in result else {}),
+        **({"test perplexity": shown("test_ppl", ".2f")} if "test_ppl" in result else {}),
         "parameters": shown("params", ","),
         "MACs": shown("macs", ","),
         "latency": f"{measured} measured, {predicted} predicted",

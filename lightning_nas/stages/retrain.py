@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
@@ -9,8 +12,10 @@ from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.progress import SearchProgress
+from lightning_nas.children.averaging import NonMonotonicAveraging
 from lightning_nas.children.training import ChildModule
-from lightning_nas.errors import ConfigError, InputError
+from lightning_nas.data.module import ImageData
+from lightning_nas.errors import ConfigError, InputError, NumericalError
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds
 from lightning_nas.stages.resume import checkpoint_to_resume
@@ -19,10 +24,13 @@ from lightning_nas.training.seeding import generator, seeded
 
 
 def retrain(run: Run, architecture: Architecture) -> nn.Module:
-    """Train the architecture's network of evaluation size from scratch in ``retrain/``, and note its test accuracy.
+    """Train the architecture's network of evaluation size from scratch in ``retrain/``, and note its test figure.
 
     Returns:
         The trained network, without what was there for its training alone.
+
+    Raises:
+        NumericalError: the training went wrong.
     """
     settings = run.config.retrain
     num_classes = run.data.num_classes
@@ -40,25 +48,31 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         drop_path=settings.drop_path,
     )
     bars: list[pl.Callback] = [SearchProgress()] if (run.config.callbacks or {}).get("progress") else []
+    averaging = [NonMonotonicAveraging(settings.average_after)] if settings.average_after else []
     conditions = {"architecture": architecture.key}
-    trainer = make_trainer(run, "retrain", bars, max_epochs=settings.epochs, conditions=conditions)
+    trainer = make_trainer(run, "retrain", [*averaging, *bars], max_epochs=settings.epochs, conditions=conditions)
     if trainer.is_global_zero:
         architecture.save(run.folder / "architecture.json")
+    of_images: dict[str, Any] = {"cutout": settings.cutout} if settings.cutout else {}
     loader = run.data.retrain_loader(
         lambda: module.position,
         trainer.global_rank,
         trainer.world_size,
         batch_size=settings.batch_size,
         limit=trainer.limit_train_batches,
-        cutout=settings.cutout,
+        **of_images,
     )
     named = run.config.ckpt_path
     of_search = named != "last" and "search" in run.config.stages
     checkpoint = checkpoint_to_resume(None if of_search else named, trainer, module)
     trainer.fit(module, loader, run.data.val_dataloader(), ckpt_path=checkpoint, weights_only=True)
     network.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
+    for average in averaging:
+        average.use(trainer)
     # the whole part on every process: a metric that all compute, as torchmetrics wants it, comes out the same
     score = run.task.evaluate(network, run.data.evaluation_loader("test"), num_classes)
+    if not math.isfinite(score):
+        raise NumericalError(f"the retrained network's test {run.task.score_name} is {score}")
     run.result[f"test_{run.task.score_name}"] = score
     run.result["retrain_seconds"] = stage_seconds(trainer)
     return _without_auxiliary(run, architecture, network.cpu())
@@ -72,6 +86,8 @@ def check_retraining(run: Run) -> None:
     """
     settings = run.config.retrain
     _task(run)
+    if settings.cutout and not isinstance(run.data, ImageData):
+        raise ConfigError(f"retrain.cutout={settings.cutout}: the data are no images; legal: 0")
     architecture = run.space.sample(generator(run.seed, "check"))
     try:
         with torch.device("meta"):

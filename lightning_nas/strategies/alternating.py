@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.errors import ConfigError
 from lightning_nas.tasks.base import Batch
-from lightning_nas.training.module import ResumableModule
+from lightning_nas.training.memory import RememberingModule
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -23,7 +23,7 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 _OURS = (("gradient_clip_val", None, "weights_clip and arch_clip"), ("accumulate_grad_batches", 1, "accumulate"))
 
 
-class AlternatingModule(ResumableModule):
+class AlternatingModule(RememberingModule):
     """Alternates a weights step on one part of the training data and an architecture step on another.
 
     What Lightning gives only to modules with one optimiser is here for two: toggling, clipping after unscaling,

@@ -91,8 +91,7 @@ class SearchModule(AlternatingModule):
 
     def task_loss(self, batch: Batch, gates: Gates) -> Tensor:
         """The task's loss of the supernet under ``gates``."""
-        x, y = batch
-        return self.task.loss(self.supernet(x, gates), y)
+        return self.task.training_loss(self.supernet(batch[0], gates), batch)
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """The shared weights, in definition order."""
@@ -115,7 +114,7 @@ class SearchModule(AlternatingModule):
         calibration, evaluation = batches or data.score_batches(self.score_batches)
         network = self.inherited(architecture)
         recalibrate(network, calibration)
-        return self.task.evaluate(network, evaluation, self.space.num_classes)
+        return self.task.score(network, evaluation, self.space.num_classes)
 
     def inherited(self, architecture: Architecture) -> nn.Module:
         """The network of ``architecture`` with a copy of the shared weights: what :meth:`score` scores."""

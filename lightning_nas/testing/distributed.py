@@ -10,12 +10,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from lightning_nas.data.module import ImageData
+from lightning_nas.data.base import SearchData
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.testing.training import digest, fit
 
 
-def two_ranks(make: Callable[[], SearchModule], data: ImageData, folder: Path) -> list[dict[str, Any]]:
+def two_ranks(make: Callable[[], SearchModule], data: SearchData, folder: Path) -> list[dict[str, Any]]:
     """One epoch on two ranks; what each of them ended with, as digests."""
     fit(
         make(),

@@ -9,6 +9,7 @@ import networkx as nx
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InvalidArchitecture, LatencyTableError
@@ -112,8 +113,8 @@ class SpaceCase:
     def test_networks_give_logits_and_train(self, space: SearchSpace, architectures: list[Architecture]) -> None:
         for architecture in architectures:
             network = space.network(architecture)
-            logits = network(_images(space, 4))
-            assert logits.shape == (4, space.num_classes)
+            logits = network(_inputs(space, 4))
+            assert logits.shape == _logits(space, 4, space.num_classes)
             logits.sum().backward()
             without = [name for name, p in network.named_parameters() if p.grad is None]
             assert not (without and self.every_weight_trains), f"parameters without gradient: {without}"
@@ -122,7 +123,7 @@ class SpaceCase:
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
         network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
-        assert network(_images(space, 1)).shape == (1, space.num_classes + 3)
+        assert network(_inputs(space, 1)).shape == _logits(space, 1, space.num_classes + 3)
 
     def test_what_is_retrained_is_a_network_of_the_same_architectures(
         self, space: SearchSpace, architectures: list[Architecture]
@@ -131,8 +132,8 @@ class SpaceCase:
         assert (evaluation.name, evaluation.decisions) == (space.name, space.decisions)
         assert evaluation.evaluation().digest == evaluation.digest
         with torch.device("meta"):
-            logits = evaluation.network(architectures[0])(_images(space, 2).to("meta"))
-        assert logits.shape == (2, space.num_classes)
+            logits = evaluation.network(architectures[0])(_inputs(space, 2).to("meta"))
+        assert logits.shape == _logits(space, 2, space.num_classes)
 
     def test_the_graph_is_acyclic_connected_and_labelled(
         self, space: SearchSpace, architectures: list[Architecture]
@@ -148,7 +149,7 @@ class SpaceCase:
     def test_costs_add_up_to_the_whole_network(self, space: SearchSpace, architectures: list[Architecture]) -> None:
         table = Macs()(space)
         for architecture in architectures:
-            whole = count_macs(space.network(architecture), space.input_shape)
+            whole = count_macs(space.network(architecture), space.input_shape, space.input_dtype)
             assert space.cost(architecture, table) == whole
 
     def test_a_missing_operation_is_named(self, space: SearchSpace, architectures: list[Architecture]) -> None:
@@ -210,7 +211,7 @@ class SpaceCase:
     ) -> None:
         supernet = shared.supernet().double()
         _unsettle(supernet)
-        x = _images(shared, 4).double()
+        x = _double(_inputs(shared, 4))
         for architecture in covering:
             network = shared.extract(supernet, architecture).train(training)
             with seeded(0, "random operations"):
@@ -246,7 +247,7 @@ class SpaceCase:
     def test_options_that_are_not_active_are_not_computed(
         self, shared: WeightSharingSpace, architectures: list[Architecture]
     ) -> None:
-        x = _images(shared, 4)
+        x = _inputs(shared, 4)
         soft = {group: torch.full(shape, 1 / shape[1]) for group, shape in shared.gate_shapes.items()}
         for architecture in architectures:
             supernet = shared.supernet()
@@ -277,7 +278,7 @@ class SpaceCase:
         supernet = shared.supernet(mix).double().eval()
         own = shared.supernet().double().eval()
         own.load_state_dict(supernet.state_dict())
-        x, gates = _images(shared, 2).double(), _uniform(shared)
+        x, gates = _double(_inputs(shared, 2)), _uniform(shared)
         torch.testing.assert_close(supernet(x, gates), own(x, gates), rtol=1e-9, atol=1e-11)
         assert {id(m) for m in supernet.modules() if isinstance(m, MixedOp)} == {id(m) for m in made}
 
@@ -292,13 +293,22 @@ class SpaceCase:
         values = {
             group: torch.full(shape, 1 / shape[1], requires_grad=True) for group, shape in shared.gate_shapes.items()
         }
-        supernet(_images(shared, 4), Gates.soft(values)).square().sum().backward()
+        supernet(_inputs(shared, 4), Gates.soft(values)).square().sum().backward()
         assert all(p.grad is not None for p in supernet.parameters())
         assert all(v.grad is not None and bool((v.grad != 0).any(-1).all()) for v in values.values())
 
 
-def _images(space: SearchSpace, count: int) -> torch.Tensor:
-    return torch.randn(count, *space.input_shape, generator=torch.Generator().manual_seed(5))
+def _inputs(space: SearchSpace, count: int) -> torch.Tensor:
+    return space.example(count, torch.Generator().manual_seed(5))
+
+
+def _logits(space: SearchSpace, count: int, classes: int) -> tuple[int, ...]:
+    """Of one image, one row of logits; of words, one a word."""
+    return (count, classes) if space.input_dtype.is_floating_point else (count, *space.input_shape, classes)
+
+
+def _double(x: torch.Tensor) -> torch.Tensor:
+    return x.double() if x.is_floating_point() else x
 
 
 def _uniform(space: WeightSharingSpace) -> Gates:
@@ -309,7 +319,7 @@ def _unsettle(network: nn.Module) -> None:
     """Give batch norms weights and statistics that are not those of a fresh one."""
     generator = torch.Generator().manual_seed(6)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm):
             for name, value in module.state_dict().items():  # those that are not affine have no weight and bias
                 if name in ("weight", "running_var"):
                     value.uniform_(0.5, 1.5, generator=generator)

@@ -15,7 +15,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.data.module import ImageData
+from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, NumericalError
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.testing.toys import ToyData, ToySpace
@@ -46,7 +46,7 @@ class StrategyCase:
         pytest.fail(f"{type(self).__name__} gives no fixture 'make'")
 
     @pytest.fixture
-    def data(self) -> ImageData:
+    def data(self) -> SearchData:
         """Small images a toy network learns in seconds."""
         return ToyData()
 
@@ -66,7 +66,7 @@ class StrategyCase:
         assert names[0] == names[1]
         assert names[0] == [name for name, _ in first.named_parameters() if name in set(names[0])]
 
-    def test_each_step_leaves_the_other_group_untouched(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_each_step_leaves_the_other_group_untouched(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module, watch = make(), _OneGroupAtATime()
         _guard(module, "weights_loss", module.arch_parameters())
         _guard(module, "arch_loss", module.weight_parameters())
@@ -74,7 +74,7 @@ class StrategyCase:
         assert watch.steps == [module.weights_steps, module.arch_steps]
         assert min(watch.steps) > 0
 
-    def test_the_two_steps_see_disjoint_parts_of_the_data(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_the_two_steps_see_disjoint_parts_of_the_data(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module, seen = make(), {"weights": set[bytes](), "arch": set[bytes]()}
 
         class Watch(Callback):
@@ -88,7 +88,7 @@ class StrategyCase:
 
     # -- determinism --------------------------------------------------------------------------------------------
 
-    def test_two_runs_of_one_seed_are_equal_to_the_bit(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_two_runs_of_one_seed_are_equal_to_the_bit(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         results = []
         for run in ("a", "b"):
             torch.manual_seed(hash(run) % 2**32)  # whatever the process drew before
@@ -97,14 +97,14 @@ class StrategyCase:
             results.append((fingerprint(trainer, module, tmp_path / run), module.answer()))
         assert results[0] == results[1]
 
-    def test_another_seed_gives_another_search(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_another_seed_gives_another_search(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         searched = [make(seed=seed) for seed in (0, 1)]
         for i, module in enumerate(searched):
             fit(module, data, tmp_path / str(i), epochs=1)
         assert digest(searched[0].state_dict()) != digest(searched[1].state_dict())
 
     def test_resuming_from_any_batch_equals_never_having_stopped(
-        self, make: Make, data: ImageData, tmp_path: Path
+        self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         whole, module = tmp_path / "whole", make(seed=5)
         trainer = fit(module, data, whole, epochs=self.epochs)
@@ -123,14 +123,14 @@ class StrategyCase:
             assert fingerprint(trainer, again, folder) == expected, f"differs after resuming from {checkpoint.name}"
             assert again.answer() == answer
 
-    def test_checkpoints_hold_plain_values_only(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_checkpoints_hold_plain_values_only(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         fit(make(), data, tmp_path, epochs=1)
         assert load_checked(tmp_path / "checkpoints" / "last.ckpt")["lightning_nas"]["position"] > 0
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def test_accumulation_takes_fewer_steps_and_resumes_inside_a_group(
-        self, make: Make, data: ImageData, tmp_path: Path
+        self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         one, module = make(), make(accumulate=3)
         fit(one, data, tmp_path / "one", epochs=1)
@@ -146,13 +146,13 @@ class StrategyCase:
             trainer = fit(again, data, folder, epochs=1, resume=file)
             assert fingerprint(trainer, again, folder) == expected
 
-    def test_clipping_bounds_each_groups_gradient(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_clipping_bounds_each_groups_gradient(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module, norms = make(weights_clip=1e-3, arch_clip=1e-4), _GradientNorms()
         fit(module, data, tmp_path, epochs=1, callbacks=[norms])
         assert max(norms.seen[0]) == pytest.approx(1e-3, rel=1e-3)
         assert max(norms.seen[1], default=0.0) <= 1e-4 * 1.001
 
-    def test_no_architecture_step_during_warm_up(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_no_architecture_step_during_warm_up(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module = make(arch_warmup_epochs=1)
         before = [p.detach().clone() for p in module.arch_parameters()]
         fit(module, data, tmp_path, epochs=1)
@@ -160,7 +160,7 @@ class StrategyCase:
         assert all(torch.equal(a, b) for a, b in zip(before, module.arch_parameters(), strict=True))
 
     def test_trainer_flags_that_mean_nothing_here_name_our_option(
-        self, make: Make, data: ImageData, tmp_path: Path
+        self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         for flag, ours in ({"gradient_clip_val": 1.0}, "weights_clip"), ({"accumulate_grad_batches": 2}, "accumulate"):
             with pytest.raises(ConfigError, match=ours):
@@ -170,7 +170,7 @@ class StrategyCase:
 
     @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
     def test_half_precision_starts_like_full_precision_and_keeps_the_architecture_in_float32(
-        self, make: Make, data: ImageData, tmp_path: Path, precision: str
+        self, make: Make, data: SearchData, tmp_path: Path, precision: str
     ) -> None:
         full, half = make(), make()
         fit(full, data, tmp_path / "full", epochs=1)
@@ -182,7 +182,7 @@ class StrategyCase:
         assert first[1] == pytest.approx(first[0], rel=0.02)
 
     def test_a_weight_that_is_nan_stops_the_search_and_is_named(
-        self, make: Make, data: ImageData, tmp_path: Path
+        self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         class Poison(Callback):
             def on_train_batch_start(self, t: Any, m: Any, batch: Any, i: int) -> None:
@@ -222,7 +222,7 @@ class StrategyCase:
             torch.testing.assert_close(frequencies, expected, rtol=0, atol=4 * (0.25 / draws) ** 0.5)
 
     def test_the_answer_builds_trains_and_survives_a_round_trip(
-        self, make: Make, data: ImageData, tmp_path: Path
+        self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         module = make()
         fit(module, data, tmp_path, epochs=1)
@@ -232,7 +232,7 @@ class StrategyCase:
         logits.sum().backward()
         assert logits.isfinite().all()
 
-    def test_the_score_is_that_of_the_extracted_network(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_the_score_is_that_of_the_extracted_network(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module = make()
         fit(module, data, tmp_path, epochs=1)
         architecture = module.derive()
@@ -252,7 +252,7 @@ class StrategyCase:
         assert score == pytest.approx(torch.cat(hits).mean().item())
 
     def test_it_finds_the_best_toy_architecture_more_often_than_random_search(
-        self, make: Make, data: ImageData, tmp_path: Path
+        self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         found = 0
         for seed in range(self.search_seeds):
@@ -263,7 +263,7 @@ class StrategyCase:
 
     # -- two processes ------------------------------------------------------------------------------------------
 
-    def test_two_processes_end_equal(self, make: Make, data: ImageData, tmp_path: Path) -> None:
+    def test_two_processes_end_equal(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         from lightning_nas.testing.distributed import two_ranks
 
         states = two_ranks(lambda: make(seed=2), data, tmp_path)

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lightning_nas.data.module import ImageData
+from lightning_nas.data.base import SearchData
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.metrics import MetricsFile
@@ -21,7 +21,7 @@ from lightning_nas.training.module import ResumableModule
 
 def fit(
     module: ResumableModule,
-    data: ImageData,
+    data: SearchData,
     folder: Path,
     *,
     epochs: int = 2,

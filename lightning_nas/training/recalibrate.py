@@ -17,6 +17,8 @@ def recalibrate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) ->
     device, training = next(network.parameters()).device, network.training
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    if not norms:
+        return
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the cumulative average

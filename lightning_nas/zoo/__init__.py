@@ -17,6 +17,7 @@ from lightning_nas.errors import InputError, shown
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_cell import DartsCellSpace
+from lightning_nas.spaces.darts_rnn import DartsRnnSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.spaces.proxyless import ProxylessSpace
@@ -24,6 +25,7 @@ from lightning_nas.spaces.proxyless import ProxylessSpace
 _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts": DartsSpace,
     "darts_cell": DartsCellSpace,
+    "darts_rnn": DartsRnnSpace,
     "fbnet": FBNetSpace,
     "nasbench201": NasBench201Space,
     "proxyless": ProxylessSpace,
@@ -55,17 +57,26 @@ def load(name: str) -> Architecture:
 def network(name: str, num_classes: int = 10, auxiliary: bool = False) -> nn.Module:
     """The published network with fresh weights: images (N, 3, H, W) in, logits (N, num_classes) out.
 
+    Recurrent ones (``..._ptb``, ``..._wt2``) take words (N, T) and give logits (N, T, num_classes).
+
     Args:
         name: one of :func:`names`.
-        num_classes: width of the classifier.
+        num_classes: width of the classifier, or words of the vocabulary.
         auxiliary: with the auxiliary classifier that is used in training, for networks that have one.
 
     Raises:
         InputError: no such entry, or it has no auxiliary classifier.
     """
-    architecture = load(name)
-    space = _SPACES[architecture.space](num_classes=num_classes, **_entry(name)["space"])
-    return space.network(architecture, auxiliary=auxiliary)
+    return space(name, num_classes).network(load(name), auxiliary=auxiliary)
+
+
+def space(name: str, num_classes: int = 10) -> SearchSpace:
+    """The space, in the sizes it was published with, that the architecture called ``name`` is of.
+
+    Raises:
+        InputError: no such entry.
+    """
+    return _SPACES[load(name).space](num_classes=num_classes, **_entry(name)["space"])
 
 
 def _entry(name: str) -> Any:

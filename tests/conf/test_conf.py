@@ -47,10 +47,11 @@ def test_all_groups_are_known_to_these_tests() -> None:
 
 @pytest.mark.parametrize("choice", ["seed=0", *CHOICES])
 def test_it_composes_passes_the_check_and_every_node_can_be_made(choice: str, composed: Compose) -> None:
-    config = composed(*NEEDS.get(choice.partition("=")[0], []), choice)
+    text = ["search_space=darts_rnn_small"] if choice == "dataset=text" else []
+    config = composed(*NEEDS.get(choice.partition("=")[0], []), choice, *text)
     check(config)
     for size, value in SIZES.items():
-        if config.dataset[size] is None:
+        if config.dataset.get(size, value) is None:
             config.dataset[size] = value
     for part in PARTS:
         for node in _nodes(config[part]):
@@ -65,6 +66,7 @@ def test_it_composes_passes_the_check_and_every_node_can_be_made(choice: str, co
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith("search_space=")])
 def test_the_latency_command_composes_with_each_space(choice: str, composed: Compose) -> None:
     config = composed(choice, name="latency")
+    config.dataset.num_classes = config.dataset.num_classes or 10
     assert instantiate(config.search_space).operations()
 
 
@@ -147,6 +149,14 @@ def test_debug_trains_a_truth_as_short_as_it_can(composed: Compose) -> None:
     truth = composed("debug=fast").callbacks.rank_check.truth
     assert (truth.epochs, truth.limit_train_batches) == (1, 3)
     assert composed("callbacks.rank_check.truth.epochs=7").callbacks.rank_check.truth.scheduler.T_max == 7
+
+
+@pytest.mark.parametrize("choice", ["dataset=text", "search_space=darts_rnn_small"])
+def test_text_brings_its_task_and_its_retraining(choice: str, composed: Compose) -> None:
+    config = composed(choice)
+    names = [node._target_.rpartition(".")[2] for node in (config.dataset, config.task, config.retrain.optimizer)]
+    assert names == ["TextData", "LanguageModelling", "ASGD"]
+    assert composed(choice, "task=classification").task._target_.endswith("Classification")
 
 
 def test_debug_wins_over_an_experiment(composed: Compose) -> None:

@@ -1,0 +1,80 @@
+"""Averaged weights from the moment a training no longer improves: NT-ASGD."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pydantic import PositiveInt
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.optim import ASGD
+
+from lightning_nas.errors import ConfigError
+
+
+class NonMonotonicAveraging(Callback):
+    """Switches ``torch.optim.ASGD`` from plain SGD to averaging (Merity et al., 2018, arXiv:1708.02182, section 4).
+
+    With ``lambd=0`` and a ``t0`` that is never reached, ASGD steps as SGD does. The switch sets ``t0`` to the steps
+    taken so far: from then on the optimiser keeps the mean of all weights it passes (but the first). It comes when the
+    validation loss is above the lowest of all but the last ``patience`` evaluations. From then on the mean is what is
+    validated, and tested.
+
+    Differs from the authors' code: it keeps the optimiser (its steps and its mean are the same as those of a new one).
+
+    Args:
+        patience: evaluations without improvement.
+    """
+
+    def __init__(self, patience: PositiveInt) -> None:
+        self.patience = patience
+        self.losses: list[float] = []
+        self.averages = False
+        self._own: dict[Tensor, Tensor] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.optimizers:
+            _asgd(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.averages:
+            self._own = {parameter: parameter.detach().clone() for parameter in _averages(trainer)}
+            self.use(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for parameter, value in self._own.items():
+            parameter.data.copy_(value)
+        self._own = {}
+        optimizer, loss = _asgd(trainer), float(trainer.callback_metrics["val/loss"])
+        before = self.losses[: -self.patience]
+        if not self.averages and before and loss > min(before):
+            self.averages = True
+            for group in optimizer.param_groups:
+                group["t0"] = max(float(state["step"]) for state in optimizer.state.values())
+        self.losses.append(loss)
+
+    def use(self, trainer: pl.Trainer) -> None:
+        """Put the mean in the place of the weights, if it is taken yet."""
+        if self.averages:
+            for parameter, average in _averages(trainer).items():
+                parameter.data.copy_(average)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses, "averages": self.averages}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.losses, self.averages = list(state_dict["losses"]), state_dict["averages"]
+
+
+def _asgd(trainer: pl.Trainer) -> ASGD:
+    [optimizer] = trainer.optimizers
+    if not isinstance(optimizer, ASGD):
+        raise ConfigError(
+            f"retrain.average_after needs retrain.optimizer._target_=torch.optim.ASGD, not {type(optimizer).__name__}"
+        )
+    return optimizer
+
+
+def _averages(trainer: pl.Trainer) -> dict[Tensor, Tensor]:
+    return {parameter: state["ax"] for parameter, state in _asgd(trainer).state.items()}

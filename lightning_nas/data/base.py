@@ -1,0 +1,131 @@
+"""What a search and a retraining ask of data, whatever it is made of."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+
+from lightning_nas.data.loaders import Alternate, Loader, Position, SearchLoader
+from lightning_nas.data.streams import Batch
+
+
+class SearchData(pl.LightningDataModule, ABC):
+    """Four disjoint parts ("weights", "arch", "val", "test") and loaders of them that can begin at any batch.
+
+    Attributes:
+        shape: of one example as networks are fed it, without the batch.
+    """
+
+    shape: tuple[int, ...]
+
+    # -- after setup --------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """What networks tell apart: classes of images, words of a vocabulary."""
+
+    @property
+    def search_num_classes(self) -> int:
+        """How many of them the search sees."""
+        return self.num_classes
+
+    @property
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Samples of each part."""
+
+    @property
+    @abstractmethod
+    def found(self) -> dict[str, int]:
+        """The sizes a configuration may leave to the data, by their keys of ``dataset``."""
+
+    # -- loaders ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def search_loader(
+        self,
+        alternate: Alternate | None,
+        position: Position,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        limit: int | float = 1.0,
+    ) -> SearchLoader:
+        """Batches ``{"weights": ..., "arch": ...}``; with ``alternate=None`` of the weights part alone.
+
+        Raises:
+            DataError: a part is smaller than a batch on all processes.
+        """
+
+    @abstractmethod
+    def retrain_loader(
+        self,
+        position: Position,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        batch_size: int | None = None,
+        limit: int | float = 1.0,
+        searched: bool = False,
+    ) -> Loader[Batch]:
+        """Batches (x, y) of weights and arch part together; validation and test part stay untouched.
+
+        Args:
+            position: how many batches were seen so far.
+            rank: of this process.
+            world_size: processes.
+            batch_size: another than the data set's.
+            limit: Lightning's ``limit_train_batches``.
+            searched: the classes of the search alone, numbered as there.
+
+        Raises:
+            DataError: fewer samples than a batch on all processes.
+        """
+
+    @abstractmethod
+    def evaluation_loader(
+        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+    ) -> Loader[Batch]:
+        """A whole part in order; with several processes a share of equally many batches for each.
+
+        Args:
+            name: of the part.
+            rank: of this process.
+            world_size: processes.
+            searched: the classes of the search alone, numbered as there.
+        """
+
+    @abstractmethod
+    def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
+        """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
+
+        Args:
+            count: training batches, and at most so many of the validation part.
+        """
+
+    # -- Lightning's hooks --------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Loader[Any]:
+        """From the module's ``position`` on: by its ``alternate`` for a search, else for training one network."""
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        alternate = getattr(module, "alternate", None)
+        limit = self.trainer.limit_train_batches
+        if alternate is not None:
+            return self.search_loader(alternate, lambda: module.position, *self._process, limit=limit)
+        return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
+
+    def val_dataloader(self) -> Loader[Batch]:
+        """The validation part; while a module with ``alternate`` runs, as the search sees it."""
+        module = self.trainer and self.trainer.lightning_module
+        searched = getattr(module, "alternate", None) is not None
+        return self.evaluation_loader("val", *self._process, searched=searched)
+
+    def test_dataloader(self) -> Loader[Batch]:
+        """The test part."""
+        return self.evaluation_loader("test", *self._process)
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

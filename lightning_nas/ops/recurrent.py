@@ -1,0 +1,173 @@
+"""Recurrent language models: words in, logits of the next word out, whatever the cell.
+
+Shapes: N rows of text, T words of a window, H width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+
+class Zero(nn.Module):
+    """Nothing, in the shape of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+Node = Callable[[list[Tensor], Tensor | None], Tensor]
+"""A state (N, H) from those before it and the mask (N, H) of their dropout."""
+
+
+@dataclass(eq=False)
+class Window:
+    """A window of text and what a recurrent network remembers around it: what carries a hidden state between batches.
+
+    The state belongs to the batch and not to the network, so that a network is a function: read twice (as a search of
+    second order does), a window begins twice with the same state, and two streams of text cannot mix theirs.
+
+    Attributes:
+        words: (N, T) int64.
+        before: (N, H) hidden state at the beginning; None is zero.
+        after: (N, H) hidden state after the last word, without gradient; written by the network that last read it.
+        states: (N, T, H) hidden states with gradient; likewise.
+    """
+
+    words: Tensor
+    before: Tensor | None = None
+    after: Tensor | None = field(default=None, repr=False)
+    states: Tensor | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Probabilities of variational dropout (Gal & Ghahramani, 2016, arXiv:1512.05287): one mask for all time steps.
+
+    Attributes:
+        words: a word is left out wherever it occurs in the batch.
+        input: of the embedding.
+        x: of what the cell is fed at each step.
+        hidden: of every state that a cell's matrix multiplies.
+        output: of what the decoder is fed.
+    """
+
+    words: float = 0.0
+    input: float = 0.0
+    x: float = 0.0
+    hidden: float = 0.0
+    output: float = 0.0
+
+
+def mask(shape: tuple[int, ...], drop: float, like: Tensor) -> Tensor | None:
+    """Zeros and 1 / (1 - drop) from torch's global generator, or None where nothing is dropped."""
+    if not drop:
+        return None
+    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - drop).div_(1 - drop)
+
+
+def masked(x: Tensor, by: Tensor | None) -> Tensor:
+    """The product, or ``x`` itself."""
+    return x if by is None else x * by
+
+
+class BatchStatistics(nn.Module):
+    """Batch norm without scale by the statistics of the batch (N, H) itself, in evaluation as well.
+
+    Running ones do not hold a recurrent state: what differs from them comes back greater at each step, until it is NaN.
+    A single row has no statistics and is left as it is.
+    """
+
+    def forward(self, s: Tensor) -> Tensor:
+        return F.batch_norm(s, None, None, training=True) if len(s) > 1 else s
+
+
+class Cell(nn.Module):
+    """One step of time: words (N, T, H) and a state (N, H) in, states (N, T, H) out.
+
+    A subclass says what follows the first state ``s_0 = h + sigmoid(c) (tanh(g) - h)`` with ``[c, g] = [x, h] W_0``.
+
+    Args:
+        width: H.
+        steps: nodes after the first state, each with a matrix W_i (H, 2H).
+        outputs: which states, counted from 0, are averaged to the new hidden state.
+        norm: :class:`BatchStatistics` on every state.
+    """
+
+    def __init__(self, width: int, steps: int, outputs: tuple[int, ...], *, norm: bool) -> None:
+        super().__init__()
+        self.width, self.outputs = width, outputs
+        self.first = nn.Parameter(torch.empty(2 * width, 2 * width))
+        self.steps = nn.ParameterList([torch.empty(width, 2 * width) for _ in range(steps)])
+        self.norm: nn.Module = BatchStatistics() if norm else nn.Identity()
+
+    def plan(self, *told: Any) -> list[Node]:
+        """The nodes of this pass, in order.
+
+        Args:
+            told: what the language model was called with besides the words.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, h: Tensor, x_mask: Tensor | None, h_mask: Tensor | None, *told: Any) -> Tensor:
+        """Read a window; the masks (N, H) are those of dropout."""
+        n, t, width = x.shape
+        of_x, of_h = self.first.chunk(2)
+        fed = masked(x, None if x_mask is None else x_mask[:, None])
+        inputs = (fed.reshape(n * t, width) @ of_x).view(n, t, 2 * width)
+        nodes, outputs = self.plan(*told), []
+        for now in inputs.unbind(1):
+            c, g = torch.addmm(now, masked(h, h_mask), of_h).chunk(2, 1)
+            states = [self.norm(torch.lerp(h, g.tanh(), c.sigmoid()))]
+            for node in nodes:
+                states.append(node(states, h_mask))
+            h = torch.stack([states[i] for i in self.outputs]).mean(0)
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+class LanguageModel(nn.Module):
+    """Embedding, cell, decoder whose matrix is the embedding's; weights uniform in [-0.04, 0.04].
+
+    Words (N, T), or a :class:`Window` of them, in; logits (N, T, num_words) out. What else it is called with is for the
+    cell.
+
+    Args:
+        num_words: of the vocabulary.
+        cell: what reads the words.
+        drop: probabilities of dropout.
+    """
+
+    def __init__(self, num_words: int, cell: Cell, drop: Dropouts) -> None:
+        super().__init__()
+        self.embedding, self.cell, self.drop = nn.Embedding(num_words, cell.width), cell, drop
+        self.bias = nn.Parameter(torch.zeros(num_words))
+        for name, parameter in self.named_parameters():
+            if name != "bias":
+                nn.init.uniform_(parameter, -0.04, 0.04)
+
+    def forward(self, x: Tensor | Window, *told: Any) -> Tensor:
+        window = x if isinstance(x, Window) else Window(x)
+        words, weight = window.words, self.embedding.weight
+        drop = self.drop if self.training else Dropouts()
+        (n, t), width = words.shape, self.cell.width
+        embedded = F.embedding(words, masked(weight, mask((len(weight), 1), drop.words, weight)))
+        embedded = masked(embedded, mask((n, 1, width), drop.input, embedded))
+        before = embedded.new_zeros(n, width) if window.before is None else window.before.to(embedded)
+        x_mask, h_mask = (mask((n, width), p, embedded) for p in (drop.x, drop.hidden))
+        states = self.cell(embedded, before, x_mask, h_mask, *told)
+        window.states, window.after = states, states[:, -1].detach()
+        read = masked(states, mask((n, 1, width), drop.output, states))
+        return F.linear(read.reshape(n * t, width), weight, self.bias).view(n, t, -1)

@@ -1,0 +1,219 @@
+r"""The recurrent search space of DARTS (Liu et al., ICLR 2019, arXiv:1806.09055, section 3.1.2 and appendix A.1.2).
+
+A cell of nodes after ENAS (arXiv:1802.03268): node i takes one earlier state :math:`s_j` and an activation f,
+
+.. math:: s_i = s_j + \sigma(c) \odot (f(g) - s_j), \qquad [c, g] = s_j W_i,
+
+where :math:`W_i` is the node's own, whatever its predecessor; the new hidden state is the mean of the states. In the
+supernet a node is the sum over all predecessors and all activations, weighted by the gates; "none" adds nothing.
+
+Differs from the authors' code: the search's batch norm takes the statistics of the batch in evaluation too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import networkx as nx
+import torch
+from annotated_types import Interval
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import InputError, shown
+from lightning_nas.ops.mixed import Choice, Mix
+from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel, Zero
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.recurrent_cells import GROUP, OPTIONS, FixedCell, MixedCell, Step
+
+Probability = Annotated[float, Interval(ge=0, lt=1)]
+
+
+class DartsRnnSpace(WeightSharingSpace):
+    """Recurrent cells in a language model with tied embedding.
+
+    Two decisions a node: its predecessor ``s0``, ``s1``, ... and its activation.
+
+    Args:
+        name: carried by the architectures.
+        bptt: words of a window; costs are those of one window.
+        num_classes: words of the vocabulary.
+        width: of embedding and hidden state.
+        steps: nodes.
+        outputs: numbers of the states that are averaged, 0 being the first; None takes all of the nodes.
+        norm: batch norm without scale, by the batch's own statistics, on every state, as in the authors' search.
+        drop_words: see :class:`~lightning_nas.ops.recurrent.Dropouts`; likewise the next four.
+        drop_input: of the embedding.
+        drop_x: of what the cell is fed.
+        drop_hidden: of the states.
+        drop_output: of what the decoder is fed.
+        evaluation: what is otherwise in the network that is retrained, by the names above; that one has no norm.
+
+    Raises:
+        InputError: an output that is no state, or an unknown name in ``evaluation``.
+
+    Example:
+        >>> space = DartsRnnSpace("toy", bptt=5, num_classes=11, width=8, steps=1)
+        >>> a = space.validate({"node_1_from": "s0", "node_1_op": "tanh"})
+        >>> tuple(space.network(a)(torch.zeros(2, 5, dtype=torch.int64)).shape)
+        (2, 5, 11)
+    """
+
+    input_dtype = torch.int64
+
+    def __init__(
+        self,
+        name: str = "darts_rnn",
+        *,
+        bptt: PositiveInt = 35,
+        num_classes: PositiveInt = 10_000,
+        width: PositiveInt = 300,
+        steps: PositiveInt = 8,
+        outputs: Sequence[int] | None = None,
+        norm: bool = True,
+        drop_words: Probability = 0.0,
+        drop_input: Probability = 0.2,
+        drop_x: Probability = 0.75,
+        drop_hidden: Probability = 0.25,
+        drop_output: Probability = 0.75,
+        evaluation: Mapping[str, Any] | None = None,
+    ) -> None:
+        drops = {"words": drop_words, "input": drop_input, "x": drop_x, "hidden": drop_hidden, "output": drop_output}
+        sizes = {"bptt": bptt, "num_classes": num_classes, "width": width, "steps": steps, "outputs": outputs}
+        self._settings: dict[str, Any] = sizes | {"norm": norm} | {f"drop_{where}": p for where, p in drops.items()}
+        self._evaluation = dict(evaluation or {})
+        if unknown := [key for key in self._evaluation if key not in self._settings]:
+            legal = ", ".join(self._settings)
+            raise InputError(f"search_space.evaluation has no key {shown(unknown[0])}; legal: {legal}")
+        self.outputs = tuple(range(1, steps + 1)) if outputs is None else tuple(outputs)
+        if wrong := [i for i in self.outputs if not 0 <= i <= steps]:
+            raise InputError(f"the space {name!r} has the states 0 to {steps}; {wrong[0]} in its outputs is none")
+        self.name, self.input_shape, self.num_classes = name, (bptt,), num_classes
+        self.width, self.steps, self.norm, self.drop = width, steps, norm, Dropouts(**drops)
+        self.edges = tuple((i, j) for i in range(1, steps + 1) for j in range(i))
+        self.decisions = tuple(decision for i in range(1, steps + 1) for decision in _decisions(i))
+        self.gate_shapes = {GROUP: (len(self.edges), len(OPTIONS))}
+        self.gate_options = {GROUP: OPTIONS}
+
+    def evaluation(self) -> DartsRnnSpace:
+        """The space of the networks that are retrained: without norm, and as ``evaluation`` says."""
+        if not self.norm and not self._evaluation:
+            return self
+        return DartsRnnSpace(self.name, **{**self._settings, "norm": False, **self._evaluation})
+
+    def nodes(self, group: str) -> tuple[int, ...]:
+        return tuple(i - 1 for i, _ in self.edges)
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def _cell(self, chosen: Sequence[tuple[int, str]]) -> FixedCell:
+        return FixedCell(self.width, chosen, self.outputs if chosen else (0,), norm=self.norm)
+
+    def _chosen(self, architecture: Architecture) -> list[tuple[int, str]]:
+        """(number of the predecessor, activation) of each node."""
+        options = self.validate(architecture).options
+        return [(int(source[1:]), option) for source, option in zip(options[::2], options[1::2], strict=True)]
+
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> LanguageModel:
+        """The language model with the chosen cell; never with an auxiliary classifier."""
+        no_auxiliary(self, auxiliary)
+        return LanguageModel(num_classes or self.num_classes, self._cell(self._chosen(architecture)), self.drop)
+
+    def supernet(self, mix: Mix | None = None) -> RnnSupernet:
+        """The language model whose cell mixes all predecessors and activations.
+
+        With a ``mix``, each edge has the module it makes; without one, the edges of a node are mixed at once.
+        """
+        choice = Choice(OPTIONS, lambda option, *_: ACTIVATIONS.get(option, Zero)(), self.width, self.width)
+        mixed = None if mix is None else [mix(choice) for _ in self.edges]
+        cell = MixedCell(self.width, self.steps, self.outputs, mixed, norm=self.norm)
+        return RnnSupernet(LanguageModel(self.num_classes, cell, self.drop))
+
+    def gates(self, architecture: Architecture) -> Gates:
+        """The chosen activation on the edge from the chosen predecessor, none on the others."""
+        chosen = dict(enumerate(self._chosen(architecture), start=1))
+        rows = [OPTIONS.index(chosen[i][1]) if chosen[i][0] == j else 0 for i, j in self.edges]
+        return Gates.one_hot({GROUP: rows}, self.gate_shapes)
+
+    def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
+        """The one edge and activation with the largest weight of each node, none apart; the first of equals."""
+        rows, choices = probabilities[GROUP][:, 1:], dict[str, str]()
+        for i in range(1, self.steps + 1):
+            first = i * (i - 1) // 2
+            source, option = divmod(int(rows[first : first + i].reshape(-1).argmax()), len(OPTIONS) - 1)
+            choices |= {f"node_{i}_from": f"s{source}", f"node_{i}_op": OPTIONS[1 + option]}
+        return Architecture.of(self.name, choices)
+
+    def extract(self, supernet: Supernet, architecture: Architecture) -> LanguageModel:
+        """The chosen cell with a copy of all weights: every node's matrix is the same for all of its choices."""
+        assert isinstance(supernet, RnnSupernet)
+        network = self.network(architecture).to(next(supernet.parameters()))
+        shared = supernet.model.state_dict()
+        network.load_state_dict({name: shared[name] for name in network.state_dict()})
+        return network
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        """Word and hidden state, the states, their mean."""
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for name, label in (("x", "word"), ("h", "hidden state"), ("s0", "s0\ntanh")):
+            graph.add_node(name, label=label)
+        graph.add_edges_from([("x", "s0"), ("h", "s0")])
+        for i, (j, option) in enumerate(self._chosen(architecture), start=1):
+            graph.add_node(f"s{i}", label=f"s{i}\n{option}")
+            graph.add_edge(f"s{j}", f"s{i}")
+        graph.add_node("mean", label="mean\nhidden state")
+        graph.add_edges_from((f"s{i}", "mean") for i in self.outputs)
+        return graph
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def _fixed(self) -> str:
+        return f"words {self.input_shape[0]}x{self.num_classes} {self.width}"
+
+    def _key(self, option: str) -> Keys:
+        return () if option == "none" else (f"{option} {self.input_shape[0]}x{self.width}",)
+
+    def operations(self) -> dict[str, Operation]:
+        """A language model without nodes, and a node with each activation; all for one window."""
+        (bptt,), width = self.input_shape, self.width
+
+        def words() -> nn.Module:
+            return LanguageModel(self.num_classes, self._cell(()), self.drop)
+
+        operations = {self._fixed(): Operation(words, self.input_shape, self.input_dtype)}
+        for option in OPTIONS[1:]:
+            build = lambda option=option: Step(width, option, norm=self.norm)  # noqa: E731
+            operations[self._key(option)[0]] = Operation(build, (bptt, width))
+        return operations
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        """The fixed part and one step a node."""
+        return (self._fixed(), *(self._key(option)[0] for _, option in self._chosen(architecture)))
+
+    def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
+        """Every activation on every edge adds a step; exact for architectures, which have one edge a node."""
+        row = tuple(self._key(option) for option in OPTIONS)
+        return (self._fixed(),), {GROUP: (row,) * len(self.edges)}
+
+
+class RnnSupernet(Supernet):
+    """A language model whose cell is a :class:`~lightning_nas.spaces.recurrent_cells.MixedCell`."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, gates: Gates) -> Tensor:
+        """Logits (N, T, num_classes) of words (N, T) or of a window of them."""
+        logits: Tensor = self.model(x, gates)
+        return logits
+
+
+def _decisions(node: int) -> tuple[Decision, Decision]:
+    sources = tuple(f"s{j}" for j in range(node))
+    return Decision(f"node_{node}_from", sources), Decision(f"node_{node}_op", OPTIONS[1:])

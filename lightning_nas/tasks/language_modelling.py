@@ -1,0 +1,82 @@
+"""Foretelling the next word."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric, MetricCollection
+
+from lightning_nas.ops.recurrent import Window
+from lightning_nas.tasks.base import Batch, Task
+
+
+class Perplexity(Metric):
+    """exp of the mean cross entropy over all words: of logits (..., V) and targets (...).
+
+    >>> metric = Perplexity()
+    >>> metric.update(torch.zeros(2, 3, 50), torch.zeros(2, 3, dtype=torch.int64))
+    >>> round(float(metric.compute()), 3)
+    50.0
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.total += F.cross_entropy(output.flatten(0, -2).float(), target.flatten(), reduction="sum")
+        self.count += target.numel()
+
+    def compute(self) -> Tensor:
+        return (self.total / self.count).exp()
+
+
+class LanguageModelling(Task):
+    """Cross entropy per word, and its exponential, the perplexity (``ppl``).
+
+    The hidden state goes on from each window of text to the next, in training and in evaluation; gradients end with the
+    window (truncated back-propagation through time). Architectures are ranked by 1 / ppl, the geometric mean of the
+    probabilities given to the words that came.
+
+    Args:
+        slowness: weight of the mean squared change of the hidden state from word to word, in training (temporal
+            activation regularisation, Merity et al., 2017, arXiv:1708.01009).
+    """
+
+    score_name = "ppl"
+
+    def __init__(self, slowness: NonNegativeFloat = 0.0) -> None:
+        self.slowness = slowness
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output.flatten(0, -2), target.flatten())
+
+    def training_loss(self, output: Tensor, batch: Batch) -> Tensor:
+        x, y = batch
+        loss = self.loss(output, y)
+        if self.slowness and isinstance(x, Window) and x.states is not None and x.states.shape[1] > 1:
+            loss = loss + self.slowness * x.states.diff(dim=1).square().mean()
+        return loss
+
+    def metrics(self, num_classes: int, *, synced: bool = True) -> MetricCollection:
+        return MetricCollection({"ppl": Perplexity(sync_on_compute=synced)}, compute_groups=False)
+
+    def continued(self, x: Any, before: Tensor | None) -> Window:
+        return Window(x, before)
+
+    def remembered(self, x: Any) -> Tensor | None:
+        return x.after if isinstance(x, Window) else None
+
+    def score(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
+        """1 / ppl; 0 for a network whose hidden state has grown beyond all numbers."""
+        ppl = self.evaluate(network, batches, num_classes)
+        return 0.0 if math.isnan(ppl) else 1 / ppl
