@@ -43,8 +43,8 @@ class SearchHealth(RecordingCallback):
       network it would answer with inherited weights; both on the same batches.
     - ``eigenvalue``: of the Hessian of the architecture step's loss in the architecture parameters, that of largest
       magnitude, on the first batch of the validation part (Zela et al., R-DARTS, ICLR 2020, arXiv:1909.09656). By power
-      iteration; products by double backward, or by differences where a fused operation does not allow it. Empty where
-      that loss has no gradient in the architecture parameters.
+      iteration; products by double backward, or by differences, which see the kinks of ReLUs too, where an operation
+      does not allow it. Empty where that loss has no gradient in the architecture parameters.
 
     With ``early_stop`` the search ends as R-DARTS does (DARTS-ES): when the mean magnitude of the last ``window``
     eigenvalues is more than ``ratio`` times that of the window which ended ``window - 1`` records before; the answer is
@@ -211,7 +211,7 @@ def arch_eigenvalue(module: SearchModule, batches: Sequence[Batch], iterations: 
         start = torch.randn(sum(parameter.numel() for parameter in parameters), generator=draw).to(parameters[0])
         try:
             value = dominant_eigenvalue(exact_products(loss, parameters), start, iterations=iterations)
-        except RuntimeError:  # a fused operation cannot be differentiated twice, or the memory does not suffice
+        except RuntimeError:  # an operation cannot be differentiated twice, or the memory does not suffice
             value = dominant_eigenvalue(difference_products(loss, parameters), start, iterations=iterations)
     return value if math.isfinite(value) else None
 

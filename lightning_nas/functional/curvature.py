@@ -46,8 +46,13 @@ def exact_products(loss: Loss, parameters: Sequence[Tensor]) -> Product:
     Args:
         loss: computes a loss of the parameters; called once.
         parameters: leaves that require a gradient; vectors are as long as all of them together.
+
+    Raises:
+        RuntimeError: an operation does not allow it.
     """
     gradient = _gradient(loss(), parameters, create_graph=True)
+    if _breaks(gradient):
+        raise RuntimeError("an operation of the loss is once_differentiable")
 
     def product(vector: Tensor) -> Tensor:
         return _gradient(gradient @ vector, parameters, retain_graph=True)
@@ -106,6 +111,19 @@ def _gradient(value: Tensor, parameters: Sequence[Tensor], **options: bool) -> T
     return torch.cat(
         [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)]
     )
+
+
+def _breaks(gradient: Tensor) -> bool:
+    """Whether a ``once_differentiable`` function is in its graph: ``autograd.grad`` would pass by it in silence."""
+    seen, waiting = set(), [gradient.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            if node.name() == "torch::autograd::Error":
+                return True
+            seen.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 @torch.no_grad()

@@ -17,7 +17,6 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks import search_health
 from lightning_nas.callbacks.search_health import SearchHealth, arch_eigenvalue, skip_dominance
 from lightning_nas.errors import ConfigError
-from lightning_nas.ops.fused import fused
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
@@ -78,7 +77,10 @@ def full_eigenvalue(module: SearchModule, data: Batch) -> float:
     blocks: Any = torch.autograd.functional.hessian(loss, thetas)
     sizes = [theta.numel() for theta in thetas]
     matrix = torch.cat(
-        [torch.cat([block.reshape(n, m) for block, m in zip(row, sizes, strict=True)], 1) for row, n in zip(blocks, sizes, strict=True)]
+        [
+            torch.cat([block.reshape(n, m) for block, m in zip(row, sizes, strict=True)], 1)
+            for row, n in zip(blocks, sizes, strict=True)
+        ]
     )
     values = torch.linalg.eigvalsh(matrix)
     return float(values[values.abs().argmax()])
@@ -94,8 +96,14 @@ def test_the_eigenvalue_is_that_of_the_full_hessian() -> None:
 
 
 def test_the_eigenvalue_of_a_fused_supernet_is_that_of_the_plain_one() -> None:
-    space = FBNetSpace.small if False else None
-    del space
+    found = []
+    for fused in (True, False):
+        space = FBNetSpace(
+            name="f", image_size=8, in_channels=1, num_classes=4, stem=(8, 1), stages=((8, 1, 1), (8, 1, 1)), head=8,
+            dropout=0.0, fused=fused,
+        )  # fmt: skip
+        found.append(arch_eigenvalue(darts(space=space), [batch(shape=(1, 8, 8))], iterations=20))
+    assert found[0] == pytest.approx(found[1], rel=1e-2)
 
 
 def test_the_look_at_the_eigenvalue_leaves_everything_as_it_was() -> None:
@@ -119,3 +127,141 @@ def test_a_loss_without_a_gradient_in_the_architecture_has_no_eigenvalue(tmp_pat
     module = darts()
     module.gates = lambda generator: Gates.soft(module.probabilities())  # type: ignore[method-assign]
     assert arch_eigenvalue(module, [batch()]) is None
+
+
+def test_entropies_and_skips_agree_with_scipy_and_with_counting(tmp_path: Path) -> None:
+    module = toy_search()
+    module.space.gate_options = {"layers": ("blur", "swap", "skip")}
+    fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth()])
+    rows = module.probabilities()["layers"].numpy()
+    edges, [health] = Table(tmp_path / "edges.csv").read(), Table(tmp_path / "health.csv").read()
+    expected = [float(scipy_entropy(row)) for row in rows]
+    assert [float(edge["entropy"]) for edge in edges] == pytest.approx(expected)
+    assert [float(edge["probability"]) for edge in edges] == pytest.approx([float(row.max()) for row in rows])
+    assert [edge["option"] for edge in edges] == [("blur", "swap", "skip")[row.argmax()] for row in rows]
+    assert float(health["entropy"]) == pytest.approx(sum(expected) / 2)
+    assert float(health["skip_share"]) == sum(row.argmax() == 2 for row in rows) / 2
+    assert float(health["skip_probability"]) == pytest.approx(rows[:, 2].mean())
+    assert float(Table(tmp_path / "metrics.csv").read()[-1]["health/entropy"]) == pytest.approx(sum(expected) / 2)
+
+
+def test_a_space_without_skips_has_no_share_of_them_and_others_count_only_where_there_are_any() -> None:
+    rows = {"a": torch.tensor([[0.6, 0.4], [0.1, 0.9]]), "b": torch.tensor([[1.0, 0.0]])}
+    assert skip_dominance(rows, {"a": ("conv", "pool"), "b": ("conv", "pool")}) == (None, None)
+    assert skip_dominance(rows, {"a": ("skip_connect", "conv"), "b": ("conv", "pool")}) == (0.5, pytest.approx(0.35))
+
+
+def test_the_gap_is_that_of_an_independent_computation(tmp_path: Path) -> None:
+    module, data = toy_search(), ToyData()
+    fit(module, data, tmp_path, epochs=2, callbacks=[SearchHealth(every_n_epochs=2)])
+    [row] = Table(tmp_path / "health.csv").read()
+    assert (row["epoch"], row["step"]) == ("1", str(module.position))
+    calibration, evaluation = data.score_batches(module.score_batches)
+    module.eval()
+    network = module.space.extract(module.supernet, module.derive())
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.momentum = None
+        norm.reset_running_stats()
+    gates = Gates.soft(module.probabilities())
+    with torch.no_grad():
+        for x, _ in calibration:
+            network.train()(x)
+        derived = torch.cat([(network.eval()(x).argmax(-1) == y).float() for x, y in evaluation]).mean()
+        supernet = torch.cat([(module.supernet(x, gates).argmax(-1) == y).float() for x, y in evaluation]).mean()
+    assert float(row["supernet_score"]) == pytest.approx(float(supernet))
+    assert float(row["derived_score"]) == pytest.approx(float(derived))
+    assert float(row["discretisation_gap"]) == pytest.approx(float(supernet - derived))
+
+
+def test_the_global_generators_are_where_they_were(tmp_path: Path) -> None:
+    states: list[list[str]] = [[], []]
+    for seen, health in zip(states, ([], [SearchHealth()]), strict=True):
+        fit(toy_search(), ToyData(), tmp_path / str(len(health)), callbacks=[*health, _Generators(seen)])
+    assert states[0] == states[1] != []
+
+
+# -- the early stop -------------------------------------------------------------------------------------------------
+
+
+def test_it_stops_on_the_worked_sequence_and_keeps_the_architecture_of_the_older_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _eigenvalues(monkeypatch, [1.0] * 8 + [2.55])  # averages over five: 1, 1, 1, 1, 1.31
+    module, stop = _wandering_search(), SearchHealth(early_stop=True, first_epoch=8)
+    trainer = fit(module, ToyData(), tmp_path, epochs=12, limit_train_batches=1, callbacks=[stop])
+    assert trainer.current_epoch == 9  # the epochs that were begun and ended
+    assert stop.healthy == stop.derived[4] != stop.derived[3]
+    assert stop.derived[4] != stop.derived[8]
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        ([1.0] * 8 + [2.5], {"first_epoch": 8}),
+        ([1.0] * 8 + [2.55] + [0.0] * 9, {}),
+        ([1.0] * 8 + [2.55], {"ratio": 1.4}),
+    ],
+)
+def test_it_goes_on_where_the_rise_is_smaller_or_too_early(
+    values: list[float], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _eigenvalues(monkeypatch, values)
+    stop = SearchHealth(early_stop=True, **options)
+    trainer = fit(toy_search(), ToyData(), tmp_path, epochs=9, limit_train_batches=1, callbacks=[stop])
+    assert trainer.current_epoch == 9
+    assert stop.healthy is None
+
+
+def test_a_stopped_search_resumes_to_the_bit_and_stays_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _eigenvalues(monkeypatch, [1.0, -1.0, 1.0, -3.0, 1.0, 1.0])
+
+    def run(folder: Path, resume: Path | None = None) -> tuple[dict[str, str], Architecture | None, int]:
+        module, stop = _wandering_search(), SearchHealth(early_stop=True, window=2, first_epoch=0)
+        options: dict[str, Any] = {"epochs": 6, "limit_train_batches": 2, "resume": resume}
+        trainer = fit(module, ToyData(), folder, callbacks=[stop], **options)
+        return fingerprint(trainer, module, folder), stop.healthy, trainer.current_epoch
+
+    whole = run(tmp_path / "whole")
+    assert whole[1:] == (_wandered(2), 4)
+    checkpoints = sorted((tmp_path / "whole" / "checkpoints").glob("*.ckpt"))
+    assert len(checkpoints) == 8  # before each batch but the first, and at the end
+    for checkpoint in checkpoints:
+        folder = tmp_path / checkpoint.stem
+        shutil.copytree(tmp_path / "whole", folder, ignore=shutil.ignore_patterns("checkpoints"))
+        assert run(folder, checkpoint) == whole, f"differs after resuming from {checkpoint.name}"
+
+
+def test_an_early_stop_without_eigenvalues_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="iterations=0"):
+        SearchHealth(early_stop=True, iterations=0)
+    module = darts(order="first", arch_warmup_epochs=9)
+    module.gates = lambda generator: Gates.soft(module.probabilities())  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="arch_loss"):
+        fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth(early_stop=True)])
+
+
+class _Generators(Callback):
+    """Where torch's global generator is after each epoch."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seen.append(digest(torch.get_rng_state()))
+
+
+def _eigenvalues(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
+    """What is to be found in each epoch."""
+    monkeypatch.setattr(search_health, "arch_eigenvalue", lambda module, *_: values[module.current_epoch])
+
+
+def _wandering_search() -> SearchModule:
+    """A search that would answer something else after each epoch."""
+    module = toy_search()
+    module.derive = lambda: _wandered(module.current_epoch)  # type: ignore[method-assign]
+    return module
+
+
+def _wandered(epoch: int) -> Architecture:
+    options = ("blur", "swap", "keep")
+    return ToySpace().validate({"layer_1": options[epoch % 3], "layer_2": options[epoch // 3 % 3]})

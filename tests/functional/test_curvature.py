@@ -1,8 +1,10 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lightning_nas.functional.curvature import (
     Product,
@@ -70,6 +72,33 @@ def test_the_parameters_and_their_gradients_stay_as_they_were() -> None:
 def test_a_loss_that_is_linear_has_no_curvature(products: Callable[..., Product]) -> None:
     p = nn.Parameter(torch.ones(3, dtype=torch.float64))
     assert dominant_eigenvalue(products(lambda: p.sum(), [p]), start(3)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_an_operation_that_cannot_be_differentiated_twice_is_refused_and_differences_do_without() -> None:
+    p = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+    def loss() -> Tensor:
+        cubes: Tensor = Cube.apply(2 * p)  # type: ignore[no-untyped-call]
+        return cubes.square().sum()
+
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        exact_products(loss, [p])
+    found = dominant_eigenvalue(difference_products(loss, [p]), start(2), iterations=50, tolerance=1e-9)
+    assert found == pytest.approx(64 * 30 * 2**4, rel=1e-3)
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        squares: Tensor = 3 * x**2
+        return squares * gradient
 
 
 def test_the_criterion_of_r_darts_on_its_worked_sequence() -> None:
