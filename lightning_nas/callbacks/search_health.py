@@ -107,8 +107,8 @@ class SearchHealth(RecordingCallback):
             self.record("health.csv", {"epoch": epoch, "step": pl_module.position, **figures})
             self._record_edges(epoch, pl_module)
             for name in _LOGGED:
-                if figures[name] is not None:
-                    pl_module.log(f"health/{name}", figures[name], rank_zero_only=True)
+                if (value := figures[name]) is not None:
+                    pl_module.log(f"health/{name}", value, rank_zero_only=True)
         if self.early_stop:
             self._consider(trainer, pl_module.derive(), trainer.strategy.broadcast(eigenvalue))
 
