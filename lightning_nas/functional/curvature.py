@@ -103,11 +103,15 @@ def has_risen(averages: Sequence[float], window: int, ratio: float) -> bool:
     return len(averages) >= window and averages[-1] > ratio * averages[-window]
 
 
-def _gradient(value: Tensor, parameters: Sequence[Tensor], **options: bool) -> Tensor:
+def _gradient(
+    value: Tensor, parameters: Sequence[Tensor], *, create_graph: bool = False, retain_graph: bool | None = None
+) -> Tensor:
     """One long vector, zero where the value does not depend on a parameter."""
     if not value.requires_grad:
         return torch.cat([torch.zeros_like(p).flatten() for p in parameters])
-    found = torch.autograd.grad(value, list(parameters), allow_unused=True, **options)
+    found = torch.autograd.grad(
+        value, list(parameters), retain_graph=retain_graph, create_graph=create_graph, allow_unused=True
+    )
     return torch.cat(
         [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)]
     )
@@ -131,6 +135,6 @@ def _move(parameters: Sequence[Tensor], start: Sequence[Tensor], step: Tensor | 
     for parameter, old in zip(parameters, start, strict=True):
         parameter.copy_(old)
     if step is not None:
-        pieces = step.split([parameter.numel() for parameter in parameters])
+        pieces = torch.split(step, [parameter.numel() for parameter in parameters])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.add_(piece.view_as(parameter))

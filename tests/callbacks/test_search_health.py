@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
 from scipy.stats import entropy as scipy_entropy
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from lightning_nas.callbacks.search_health import SearchHealth, arch_eigenvalue,
 from lightning_nas.errors import ConfigError
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.stages import search as stage
+from lightning_nas.stages.prepare import Run
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.differentiable.darts import Darts
 from lightning_nas.strategies.differentiable.gdas import Gdas
@@ -27,6 +30,8 @@ from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.callbacks import CallbackCase, toy_search
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
+from lightning_nas.training.checkpoint import AtomicCheckpointIO
+from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.seeding import seeded
 from lightning_nas.training.table import Table
 
@@ -232,6 +237,30 @@ def test_a_stopped_search_resumes_to_the_bit_and_stays_stopped(tmp_path: Path, m
         assert run(folder, checkpoint) == whole, f"differs after resuming from {checkpoint.name}"
 
 
+def test_two_processes_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _eigenvalues(monkeypatch, [1.0, 1.0, 1.0, 3.0])
+    stop = SearchHealth(early_stop=True, window=2, first_epoch=0)
+    fit(
+        _wandering_search(), ToyData(), tmp_path, epochs=6, every=1000, limit_train_batches=1,
+        callbacks=[stop, _Tell(tmp_path)], devices=2, strategy="ddp_notebook_find_unused_parameters_true",
+    )  # fmt: skip
+    told = [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)]
+    assert told == [f"4 {_wandered(2)}"] * 2
+    assert len(Table(tmp_path / "health.csv").read()) == 4
+
+
+def test_the_stage_answers_with_the_healthy_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _eigenvalues(monkeypatch, [1.0, 1.0, 1.0, 3.0])
+    monkeypatch.setattr(SearchModule, "derive", lambda module: _wandered(module.current_epoch))
+    monkeypatch.setattr(stage, "build_strategy", lambda *_: toy_search())
+    monkeypatch.setattr(stage, "make_trainer", lambda run, name, callbacks, **_: _trainer(tmp_path, callbacks))
+    health = {"_target_": "lightning_nas.callbacks.search_health.SearchHealth", "early_stop": True, "window": 2}
+    config = OmegaConf.create({"callbacks": {"health": {**health, "first_epoch": 0}}, "ckpt_path": None})
+    data = ToyData()
+    found = stage.search(Run(config, tmp_path, data, ToySpace(), Classification()), None)
+    assert found == Architecture.load(tmp_path / "architecture.json") == _wandered(2)
+
+
 def test_an_early_stop_without_eigenvalues_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="iterations=0"):
         SearchHealth(early_stop=True, iterations=0)
@@ -239,6 +268,25 @@ def test_an_early_stop_without_eigenvalues_is_refused(tmp_path: Path) -> None:
     module.gates = lambda generator: Gates.soft(module.probabilities())  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match="arch_loss"):
         fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth(early_stop=True)])
+
+
+class _Tell(Callback):
+    """Each rank writes when it stopped and what it kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        [stop] = [c for c in trainer.callbacks if isinstance(c, SearchHealth)]  # type: ignore[attr-defined]
+        (self.folder / f"rank{trainer.global_rank}").write_text(f"{trainer.current_epoch} {stop.healthy}")
+
+
+def _trainer(folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=6, callbacks=[ExactCheckpoint(folder / "checkpoints"), *callbacks], logger=False, accelerator="cpu",
+        default_root_dir=folder, enable_checkpointing=False, enable_progress_bar=False, limit_train_batches=1,
+        enable_model_summary=False, use_distributed_sampler=False, plugins=[AtomicCheckpointIO(keep=1)],
+    )  # fmt: skip
 
 
 class _Generators(Callback):
