@@ -16,7 +16,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 from lightning_nas.ops.blocks import InvertedResidual
@@ -31,8 +30,8 @@ class FusedMixedBlock(MixedOp):
 
     Outputs, gradients and running statistics equal those of :class:`MixedOp` up to rounding; the state is the same.
     Options of another kind are added one by one. With fewer than two blocks, or batch norms that are not alike
-    (synchronised, partly frozen, cumulative), the plain form runs. Gradients of gradients are not available, and hooks
-    on the modules inside a block do not fire.
+    (synchronised, partly frozen, cumulative), the plain form runs. Hooks on the modules inside a block do not
+    fire.
 
     Example:
         >>> mixed = FusedMixedBlock({f"k{k}": InvertedResidual(8, 8, kernel=k, expansion=3) for k in (3, 5)})
@@ -125,7 +124,6 @@ class _Depthwise5x5(torch.autograd.Function):
         return F.conv2d(x, weight, None, stride, 2, 1, len(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         c, s = len(weight), ctx.stride

@@ -18,6 +18,13 @@ _SEARCH = (
     ("arch/entropy",),
     ("latency/expected_ms",),
 )
+_HEALTH = (
+    ("supernet_score", "derived_score"),
+    ("discretisation_gap",),
+    ("entropy",),
+    ("skip_share", "skip_probability"),
+    ("eigenvalue",),
+)
 _RETRAIN = (("train/loss", "val/loss"), ("train/acc", "val/acc"))
 
 
@@ -28,7 +35,7 @@ def search_curves(folder: Path) -> str:
         return markup.section(title, markup.missing("No search was recorded in this run."))
     parts = [_curves(points, _SEARCH, "search", "What the search logged, by step.")]
     known = {key for panel in _SEARCH for key in panel}
-    rest = sorted(key for key in points if key not in known and not key.startswith("rank/"))
+    rest = sorted(key for key in points if key not in known and not key.startswith(("rank/", "health/")))
     if rest:
         others = _curves(points, tuple((key,) for key in rest), "others", "Everything else that was logged.")
         parts.append(f"<details><summary>Other logged quantities ({len(rest)})</summary>\n{others}</details>\n")
@@ -75,6 +82,18 @@ def _best(groups: Mapping[str, tuple[list[int], Any, list[str]]]) -> str:
     return "; ".join(
         f"{g} {c}: {groups[g][2][o]} {groups[g][1][-1][c, o]:.2f}" for g, won in winners.items() for c, o in won
     )
+
+
+def health(folder: Path) -> str:
+    """The signs of a collapse."""
+    title, points = "Search health", read_points(read_rows(folder / "health.csv"))
+    if not points:
+        return markup.section(title, markup.missing("The health of the search was not recorded in this run."))
+    caption = (
+        "By step. Of a sound search the gap between supernet and derived network closes, the entropy falls, skip "
+        "connections do not take over, and the dominant eigenvalue of the Hessian in the architecture parameters stays."
+    )
+    return markup.section(title, _curves(points, _HEALTH, "health", caption))
 
 
 def rank(folder: Path) -> str:

@@ -35,6 +35,7 @@ def write_report(folder: Path, graph: nx.DiGraph[Any] | None) -> Path:
         sections.network(graph),
         charts.search_curves(folder),
         charts.probabilities(folder),
+        charts.health(folder),
         charts.rank(folder),
         charts.layers(folder),
         sections.best_architectures(folder),

@@ -22,6 +22,7 @@ _WARNINGS = (  # of Lightning, about what is meant to be so
     "have no `val_dataloader`",
     "overridden `on_after_batch_transfer`",
     "LeafSpec",
+    "You have overridden `on_after_batch_transfer`",
     "It is recommended to use `self.log",  # what all processes compute alike, or one alone
 )
 _GRACE = 5.0  # seconds in which processes that belong together end

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
+from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds
@@ -30,7 +31,8 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     module.check_parameters()
     module.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
-    architecture: Architecture = trainer.strategy.broadcast(module.answer())
+    healthy = next((c.healthy for c in callbacks if isinstance(c, SearchHealth) and c.healthy), None)
+    architecture: Architecture = trainer.strategy.broadcast(healthy or module.answer())
     if trainer.is_global_zero:
         for callback in callbacks:
             if isinstance(callback, ArchitectureLogger):

@@ -167,15 +167,19 @@ def test_gradients_of_the_5x5_depthwise_convolution_match_finite_differences(siz
     weight = torch.randn(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(_Depthwise5x5.apply(x, weight, stride), F.conv2d(x, weight, None, stride, 2, 1, 2))
     assert torch.autograd.gradcheck(lambda x, weight: _Depthwise5x5.apply(x, weight, stride), (x, weight))
+    assert torch.autograd.gradgradcheck(lambda x, weight: _Depthwise5x5.apply(x, weight, stride), (x, weight))
 
 
-def test_a_gradient_of_a_gradient_is_refused():
+def test_gradients_of_gradients_are_those_of_the_plain_form():
     layer = LAYERS["residual"]
-    _, fast = pair(layer)
     x, gates = inputs(layer)
-    (first,) = torch.autograd.grad(fast(x.requires_grad_(), gates, ALL).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.square().sum().backward()
+    gates.requires_grad_()
+    second = []
+    for op in pair(layer):
+        (first,) = torch.autograd.grad(op(x, gates, ALL).square().sum(), gates, create_graph=True)
+        second.append(torch.autograd.grad(first.square().sum(), [gates, *op.parameters()]))
+    for plain, fast in zip(*second, strict=True):
+        torch.testing.assert_close(fast, plain)
 
 
 def test_equal_inputs_give_equal_bits():

@@ -59,6 +59,22 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
         for e, t in ((9, 0.3), (29, 0.58))
     ]
     write_csv(folder / "rank.csv", head, taus)
+    health = [
+        (
+            e,
+            4 * e,
+            0.2,
+            0.1 + e / 100,
+            1.2 - e / 60,
+            0.9,
+            0.6 + e / 100,
+            0.3 - e / 100,
+            0.1 + draw.random() if e > 3 else "",
+        )
+        for e in range(0, epochs, 3)
+    ]
+    names = "skip_share,skip_probability,entropy,supernet_score,derived_score,discretisation_gap,eigenvalue"
+    write_csv(folder / "health.csv", f"epoch,step,{names}", health)
     points = [(e, f"{i:016x}", 0.5 + i / 30 + 0.1 * draw.random(), 0.6 + i / 40) for e in (9, 29) for i in range(12)]
     write_csv(folder / "rank_points.csv", "epoch,key,score,truth", points)
     costs = [(f"layer_{i:02}", option, 0.05 + 0.2 * draw.random()) for i, option in enumerate(answer)]

@@ -17,7 +17,7 @@ from lightning_nas.report.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HEADINGS = [
-    "Result", "Derived network", "Search", "Choice probabilities", "Rank check",
+    "Result", "Derived network", "Search", "Choice probabilities", "Search health", "Rank check",
     "Latency by layer", "Best architectures seen", "Retraining", "Configuration",
 ]  # fmt: skip
 HOSTILE = ("<script>alert(1)</script>", '"><img/src=x/onerror=alert(1)>', r"$\frac{$", "</svg></pre>]]>&amp;", "skip")
@@ -116,6 +116,13 @@ def test_hostile_text_stays_text_in_a_browser(hostile: Path, tmp_path: Path) -> 
     assert console == ""
 
 
+def test_the_health_of_the_search_has_curves_with_their_ends_in_words(written: Path) -> None:
+    section = written.read_text().partition(">Search health<")[2].partition("</section>")[0]
+    assert "entropy from 1.2 to " in section
+    assert "discretisation_gap from 0.3 to " in section
+    assert "eigenvalue from " in section
+
+
 def test_the_rank_check_stands_beside_what_macs_alone_reach(written: Path) -> None:
     text = html.unescape(re.sub(r"<[^>]+>", " ", written.read_text()))
     assert re.search(r"Kendall's tau of MACs alone\s+0\.410", text)
@@ -191,7 +198,9 @@ def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) 
     assert "No rank check was made in this run." in sentences
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv"])
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv", "health.csv"]
+)
 def test_files_with_a_header_alone_are_as_good_as_absent(tmp_path: Path, name: str) -> None:
     write_run(tmp_path, choices=2, epochs=2)
     header = (tmp_path / name).read_text().splitlines()[0]

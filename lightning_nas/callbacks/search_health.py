@@ -1,0 +1,232 @@
+"""Is the search still sound? The signs of a collapse, while it searches, and a stop before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from annotated_types import Interval
+from pydantic import NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.base import RecordingCallback
+from lightning_nas.errors import ConfigError
+from lightning_nas.functional.curvature import (
+    difference_products,
+    dominant_eigenvalue,
+    exact_products,
+    has_risen,
+    local_averages,
+)
+from lightning_nas.functional.relaxation import entropy
+from lightning_nas.spaces.gates import Gates
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.tasks.base import Batch
+from lightning_nas.training.seeding import generator
+from lightning_nas.training.untouched import untouched
+
+_LOGGED = ("skip_share", "entropy", "discretisation_gap", "eigenvalue")
+
+
+class SearchHealth(RecordingCallback):
+    r"""What is known to go wrong in searches by gradient, as curves: ``health.csv`` and the keys ``health/...``.
+
+    - ``skip_share``: of the choices that have an option named ``skip...``, the share at which it is the likeliest
+      (Chu et al., arXiv:1911.12126, and others: skip connections win because they are easy); ``skip_probability``: its
+      mean probability there. Empty where the space has none.
+    - ``entropy``: mean over the choices, in nats; each one's own is in ``edges.csv``.
+    - ``discretisation_gap``: ``supernet_score``, of the supernet as it is validated, less ``derived_score``, of the
+      network it would answer with inherited weights; both on the same batches.
+    - ``eigenvalue``: of the Hessian of the architecture step's loss in the architecture parameters, that of largest
+      magnitude, on the first batch of the validation part (Zela et al., R-DARTS, ICLR 2020, arXiv:1909.09656). By power
+      iteration; products by double backward, or by differences, which see the kinks of ReLUs too, where an operation
+      does not allow it. Empty where that loss has no gradient in the architecture parameters.
+
+    With ``early_stop`` the search ends as R-DARTS does (DARTS-ES): when the mean magnitude of the last ``window``
+    eigenvalues is more than ``ratio`` times that of the window which ended ``window - 1`` records before; the answer is
+    then what the search would have answered at the end of that older window, :attr:`healthy`.
+
+    Args:
+        every_n_epochs: between two records; the last epoch is always recorded.
+        iterations: most steps of the power iteration; 0 leaves the eigenvalue out.
+        early_stop: end the search when the eigenvalue has risen too much.
+        window: records averaged.
+        ratio: rise of the average that ends the search.
+        first_epoch: the search does not end in an epoch before this one.
+
+    Attributes:
+        healthy: the architecture kept by an early stop; None as long as there was none.
+
+    Raises:
+        ConfigError: an early stop without eigenvalues.
+    """
+
+    files: ClassVar = {
+        "health.csv": (
+            *("epoch", "step", "skip_share", "skip_probability", "entropy"),
+            *("supernet_score", "derived_score", "discretisation_gap", "eigenvalue"),
+        ),
+        "edges.csv": ("epoch", "group", "choice", "entropy", "option", "probability"),
+    }
+
+    def __init__(
+        self,
+        every_n_epochs: PositiveInt = 1,
+        *,
+        iterations: NonNegativeInt = 20,
+        early_stop: bool = False,
+        window: Annotated[int, Interval(ge=2)] = 5,
+        ratio: Annotated[float, Interval(gt=1)] = 1.3,
+        first_epoch: NonNegativeInt = 10,
+    ) -> None:
+        if early_stop and not iterations:
+            raise ConfigError("search_health: early_stop=true looks at eigenvalues; iterations=0 leaves them out")
+        self.every_n_epochs, self.iterations, self.early_stop = every_n_epochs, iterations, early_stop
+        self.window, self.ratio, self.first_epoch = window, ratio, first_epoch
+        self.eigenvalues: list[float] = []
+        self.derived: list[Architecture] = []
+        self.healthy: Architecture | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.healthy is not None:  # resumed after the stop
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        epoch, last = trainer.current_epoch, trainer.current_epoch + 1 == trainer.max_epochs
+        if (epoch + 1) % self.every_n_epochs and not last:
+            return
+        eigenvalue: float | None = None
+        if trainer.is_global_zero:
+            figures = self._examine(trainer, pl_module)
+            eigenvalue = figures["eigenvalue"]
+            self.record("health.csv", {"epoch": epoch, "step": pl_module.position, **figures})
+            self._record_edges(epoch, pl_module)
+            for name in _LOGGED:
+                if (value := figures[name]) is not None:
+                    pl_module.log(f"health/{name}", value, rank_zero_only=True)
+        if self.early_stop:
+            self._consider(trainer, pl_module.derive(), trainer.strategy.broadcast(eigenvalue))
+
+    def _examine(self, trainer: pl.Trainer, module: SearchModule) -> dict[str, float | None]:
+        """The figures of ``health.csv``; those that are not defined are None. Talks to no other process."""
+        probabilities = module.probabilities()
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        _, evaluation = data.score_batches(module.score_batches)
+        share, probability = skip_dominance(probabilities, module.space.gate_options)
+        with untouched(module):
+            mixture = _Mixture(module, Gates.soft(probabilities))
+            supernet = module.task.evaluate(mixture, evaluation, module.space.num_classes)
+            derived = module.score(module.derive())
+        eigenvalue = arch_eigenvalue(module, evaluation[:1], self.iterations) if self.iterations else None
+        return {
+            "skip_share": share,
+            "skip_probability": probability,
+            "entropy": float(torch.cat([_row_entropies(rows) for rows in probabilities.values()]).mean()),
+            "supernet_score": supernet,
+            "derived_score": derived,
+            "discretisation_gap": supernet - derived,
+            "eigenvalue": eigenvalue,
+        }
+
+    def _record_edges(self, epoch: int, module: SearchModule) -> None:
+        for group, rows in module.probabilities().items():
+            best = rows.max(-1)
+            columns = _row_entropies(rows).tolist(), best.indices.tolist(), best.values.tolist()
+            for choice, (value, index, probability) in enumerate(zip(*columns, strict=True)):
+                option = module.space.gate_options[group][index]
+                cells = epoch, group, choice, value, option, probability
+                self.record("edges.csv", dict(zip(self.files["edges.csv"], cells, strict=True)))
+
+    def _consider(self, trainer: pl.Trainer, derived: Architecture, eigenvalue: float | None) -> None:
+        """Stop, or go on; the same on all processes."""
+        if eigenvalue is None:
+            raise ConfigError(
+                "search_health: early_stop=true needs a strategy whose arch_loss has a gradient in the architecture "
+                "parameters; this one's has none, or is not finite"
+            )
+        self.eigenvalues.append(abs(eigenvalue))
+        self.derived.append(derived)
+        averages = local_averages(self.eigenvalues, self.window)
+        if trainer.current_epoch >= self.first_epoch and has_risen(averages, self.window, self.ratio):
+            self.healthy = self.derived[-self.window]
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "eigenvalues": self.eigenvalues,
+            "derived": [architecture.to_json() for architecture in self.derived],
+            "healthy": None if self.healthy is None else self.healthy.to_json(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.eigenvalues = list(state_dict["eigenvalues"])
+        self.derived = [Architecture.from_json(text) for text in state_dict["derived"]]
+        healthy = state_dict["healthy"]
+        self.healthy = None if healthy is None else Architecture.from_json(healthy)
+
+
+def skip_dominance(
+    probabilities: Mapping[str, Tensor], options: Mapping[str, Sequence[str]]
+) -> tuple[float | None, float | None]:
+    """At how many choices a skip is the likeliest option, as a share, and the mean probability of skips.
+
+    >>> skip_dominance({"edges": torch.tensor([[0.75, 0.25], [0.25, 0.75]])}, {"edges": ["skip", "conv"]})
+    (0.5, 0.5)
+    """
+    largest, shares = [], []
+    for group, rows in probabilities.items():
+        skips = torch.tensor([option.startswith("skip") for option in options[group]], device=rows.device)
+        if skips.any():
+            largest.append(skips[rows.argmax(-1)].float())
+            shares.append(rows[:, skips].sum(-1))
+    return (float(torch.cat(largest).mean()), float(torch.cat(shares).mean())) if largest else (None, None)
+
+
+def arch_eigenvalue(module: SearchModule, batches: Sequence[Batch], iterations: int = 20) -> float | None:
+    """The dominant eigenvalue of the Hessian of ``arch_loss`` in the architecture parameters; None if it has none.
+
+    Args:
+        module: the search.
+        batches: the loss is the mean over these.
+        iterations: most steps of the power iteration.
+    """
+    parameters = module.arch_parameters()
+    moved = [(x.to(module.device), y.to(module.device)) for x, y in batches]
+    draw = generator(module.seed, "search health", module.position)
+
+    def loss() -> Tensor:
+        return torch.stack([module.arch_loss(batch) for batch in moved]).mean()
+
+    with untouched(module):
+        for weight in module.weight_parameters():
+            weight.requires_grad_(False)
+        if not parameters or not loss().requires_grad:
+            return None
+        start = torch.randn(sum(parameter.numel() for parameter in parameters), generator=draw).to(parameters[0])
+        try:
+            value = dominant_eigenvalue(exact_products(loss, parameters), start, iterations=iterations)
+        except RuntimeError:  # an operation cannot be differentiated twice, or the memory does not suffice
+            value = dominant_eigenvalue(difference_products(loss, parameters), start, iterations=iterations)
+    return value if math.isfinite(value) else None
+
+
+class _Mixture(nn.Module):
+    """The supernet under given gates."""
+
+    def __init__(self, module: SearchModule, gates: Gates) -> None:
+        super().__init__()
+        self.supernet, self.gates = module.supernet, gates
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.supernet(x, self.gates)
+        return logits
+
+
+def _row_entropies(rows: Tensor) -> Tensor:
+    return torch.stack([entropy(row) for row in rows])
