@@ -96,7 +96,7 @@ def test_a_browser_shows_every_part_and_has_nothing_to_complain_of(written: Path
     assert page.text("h1") == ["fbnet on fbnet_small"]
     assert page.text("h2") == HEADINGS
     pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(pictures) == 9
+    assert len(pictures) == 10
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
     assert console == ""
 
