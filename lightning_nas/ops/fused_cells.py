@@ -4,7 +4,7 @@ All edges that leave one state are computed together. They share its ReLU and it
 convolution for all of them, with the gates as the scale of the last batch norm, so that the gates' gradient is the
 batch norm's own; "none" is not computed. A dilated convolution works on every second pixel of every second row: with
 stride 2 they are taken out before, with stride 1 the four sets of them become four times as many images.
-``benchmarks/README.md`` has the measurements.
+``benchmarks/README.md`` has the measurements. Hooks on the modules inside an operation do not fire.
 """
 
 from __future__ import annotations
