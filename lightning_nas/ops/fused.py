@@ -1,24 +1,22 @@
 """Fused forms of mixed operations: the same numbers and the same state as ``ops/mixed.py``, faster.
 
 Blocks of one kernel size run side by side as one wide block, which saves dispatch; the gates are folded into the last
-batch norm, which saves passes over memory; and the weight gradient of 5x5 depthwise convolutions avoids a slow path of
-the CPU's convolution library. ``benchmarks/README.md`` has the measurements.
-
-Shapes: a *matrix* (N * H * W, C) is a view of channels-last images (N, C, H, W).
+batch norm, which saves passes over memory; and depthwise convolutions avoid slow paths of the CPU's library.
+``benchmarks/README.md`` has the measurements.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
 from lightning_nas.ops.blocks import InvertedResidual
+from lightning_nas.ops.convolutions import depthwise, images, matrix
 from lightning_nas.ops.mixed import Choice, MixedOp
 
 CPU_LIMIT = 2**20
@@ -30,8 +28,7 @@ class FusedMixedBlock(MixedOp):
 
     Outputs, gradients and running statistics equal those of :class:`MixedOp` up to rounding; the state is the same.
     Options of another kind are added one by one. With fewer than two blocks, or batch norms that are not alike
-    (synchronised, partly frozen, cumulative), the plain form runs. Hooks on the modules inside a block do not
-    fire.
+    (synchronised, partly frozen, cumulative), the plain form runs. Hooks on the modules inside a block do not fire.
 
     Example:
         >>> mixed = FusedMixedBlock({f"k{k}": InvertedResidual(8, 8, kernel=k, expansion=3) for k in (3, 5)})
@@ -68,26 +65,24 @@ def _mix_blocks(x: Tensor, blocks: dict[int, InvertedResidual], gate: Sequence[T
     for chunk in _chunks(blocks, n * height * width, CPU_LIMIT if x.device.type == "cpu" else math.inf):
         projections = [_dense(blocks[i].project) for i in chunk]
         hidden = _hidden(x, [blocks[i] for i in chunk])
-        pieces = _matrix(hidden).split_with_sizes([weight.shape[1] for weight in projections], 1)
+        pieces = matrix(hidden).split_with_sizes([weight.shape[1] for weight in projections], 1)
         outputs += [piece @ weight.t() for piece, weight in zip(pieces, projections, strict=True)]
         order += chunk
     channels, norms = outputs[0].shape[1], [_norm(blocks[i].project) for i in order]
     scale = torch.stack([gate[i] for i in order]).to(norms[0].weight.dtype).repeat_interleave(channels)
-    y = _batch_norm(_images(torch.cat(outputs, 1), n, *hidden.shape[2:]), norms, scale=scale)
-    return _images(_matrix(y).view(-1, len(order), channels).sum(1), n, *hidden.shape[2:])
+    y = _batch_norm(images(torch.cat(outputs, 1), n, *hidden.shape[2:]), norms, scale=scale)
+    return images(matrix(y).view(-1, len(order), channels).sum(1), n, *hidden.shape[2:])
 
 
 def _hidden(x: Tensor, blocks: Sequence[InvertedResidual]) -> Tensor:
     """What the projections of ``blocks`` are fed, side by side."""
     groups = [_conv(block.expand).groups for block in blocks]
     weight = torch.cat([_shuffled(_dense(block.expand), g) for block, g in zip(blocks, groups, strict=True)])
-    h = _images(_matrix(x) @ weight.t(), len(x), *x.shape[2:])
+    h = images(matrix(x) @ weight.t(), len(x), *x.shape[2:])
     h = F.relu_(_batch_norm(h, [_norm(block.expand) for block in blocks], groups))
-    weight, stride = torch.cat([_conv(block.depthwise).weight for block in blocks]), _conv(blocks[0].depthwise).stride
-    if x.device.type == "cpu" and weight.shape[-1] == 5:
-        h = cast("Tensor", _Depthwise5x5.apply(h, weight.to(h.dtype), stride[0]))
-    else:
-        h = F.conv2d(h, weight, None, stride, weight.shape[-1] // 2, 1, len(weight))
+    h = depthwise(
+        h, torch.cat([_conv(block.depthwise).weight for block in blocks]), _conv(blocks[0].depthwise).stride[0]
+    )
     return F.relu_(_batch_norm(h, [_norm(block.depthwise) for block in blocks]))
 
 
@@ -108,48 +103,6 @@ def _batch_norm(x: Tensor, norms: list[nn.BatchNorm2d], groups: Sequence[int] = 
         torch._foreach_copy_(own, [v if g == 1 else _shuffled(v, len(v) // g) for v, g in new])
         torch._foreach_add_([cast("Tensor", norm.num_batches_tracked) for norm in norms], 1)
     return y
-
-
-class _Depthwise5x5(torch.autograd.Function):
-    """Depthwise 5x5 convolution with a fast weight gradient on CPUs.
-
-    oneDNN's fast kernel of that gradient takes filters up to 3 wide; wider ones run 3 to 30 times slower. So the left
-    and the right three columns are two gradients of 5x3 filters, on images moved by two pixels.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride = stride
-        return F.conv2d(x, weight, None, stride, 2, 1, len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        c, s = len(weight), ctx.stride
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            geometry = [s, s], [2, 2], [1, 1], False, [0, 0], c
-            grad_x = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [True, False, False])[0]
-        if ctx.needs_input_grad[1]:
-            rows = 2 if x.shape[2] < 5 else 0  # the fast kernel also wants images as high as the filter
-            left, right = (
-                conv2d_weight(moved, (c, 1, 5, 3), grad, s, (2 - rows, 0), groups=c)  # type: ignore[no-untyped-call]
-                for moved in _moved(x, rows)
-            )
-            grad_weight = torch.cat([left, right[..., 1:]], 3).view(weight.shape)  # its strides, for DDP
-        return grad_x, grad_weight, None
-
-
-def _moved(x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """``x`` with two zero columns on its left, and on its right; and ``rows`` zero rows above and below."""
-    n, c, height, width = x.shape
-    padded = n, height + 2 * rows, width + 2
-    # in channels-last memory the zeros left of a row lie right of the row before: one copy serves both
-    pixels = x.new_zeros(math.prod(padded) + 2, c)
-    left, right = _images(pixels[:-2], *padded), _images(pixels[2:], *padded)
-    left[:, :, rows : rows + height, 2:] = x
-    return left, right
 
 
 def _alike(blocks: Iterable[InvertedResidual]) -> bool:
@@ -192,11 +145,3 @@ def _dense(stage: nn.Sequential) -> Tensor:
 def _shuffled(rows: Tensor, groups: int) -> Tensor:
     """Rows in the order into which :class:`ChannelShuffle` brings channels."""
     return rows if groups == 1 else rows.reshape(groups, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 1)
-
-
-def _matrix(images: Tensor) -> Tensor:
-    return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
-
-
-def _images(matrix: Tensor, n: int, height: int, width: int) -> Tensor:
-    return matrix.view(n, height, width, -1).permute(0, 3, 1, 2)

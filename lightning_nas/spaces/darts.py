@@ -49,6 +49,7 @@ class DartsSpace(WeightSharingSpace):
         stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
         affine: batch norms of the cells learn scale and shift, and pools have none, as in a network on its own.
         evaluation: (cells, channels) of the network that is retrained; None retrains the network that was searched.
+        fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
     Raises:
         InputError: a size that cannot be.
@@ -73,11 +74,12 @@ class DartsSpace(WeightSharingSpace):
         stem: Stem = "cifar",
         affine: bool = False,
         evaluation: Sequence[int] | None = (20, 36),
+        fused: bool = True,
     ) -> None:
         self.name = name
         self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine)
         self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
-        self._evaluation = evaluation
+        self._evaluation, self._fused = evaluation, fused
         self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind))
         self.gate_shapes = dict.fromkeys(KINDS, (len(EDGES), len(OPTIONS)))
         self.gate_options = dict.fromkeys(KINDS, OPTIONS)
@@ -94,10 +96,10 @@ class DartsSpace(WeightSharingSpace):
         return self._sized(cells=self.form.cells + cells)
 
     def _sized(self, *, cells: int, channels: int | None = None, affine: bool | None = None) -> DartsSpace:
-        form = replace(self.form, cells=cells)
-        if channels is None or affine is None:
-            return DartsSpace(self.name, **asdict(form), evaluation=self._evaluation)
-        return DartsSpace(self.name, **asdict(replace(form, channels=channels, affine=affine)), evaluation=None)
+        form, evaluation = replace(self.form, cells=cells), self._evaluation
+        if channels is not None and affine is not None:
+            form, evaluation = replace(form, channels=channels, affine=affine), None
+        return DartsSpace(self.name, **asdict(form), evaluation=evaluation, fused=self._fused)
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -114,7 +116,7 @@ class DartsSpace(WeightSharingSpace):
 
     def supernet(self, mix: Mix | None = None) -> DartsSupernet:
         """The supernet: every edge of every cell mixes eight operations."""
-        return self.form.supernet(OPTIONS, NODES, mix or plain)
+        return self.form.supernet(OPTIONS, NODES, mix or plain, fused=mix is None and self._fused)
 
     def nodes(self, group: str) -> tuple[int, ...]:
         """Two edges lead to the first node, three to the second, ..."""

@@ -128,10 +128,10 @@ class Form:
             self.make_auxiliary(seen, seen.channels * widths["reduce"], classes) if auxiliary else None,
         )
 
-    def supernet(self, options: tuple[str, ...], nodes: int, mix: Mix) -> DartsSupernet:
+    def supernet(self, options: tuple[str, ...], nodes: int, mix: Mix, *, fused: bool) -> DartsSupernet:
         """The supernet, with fresh weights."""
         shapes = self.shapes(dict.fromkeys(("normal", "reduce"), nodes))
-        cells = [MixedCell(shape, options, nodes, mix) for shape in shapes]
+        cells = [MixedCell(shape, options, nodes, mix, fused=fused) for shape in shapes]
         head = self.make_head(shapes[-1].channels * nodes)
         return DartsSupernet(self.make_stem(), cells, [shape.kind for shape in shapes], head)
 

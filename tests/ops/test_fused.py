@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_nas.ops import fused
-from lightning_nas.ops.fused import FusedMixedBlock, _Depthwise5x5
+from lightning_nas.ops.fused import FusedMixedBlock
 from lightning_nas.ops.mixed import MixedOp
 from lightning_nas.spaces.fbnet import GROUP, OPTIONS, FBNetSpace, Layer
 from lightning_nas.spaces.gates import Gates
@@ -159,27 +159,15 @@ def test_no_weight_gradient_is_computed_that_nobody_asked_for(weights, expected)
     assert x.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("size", [(5, 6), (4, 7), (1, 2)])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_gradients_of_the_5x5_depthwise_convolution_match_finite_differences(size, stride):
-    torch.manual_seed(0)
-    x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(_Depthwise5x5.apply(x, weight, stride), F.conv2d(x, weight, None, stride, 2, 1, 2))
-    assert torch.autograd.gradcheck(lambda x, weight: _Depthwise5x5.apply(x, weight, stride), (x, weight))
-    assert torch.autograd.gradgradcheck(lambda x, weight: _Depthwise5x5.apply(x, weight, stride), (x, weight))
-
-
-def test_gradients_of_gradients_are_those_of_the_plain_form():
+def test_a_gradient_of_a_gradient_is_that_of_the_plain_form():
     layer = LAYERS["residual"]
     x, gates = inputs(layer)
-    gates.requires_grad_()
-    second = []
+    found = []
     for op in pair(layer):
-        (first,) = torch.autograd.grad(op(x, gates, ALL).square().sum(), gates, create_graph=True)
-        second.append(torch.autograd.grad(first.square().sum(), [gates, *op.parameters()]))
-    for plain, fast in zip(*second, strict=True):
-        torch.testing.assert_close(fast, plain)
+        leaf = x.clone().requires_grad_()
+        (first,) = torch.autograd.grad(op(leaf, gates, ALL).square().sum(), leaf, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), leaf)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 
 
 def test_equal_inputs_give_equal_bits():

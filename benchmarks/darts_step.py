@@ -1,0 +1,193 @@
+"""One first-order step of DARTS' supernet: quark0/darts against both of our forms.
+
+    python benchmarks/darts_step.py PATH_TO_PEER [--batch 16 --threads 1 --repeats 5 --channels 16 --cells 8]
+    python benchmarks/darts_step.py PATH_TO_PEER --memory
+
+PATH_TO_PEER is a checkout of https://github.com/quark0/darts. A step is an architecture step on one batch and a weights
+step on another, with the optimisers and the clipping of the peer's ``train_search.py``. All contestants begin with the
+same weights and architecture, and take turns in one process, so that a busy machine hurts all alike.
+
+The peer runs as its training loop does: its own model and ``Architect``, whose step computes the gradients of all
+weights too. Only ``.cuda()`` is replaced, by nothing.
+
+With ``--memory`` each contestant takes two steps in a process of its own, which reports its peak resident memory, and
+what that is above the same process before the first step.
+"""
+
+import argparse
+import itertools
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.darts_networks import KINDS
+from lightning_nas.spaces.gates import Gates
+
+NAMES = ("quark0/darts", "ours, plain", "ours, fused")
+SETTINGS = Namespace(momentum=0.9, weight_decay=3e-4, arch_learning_rate=3e-4, arch_weight_decay=1e-3)
+LEARNING_RATE, CLIP, CLASSES = 0.025, 5.0, 10
+Batch = tuple[Tensor, Tensor]
+Step = Callable[[Batch], None]
+
+
+def sgd(weights: list[nn.Parameter]) -> torch.optim.SGD:
+    """The peer's."""
+    return torch.optim.SGD(weights, lr=LEARNING_RATE, momentum=SETTINGS.momentum, weight_decay=SETTINGS.weight_decay)
+
+
+def peer_steps(path: Path, channels: int, cells: int) -> dict[str, Step]:
+    """The peer's model and architect, stepped as in its ``train``."""
+    sys.path.insert(0, str(path / "cnn"))
+    with mock.patch("torch.Tensor.cuda", lambda tensor: tensor):
+        from architect import Architect
+        from model_search import Network
+
+        model = Network(channels, CLASSES, cells, nn.CrossEntropyLoss())
+    for alphas in model.arch_parameters():
+        alphas.data.zero_()
+    architect, optimizer = Architect(model, SETTINGS), sgd(list(model.parameters()))
+
+    def weights(batch: Batch) -> None:
+        optimizer.zero_grad()
+        model._loss(*batch).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+
+    def architecture(batch: Batch) -> None:
+        architect.step(None, None, *batch, LEARNING_RATE, optimizer, unrolled=False)
+
+    return {"architecture": architecture, "weights": weights}
+
+
+def our_steps(channels: int, cells: int, *, fused: bool) -> dict[str, Step]:
+    """Our supernet; a weights step asks for weight gradients only, an architecture step for those of alpha only."""
+    space = DartsSpace(channels=channels, cells=cells, num_classes=CLASSES, fused=fused)
+    model = space.supernet()
+    alpha = {kind: nn.Parameter(torch.zeros(space.gate_shapes[kind])) for kind in KINDS}
+    weights = list(model.parameters())
+    optimizer = sgd(weights)
+    adam = torch.optim.Adam(
+        alpha.values(), lr=SETTINGS.arch_learning_rate, betas=(0.5, 0.999), weight_decay=SETTINGS.arch_weight_decay
+    )
+
+    def loss(batch: Batch, *, train_weights: bool) -> Tensor:
+        model.requires_grad_(train_weights)
+        for parameter in alpha.values():
+            parameter.requires_grad_(not train_weights)
+        x, y = batch
+        return F.cross_entropy(model(x, Gates.soft({kind: a.softmax(-1) for kind, a in alpha.items()})), y)
+
+    def weights_step(batch: Batch) -> None:
+        optimizer.zero_grad()
+        loss(batch, train_weights=True).backward()
+        nn.utils.clip_grad_norm_(weights, CLIP)
+        optimizer.step()
+
+    def architecture_step(batch: Batch) -> None:
+        adam.zero_grad()
+        loss(batch, train_weights=False).backward()
+        adam.step()
+
+    return {"architecture": architecture_step, "weights": weights_step}
+
+
+def contestant(name: str, options: Namespace) -> dict[str, Step]:
+    """The steps of one."""
+    torch.manual_seed(0)
+    if name == NAMES[0]:
+        return peer_steps(options.peer, options.channels, options.cells)
+    return our_steps(options.channels, options.cells, fused=name == NAMES[2])
+
+
+def batches(size: int) -> Callable[[], Batch]:
+    """Random images, ever the same two batches in turn."""
+    generator = torch.Generator().manual_seed(0)
+    made = [
+        (torch.randn(size, 3, 32, 32, generator=generator), torch.randint(CLASSES, (size,), generator=generator))
+        for _ in range(2)
+    ]
+    return itertools.cycle(made).__next__
+
+
+def measure(contestants: Mapping[str, dict[str, Step]], batch: int, repeats: int) -> dict[str, list[float]]:
+    """Milliseconds after a warm-up round: medians of the architecture step, the weights step, both; the least pair."""
+    rounds: dict[str, list[list[float]]] = {name: [] for name in contestants}
+    draw = batches(batch)
+    for _ in range(repeats + 1):
+        for name, steps in contestants.items():
+            times = []
+            for step in steps.values():
+                data, start = draw(), time.perf_counter()
+                step(data)
+                times.append(1000 * (time.perf_counter() - start))
+            rounds[name].append([*times, sum(times)])
+    columns = {name: list(zip(*rows[1:], strict=True)) for name, rows in rounds.items()}
+    return {name: [*map(statistics.median, times), min(times[-1])] for name, times in columns.items()}
+
+
+def peak() -> float:
+    """MiB of the largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def report_memory(name: str, options: Namespace) -> None:
+    """Of this process, for one contestant."""
+    steps, draw = contestant(name, options), batches(options.batch)
+    before = peak()
+    for step in (*steps.values(), *steps.values()):
+        step(draw())
+    print(f"| {name} | {peak():.0f} | {peak() - before:.0f} |", flush=True)
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(": ")[2] if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer", type=Path, help="checkout of quark0/darts")
+    for name, default in (("batch", 16), ("threads", 1), ("repeats", 5), ("channels", 16), ("cells", 8)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--alone", choices=NAMES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.alone:
+        return report_memory(options.alone, options)
+
+    command = ["git", "-C", str(options.peer), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    print(f"peer commit {commit or 'unknown'}; torch {torch.__version__}; {processor()}")
+    size = f"{options.channels} channels, {options.cells} cells, 32 px, batch {options.batch}"
+    print(f"{options.threads} threads, {size}, {options.repeats} rounds\n", flush=True)
+    if options.memory:
+        print("| | peak MiB | above the start |\n|---|---|---|", flush=True)
+        for name in NAMES:
+            subprocess.run([sys.executable, *sys.argv, "--alone", name], check=True)
+        return None
+    rows = measure({name: contestant(name, options) for name in NAMES}, options.batch, options.repeats)
+    print("milliseconds\n\n| | architecture | weights | both | times faster | fastest both | times faster |")
+    print("|---|---|---|---|---|---|---|")
+    *_, base, base_least = rows[NAMES[0]]
+    for name, (architecture, weights, both, least) in rows.items():
+        ratios = f"{both:.0f} | {base / both:.2f} | {least:.0f} | {base_least / least:.2f}"
+        print(f"| {name} | {architecture:.0f} | {weights:.0f} | {ratios} |")
+    return None
+
+
+if __name__ == "__main__":
+    main()

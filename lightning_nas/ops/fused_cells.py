@@ -1,0 +1,176 @@
+"""The fused form of a DARTS cell's mixed edges: the same numbers and state as ``ops/mixed.py``, faster.
+
+All edges that leave one state are computed together. They share its ReLU and its pools; an option is one wide
+convolution for all of them, with the gates as the scale of the last batch norm, so that the gates' gradient is the
+batch norm's own; "none" is not computed. A dilated convolution works on every second pixel of every second row: with
+stride 2 they are taken out before, with stride 1 the four sets of them become four times as many images.
+``benchmarks/README.md`` has the measurements. Hooks on the modules inside an operation do not fire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_nas.ops.cells import FactorizedReduction, SeparableConv, Zero
+from lightning_nas.ops.convolutions import depthwise, grouped_pointwise, images, matrix
+
+Edges = tuple[int, ...]
+Modules = Sequence[Any]
+
+
+def can_fuse(edges: Iterable[nn.Module], active: Iterable[Sequence[int]]) -> bool:
+    """Whether :func:`mix_leaving` serves: in training, plain batch norms without scale, two options or more an edge."""
+    norms = [m for edge in edges for m in edge.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    kinds = {(type(n), n.training, n.affine, n.momentum, n.eps, n.track_running_stats) for n in norms}
+    if len(kinds) != 1 or any(len(options) < 2 for options in active):
+        return False
+    kind, training, affine, momentum, _, tracking = kinds.pop()
+    return kind is nn.BatchNorm2d and training and not affine and momentum is not None and tracking
+
+
+def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequence[int]], stride: int) -> list[Tensor]:
+    """The mix of every edge that leaves one state.
+
+    Args:
+        x: the state, (N, C, H, W).
+        edges: the mixed operations on it, all of the same options.
+        rows: (edges, options), their gates.
+        active: of each edge the options to run, at least one of them not "none".
+        stride: of the operations.
+    """
+    relu, sums, rows = x.relu(), _Sums(), rows.to(x.dtype)
+    dilated = _Dilated(relu, stride)
+    shared: list[tuple[Tensor, int]] = []  # what edges merely weight, and its option
+    for i, name in enumerate(edges[0].names):
+        takers = tuple(e for e in range(len(edges)) if i in active[e])
+        if not takers:
+            continue
+        options, scale = [edges[e][name] for e in takers], rows[list(takers), i]
+        first: Any = options[0]
+        if isinstance(first, nn.Identity):
+            shared.append((x, i))
+        elif isinstance(first, SeparableConv):
+            dilated.add(takers, options, scale)
+        elif isinstance(first, FactorizedReduction):
+            sums.add(takers, _halved(relu, options, scale))
+        elif not isinstance(first, Zero) and isinstance(first[0], SeparableConv):
+            sums.add(takers, _separable(relu, options, scale, stride))
+        elif not isinstance(first, Zero):
+            shared.append((_norm(first.pool(x), [option.norm for option in options]), i))
+    dilated.give(sums)
+    parts = sums.of_edges()
+    if shared:
+        chosen = [i for _, i in shared]
+        running = torch.tensor([[i in options for i in chosen] for options in active])
+        weights = rows[:, chosen] if running.all() else rows[:, chosen].where(running.to(x.device), 0)
+        for e, y in enumerate(_weighted([base for base, _ in shared], weights)):
+            parts[e] = parts[e] + y if e in parts else y
+    return [parts[e] for e in range(len(edges))]
+
+
+class _Sums:
+    """Sums of wide tensors (N, edges * C, H, W), by the edges they are for."""
+
+    def __init__(self) -> None:
+        self.wide: dict[Edges, Tensor] = {}
+
+    def add(self, edges: Edges, y: Tensor) -> None:
+        self.wide[edges] = self.wide[edges].add_(y) if edges in self.wide else y
+
+    def of_edges(self) -> dict[int, Tensor]:
+        """One sum an edge."""
+        parts: dict[int, Tensor] = {}
+        for edges, y in self.wide.items():
+            for e, part in zip(edges, y.chunk(len(edges), 1), strict=True):
+                parts[e] = parts[e] + part if e in parts else part
+        return parts
+
+
+class _Dilated:
+    """The dilated options of one state, added up while the input's pixels are taken apart."""
+
+    def __init__(self, x: Tensor, stride: int) -> None:
+        self.x, self.stride, self.sums = x, stride, _Sums()
+        height, width = x.shape[2:]
+        self.splits = stride == 1 and height % 2 == 0 and width % 2 == 0
+        self.ready = False
+
+    def add(self, edges: Edges, options: Modules, scale: Tensor) -> None:
+        if not self.ready:
+            self.ready = True
+            if self.stride == 2:
+                self.x = self.x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+            elif self.splits:
+                self.x = _apart(self.x)
+        dilation = 1 if self.splits or self.stride == 2 else 2
+        y = _depth_and_point(self.x, options, dilation=dilation)
+        self.sums.add(edges, _norm(y, [option.norm for option in options], scale))
+
+    def give(self, sums: _Sums) -> None:
+        for edges, y in self.sums.wide.items():
+            sums.add(edges, _together(y) if self.splits else y)
+
+
+def _separable(relu: Tensor, options: Modules, scale: Tensor, stride: int) -> Tensor:
+    firsts, seconds = ([option[half] for option in options] for half in (0, 1))
+    y = _norm(_depth_and_point(relu, firsts, stride), [first.norm for first in firsts]).relu_()
+    return _norm(_depth_and_point(y, seconds), [second.norm for second in seconds], scale)
+
+
+def _depth_and_point(x: Tensor, options: Modules, stride: int = 1, dilation: int = 1) -> Tensor:
+    """``x`` has the channels of one option, or of all."""
+    if x.shape[1] == options[0].norm.num_features:
+        x = torch.cat([x] * len(options), 1)
+    y = depthwise(x, torch.cat([option.depthwise.weight for option in options]), stride, dilation)
+    return grouped_pointwise(y, torch.stack([option.pointwise.weight.flatten(1) for option in options]))
+
+
+def _halved(relu: Tensor, options: Modules, scale: Tensor) -> Tensor:
+    height, width = relu.shape[2:]
+    moved = F.pad(relu, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
+    halves = [
+        matrix(x[:, :, ::2, ::2]) @ torch.cat([getattr(option, name).weight.flatten(1) for option in options]).t()
+        for name, x in (("even", relu), ("odd", moved))
+    ]
+    y = torch.stack([half.view(len(half), len(options), -1) for half in halves], 2).flatten(1)
+    shape = len(relu), -(-height // 2), -(-width // 2)
+    return _norm(images(y, *shape), [option.norm for option in options], scale)
+
+
+def _norm(x: Tensor, norms: Modules, scale: Tensor | None = None) -> Tensor:
+    """The norms side by side, or all on the same ``x``; the result of each multiplied by its ``scale``."""
+    first = norms[0]
+    if scale is not None:
+        scale = scale.to(first.running_mean.dtype).repeat_interleave(first.num_features)
+    mean, var = first.running_mean.new_zeros(2, x.shape[1]).unbind()
+    y = F.batch_norm(x, mean, var, scale, None, training=True, momentum=1.0, eps=first.eps)  # 1.0: this batch's alone
+    own = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+    new = [part for seen in (mean, var) for part in seen.view(-1, first.num_features).expand(len(norms), -1)]
+    torch._foreach_lerp_(own, new, first.momentum)
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+    return y
+
+
+def _weighted(bases: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
+    """Of each row of ``weights`` the weighted sum of the bases, (N, C, H, W)."""
+    pixels = torch.stack([base.permute(0, 2, 3, 1) for base in bases])
+    return (weights @ pixels.flatten(1)).view(-1, *pixels.shape[1:]).permute(0, 1, 4, 2, 3).unbind()
+
+
+def _apart(x: Tensor) -> Tensor:
+    """(N, C, H, W) as (4 N, C, H / 2, W / 2): each image's pixels of even and odd rows and columns."""
+    n, c, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n, height // 2, 2, width // 2, 2, c).permute(2, 4, 0, 1, 3, 5)
+    return pixels.reshape(4 * n, height // 2, width // 2, c).permute(0, 3, 1, 2)
+
+
+def _together(x: Tensor) -> Tensor:
+    """The inverse of :func:`_apart`."""
+    n, c, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(2, 2, n // 4, height, width, c).permute(2, 3, 0, 4, 1, 5)
+    return pixels.reshape(n // 4, 2 * height, 2 * width, c).permute(0, 3, 1, 2)
