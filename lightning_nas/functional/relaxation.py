@@ -37,7 +37,7 @@ def largest(probabilities: Tensor) -> Tensor:
 def linear_schedule(first: float, last: float, epoch: int, epochs: int) -> float:
     """From ``first`` in epoch 0 to ``last`` in the last one.
 
-    >>> [linear_schedule(10.0, 0.1, epoch, 250) for epoch in (0, 249)]
+    >>> [round(linear_schedule(10.0, 0.1, epoch, 250), 9) for epoch in (0, 249)]
     [10.0, 0.1]
     """
     return last if epochs < 2 else first + (last - first) * epoch / (epochs - 1)

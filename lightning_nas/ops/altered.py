@@ -23,6 +23,7 @@ class PartialMixedOp(MixedOp):
         k: the share.
 
     Example:
+        >>> from torch import nn
         >>> options = {"keep": nn.Identity(), "drop": nn.Dropout(1.0)}
         >>> choice = Choice(tuple(options), lambda name, *_: options[name], 8, 8)
         >>> PartialMixedOp(choice, 4)(torch.ones(1, 8, 2, 2), torch.tensor([0.5, 0.5]), (0, 1))[0, :, 0, 0].tolist()

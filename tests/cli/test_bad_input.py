@@ -135,7 +135,7 @@ def test_a_latency_table_without_one_of_the_operations(cli: Commands, undisturbe
 
 
 def test_no_latency_table_where_one_is_needed(cli: Commands) -> None:
-    cli.run(*TINY, "latency_table=none").refused("strategy=fbnet needs a latency table", "latency_table=measured")
+    cli.run(*TINY, "latency_table=none").refused("needs a latency table", "latency_table=measured")
     cli.run(*TINY, "latency_table=file").refused("latency_table.path=FILE")
     cli.run(*TINY, "latency_table=file", "latency_table.path=nowhere.json").refused("nowhere.json", "No such file")
 
