@@ -109,7 +109,7 @@ class SearchLoader(Loader[dict[str, Batch]]):
 
     Example:
         >>> from lightning_nas.data.samples import Arrays, Transform
-        >>> from lightning_nas.data.streams import KeyedDataset, Stream
+        >>> from lightning_nas.data.streams import Batches, KeyedDataset, Stream
         >>> def part(name, n):
         ...     arrays = Arrays(torch.zeros(n, 1, 8, 8), torch.zeros(n, dtype=torch.int64))
         ...     return Batches(KeyedDataset(arrays, Transform(), 0, name), Stream(n, 2, 0, name))
