@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_nas.errors import InputError
+from lightning_nas.errors import ConfigError, InputError
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.memory import RememberingModule
@@ -90,6 +90,16 @@ class ChildModule(RememberingModule):
         if self._make_scheduler is None:
             return optimizer
         return [optimizer], [self._make_scheduler(optimizer)]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """No callbacks; the first hook that sees the trainer, for flags that would be ignored."""
+        for flag, neutral, ours in (
+            ("gradient_clip_val", None, "use retrain.clip"),
+            ("accumulate_grad_batches", 1, "use another retrain.batch_size"),
+        ):
+            if getattr(self.trainer, flag) != neutral:
+                raise ConfigError(f"Trainer({flag}=...) has no meaning when a network is retrained; {ours}")
+        return []
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
         if self.clip is not None:

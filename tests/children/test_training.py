@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_nas.children.training import ChildModule
-from lightning_nas.errors import InputError
+from lightning_nas.errors import ConfigError, InputError
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData
@@ -76,3 +76,12 @@ def test_paths_are_dropped_more_from_epoch_to_epoch_and_resuming_is_exact(tmp_pa
 def test_a_network_without_paths_cannot_drop_them() -> None:
     with pytest.raises(InputError, match="in a Linear; leave drop_path=0"):
         ChildModule(nn.Linear(2, 2), Classification(), 2, seed=0, optimizer=torch.optim.SGD, drop_path=0.1)
+
+
+FLAGS = [("gradient_clip_val", "retrain.clip"), ("accumulate_grad_batches", "batch")]
+
+
+@pytest.mark.parametrize(("flag", "ours"), FLAGS)
+def test_flags_of_the_trainer_that_mean_nothing_are_refused(flag: str, ours: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=ours):
+        fit(child(), ToyData(), tmp_path, epochs=1, **{flag: 2})
