@@ -54,8 +54,11 @@ def process(threads: int | None) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
-        except RuntimeError:
-            _blame_the_others()
+        except Exception as error:
+            if StopRequest.signum:  # the signal came inside foreign code, which made an error of its own of it
+                StopRequest.leave(StopRequest.signum, together=False)
+            if isinstance(error, RuntimeError):
+                _blame_the_others()
             raise
         finally:
             torch.set_num_threads(before)
@@ -85,8 +88,6 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 def _blame_the_others() -> None:
     """After a broken collective operation: leave as the process that broke it, which has said why."""
-    if StopRequest.signum:
-        StopRequest.leave(StopRequest.signum, together=False)
     if StopRequest.follows:
         time.sleep(_GRACE)  # if the first process is leaving, this one ends with it and has nothing to say
     for rank, other in enumerate(StopRequest.others, start=1):

@@ -36,6 +36,7 @@ retrain:
   drop_path: 0.0
   label_smoothing: null
   cutout: 0
+  average_after: null
   optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1}
   scheduler: null
 callbacks:
