@@ -23,6 +23,7 @@ from lightning_nas.functional.curvature import (
     local_averages,
 )
 from lightning_nas.functional.relaxation import entropy
+from lightning_nas.ops.mixed import is_skip
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Batch
@@ -181,7 +182,7 @@ def skip_dominance(
     """
     largest, shares = [], []
     for group, rows in probabilities.items():
-        skips = torch.tensor([option.startswith("skip") for option in options[group]], device=rows.device)
+        skips = torch.tensor([is_skip(option) for option in options[group]], device=rows.device)
         if skips.any():
             largest.append(skips[rows.argmax(-1)].float())
             shares.append(rows[:, skips].sum(-1))

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_nas.ops.blocks import skip
-from lightning_nas.ops.mixed import Choice, MixedOp, plain
+from lightning_nas.ops.mixed import Choice, MixedOp, is_skip, plain
 
 
 class PartialMixedOp(MixedOp):
@@ -62,7 +62,7 @@ class AuxiliaryMixedOp(MixedOp):
     def __init__(self, choice: Choice) -> None:
         super().__init__(choice.operations())
         self.beta = 1.0
-        named = next((option for option in choice.options if option.startswith("skip")), None)
+        named = next(filter(is_skip, choice.options), None)
         widths = choice.in_channels, choice.out_channels
         self["auxiliary"] = choice.build(named, *widths) if named else skip(*widths, choice.stride)
 
@@ -83,10 +83,7 @@ class SkipDropoutMixedOp(MixedOp):
         self.rate = 0.0
 
     def forward(self, x: Tensor, gates: Tensor, active: Sequence[int]) -> Tensor:
-        outputs = [
-            gates[i].to(x.dtype) * self._dropped(self[self.names[i]](x), self.names[i].startswith("skip"))
-            for i in active
-        ]
+        outputs = [gates[i].to(x.dtype) * self._dropped(self[self.names[i]](x), is_skip(self.names[i])) for i in active]
         return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
 
     def _dropped(self, y: Tensor, is_skip: bool) -> Tensor:

@@ -30,6 +30,18 @@ def conv_bn(
     return nn.Sequential(layers)
 
 
+def relu_conv_bn(
+    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, affine: bool = True
+) -> nn.Sequential:
+    """ReLU, convolution without bias, batch norm; "same" padding for odd kernels. The input is left as it is."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        relu=nn.ReLU(),
+        conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
+        norm=nn.BatchNorm2d(out_channels, affine=affine),
+    )
+    return nn.Sequential(layers)
+
+
 class ChannelShuffle(nn.Module):
     """Interleave the channels of ``groups`` groups (ShuffleNet, arXiv:1707.01083): (g, c) becomes (c, g).
 
@@ -109,10 +121,17 @@ class MBConv(nn.Module):
 
 
 class Zero(nn.Module):
-    """Nothing, in the shape of the input."""
+    """No connection: zeros of the shape that other operations of this stride would give."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        if self.stride == 1:
+            return torch.zeros_like(x)
+        n, c, h, w = x.shape
+        return x.new_zeros(n, c, -(-h // self.stride), -(-w // self.stride))
 
 
 def skip(in_channels: int, out_channels: int, stride: int) -> nn.Module:

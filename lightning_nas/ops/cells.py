@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_nas.ops.blocks import Zero
+
 OPTIONS = (
     "none",
     "max_pool_3x3",
@@ -27,18 +29,6 @@ FOREIGN = ("sep_conv_7x7", "conv_7x1_1x7")
 """Operations of other papers' cells that the same network can hold."""
 
 
-class Zero(nn.Module):
-    """No connection: zeros of the shape that the other operations would give."""
-
-    def __init__(self, stride: int = 1) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        return x.new_zeros(n, c, -(-h // self.stride), -(-w // self.stride))
-
-
 class SeparableConv(nn.Sequential):
     """ReLU, depthwise k x k (dilated if asked), 1x1, batch norm."""
 
@@ -53,19 +43,6 @@ class SeparableConv(nn.Sequential):
                 depthwise=depthwise,
                 pointwise=nn.Conv2d(channels, channels, 1, bias=False),
                 norm=nn.BatchNorm2d(channels, affine=affine),
-            )
-        )
-
-
-class ReluConvBn(nn.Sequential):
-    """ReLU, 1x1 convolution, batch norm: brings a cell's input to the cell's channels."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
-        super().__init__(
-            OrderedDict(
-                relu=nn.ReLU(),
-                conv=nn.Conv2d(in_channels, out_channels, 1, bias=False),
-                norm=nn.BatchNorm2d(out_channels, affine=affine),
             )
         )
 

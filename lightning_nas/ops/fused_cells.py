@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_nas.ops.cells import FactorizedReduction, SeparableConv, Zero
+from lightning_nas.ops.blocks import Zero
+from lightning_nas.ops.cells import FactorizedReduction, SeparableConv
 from lightning_nas.ops.convolutions import depthwise, grouped_pointwise, images, matrix
 
 Edges = tuple[int, ...]

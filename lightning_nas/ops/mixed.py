@@ -30,6 +30,15 @@ class Choice:
         return {option: self.build(option, *widths) for option in self.options}
 
 
+def is_skip(option: str) -> bool:
+    """Whether an option is a skip connection, by its name.
+
+    >>> is_skip("skip_connect"), is_skip("sep_conv_3x3")
+    (True, False)
+    """
+    return option.startswith("skip")
+
+
 class MixedOp(nn.ModuleDict):
     """A weighted sum of operations on one input: ``sum_i gate_i * op_i(x)``.
 

@@ -1,36 +1,17 @@
 """Operations and cells of NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv:2001.00326): ReLU before every convolution."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lightning_nas.ops.blocks import Zero, relu_conv_bn
 from lightning_nas.ops.mixed import MixedOp
 
 OPTIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """In the benchmark's order."""
 EDGES = tuple((node, source) for node in range(1, 4) for source in range(node))
 """(node, source) in the benchmark's order: 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2."""
-
-
-class Zero(nn.Module):
-    """No connection: zeros of the input's shape."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
-
-
-def relu_conv_bn(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, affine: bool = True
-) -> nn.Sequential:
-    """ReLU, convolution without bias, batch norm; "same" padding for odd kernels. The input is left as it is."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        relu=nn.ReLU(),
-        conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        norm=nn.BatchNorm2d(out_channels, affine=affine),
-    )
-    return nn.Sequential(layers)
 
 
 def operation(option: str, in_channels: int, out_channels: int, *, affine: bool = True) -> nn.Module:

@@ -5,6 +5,7 @@ Shapes: N rows of text, T words of a window, H width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,13 +20,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "identity": nn.Identity,
 }
-
-
-class Zero(nn.Module):
-    """Nothing, in the shape of the input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
 
 
 Node = Callable[[list[Tensor], Tensor | None], Tensor]
@@ -94,7 +88,7 @@ class BatchStatistics(nn.Module):
         return F.batch_norm(s, None, None, training=True) if len(s) > 1 else s
 
 
-class Cell(nn.Module):
+class Cell(nn.Module, ABC):
     """One step of time: words (N, T, H) and a state (N, H) in, states (N, T, H) out.
 
     A subclass says what follows the first state ``s_0 = h + sigmoid(c) (tanh(g) - h)`` with ``[c, g] = [x, h] W_0``.
@@ -113,13 +107,13 @@ class Cell(nn.Module):
         self.steps = nn.ParameterList([torch.empty(width, 2 * width) for _ in range(steps)])
         self.norm: nn.Module = BatchStatistics() if norm else nn.Identity()
 
+    @abstractmethod
     def plan(self, *told: Any) -> list[Node]:
         """The nodes of this pass, in order.
 
         Args:
             told: what the language model was called with besides the words.
         """
-        raise NotImplementedError
 
     def forward(self, x: Tensor, h: Tensor, x_mask: Tensor | None, h_mask: Tensor | None, *told: Any) -> Tensor:
         """Read a window; the masks (N, H) are those of dropout."""

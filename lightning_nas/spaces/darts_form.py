@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 
 from lightning_nas.errors import InputError
+from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.cells import auxiliary_head
 from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import Keys, Operation
@@ -68,11 +69,11 @@ class Form:
         """The parts of the stem in order."""
         c, size = self.channels, self.image_size
         if self.stem == "cifar":
-            return [Operation(partial(_conv_bn, self.in_channels, 3 * c, 1), (self.in_channels, size, size))]
+            return [Operation(partial(conv_bn, self.in_channels, 3 * c, 3, relu=False), (self.in_channels, size, size))]
         halved = -(-size // 4)
         return [
             Operation(partial(_first_stage, self.in_channels, c), (self.in_channels, size, size)),
-            Operation(lambda: nn.Sequential(nn.ReLU(), *_conv_bn(c, c, 2)), (c, halved, halved)),
+            Operation(lambda: nn.Sequential(nn.ReLU(), *conv_bn(c, c, 3, 2, relu=False)), (c, halved, halved)),
         ]
 
     def make_stem(self) -> nn.ModuleList:
@@ -177,10 +178,7 @@ class Form:
         }
 
 
-def _conv_bn(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels))
-
-
 def _first_stage(in_channels: int, channels: int) -> nn.Sequential:
-    first, second = _conv_bn(in_channels, channels // 2, 2), _conv_bn(channels // 2, channels, 2)
-    return nn.Sequential(*first, nn.ReLU(inplace=True), *second)
+    return nn.Sequential(
+        *conv_bn(in_channels, channels // 2, 3, 2), *conv_bn(channels // 2, channels, 3, 2, relu=False)
+    )

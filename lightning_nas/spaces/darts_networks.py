@@ -16,7 +16,8 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from lightning_nas.ops.cells import DropPath, FactorizedReduction, ReluConvBn, operation
+from lightning_nas.ops.blocks import relu_conv_bn
+from lightning_nas.ops.cells import DropPath, FactorizedReduction, operation
 from lightning_nas.ops.fused_cells import can_fuse, mix_leaving
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
@@ -65,7 +66,7 @@ class CellShape:
 
     def preprocess(self, index: int) -> nn.Module:
         """What brings an input to the cell's channels and size."""
-        make = FactorizedReduction if self.halves(index) else ReluConvBn
+        make = FactorizedReduction if self.halves(index) else relu_conv_bn
         return make(self.inputs[index][0], self.channels, affine=self.affine)
 
     def edge(self, state: int) -> tuple[int, int]:

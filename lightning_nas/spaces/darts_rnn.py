@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, shown
+from lightning_nas.ops.blocks import Zero
 from lightning_nas.ops.mixed import Choice, Mix
-from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel, Zero
+from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.recurrent_cells import GROUP, OPTIONS, FixedCell, MixedCell, Step

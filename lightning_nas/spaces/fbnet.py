@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import networkx as nx
 import torch
@@ -206,7 +207,7 @@ class FBNetSpace(WeightSharingSpace):
         """Stem, head, and every block at every distinct layer shape."""
         searched = {
             layer.key(option): Operation(
-                lambda layer=layer, option=option: layer.block(option),  # type: ignore[misc]
+                partial(layer.block, option),
                 (layer.in_channels, layer.size, layer.size),
             )
             for layer in self.layers

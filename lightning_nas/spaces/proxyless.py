@@ -10,6 +10,7 @@ Differs from the paper: nothing in the blocks; weights begin with :func:`~lightn
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import networkx as nx
 from torch import Tensor, nn
@@ -96,6 +97,10 @@ class ProxylessSpace(WeightSharingSpace):
             ),
         )
 
+    def _part(self, name: str) -> nn.Module:
+        part: nn.Module = getattr(self._parts([], self.num_classes), name)
+        return part
+
     def network(
         self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
     ) -> ProxylessNetwork:
@@ -168,10 +173,7 @@ class ProxylessSpace(WeightSharingSpace):
             "mix": (f"{last}x{out}x{out} -> {self.mix}", (last, out, out)),
             "classifier": (f"{self.mix}x{out}x{out} -> {self.num_classes}", (self.mix, out, out)),
         }
-        return {
-            f"{part} {text}": Operation(lambda part=part: getattr(self._parts([], self.num_classes), part), shape)  # type: ignore[misc]
-            for part, (text, shape) in shapes.items()
-        }
+        return {f"{part} {text}": Operation(partial(self._part, part), shape) for part, (text, shape) in shapes.items()}
 
     def operations(self) -> dict[str, Operation]:
         """The four fixed parts, and every block with every distinct shape."""

@@ -22,6 +22,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.altered import SkipDropoutMixedOp
+from lightning_nas.ops.mixed import is_skip
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
@@ -141,7 +142,7 @@ class PDarts(DifferentiableSearch):
     def derive(self) -> Architecture:
         """The space's rule; while the normal cell has too many skip connections, the weakest is ruled out."""
         probabilities = self.probabilities()
-        skips = [i for i, name in enumerate(self.space.gate_options.get("normal", ())) if name.startswith("skip")]
+        skips = [i for i, name in enumerate(self.space.gate_options.get("normal", ())) if is_skip(name)]
         while True:
             architecture = self.space.derive(probabilities)
             chosen = self.space.gates(architecture).values.get("normal")
