@@ -82,8 +82,9 @@ class RankCheck(RecordingCallback):
         if trainer.is_global_zero:
             counted = Macs()(pl_module.space)
             self.macs = [pl_module.space.cost(a, counted) for a in self.architectures]
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            self.truths = self.truth(pl_module.space, self.architectures, data, pl_module.task, pl_module.seed)
+            self.truths = self.truth(
+                pl_module.space, self.architectures, pl_module.data, pl_module.task, pl_module.seed
+            )
         trainer.strategy.barrier("rank check")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from annotated_types import Interval
 from pydantic import NonNegativeInt, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.base import RecordingCallback
@@ -22,8 +22,9 @@ from lightning_nas.functional.curvature import (
     has_risen,
     local_averages,
 )
-from lightning_nas.functional.relaxation import entropy
+from lightning_nas.functional.relaxation import entropies
 from lightning_nas.ops.mixed import is_skip
+from lightning_nas.spaces.base import Gated
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Batch
@@ -103,7 +104,7 @@ class SearchHealth(RecordingCallback):
             return
         eigenvalue: float | None = None
         if trainer.is_global_zero:
-            figures = self._examine(trainer, pl_module)
+            figures = self._examine(pl_module)
             eigenvalue = figures["eigenvalue"]
             self.record("health.csv", {"epoch": epoch, "step": pl_module.position, **figures})
             self._record_edges(epoch, pl_module)
@@ -113,21 +114,20 @@ class SearchHealth(RecordingCallback):
         if self.early_stop:
             self._consider(trainer, pl_module.derive(), trainer.strategy.broadcast(eigenvalue))
 
-    def _examine(self, trainer: pl.Trainer, module: SearchModule) -> dict[str, float | None]:
+    def _examine(self, module: SearchModule) -> dict[str, float | None]:
         """The figures of ``health.csv``; those that are not defined are None. Talks to no other process."""
         probabilities = module.probabilities()
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        _, evaluation = data.score_batches(module.score_batches)
+        _, evaluation = module.data.score_batches(module.score_batches)
         share, probability = skip_dominance(probabilities, module.space.gate_options)
         with untouched(module):
-            mixture = _Mixture(module, Gates.soft(probabilities))
+            mixture = Gated(module.supernet, Gates.soft(probabilities))
             supernet = module.task.evaluate(mixture, evaluation, module.space.num_classes)
             derived = module.score(module.derive())
         eigenvalue = arch_eigenvalue(module, evaluation[:1], self.iterations) if self.iterations else None
         return {
             "skip_share": share,
             "skip_probability": probability,
-            "entropy": float(torch.cat([_row_entropies(rows) for rows in probabilities.values()]).mean()),
+            "entropy": float(torch.cat([entropies(rows) for rows in probabilities.values()]).mean()),
             "supernet_score": supernet,
             "derived_score": derived,
             "discretisation_gap": supernet - derived,
@@ -137,7 +137,7 @@ class SearchHealth(RecordingCallback):
     def _record_edges(self, epoch: int, module: SearchModule) -> None:
         for group, rows in module.probabilities().items():
             best = rows.max(-1)
-            columns = _row_entropies(rows).tolist(), best.indices.tolist(), best.values.tolist()
+            columns = entropies(rows).tolist(), best.indices.tolist(), best.values.tolist()
             for choice, (value, index, probability) in enumerate(zip(*columns, strict=True)):
                 option = module.space.gate_options[group][index]
                 cells = epoch, group, choice, value, option, probability
@@ -215,19 +215,3 @@ def arch_eigenvalue(module: SearchModule, batches: Sequence[Batch], iterations: 
         except RuntimeError:  # an operation cannot be differentiated twice, or the memory does not suffice
             value = dominant_eigenvalue(difference_products(loss, parameters), start, iterations=iterations)
     return value if math.isfinite(value) else None
-
-
-class _Mixture(nn.Module):
-    """The supernet under given gates."""
-
-    def __init__(self, module: SearchModule, gates: Gates) -> None:
-        super().__init__()
-        self.supernet, self.gates = module.supernet, gates
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.supernet(x, self.gates)
-        return logits
-
-
-def _row_entropies(rows: Tensor) -> Tensor:
-    return torch.stack([entropy(row) for row in rows])

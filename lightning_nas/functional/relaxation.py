@@ -43,14 +43,23 @@ def linear_schedule(first: float, last: float, epoch: int, epochs: int) -> float
     return last if epochs < 2 else first + (last - first) * epoch / (epochs - 1)
 
 
+def entropies(probabilities: Tensor) -> Tensor:
+    """Entropy of each row, in nats.
+
+    >>> [round(value, 4) for value in entropies(torch.tensor([[0.5, 0.5], [1.0, 0.0]])).tolist()]  # log 2, 0
+    [0.6931, 0.0]
+    """
+    summed: Tensor = torch.special.entr(probabilities).sum(-1)
+    return summed
+
+
 def entropy(probabilities: Tensor) -> Tensor:
     """Mean entropy of the rows, in nats.
 
     >>> round(entropy(torch.full((3, 4), 0.25)).item(), 4)  # log 4
     1.3863
     """
-    mean: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(-1).mean()
-    return mean
+    return entropies(probabilities).mean()
 
 
 def straight_through(chosen: Tensor, probabilities: Tensor) -> Tensor:

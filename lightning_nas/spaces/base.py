@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import networkx as nx
 import torch
@@ -199,6 +200,20 @@ class Supernet(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, gates: Gates) -> Tensor:
         """Logits (N, num_classes) of a batch (N, C, H, W) under ``gates``."""
+
+
+class Gated(nn.Module):
+    """A supernet under fixed gates: logits of what a network is fed."""
+
+    def __init__(self, supernet: Supernet, gates: Gates) -> None:
+        super().__init__()
+        device = next(supernet.parameters()).device
+        self.supernet = supernet
+        self.gates = Gates({group: rows.to(device) for group, rows in gates.values.items()}, gates.active)
+
+    def forward(self, x: Any) -> Tensor:
+        logits: Tensor = self.supernet(x, self.gates)
+        return logits
 
 
 class WeightSharingSpace(SearchSpace):

@@ -69,9 +69,7 @@ def _find(named: str | None, folder: Path) -> Path | None:
 def _check(path: Path, trainer: pl.Trainer, module: nn.Module) -> None:
     """Before Lightning loads anything of it, and fails half-way in words of its own."""
     stored = load_checked(path, map_location="meta")
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, ExactCheckpoint):
-            callback.verify(trainer, stored)
+    ExactCheckpoint.of(trainer).verify(trainer, stored)
     theirs = {name: tuple(value.shape) for name, value in stored["state_dict"].items()}
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if theirs != ours:

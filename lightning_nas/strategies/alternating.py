@@ -93,7 +93,7 @@ class AlternatingModule(RememberingModule):
         """Loss of the architecture step on a batch of the arch part."""
 
     def log_search(self) -> None:
-        """Log what is the strategy's own (entropy, temperature, ...); called after every batch."""
+        """Log what is the strategy's own (entropy, temperature, ...); called after a batch whose values are logged."""
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -104,7 +104,8 @@ class AlternatingModule(RememberingModule):
             self._arch_step(batch["arch"], batch.get("weights"))
         if "weights" in batch:
             self._weights_step(batch["weights"])
-        self.log_search()
+        if self.logging_is_due:
+            self.log_search()
 
     def _arch_is_due(self) -> bool:
         return self.current_epoch >= self.arch_warmup_epochs and self.position % self.arch_every == 0
@@ -127,11 +128,14 @@ class AlternatingModule(RememberingModule):
         with self.toggled_optimizer(optimizer):
             optimizer.zero_grad()
             loss = self.arch_backward(batch, weights_batch)
-            optimizer.step()
+            self._apply_arch(optimizer)
+        self.log_batch("arch/loss", loss.detach(), prog_bar=True)
+
+    def _apply_arch(self, optimizer: LightningOptimizer) -> None:
+        optimizer.step()
         for parameter in self.arch_parameters():
             self.check_finite("an architecture parameter", parameter)
         self.arch_steps += 1
-        self.log_batch("arch/loss", loss.detach(), prog_bar=True)
 
     def _weights_step(self, batch: Batch) -> None:
         optimizer = self._optimizer("weights")

@@ -15,6 +15,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.data.base import SearchData
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import WeightSharingSpace
@@ -97,6 +98,12 @@ class SearchModule(AlternatingModule):
         """The shared weights, in definition order."""
         return list(self.supernet.parameters())
 
+    @property
+    def data(self) -> SearchData:
+        """The trainer's data module."""
+        data: SearchData = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
     # -- how good an architecture is ----------------------------------------------------------------------------
 
     def score(self, architecture: Architecture, batches: Sequence[Sequence[Batch]] | None = None) -> float:
@@ -110,8 +117,7 @@ class SearchModule(AlternatingModule):
         Returns:
             The task's score, higher is better.
         """
-        data: Any = None if batches else self.trainer.datamodule  # type: ignore[attr-defined]
-        calibration, evaluation = batches or data.score_batches(self.score_batches)
+        calibration, evaluation = batches or self.data.score_batches(self.score_batches)
         network = self.inherited(architecture)
         recalibrate(network, calibration)
         return self.task.score(network, evaluation, self.space.num_classes)

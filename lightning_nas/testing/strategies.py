@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
@@ -37,6 +37,7 @@ class StrategyCase:
 
     epochs = 2  #: of the short searches
     search_epochs = 8  #: enough to find the best toy architecture
+    search_options: ClassVar[Mapping[str, Any]] = {}  #: of the strategy in these searches
     search_seeds = 5  #: searches with these many seeds
     found_at_least = 4  #: of them find it; random search at equal budget finds it in 1 of 9
 
@@ -256,7 +257,7 @@ class StrategyCase:
     ) -> None:
         found = 0
         for seed in range(self.search_seeds):
-            module = make(seed=seed)
+            module = make(seed=seed, **self.search_options)
             fit(module, data, tmp_path / str(seed), epochs=self.search_epochs, every=1000)
             found += module.derive() == ToySpace().best  # answer() may look at so many that it cannot miss
         assert found >= self.found_at_least, f"found in {found} of {self.search_seeds} seeds"

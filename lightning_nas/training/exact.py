@@ -1,5 +1,7 @@
 """When a checkpoint is taken, what it was made under, and how a run leaves on a signal."""
 
+from __future__ import annotations
+
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +53,11 @@ class ExactCheckpoint(Callback):
         self.conditions = conditions or {}
         self._began = time.monotonic()
         self._verified = False
+
+    @classmethod
+    def of(cls, trainer: pl.Trainer) -> ExactCheckpoint:
+        """The one among a trainer's callbacks."""
+        return next(callback for callback in trainer.callbacks if isinstance(callback, cls))  # type: ignore[attr-defined]
 
     @property
     def seconds(self) -> float:

@@ -73,11 +73,13 @@ class ResumableModule(pl.LightningModule):
 
         Lightning's own ``log`` writes the last value again at batches that have none, and forgets it when resuming.
         """
-        if self._logging_is_due():
+        if self.logging_is_due:
             self._logged[name] = value
             self.log(name, value, prog_bar=prog_bar, logger=False)
 
-    def _logging_is_due(self) -> bool:
+    @property
+    def logging_is_due(self) -> bool:
+        """Whether the values of this batch are logged."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return (self.position + 1) % every == 0
 
@@ -87,7 +89,7 @@ class ResumableModule(pl.LightningModule):
         seed_everything(self.seed, "noise", self.global_rank, self.position)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self._logging_is_due():
+        if self.logging_is_due:
             values = {name: float(value) for name, value in self._logged.items()} | {"epoch": self.current_epoch}
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, step=self.position)

@@ -1,5 +1,6 @@
 """What strategies that learn one logit per option share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
-from lightning_nas.functional.relaxation import entropy
+from lightning_nas.functional.relaxation import entropies, linear_schedule
 from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
@@ -16,7 +17,7 @@ from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.penalties import Costs, Penalty
 from lightning_nas.tasks.base import Batch, Task
-from lightning_nas.training.seeding import generator
+from lightning_nas.training.seeding import Key, generator
 
 
 class DifferentiableSearch(SearchModule):
@@ -53,13 +54,7 @@ class DifferentiableSearch(SearchModule):
         if penalty and table is None:
             raise ConfigError("a latency penalty needs a latency table: latency_table=measured, macs, params or file")
         super().__init__(space, task, table, **options)
-        draw = generator(self.seed, "theta")
-        self.theta = nn.ParameterDict(
-            {
-                group: nn.Parameter(torch.randn(shape, generator=draw) * theta_std)
-                for group, shape in space.gate_shapes.items()
-            }
-        )
+        self.theta = small_noise(space.gate_shapes, theta_std, self.seed, "theta")
         self._penalised = None
         if penalty and table is not None:
             self._penalised, self.cost = penalty.bind(Costs.of(space, table)), ExpectedCost(space, table)
@@ -98,9 +93,36 @@ class DifferentiableSearch(SearchModule):
         return self.space.derive(drawn)
 
     def log_search(self) -> None:
-        rows = torch.stack([entropy(p) * len(p) for p in self.probabilities().values()]).sum()
-        self.log_batch("arch/entropy", rows / sum(choices for choices, _ in self.space.gate_shapes.values()))
+        self.log_batch("arch/entropy", torch.cat([entropies(p) for p in self.probabilities().values()]).mean())
         if self._penalised and self.table:
             with torch.no_grad():
                 expected = self.cost(Gates.soft(self.probabilities()))
             self.log_batch(f"latency/expected_{self.table.unit}", expected, prog_bar=True)
+
+
+class AnnealedSearch(DifferentiableSearch):
+    """A search whose gates have a temperature, linear in the epoch unless :attr:`tau` says otherwise.
+
+    Attributes:
+        temperature: in the first epoch.
+        last_temperature: in the last epoch.
+    """
+
+    temperature: float
+    last_temperature: float
+
+    @property
+    def tau(self) -> float:
+        """The temperature of the current epoch."""
+        epochs = int(self.trainer.max_epochs or 1)
+        return linear_schedule(self.temperature, self.last_temperature, self.current_epoch, epochs)
+
+    def log_search(self) -> None:
+        super().log_search()
+        self.log_batch("arch/temperature", self.tau)
+
+
+def small_noise(shapes: Mapping[str, tuple[int, ...]], std: float, *key: Key) -> nn.ParameterDict:
+    """Parameters of N(0, std^2), drawn in order from the generator of ``key``."""
+    draw = generator(*key)
+    return nn.ParameterDict({name: torch.randn(shape, generator=draw) * std for name, shape in shapes.items()})

@@ -24,7 +24,6 @@ from torch.optim import SGD
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.hypergradient import VirtualStep, unrolled_gradient
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.ops.mixed import plain
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
@@ -54,8 +53,6 @@ class Darts(DifferentiableSearch):
         order: Literal["first", "second", "exact"] = "second",
         **options: Any,
     ) -> None:
-        if order == "exact":
-            options.setdefault("mix", plain)  # fused forms cannot be differentiated twice
         super().__init__(space, task, table, **options)
         if order != "first" and self.alternate != "batch":
             raise ConfigError(f"strategy.order={order} needs strategy.alternate=batch: it looks at two batches at once")

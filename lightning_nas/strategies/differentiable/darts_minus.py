@@ -47,13 +47,13 @@ class DartsMinus(Darts):
     ) -> None:
         super().__init__(space, task, table, order=order, mix=AuxiliaryMixedOp, **options)
         self.beta, self.decay = beta, decay
+        self._mixed = [module for module in self.supernet.modules() if isinstance(module, AuxiliaryMixedOp)]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         weight = auxiliary_weight(self.beta, self.decay, self.current_epoch, int(self.trainer.max_epochs or 1))
-        for module in self.supernet.modules():
-            if isinstance(module, AuxiliaryMixedOp):
-                module.beta = weight
+        for mixed in self._mixed:
+            mixed.beta = weight
 
 
 def auxiliary_weight(beta: float, decay: Decay, epoch: int, epochs: int) -> float:

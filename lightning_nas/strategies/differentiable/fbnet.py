@@ -25,12 +25,12 @@ from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.differentiable.base import AnnealedSearch
 from lightning_nas.strategies.penalties import FBNetProduct
 from lightning_nas.tasks.base import Batch, Task
 
 
-class FBNet(DifferentiableSearch):
+class FBNet(AnnealedSearch):
     """Latency-aware Gumbel-softmax search.
 
     Args:
@@ -102,7 +102,3 @@ class FBNet(DifferentiableSearch):
         sampled = {self.sample(generator) for _ in range(self.candidates)}
         self.scored = {a: self.score(a) for a in sorted(sampled, key=lambda a: self.space.cost(a, self.table))}
         return max(self.scored, key=lambda a: self.scored[a])
-
-    def log_search(self) -> None:
-        super().log_search()
-        self.log_batch("arch/temperature", self.tau)

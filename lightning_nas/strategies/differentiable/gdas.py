@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from pydantic import PositiveFloat
 
-from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, linear_schedule, straight_through
+from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.differentiable.base import AnnealedSearch
 from lightning_nas.tasks.base import Task
 
 
-class Gdas(DifferentiableSearch):
+class Gdas(AnnealedSearch):
     """Straight-through Gumbel-softmax, one operation a choice.
 
     Args:
@@ -46,13 +46,6 @@ class Gdas(DifferentiableSearch):
         super().__init__(space, task, table, **options)
         self.temperature, self.last_temperature = temperature, last_temperature
 
-    @property
-    def tau(self) -> float:
-        """The temperature of the current epoch."""
-        return linear_schedule(
-            self.temperature, self.last_temperature, self.current_epoch, int(self.trainer.max_epochs or 1)
-        )
-
     def gates(self, generator: torch.Generator) -> Gates:
         values = {}
         for group, theta in self.theta.items():
@@ -60,7 +53,3 @@ class Gdas(DifferentiableSearch):
             soft = gumbel_softmax(theta.log_softmax(-1), noise, self.tau)
             values[group] = straight_through(largest(soft), soft)
         return Gates.drawn(values)
-
-    def log_search(self) -> None:
-        super().log_search()
-        self.log_batch("arch/temperature", self.tau)

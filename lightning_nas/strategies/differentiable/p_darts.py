@@ -25,9 +25,8 @@ from lightning_nas.ops.altered import SkipDropoutMixedOp
 from lightning_nas.ops.mixed import is_skip
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.seeding import generator
 
 Rate = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -78,10 +77,11 @@ class PDarts(DifferentiableSearch):
         self.spaces = [space.deeper(cells) for cells in added_cells]
         deeper = [stage.supernet(SkipDropoutMixedOp) for stage in self.spaces[1:]]
         self.supernet = StagedSupernet([self.supernet, *deeper], lambda: self.stage)
-        draw = generator(self.seed, "theta of later stages")
+        self._mixed = [module for module in self.supernet.modules() if isinstance(module, SkipDropoutMixedOp)]
+        stages = range(1, len(self.spaces))
+        later = {f"{group}_{stage}": shape for group, shape in space.gate_shapes.items() for stage in stages}
+        self.theta.update(small_noise(later, theta_std, self.seed, "theta of later stages"))
         for group, shape in space.gate_shapes.items():
-            for stage in range(1, len(self.spaces)):
-                self.theta[f"{group}_{stage}"] = nn.Parameter(torch.randn(shape, generator=draw) * theta_std)
             self.register_buffer(f"kept_{group}", torch.ones(shape, dtype=torch.bool))
 
     # -- stages -------------------------------------------------------------------------------------------------
@@ -102,9 +102,8 @@ class PDarts(DifferentiableSearch):
         super().on_train_batch_start(batch, batch_idx)
         first = self.skip_dropout[self.stage]
         rate = skip_rate(first, self._epoch_of_stage, self.stage_epochs, self.arch_warmup_epochs)
-        for module in self.supernet.modules():
-            if isinstance(module, SkipDropoutMixedOp):
-                module.rate = rate
+        for mixed in self._mixed:
+            mixed.rate = rate
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()

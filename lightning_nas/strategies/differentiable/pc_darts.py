@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.altered import partial_channels
-from lightning_nas.spaces.base import Supernet, WeightSharingSpace
+from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.seeding import generator
 
 
 class PCDarts(DifferentiableSearch):
@@ -52,13 +51,8 @@ class PCDarts(DifferentiableSearch):
     ) -> None:
         mix = partial(partial_channels, k=k)
         super().__init__(space, task, table, theta_std=theta_std, mix=mix, **options)
-        draw = generator(self.seed, "beta")
-        self.beta = nn.ParameterDict(
-            {
-                group: nn.Parameter(torch.randn(choices, generator=draw) * theta_std)
-                for group, (choices, _) in space.gate_shapes.items()
-            }
-        )
+        choices = {group: shape[:1] for group, shape in space.gate_shapes.items()}
+        self.beta = small_noise(choices, theta_std, self.seed, "beta")
 
     def arch_parameters(self) -> list[nn.Parameter]:
         return [*super().arch_parameters(), *(self.beta[group] for group in self.space.gate_shapes)]
@@ -71,7 +65,7 @@ class PCDarts(DifferentiableSearch):
         return self.space.derive(ranked)
 
     def inherited(self, architecture: Architecture) -> nn.Module:
-        return Path(self.supernet, self.space.gates(architecture))
+        return Gated(copy.deepcopy(self.supernet), self.space.gates(architecture))
 
     def _edges(self, group: str) -> Tensor:
         """(choices, 1): the softmax of beta over the choices that lead to the same node."""
@@ -88,17 +82,3 @@ def softmax_by_node(logits: Tensor, nodes: tuple[int, ...]) -> Tensor:
     exponents = (logits - logits.max()).exp()
     sums = torch.zeros_like(logits).index_add(0, index, exponents)
     return exponents / sums[index]
-
-
-class Path(nn.Module):
-    """One path through a copy of a supernet."""
-
-    def __init__(self, supernet: Supernet, gates: Gates) -> None:
-        super().__init__()
-        device = next(supernet.parameters()).device
-        self.supernet = copy.deepcopy(supernet)
-        self.gates = Gates({group: rows.to(device) for group, rows in gates.values.items()}, gates.active)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.supernet(x, self.gates)
-        return logits

@@ -14,15 +14,15 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, linear_schedule, straight_through
+from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.differentiable.base import AnnealedSearch
 from lightning_nas.tasks.base import Batch, Task
 
 
-class Snas(DifferentiableSearch):
+class Snas(AnnealedSearch):
     """Concrete samples, weights and architecture in one step.
 
     Args:
@@ -64,22 +64,15 @@ class Snas(DifferentiableSearch):
             if self._pending == self.accumulate:
                 self._apply_weights()
             self.log_batch("train/loss", loss.detach(), prog_bar=True)
-        self.log_search()
+        if self.logging_is_due:
+            self.log_search()
 
     def _apply_weights(self) -> None:
         """Both steps, on the gradients of one loss."""
         pending = self._pending
         super()._apply_weights()
         if pending and self.current_epoch >= self.arch_warmup_epochs:
-            self._optimizer("arch").step()
-            self.arch_steps += 1
-
-    @property
-    def tau(self) -> float:
-        """The temperature of the current epoch."""
-        return linear_schedule(
-            self.temperature, self.last_temperature, self.current_epoch, int(self.trainer.max_epochs or 1)
-        )
+            self._apply_arch(self._optimizer("arch"))
 
     def gates(self, generator: torch.Generator) -> Gates:
         values = {
@@ -89,7 +82,3 @@ class Snas(DifferentiableSearch):
         if self.hard:
             return Gates.drawn({group: straight_through(largest(rows), rows) for group, rows in values.items()})
         return Gates.soft(values)
-
-    def log_search(self) -> None:
-        super().log_search()
-        self.log_batch("arch/temperature", self.tau)
