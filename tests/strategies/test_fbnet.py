@@ -171,3 +171,12 @@ def test_the_conformance_suite_notices_a_strategy_that_learns_nothing(tmp_path: 
         StrategyCase().test_it_finds_the_best_toy_architecture_more_often_than_random_search(
             unlearning, ToyData(), tmp_path
         )
+
+
+def test_candidates_of_equal_cost_stand_in_the_order_of_their_draws(tmp_path: Path) -> None:
+    module = make_fbnet(candidates=30, table=milliseconds(stem=0.5, head=0.5, blur=0.5, swap=0.5, keep=0.5))
+    fit(module, ToyData(), tmp_path, epochs=1, every=1000)
+    drawn = [module.sample(draw) for draw in [module.generator("answer")] for _ in range(30)]
+    module.answer()
+    assert list(module.scored) == list(dict.fromkeys(drawn))
+    assert len(module.scored) > 5

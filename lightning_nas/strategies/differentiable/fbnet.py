@@ -99,6 +99,6 @@ class FBNet(AnnealedSearch):
         if self.answer_by == "argmax":
             return self.derive()
         generator = self.generator("answer")
-        sampled = {self.sample(generator) for _ in range(self.candidates)}
+        sampled = dict.fromkeys(self.sample(generator) for _ in range(self.candidates))
         self.scored = {a: self.score(a) for a in sorted(sampled, key=lambda a: self.space.cost(a, self.table))}
         return max(self.scored, key=lambda a: self.scored[a])
