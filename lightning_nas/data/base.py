@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from lightning_nas.data.loaders import Alternate, Loader, Position, SearchLoader
+from lightning_nas.data.loaders import Alternate, Loader, Numbered, Position, SearchLoader
 from lightning_nas.data.streams import Batch
 
 
@@ -14,9 +14,15 @@ class SearchData(pl.LightningDataModule, ABC):
 
     Attributes:
         shape: of one example as networks are fed it, without the batch.
+        num_workers: processes that prepare batches.
     """
 
     shape: tuple[int, ...]
+    num_workers: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._score_batches: dict[int, tuple[list[Batch], list[Batch]]] = {}
 
     # -- after setup --------------------------------------------------------------------------------------------
 
@@ -43,6 +49,23 @@ class SearchData(pl.LightningDataModule, ABC):
     # -- loaders ------------------------------------------------------------------------------------------------
 
     @abstractmethod
+    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Numbered[Batch]:
+        """Training batches of a part, as the search sees it.
+
+        Raises:
+            DataError: the part is smaller than a batch on all processes.
+        """
+
+    @abstractmethod
+    def _calibration(self) -> Numbered[Batch]:
+        """Training batches of weights and arch part together, as the search sees them."""
+
+    @abstractmethod
+    def _in_order(
+        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+    ) -> Numbered[Batch]:
+        """A whole part in order; arguments of :meth:`evaluation_loader`."""
+
     def search_loader(
         self,
         alternate: Alternate | None,
@@ -57,6 +80,10 @@ class SearchData(pl.LightningDataModule, ABC):
         Raises:
             DataError: a part is smaller than a batch on all processes.
         """
+        weights = self._training("weights", rank, world_size)
+        arch = self._training("arch", rank, world_size) if alternate else None
+        workers = self.num_workers
+        return SearchLoader(weights, arch, position, alternate=alternate or "batch", limit=limit, num_workers=workers)
 
     @abstractmethod
     def retrain_loader(
@@ -83,7 +110,6 @@ class SearchData(pl.LightningDataModule, ABC):
             DataError: fewer samples than a batch on all processes.
         """
 
-    @abstractmethod
     def evaluation_loader(
         self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Loader[Batch]:
@@ -95,14 +121,19 @@ class SearchData(pl.LightningDataModule, ABC):
             world_size: processes.
             searched: the classes of the search alone, numbered as there.
         """
+        return Loader(self._in_order(name, rank, world_size, searched=searched), num_workers=self.num_workers)
 
-    @abstractmethod
     def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
         """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
 
         Args:
             count: training batches, and at most so many of the validation part.
         """
+        if count not in self._score_batches:
+            training, validation = self._calibration(), self._in_order("val", searched=True)
+            scored = range(min(count, len(validation)))
+            self._score_batches[count] = [training[t] for t in range(count)], [validation[t] for t in scored]
+        return self._score_batches[count]
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.checks import check_shape, count_classes
-from lightning_nas.data.loaders import Alternate, Loader, Position, SearchLoader
+from lightning_nas.data.loaders import Loader, Position
 from lightning_nas.data.parts import Parts
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.split import Images, divide
-from lightning_nas.data.streams import Batch
+from lightning_nas.data.streams import Batch, Batches
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,6 @@ class ImageData(SearchData):
         self.image_size, self.channels, self.search_classes = image_size, channels, search_classes
         self._num_classes = num_classes
         self._parts: Parts | None = None
-        self._score_batches: dict[int, tuple[list[Batch], list[Batch]]] = {}
 
     @abstractmethod
     def load(self) -> Images:
@@ -132,19 +131,16 @@ class ImageData(SearchData):
 
     # -- loaders ------------------------------------------------------------------------------------------------
 
-    def search_loader(
-        self,
-        alternate: Alternate | None,
-        position: Position,
-        rank: int = 0,
-        world_size: int = 1,
-        *,
-        limit: int | float = 1.0,
-    ) -> SearchLoader:
-        weights = self._searched.shuffled("weights", rank, world_size)
-        arch = self._searched.shuffled("arch", rank, world_size) if alternate else None
-        workers = self.num_workers
-        return SearchLoader(weights, arch, position, alternate=alternate or "batch", limit=limit, num_workers=workers)
+    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Batches:
+        return self._searched.shuffled(name, rank, world_size)
+
+    def _calibration(self) -> Batches:
+        return self._searched.shuffled("retrain", stream="recalibrate")
+
+    def _in_order(
+        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+    ) -> Batches:
+        return self._of(searched).in_order(name, rank, world_size)
 
     def retrain_loader(
         self,
@@ -157,35 +153,19 @@ class ImageData(SearchData):
         searched: bool = False,
         cutout: int = 0,
     ) -> Loader[Batch]:
-        """Batches (x, y) of weights and arch part together; validation and test part stay untouched.
+        """:meth:`SearchData.retrain_loader`, with one argument more.
 
         Args:
-            position: how many batches were seen so far.
+            position: see there, likewise the next five.
             rank: of this process.
             world_size: processes.
             batch_size: another than the data set's.
             limit: Lightning's ``limit_train_batches``.
-            searched: the classes of the search alone, numbered as there.
+            searched: the classes of the search alone.
             cutout: side of a square that is painted over in every image, besides the data set's own augmentation.
-
-        Raises:
-            DataError: fewer images than a batch on all processes.
         """
         batches = self._of(searched).shuffled("retrain", rank, world_size, batch_size=batch_size, cutout=cutout)
         return Loader(batches, position, limit=limit, num_workers=self.num_workers)
-
-    def evaluation_loader(
-        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
-    ) -> Loader[Batch]:
-        return Loader(self._of(searched).in_order(name, rank, world_size), num_workers=self.num_workers)
-
-    def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
-        if count not in self._score_batches:
-            training = self._searched.shuffled("retrain", stream="recalibrate")
-            validation = self._searched.in_order("val")
-            scored = range(min(count, len(validation)))
-            self._score_batches[count] = [training[t] for t in range(count)], [validation[t] for t in scored]
-        return self._score_batches[count]
 
     def _of(self, searched: bool) -> Parts:
         assert self._parts is not None, "setup() reads the data"

@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from lightning_nas.data.base import SearchData
-from lightning_nas.data.loaders import Alternate, Loader, Position, SearchLoader
+from lightning_nas.data.loaders import Loader, Position
 from lightning_nas.data.streams import Batch
 from lightning_nas.data.windows import Windows
 from lightning_nas.data.words import Split, library_text, numbered, read_text, split_words, vocabulary
@@ -96,10 +96,11 @@ class TextData(SearchData):
         if len(self.vocabulary) < 3:
             raise DataError("the training text has not a single word left; lower dataset.min_count")
         self._parts = {name: numbered(words, self.vocabulary) for name, words in parts.items()}
-        for name in ("weights", "arch") if self.arch_fraction else ("weights",):
-            self._training(name)
-        for name in ("val", "test"):
-            self._in_order(name)
+        self._training("weights")
+        if self.arch_fraction:
+            self._training("arch")
+        self._in_order("val")
+        self._in_order("test")
         listed = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
         log.info("words of the text: %s; %d different ones", listed, self.num_classes)
 
@@ -129,29 +130,25 @@ class TextData(SearchData):
 
     # -- loaders ------------------------------------------------------------------------------------------------
 
-    def _training(self, name: str, rank: int = 0, world_size: int = 1, batch_size: int | None = None) -> Windows:
-        whole = name == "retrain"
-        words = torch.cat([self._parts["weights"], self._parts["arch"]]) if whole else self._parts[name]
+    def _windows(self, name: str, words: Tensor, rank: int, world_size: int, batch_size: int | None = None) -> Windows:
         seed = self.seed if self.random_length else None
         rows = batch_size or self.batch_size
         return Windows(words, name, rows, *self.shape, seed=seed, rank=rank, world_size=world_size)
 
-    def _in_order(self, name: str, rank: int = 0, world_size: int = 1) -> Windows:
-        return Windows(self._parts[name], name, self.eval_batch_size, *self.shape, rank=rank, world_size=world_size)
+    def _whole(self) -> Tensor:
+        return torch.cat([self._parts["weights"], self._parts["arch"]])
 
-    def search_loader(
-        self,
-        alternate: Alternate | None,
-        position: Position,
-        rank: int = 0,
-        world_size: int = 1,
-        *,
-        limit: int | float = 1.0,
-    ) -> SearchLoader:
-        weights = self._training("weights", rank, world_size)
-        arch = self._training("arch", rank, world_size) if alternate else None
-        workers = self.num_workers
-        return SearchLoader(weights, arch, position, alternate=alternate or "batch", limit=limit, num_workers=workers)
+    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Windows:
+        return self._windows(name, self._parts[name], rank, world_size)
+
+    def _calibration(self) -> Windows:
+        return self._windows("retrain", self._whole(), 0, 1)
+
+    def _in_order(
+        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+    ) -> Windows:
+        del searched  # a search sees every word
+        return Windows(self._parts[name], name, self.eval_batch_size, *self.shape, rank=rank, world_size=world_size)
 
     def retrain_loader(
         self,
@@ -164,16 +161,5 @@ class TextData(SearchData):
         searched: bool = False,
     ) -> Loader[Batch]:
         del searched  # a search sees every word
-        windows = self._training("retrain", rank, world_size, batch_size)
+        windows = self._windows("retrain", self._whole(), rank, world_size, batch_size)
         return Loader(windows, position, limit=limit, num_workers=self.num_workers)
-
-    def evaluation_loader(
-        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
-    ) -> Loader[Batch]:
-        del searched
-        return Loader(self._in_order(name, rank, world_size), num_workers=self.num_workers)
-
-    def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
-        training, validation = self._training("retrain"), self._in_order("val")
-        scored = range(min(count, len(validation)))
-        return [training[t] for t in range(count)], [validation[t] for t in scored]

@@ -1,7 +1,5 @@
 """Text as batches: parallel streams read in windows, the unit of truncated back-propagation through time."""
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
@@ -62,7 +60,7 @@ class Windows:
 
     def __getitem__(self, t: int) -> Batch:
         number, place = divmod(t, len(self))
-        start, end = list(pairwise(self._ends(number)))[place]
+        start, end = self._ends(number)[place : place + 2]
         return self.rows[:, start:end].contiguous(), self.rows[:, start + 1 : end + 1].contiguous()
 
     def _ends(self, number: int) -> list[int]:
