@@ -16,15 +16,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
-import networkx as nx
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
-from lightning_nas.spaces.darts_form import Form, Stem
-from lightning_nas.spaces.darts_networks import KINDS, DartsNetwork, DartsSupernet, Genotype, cells_graph, edges
+from lightning_nas.spaces.darts_form import CellsSpace, Form, Stem
+from lightning_nas.spaces.darts_networks import KINDS, DartsNetwork, DartsSupernet, Genotype, edges
 from lightning_nas.spaces.gates import Gates
 
 NODES = 4
@@ -33,7 +32,7 @@ WIDTHS = dict.fromkeys(KINDS, NODES)
 CHOSEN = OPTIONS[1:]  # an architecture has no missing connection
 
 
-class DartsSpace(WeightSharingSpace):
+class DartsSpace(CellsSpace, WeightSharingSpace):
     """Normal and reduction cell of DARTS.
 
     A node's decisions are the two states it works on (the first node has no choice) and the operation on either. Gates
@@ -108,12 +107,6 @@ class DartsSpace(WeightSharingSpace):
         choices = dict(self.validate(architecture).choices)
         return {kind: _genotype(kind, choices) for kind in KINDS}
 
-    def network(
-        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
-    ) -> DartsNetwork:
-        """Stem, cells, average pooling, classifier; the auxiliary one after the second reduction cell."""
-        return self.form.network(self.genotypes(architecture), num_classes, auxiliary)
-
     def supernet(self, mix: Mix | None = None) -> DartsSupernet:
         """The supernet: every edge of every cell mixes eight operations."""
         return self.form.supernet(OPTIONS, NODES, mix or plain, fused=mix is None and self._fused)
@@ -168,19 +161,11 @@ class DartsSpace(WeightSharingSpace):
         network.load_state_dict(state_dict)
         return network
 
-    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Both cells side by side."""
-        return cells_graph(self.genotypes(architecture), f"{self.form.cells} cells\n{self.form.channels} channels")
-
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def operations(self) -> dict[str, Operation]:
         """Stem, preprocessing, classifier, and every operation at every distinct place."""
         return dict(self.form.fixed(WIDTHS)) | self.form.searched(CHOSEN)
-
-    def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is always run, and eight operations a cell."""
-        return self.form.keys(self.genotypes(architecture))
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """Stem, preprocessing and classifier are always run; an option adds its operation in every cell of the kind."""

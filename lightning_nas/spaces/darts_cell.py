@@ -11,19 +11,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-import networkx as nx
-
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.cells import FOREIGN, OPTIONS
-from lightning_nas.spaces.base import Keys, Operation, SearchSpace
-from lightning_nas.spaces.darts_form import Form, Stem
-from lightning_nas.spaces.darts_networks import KINDS, DartsNetwork, Genotype, cells_graph, edges
+from lightning_nas.spaces.base import Operation
+from lightning_nas.spaces.darts_form import CellsSpace, Form, Stem
+from lightning_nas.spaces.darts_networks import KINDS, Genotype, edges
 
 ALL = (*OPTIONS[1:], *FOREIGN)
 
 
-class DartsCellSpace(SearchSpace):
+class DartsCellSpace(CellsSpace):
     """Normal and reduction cell of any wiring.
 
     For each edge, from a state to a later node, "none", an operation, or two joined by "+"; a node without any is not
@@ -104,16 +102,6 @@ class DartsCellSpace(SearchSpace):
             for kind in KINDS
         }
 
-    def network(
-        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
-    ) -> DartsNetwork:
-        """Stem, cells, average pooling, classifier; the auxiliary one after the second reduction cell."""
-        return self.form.network(self.genotypes(architecture), num_classes, auxiliary)
-
-    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Both cells side by side."""
-        return cells_graph(self.genotypes(architecture), f"{self.form.cells} cells\n{self.form.channels} channels")
-
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def operations(self) -> dict[str, Operation]:
@@ -123,10 +111,6 @@ class DartsCellSpace(SearchSpace):
         return {key: operation for made in fixed for key, operation in made.items()} | self.form.searched(
             self._operations
         )
-
-    def cost_keys(self, architecture: Architecture) -> Keys:
-        """Stem, preprocessing, classifier, and the operations of every cell."""
-        return self.form.keys(self.genotypes(architecture))
 
 
 def _entries(kind: str, node: int, choices: Mapping[str, str]) -> tuple[tuple[str, int], ...]:

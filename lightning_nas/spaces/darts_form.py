@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import networkx as nx
 from torch import nn
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.cells import auxiliary_head
 from lightning_nas.ops.mixed import Mix
-from lightning_nas.spaces.base import Keys, Operation
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace
 from lightning_nas.spaces.darts_networks import (
     Cell,
     CellShape,
@@ -21,12 +24,41 @@ from lightning_nas.spaces.darts_networks import (
     DartsSupernet,
     Genotype,
     MixedCell,
+    cells_graph,
     reductions,
 )
 
 Stem = Literal["cifar", "imagenet"]
 Widths = Mapping[str, int]
 """States that are concatenated to the output, by kind of cell."""
+
+
+class CellsSpace(SearchSpace):
+    """A space whose architectures are two kinds of cell in the network of DARTS.
+
+    Attributes:
+        form: everything about the network but its cells.
+    """
+
+    form: Form
+
+    @abstractmethod
+    def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
+        """Both kinds of cell."""
+
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> DartsNetwork:
+        """Stem, cells, average pooling, classifier; the auxiliary one after the second reduction cell."""
+        return self.form.network(self.genotypes(architecture), num_classes, auxiliary)
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        """Both cells side by side."""
+        return cells_graph(self.genotypes(architecture), f"{self.form.cells} cells\n{self.form.channels} channels")
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        """What is always run, and the operations of every cell."""
+        return self.form.keys(self.genotypes(architecture))
 
 
 @dataclass(frozen=True)

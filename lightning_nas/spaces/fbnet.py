@@ -24,6 +24,7 @@ from lightning_nas.ops.blocks import InvertedResidual, conv_bn, initialize, skip
 from lightning_nas.ops.fused import fused
 from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.chains import chain_graph, chosen_state, shapes
 from lightning_nas.spaces.gates import Gates
 
 BLOCKS: dict[str, dict[str, int]] = {
@@ -115,7 +116,7 @@ class FBNetSpace(WeightSharingSpace):
         self.input_shape = (in_channels, image_size, image_size)
         self.num_classes = num_classes
         self.stem, self.head, self.dropout, self.fused = tuple(stem), head, dropout, fused
-        self.layers = tuple(_layers(image_size, stem, stages))
+        self.layers = tuple(Layer(*shape) for shape in shapes(stem[0], -(-image_size // stem[1]), stages))
         self.decisions = tuple(Decision(f"layer_{i:02d}", OPTIONS) for i in range(1, len(self.layers) + 1))
         self.gate_shapes = {GROUP: (len(self.layers), len(OPTIONS))}
         self.gate_options = {GROUP: OPTIONS}
@@ -161,17 +162,7 @@ class FBNetSpace(WeightSharingSpace):
     def extract(self, supernet: Supernet, architecture: Architecture) -> FBNetNetwork:
         """The chosen blocks with a copy of the supernet's weights and batch-norm statistics."""
         network = self.network(architecture).to(next(supernet.parameters()))
-        chosen = dict(enumerate(architecture.options))
-        state = {}
-        for name, value in supernet.state_dict().items():
-            part, _, rest = name.partition(".")
-            if part == "layers":
-                layer, option, rest = rest.split(".", 2)
-                if chosen[int(layer)] != option:
-                    continue
-                name = f"layers.{layer}.{rest}"
-            state[name] = value
-        network.load_state_dict(state)
+        network.load_state_dict(chosen_state(supernet.state_dict(), "layers", architecture.options))
         return network
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
@@ -182,11 +173,7 @@ class FBNetSpace(WeightSharingSpace):
             out = -(-layer.size // layer.stride)
             nodes.append((name, f"{option}\n{layer.out_channels}x{out}x{out}"))
         nodes.append(("head", f"conv 1x1, pool\n{self.head} -> {self.num_classes}"))
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        for name, label in nodes:
-            graph.add_node(name, label=label)
-        nx.add_path(graph, [name for name, _ in nodes])
-        return graph
+        return chain_graph(nodes)
 
     # -- cost ---------------------------------------------------------------------------------------------------
 
@@ -257,14 +244,3 @@ class FBNetSupernet(Supernet):
             x = layer(x, row, active)
         logits: Tensor = self.head(x)
         return logits
-
-
-def _layers(image_size: int, stem: Sequence[int], stages: Sequence[Sequence[int]]) -> list[Layer]:
-    channels, size = stem[0], -(-image_size // stem[1])
-    layers = []
-    for out_channels, depth, first_stride in stages:
-        for position in range(depth):
-            stride = first_stride if position == 0 else 1
-            layers.append(Layer(channels, out_channels, stride, size))
-            channels, size = out_channels, -(-size // stride)
-    return layers

@@ -20,6 +20,7 @@ from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import MBConv, conv_bn6
 from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.chains import chain_graph, chosen_state, shapes
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.proxyless_blocks import (
     BLOCKS,
@@ -28,7 +29,6 @@ from lightning_nas.spaces.proxyless_blocks import (
     Parts,
     ProxylessNetwork,
     ProxylessSupernet,
-    chain,
 )
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
@@ -78,7 +78,7 @@ class ProxylessSpace(WeightSharingSpace):
         self.input_shape = (in_channels, image_size, image_size)
         self.num_classes = num_classes
         self.stem, self.first, self.mix, self.dropout = tuple(stem), first, mix, dropout
-        self.blocks = tuple(chain(first, -(-image_size // stem[1]), stages))
+        self.blocks = tuple(Block(*shape) for shape in shapes(first, -(-image_size // stem[1]), stages))
         self.decisions = tuple(Decision(f"block_{i:02d}", block.options) for i, block in enumerate(self.blocks, 1))
         rows = {group: sum(block.group == group for block in self.blocks) for group in GROUPS}
         self.gate_shapes = {group: (rows[group], len(options)) for group, options in GROUPS.items() if rows[group]}
@@ -131,17 +131,7 @@ class ProxylessSpace(WeightSharingSpace):
     def extract(self, supernet: Supernet, architecture: Architecture) -> ProxylessNetwork:
         """The chosen blocks with a copy of the supernet's weights and batch-norm statistics."""
         network = self.network(architecture).to(next(supernet.parameters()))
-        chosen = {str(i): option for i, option in enumerate(architecture.options)}
-        state = {}
-        for name, value in supernet.state_dict().items():
-            part, _, rest = name.partition(".")
-            if part == "blocks":
-                block, option, rest = rest.split(".", 2)
-                if chosen[block] != option:
-                    continue
-                name = f"blocks.{block}.{rest}"
-            state[name] = value
-        network.load_state_dict(state)
+        network.load_state_dict(chosen_state(supernet.state_dict(), "blocks", architecture.options))
         return network
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
@@ -155,11 +145,7 @@ class ProxylessSpace(WeightSharingSpace):
         for block, (name, option) in zip(self.blocks, architecture.choices, strict=True):
             nodes.append((name, f"{option}\n{block.out_channels}x{block.out_size}x{block.out_size}"))
         nodes.append(("head", f"conv 1x1, pool\n{self.mix} -> {self.num_classes}"))
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        for name, label in nodes:
-            graph.add_node(name, label=label)
-        nx.add_path(graph, [name for name, _ in nodes])
-        return graph
+        return chain_graph(nodes)
 
     # -- cost ---------------------------------------------------------------------------------------------------
 

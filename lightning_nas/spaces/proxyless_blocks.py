@@ -84,17 +84,6 @@ class Block:
         return {self.keys(option)[0]: Operation(partial(self.build, option), shape) for option in BLOCKS}
 
 
-def chain(channels: int, size: int, stages: Sequence[Sequence[int]]) -> list[Block]:
-    """The searched blocks of (channels, blocks, stride of the first) stages, fed ``channels`` of ``size``."""
-    blocks = []
-    for out_channels, depth, first_stride in stages:
-        for position in range(depth):
-            block = Block(channels, out_channels, first_stride if position == 0 else 1, size)
-            blocks.append(block)
-            channels, size = out_channels, block.out_size
-    return blocks
-
-
 class Parts(NamedTuple):
     """All parts of a network, in order."""
 

@@ -17,6 +17,7 @@ from lightning_nas.data.split import Images
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.gates import Gates
 
 CHANNELS, SIZE, CLASSES = 4, 4, 4
@@ -74,13 +75,9 @@ class ToySpace(WeightSharingSpace):
         return nn.Sequential(_stem(), *chosen, _head(num_classes or CLASSES))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        graph: nx.DiGraph[str] = nx.DiGraph()
         names = ["input", *(name for name, _ in architecture.choices), "output"]
         labels = ["image", *architecture.options, "classes"]
-        for name, label in zip(names, labels, strict=True):
-            graph.add_node(name, label=label)
-        nx.add_path(graph, names)
-        return graph
+        return chain_graph(zip(names, labels, strict=True))
 
     def operations(self) -> dict[str, Operation]:
         inner = (CHANNELS, SIZE, SIZE)
