@@ -19,8 +19,9 @@ def main(config: DictConfig) -> None:
     own_data(config)
     check(config)
     with process(config.threads):
+        from lightning_nas.stages.folder import is_first_process, locked
         from lightning_nas.stages.loggers import closed
-        from lightning_nas.stages.prepare import given_architecture, is_first_process, latency_table, locked, prepare
+        from lightning_nas.stages.prepare import given_architecture, latency_table, prepare
         from lightning_nas.stages.result import write_result
         from lightning_nas.stages.retrain import check_retraining, retrain
         from lightning_nas.stages.search import search

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,6 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.callbacks import ProgressBar
 
@@ -30,6 +25,7 @@ from lightning_nas.errors import ConfigError, DataError, InputError, shown
 from lightning_nas.files import atomic
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
+from lightning_nas.stages.folder import forget, goes_on_in, is_first_process
 from lightning_nas.stages.loggers import make_loggers
 from lightning_nas.stages.resume import check_resumable
 from lightning_nas.tasks.base import Task
@@ -44,11 +40,6 @@ _DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "
 _TRAINER_SETTINGS = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
 )
-
-
-def is_first_process() -> bool:
-    """Whether this process writes the files: rank 0, known from the environment before Lightning sets up anything."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 @dataclass
@@ -70,7 +61,7 @@ class Run:
     @property
     def resumes(self) -> bool:
         """Whether the search goes on where the run's own folder stopped."""
-        return _goes_on_in(self.folder / "checkpoints", self.config)
+        return goes_on_in(self.folder / "checkpoints", self.config)
 
 
 def prepare(config: DictConfig) -> Run:
@@ -92,7 +83,7 @@ def prepare(config: DictConfig) -> Run:
     check_resumable(config.ckpt_path, first, _settings(config), allow_inexact=config.resume.allow_inexact)
     if is_first_process():
         if config.ckpt_path != "last":
-            _forget(folder, config)
+            forget(folder, config)
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
@@ -118,25 +109,6 @@ def prepare(config: DictConfig) -> Run:
 def _sort(shape: tuple[int, ...]) -> str:
     kind = "text in windows of" if len(shape) == 1 else "images (channels x height x width)"
     return f"{kind} {'x'.join(map(str, shape))}"
-
-
-def _forget(folder: Path, config: DictConfig) -> None:
-    """What an earlier run left in the folder must not be taken for an answer of this one, should this one fail."""
-    old = [folder / "result.json", folder / "report.html", folder / "layers.csv"]
-    retrained = folder / "retrain"
-    if not _goes_on_in(retrained, config):
-        old += [*retrained.glob("*.csv"), *(retrained / "checkpoints").glob("*.ckpt")]
-    if "search" in config.stages and not _goes_on_in(folder / "checkpoints", config):
-        old += [folder / "architecture.json", folder / "latency_table.json", *folder.glob("*.csv")]
-        old += [*(folder / "checkpoints").glob("*.ckpt")]
-    for file in old:
-        file.unlink(missing_ok=True)
-
-
-def _goes_on_in(folder: Path, config: DictConfig) -> bool:
-    """Whether the run goes on from a checkpoint in this folder, and so with the tables that belong to it."""
-    named = config.ckpt_path
-    return named is not None and (named == "last" or folder.resolve() in Path(named).resolve().parents)
 
 
 def latency_table(run: Run) -> LatencyTable | None:
@@ -211,33 +183,6 @@ def make_trainer(run: Run, stage: str, callbacks: list[pl.Callback], **options: 
 def stage_seconds(trainer: pl.Trainer) -> float:
     """How long a stage took, all attempts together."""
     return round(ExactCheckpoint.of(trainer).seconds, 3)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the run's folder.
-
-    Raises:
-        ConfigError: another process is at work in it, or nothing can be written there.
-    """
-    if not is_first_process():
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
-    except OSError as reason:
-        raise ConfigError(f"cannot write to the folder {shown(str(folder))}: {reason.strerror}") from None
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ConfigError(f"{shown(str(folder))} is in use by process {shown(file.read())}") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
 
 
 def _settings(config: DictConfig) -> dict[str, str]:

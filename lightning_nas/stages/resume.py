@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
 
 from lightning_nas.errors import CheckpointError, InputError, shown
-from lightning_nas.training.checkpoint import load_checked, newest_valid
+from lightning_nas.training.checkpoint import load_checked, newest
 from lightning_nas.training.exact import ExactCheckpoint, changes
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,12 @@ def check_resumable(named: str | None, folder: Path, conditions: dict[str, str],
         CheckpointError: the checkpoint cannot be used, or was made under other conditions.
         InputError: the named checkpoint is not there.
     """
-    path = _find(named, folder)
-    if path is None:
+    opened = _open(named, folder)
+    if opened is None:
         if named is not None:
             log.info("ckpt_path=last: there is no checkpoint in %s yet, the run begins at its beginning", folder)
         return
-    changed = changes(load_checked(path, map_location="meta"), conditions, known_so_far=True)
+    changed = changes(opened[1], conditions, known_so_far=True)
     if changed and not allow_inexact:
         raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes all the same")
 
@@ -50,26 +51,28 @@ def checkpoint_to_resume(named: str | None, trainer: pl.Trainer, module: nn.Modu
         CheckpointError: there are checkpoints and none can be used, or it was made under other conditions.
         InputError: the named checkpoint is not there.
     """
-    path = _find(named, Path(trainer.default_root_dir))
-    if path is not None:
-        _check(path, trainer, module)
+    opened = _open(named, Path(trainer.default_root_dir))
+    if opened is None:
+        return None
+    path, stored = opened
+    ExactCheckpoint.of(trainer).verify(trainer, stored)
+    _check_shapes(path, stored, module)
     return path
 
 
-def _find(named: str | None, folder: Path) -> Path | None:
+def _open(named: str | None, folder: Path) -> tuple[Path, Any] | None:
+    """The checkpoint and what is in it, without the tensors' values."""
     if named is None:
         return None
     if named == "last":
-        return newest_valid(folder / "checkpoints" / "last.ckpt")
+        return newest(folder / "checkpoints" / "last.ckpt")
     if Path(named).is_file():
-        return Path(named)
+        return Path(named), load_checked(Path(named), map_location="meta")
     raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
 
 
-def _check(path: Path, trainer: pl.Trainer, module: nn.Module) -> None:
+def _check_shapes(path: Path, stored: Any, module: nn.Module) -> None:
     """Before Lightning loads anything of it, and fails half-way in words of its own."""
-    stored = load_checked(path, map_location="meta")
-    ExactCheckpoint.of(trainer).verify(trainer, stored)
     theirs = {name: tuple(value.shape) for name, value in stored["state_dict"].items()}
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if theirs != ours:

@@ -86,9 +86,15 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
 
 
 def newest_valid(path: Path) -> Path | None:
-    """The newest generation of ``path`` that verifies, or None if there is no file at all.
+    """The file of :func:`newest`."""
+    found = newest(path)
+    return found and found[0]
 
-    Leftovers of killed writers are removed.
+
+def newest(path: Path) -> tuple[Path, Any] | None:
+    """The newest generation of ``path`` that verifies, and what is in it, without the tensors' values.
+
+    None if there is no file at all. Leftovers of killed writers are removed.
 
     Raises:
         CheckpointError: there are files, and none of them verifies.
@@ -99,11 +105,9 @@ def newest_valid(path: Path) -> Path | None:
     reasons = []
     for file in found:
         try:
-            load_checked(file, map_location="meta")
+            return file, load_checked(file, map_location="meta")
         except CheckpointError as reason:
             reasons.append(str(reason))
-        else:
-            return file
     if found:
         raise CheckpointError(f"no checkpoint in {shown(str(path.parent))} can be used; the newest: {reasons[0]}")
     return None
