@@ -16,20 +16,18 @@ what that is above the same process before the first step.
 
 import argparse
 import itertools
-import platform
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import Batch, Step, measure, print_machine, print_table
 
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_networks import KINDS
@@ -38,8 +36,6 @@ from lightning_nas.spaces.gates import Gates
 NAMES = ("quark0/darts", "ours, plain", "ours, fused")
 SETTINGS = Namespace(momentum=0.9, weight_decay=3e-4, arch_learning_rate=3e-4, arch_weight_decay=1e-3)
 LEARNING_RATE, CLIP, CLASSES = 0.025, 5.0, 10
-Batch = tuple[Tensor, Tensor]
-Step = Callable[[Batch], None]
 
 
 def sgd(weights: list[nn.Parameter]) -> torch.optim.SGD:
@@ -121,22 +117,6 @@ def batches(size: int) -> Callable[[], Batch]:
     return itertools.cycle(made).__next__
 
 
-def measure(contestants: Mapping[str, dict[str, Step]], batch: int, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds after a warm-up round: medians of the architecture step, the weights step, both; the least pair."""
-    rounds: dict[str, list[list[float]]] = {name: [] for name in contestants}
-    draw = batches(batch)
-    for _ in range(repeats + 1):
-        for name, steps in contestants.items():
-            times = []
-            for step in steps.values():
-                data, start = draw(), time.perf_counter()
-                step(data)
-                times.append(1000 * (time.perf_counter() - start))
-            rounds[name].append([*times, sum(times)])
-    columns = {name: list(zip(*rows[1:], strict=True)) for name, rows in rounds.items()}
-    return {name: [*map(statistics.median, times), min(times[-1])] for name, times in columns.items()}
-
-
 def peak() -> float:
     """MiB of the largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -151,12 +131,6 @@ def report_memory(name: str, options: Namespace) -> None:
     print(f"| {name} | {peak():.0f} | {peak() - before:.0f} |", flush=True)
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(": ")[2] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", type=Path, help="checkout of quark0/darts")
@@ -169,9 +143,7 @@ def main() -> None:
     if options.alone:
         return report_memory(options.alone, options)
 
-    command = ["git", "-C", str(options.peer), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    print(f"peer commit {commit or 'unknown'}; torch {torch.__version__}; {processor()}")
+    print_machine(options.peer)
     size = f"{options.channels} channels, {options.cells} cells, 32 px, batch {options.batch}"
     print(f"{options.threads} threads, {size}, {options.repeats} rounds\n", flush=True)
     if options.memory:
@@ -179,13 +151,10 @@ def main() -> None:
         for name in NAMES:
             subprocess.run([sys.executable, *sys.argv, "--alone", name], check=True)
         return None
-    rows = measure({name: contestant(name, options) for name in NAMES}, options.batch, options.repeats)
-    print("milliseconds\n\n| | architecture | weights | both | times faster | fastest both | times faster |")
-    print("|---|---|---|---|---|---|---|")
-    *_, base, base_least = rows[NAMES[0]]
-    for name, (architecture, weights, both, least) in rows.items():
-        ratios = f"{both:.0f} | {base / both:.2f} | {least:.0f} | {base_least / least:.2f}"
-        print(f"| {name} | {architecture:.0f} | {weights:.0f} | {ratios} |")
+    contestants = {name: contestant(name, options) for name in NAMES}
+    rows = measure(contestants, batches(options.batch), options.repeats)
+    print("milliseconds\n")
+    print_table(rows, ("architecture", "weights"))
     return None
 
 

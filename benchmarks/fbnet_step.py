@@ -12,23 +12,18 @@ The peer runs as its training loop does: both steps compute the gradients of all
 
 import argparse
 import contextlib
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+from turns import Batch, Step, measure, print_machine, print_table
 
 from lightning_nas.spaces.fbnet import GROUP, FBNetSpace
 from lightning_nas.spaces.gates import Gates
 
 ALPHA, BETA, TEMPERATURE = 0.2, 0.6, 5.0
-Step = Callable[[Tensor, Tensor], None]
 
 
 def optimizers(weights: list[nn.Parameter], theta: list[nn.Parameter]) -> tuple[torch.optim.SGD, torch.optim.Adam]:
@@ -53,7 +48,8 @@ def peer_steps(path: Path, size: int) -> dict[str, Step]:
     weights = [parameter for name, parameter in model.named_parameters() if "thetas" not in name]
 
     def step_of(optimizer: torch.optim.Optimizer) -> Step:
-        def step(x: Tensor, y: Tensor) -> None:
+        def step(batch: Batch) -> None:
+            x, y = batch
             optimizer.zero_grad()
             logits, latency = model(x, TEMPERATURE, torch.tensor([[0.0]], requires_grad=True))
             criterion(logits, y, latency, *meters, len(x)).backward()
@@ -73,7 +69,8 @@ def our_steps(size: int, *, fused: bool) -> dict[str, Step]:
     weights = list(model.parameters())
 
     def step_of(optimizer: torch.optim.Optimizer, *, train_weights: bool) -> Step:
-        def step(x: Tensor, y: Tensor) -> None:
+        def step(batch: Batch) -> None:
+            x, y = batch
             model.requires_grad_(train_weights)
             theta.requires_grad_(not train_weights)
             optimizer.zero_grad()
@@ -86,28 +83,6 @@ def our_steps(size: int, *, fused: bool) -> dict[str, Step]:
 
     sgd, adam = optimizers(weights, [theta])
     return {"weights": step_of(sgd, train_weights=True), "theta": step_of(adam, train_weights=False)}
-
-
-def measure(contestants: dict[str, dict[str, Step]], size: int, batch: int, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds after a warm-up round: medians of the weights step, the theta step and the pair; the least pair."""
-    x, y = torch.randn(batch, 3, size, size), torch.randint(1000, (batch,))
-    rounds: dict[str, list[list[float]]] = {name: [] for name in contestants}
-    for _ in range(repeats + 1):
-        for name, steps in contestants.items():
-            times = []
-            for step in (steps["weights"], steps["theta"]):
-                start = time.perf_counter()
-                step(x, y)
-                times.append(1000 * (time.perf_counter() - start))
-            rounds[name].append([*times, sum(times)])
-    columns = {name: list(zip(*rows[1:], strict=True)) for name, rows in rounds.items()}
-    return {name: [*map(statistics.median, times), min(times[-1])] for name, times in columns.items()}
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(": ")[2] if names else platform.processor()
 
 
 def main() -> None:
@@ -123,19 +98,14 @@ def main() -> None:
         "ours, plain": our_steps(options.size, fused=False),
         "ours, fused": our_steps(options.size, fused=True),
     }
-    rows = measure(contestants, options.size, options.batch, options.repeats)
+    batch = torch.randn(options.batch, 3, options.size, options.size), torch.randint(1000, (options.batch,))
+    rows = measure(contestants, lambda: batch, options.repeats)
 
-    command = ["git", "-C", str(options.peer), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    print(f"peer commit {commit or 'unknown'}; torch {torch.__version__}; {processor()}")
+    print_machine(options.peer)
     print(
         f"{options.threads} threads, {options.size} px, batch {options.batch}, {options.repeats} rounds; milliseconds\n"
     )
-    print("| | weights | theta | both | times faster | fastest both | times faster |\n|---|---|---|---|---|---|---|")
-    *_, base, base_least = rows["AnnaAraslanova/FBNet"]
-    for name, (weights, theta, both, least) in rows.items():
-        ratios = f"{both:.0f} | {base / both:.2f} | {least:.0f} | {base_least / least:.2f}"
-        print(f"| {name} | {weights:.0f} | {theta:.0f} | {ratios} |")
+    print_table(rows, ("weights", "theta"))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,9 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
-from lightning_nas.command import conf_dir
-from lightning_nas.config.check import check
+from recipes import composed, run
 
 SHORT = (
     *("search_space.width=8", "search_space.steps=2", "search_space.evaluation.width=10", "dataset.bptt=5"),
@@ -20,9 +15,7 @@ SHORT = (
 
 
 def test_the_recipe_has_the_papers_numbers() -> None:
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        config = compose("config", ["experiment=darts_ptb", "paths.output=here", "dataset.path=there"])
-    check(config)
+    config = composed("experiment=darts_ptb", "dataset.path=there")
     space, data, strategy = config.search_space, config.dataset, config.strategy
     assert (space.steps, space.width, space.evaluation.width) == (8, 300, 850)
     drops = (space.drop_words, space.drop_input, space.drop_hidden, space.drop_x, space.drop_output)
@@ -41,14 +34,5 @@ def test_the_whole_of_the_recipe_runs(tmp_path: Path) -> None:
     for part, lines in (("train", 60), ("valid", 12), ("test", 12)):
         text = "\n".join(" ".join(draw.choices(words, k=8)) for _ in range(lines))
         (tmp_path / f"ptb.{part}.txt").write_text(text)
-    folders = f"dataset.path={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"
-    done = subprocess.run(
-        [sys.executable, "-m", "lightning_nas.run", "experiment=darts_ptb", *SHORT, *folders],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(conf_dir()).parent), "PATH": "/usr/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(tmp_path, "experiment=darts_ptb", *SHORT, f"dataset.path={tmp_path}", "hydra.run.dir=run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_ppl"] > 1

@@ -1,18 +1,11 @@
 """The recipes of DARTS and its relatives on CIFAR-10: their numbers, and the whole of each on a few tiny images."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from recipes import composed, run
 
-from lightning_nas.command import conf_dir
-from lightning_nas.config.check import check
-
-ROOT = Path(conf_dir()).parent
 # epochs, batch, lr of the weights, weight decay, lr and first beta of alpha, warm-up: as the papers' sheets have them
 RECIPES = {
     "darts_cifar10_first": (50, 64, 0.025, 3e-4, 3e-4, 0.5, 0),
@@ -32,16 +25,9 @@ SHORT = (
 )
 
 
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        config = compose("config", overrides=["paths.output=here", "dataset.root=there", *overrides])
-    check(config)
-    return config
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_has_the_papers_numbers(name: str) -> None:
-    config = composed(f"experiment={name}")
+    config = composed(f"experiment={name}", "dataset.root=there")
     strategy = config.strategy
     weights, arch = strategy.weights_optimizer, strategy.arch_optimizer
     numbers = (config.trainer.max_epochs, config.dataset.batch_size, weights.lr, weights.weight_decay)
@@ -64,15 +50,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_whole_of_a_recipe_runs(name: str, images: Path, tmp_path: Path) -> None:
     own = ["strategy.stage_epochs=1", "strategy.added_cells=[0,1,1]"] if name.startswith("p_") else []
     own += ["trainer.max_epochs=3"] if own else []
-    command = [f"experiment={name}", "dataset=npz", f"dataset.path={images}", *SHORT, *own, "hydra.run.dir=run"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lightning_nas.run", *command],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin", "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(tmp_path, f"experiment={name}", "dataset=npz", f"dataset.path={images}", *SHORT, *own, "hydra.run.dir=run")
     for file in ("architecture.json", "result.json", "report.html"):
         assert (tmp_path / "run" / file).is_file()

@@ -3,20 +3,13 @@
 import csv
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from PIL import Image
-
-from lightning_nas.command import conf_dir
-from lightning_nas.config.check import check
+from recipes import composed, run
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 SHORT = (
@@ -27,13 +20,6 @@ SHORT = (
     *("strategy.score_batches=1", "retrain.epochs=1", "retrain.batch_size=8", "latency_table.min_run_time=0.001"),
     *("logger=none", "paths.cache=cache", "threads=1"),
 )
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        config = compose("config", overrides=["paths.output=here", "dataset.root=there", *overrides])
-    check(config)
-    return config
 
 
 @pytest.fixture
@@ -51,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_the_search_has_the_papers_numbers() -> None:
-    config = composed("experiment=fbnet_imagenet")
+    config = composed("experiment=fbnet_imagenet", "dataset.root=there")
     data, space, strategy = config.dataset, config.search_space, config.strategy
     assert (data.search_classes, space.num_classes, data.num_classes) == (100, 100, 1000)
     assert (space.image_size, sum(layers for _, layers, _ in space.stages)) == (224, 22)
@@ -72,14 +58,14 @@ def test_the_search_has_the_papers_numbers() -> None:
     ("epoch", "tau"), [(0, 5.0), (1, 4.7799874), (10, 3.1881408), (45, 0.6599692), (89, 0.0911214)]
 )
 def test_the_temperature_falls_as_in_the_paper(epoch: int, tau: float) -> None:
-    strategy = composed("experiment=fbnet_imagenet").strategy
+    strategy = composed("experiment=fbnet_imagenet", "dataset.root=there").strategy
     assert strategy.temperature * strategy.anneal**epoch == pytest.approx(tau, rel=1e-6)
     assert strategy.anneal == pytest.approx(math.exp(-0.045), rel=1e-12)
 
 
 def test_retraining_alone_has_all_classes_and_the_same_rates() -> None:
-    whole = composed("experiment=fbnet_imagenet")
-    alone = composed("experiment=fbnet_imagenet_retrain", "architecture=fbnet_c")
+    whole = composed("experiment=fbnet_imagenet", "dataset.root=there")
+    alone = composed("experiment=fbnet_imagenet_retrain", "dataset.root=there", "architecture=fbnet_c")
     assert alone.retrain == whole.retrain
     assert (alone.search_space.num_classes, alone.dataset.search_classes, list(alone.stages)) == (
         1000,
@@ -91,23 +77,17 @@ def test_retraining_alone_has_all_classes_and_the_same_rates() -> None:
 
 def test_the_whole_of_it_runs_on_a_folder_in_imagenets_layout(root: Path) -> None:
     folder = root.parent / "run"
-    run("experiment=fbnet_imagenet", root, folder)
+    shortened(root, folder, "experiment=fbnet_imagenet")
     result = json.loads((folder / "result.json").read_text())
     assert (result["search_space"], result["dataset"], result["kendall_tau"]) == ("fbnet", "imagenet", None)
     assert len(result["architecture"]["choices"]) == 2
     assert (classes(folder), classes(folder / "retrain")) == (2, 3)
     rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
-    assert [row["epoch"] for row in rows if row["arch/loss"]] == [
-        "1"
-    ]  # frozen in epoch 0; eight batches an epoch, one of them arch
+    # frozen in epoch 0; eight batches an epoch, one of them arch
+    assert [row["epoch"] for row in rows if row["arch/loss"]] == ["1"]
     again = root.parent / "again"
-    run(
-        "experiment=fbnet_imagenet_retrain",
-        root,
-        again,
-        "dataset.search_classes=null",
-        f"architecture={folder}/architecture.json",
-    )
+    alone = "experiment=fbnet_imagenet_retrain", "dataset.search_classes=null"
+    shortened(root, again, *alone, f"architecture={folder}/architecture.json")
     assert json.loads((again / "result.json").read_text())["params"] == result["params"]
 
 
@@ -117,12 +97,5 @@ def classes(folder: Path) -> int:
     return len(next(value for name, value in reversed(state.items()) if name.endswith("bias") and "head" in name))
 
 
-def run(experiment: str, root: Path, folder: Path, *more: str) -> None:
-    """In a process of its own, as a user would."""
-    changes = [f"dataset.root={root}", f"hydra.run.dir={folder}", *SHORT, *more]
-    command = [sys.executable, "-m", "lightning_nas.run", experiment, *changes]
-    path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    done = subprocess.run(
-        command, cwd=root.parent, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+def shortened(root: Path, folder: Path, *overrides: str) -> None:
+    run(root.parent, f"dataset.root={root}", f"hydra.run.dir={folder}", *SHORT, *overrides)

@@ -5,25 +5,14 @@ from functools import partial
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-
-from lightning_nas.command import conf_dir
-from lightning_nas.config.check import check
+from recipes import composed
 
 IMAGES, LOGITS = 1_281_167, 50_000
 
 
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        config = compose("config", overrides=["paths.output=here", "dataset.root=there", *overrides])
-    check(config)
-    return config
-
-
 def test_the_search_has_the_papers_numbers() -> None:
-    config = composed("experiment=proxyless_imagenet")
+    config = composed("experiment=proxyless_imagenet", "dataset.root=there")
     data, space, strategy = config.dataset, config.search_space, config.strategy
     assert (space.name, space.image_size, space.num_classes, space.mix) == ("proxyless", 224, 1000, 1280)
     assert data.arch_fraction * (1 - data.val_fraction) * IMAGES == pytest.approx(LOGITS, rel=1e-4)
@@ -38,7 +27,7 @@ def test_the_search_has_the_papers_numbers() -> None:
 
 
 def test_the_rate_falls_twice() -> None:
-    config = composed("experiment=proxyless_imagenet").strategy
+    config = composed("experiment=proxyless_imagenet", "dataset.root=there").strategy
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.weights_optimizer.lr)
     scheduler, rates = instantiate(config.weights_scheduler)(optimizer), []
     assert isinstance(instantiate(config.weights_scheduler), partial)
@@ -51,5 +40,7 @@ def test_the_rate_falls_twice() -> None:
 
 
 def test_the_other_updates_are_one_override_away() -> None:
-    two = composed("experiment=proxyless_imagenet", "strategy.update=two_path", "strategy/penalty=add_linear")
+    two = composed(
+        "experiment=proxyless_imagenet", "dataset.root=there", "strategy.update=two_path", "strategy/penalty=add_linear"
+    )
     assert two.strategy.penalty._target_.endswith(".AddLinear")
