@@ -4,10 +4,9 @@
     python benchmarks/nasbench201_one_shot.py IMAGES.npz [KEY=VALUE ...] [--epochs 10 --seeds 0 1 2]
 
 FOLDER holds nasbench201.npz; IMAGES.npz has x_train and y_train, square images such as CIFAR-10's. The strategies are
-those of conf/strategy, with the settings of their files, and random search with shared weights (Li & Talwalkar, UAI
-2019, arXiv:1902.07638). All run the same epochs over the same images in the same batches, in the same supernet (without
-affine batch norm, as the benchmark's authors search); KEY=VALUE goes to each of them. Each run is a process of its own,
-on a GPU if there is one.
+those of conf/strategy, with the settings of their files; random search with shared weights is always among them. All
+run the same epochs over the same images in the same batches, in the same supernet (without affine batch norm, as the
+benchmark's authors search); KEY=VALUE goes to each of them. Each run is a process of its own, on a GPU if there is one.
 
 A row is one run: the test accuracy after 200 epochs of the cell it derived, Kendall's tau of its scores against those
 accuracies (CIFAR-10) on random cells with a 95 % bootstrap interval, tau of multiply-adds alone on the same cells, the
@@ -23,58 +22,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.table import DATASETS, NasBench201Table, table_file, tabulated
 from lightning_nas.command import conf_dir, run_command
-from lightning_nas.latency.table import LatencyTable
 from lightning_nas.run import main as run_main
-from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.nasbench201 import NasBench201Space
-from lightning_nas.strategies.base import SearchModule
-from lightning_nas.tasks.base import Task
 
-HERE = Path(__file__).resolve().parent
 ONE = "--one-run"  # before the arguments of a child process
-
-
-class RandomSharing(SearchModule):
-    """Every batch trains one random architecture; the answer is the best of ``candidates`` by inherited weights."""
-
-    def __init__(
-        self, space: WeightSharingSpace, task: Task, table: LatencyTable | None, *, candidates: int, **options: Any
-    ) -> None:
-        nothing = {"arch_optimizer": partial(torch.optim.SGD, lr=0.0), "arch_warmup_epochs": 2**31}
-        super().__init__(space, task, table, **nothing | options)
-        self.candidates = candidates
-        self.nothing = nn.Parameter(torch.zeros(1))  # the loop has two optimisers; there is nothing to learn here
-
-    def arch_parameters(self) -> list[nn.Parameter]:
-        return [self.nothing]
-
-    def gates(self, generator: torch.Generator) -> Gates:
-        return self.space.gates(self.sample(generator))
-
-    def probabilities(self) -> dict[str, Tensor]:
-        shapes = self.space.gate_shapes.items()
-        return {group: torch.full(shape, 1 / shape[1], device=self.device) for group, shape in shapes}
-
-    def sample(self, generator: torch.Generator) -> Architecture:
-        return self.space.sample(generator)
-
-    def answer(self) -> Architecture:
-        generator = self.generator("answer")
-        drawn = dict.fromkeys(self.sample(generator) for _ in range(self.candidates))
-        self.scored = {architecture: self.score(architecture) for architecture in drawn}
-        return max(self.scored, key=lambda architecture: self.scored[architecture])
 
 
 def overrides(name: str, seed: int, folder: Path, given: argparse.Namespace) -> list[str]:
@@ -86,7 +45,7 @@ def overrides(name: str, seed: int, folder: Path, given: argparse.Namespace) -> 
         f"top_k={given.architectures // 5}",
     ]
     return [
-        *(f"--config-dir={HERE / 'conf'}", "trusted_modules=[nasbench201_one_shot]", f"strategy={name}"),
+        f"strategy={name}",
         *("search_space=nasbench201", *space, "search_space.affine=false", "latency_table=macs"),
         *("dataset=npz", f"dataset.path={given.images.resolve()}", "dataset.arch_fraction=0.5"),
         *("rank_check.truth=table", *(f"callbacks.rank_check.{setting}" for setting in rank)),
@@ -167,7 +126,7 @@ def main() -> None:
     show(head)
     show(["---"] * len(head))
     references(file)
-    for name in ("random_sharing", *given.strategies):
+    for name in dict.fromkeys(("random_ws", *given.strategies)):
         for seed in given.seeds:
             show(row(name, seed, given))
 
