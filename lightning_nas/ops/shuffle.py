@@ -1,4 +1,4 @@
-"""Blocks of ShuffleNet v2 (arXiv:1807.11164) as single-path one-shot search chooses from (Guo et al., arXiv:1904.00420).
+"""Blocks of ShuffleNet v2 (arXiv:1807.11164) that single-path one-shot search chooses from (arXiv:1904.00420).
 
 The middle channels of a block can be a slice of a wider block's, whose weights and statistics it shares.
 """
@@ -63,8 +63,8 @@ def shuffle_block(
     >>> tuple(shuffle_block("k5", 8, 24, middle=12, stride=2)(torch.zeros(1, 8, 9, 9)).shape)
     (1, 24, 5, 5)
     """
-    kernel, halved = KERNELS[kind], in_channels // 2 if stride == 1 else in_channels
-    outputs = out_channels - (in_channels - halved if stride == 1 else in_channels)
+    kernel, branch = KERNELS[kind], in_channels // 2 if stride == 1 else in_channels
+    outputs = out_channels - passing(in_channels, stride)
 
     def pointwise(before: int, after: int) -> nn.Module:
         return conv_bn(before, after, affine=affine)
@@ -73,12 +73,21 @@ def shuffle_block(
         return conv_bn(channels, channels, kernel, stride, channels, relu=False, affine=affine)
 
     if kind == XCEPTION:
-        inner = depthwise(middle), pointwise(middle, middle), depthwise(middle)
-        main = depthwise(halved, stride), pointwise(halved, middle), *inner, pointwise(middle, outputs)
+        main = [depthwise(branch, stride), pointwise(branch, middle), depthwise(middle), pointwise(middle, middle)]
+        main += [depthwise(middle), pointwise(middle, outputs)]
     else:
-        main = pointwise(halved, middle), depthwise(middle, stride), pointwise(middle, outputs)
+        main = [pointwise(branch, middle), depthwise(middle, stride), pointwise(middle, outputs)]
     project = nn.Sequential(depthwise(in_channels, stride), pointwise(in_channels, in_channels))
     return ShuffleBlock(nn.Sequential(*main), project if stride > 1 else None, middle)
+
+
+def passing(in_channels: int, stride: int) -> int:
+    """Channels of a block's output that are not of its main branch.
+
+    >>> passing(8, stride=1), passing(8, stride=2)
+    (4, 8)
+    """
+    return in_channels - in_channels // 2 if stride == 1 else in_channels
 
 
 def _first(stage: nn.Sequential, x: Tensor, width: int | None) -> Tensor:
@@ -96,14 +105,17 @@ def _first(stage: nn.Sequential, x: Tensor, width: int | None) -> Tensor:
     weight = conv.weight[:width] if depthwise else conv.weight[:width, :fed]
     y = F.conv2d(x, weight, None, conv.stride, conv.padding, 1, width if depthwise else 1)
     y = _first_norm(norm, y)
-    return y if depthwise else cast("Tensor", stage.relu(y))
+    return y if depthwise else y.relu_()
 
 
 def _first_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    learned = [None if v is None else v[: x.shape[1]] for v in (norm.weight, norm.bias)]
-    tracked = [None if v is None else v[: x.shape[1]] for v in (norm.running_mean, norm.running_var)]
+    """Batch norm of the first channels: their statistics are updated in place."""
+    mean, var, weight, bias = (
+        None if value is None else value[: x.shape[1]]
+        for value in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
     momentum = norm.momentum
     if norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         momentum = 1 / int(norm.num_batches_tracked) if momentum is None else momentum
-    return F.batch_norm(x, *tracked, *learned, norm.training or tracked[0] is None, momentum or 0.0, norm.eps)
+    return F.batch_norm(x, mean, var, weight, bias, norm.training or mean is None, momentum or 0.0, norm.eps)

@@ -25,7 +25,7 @@ from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import Choice
-from lightning_nas.ops.shuffle import KERNELS, ShuffleBlock, shuffle_block
+from lightning_nas.ops.shuffle import KERNELS, ShuffleBlock, passing, shuffle_block
 from lightning_nas.spaces.chain_space import Block, ChainSpace, Frame
 from lightning_nas.spaces.chains import shapes
 
@@ -52,11 +52,6 @@ class ShuffleShape(Block):
         if len(self.channels) == 1:
             return KINDS
         return tuple(_JOIN.join((kind, width)) for kind in KINDS for width, _ in self.channels)
-
-    @property
-    def passing(self) -> int:
-        """Channels of the output that are not of the main branch."""
-        return self.in_channels - self.in_channels // 2 if self.stride == 1 else self.in_channels
 
     def middle(self, option: str, out_channels: int | None = None) -> int:
         """Channels inside an option that gives so many."""
@@ -151,7 +146,7 @@ class ShuffleNetSpace(ChainSpace):
         if len(dict(factors)) != len(channels) or not factors or factors[0][1] < 0.01:
             raise InputError(f"the space {name!r} needs factors of 0.01 or more, each once; got channels={channels}")
         blocks = [ShuffleShape(*shape, factors, affine) for shape in shapes(stem[0], frame.size, stages)]
-        if lost := [b for b in blocks if b.in_channels < 2 or b.out_channels <= b.passing]:
+        if lost := [b for b in blocks if b.in_channels < 2 or b.out_channels <= passing(b.in_channels, b.stride)]:
             widths = f"{lost[0].in_channels} -> {lost[0].out_channels}"
             raise InputError(f"the space {name!r} needs wider stages: nothing is left for the main branch of {widths}")
         super().__init__(name, frame, blocks)
