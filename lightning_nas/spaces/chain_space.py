@@ -189,13 +189,13 @@ class ChainSpace(WeightSharingSpace):
         """One-hot rows, one a block."""
         chosen: dict[str, list[int]] = {group: [] for group in self.gate_shapes}
         for block, option in zip(self.blocks, self._chosen(architecture), strict=True):
-            chosen[block.group].append(block.options.index(option))
+            chosen[block.group].append(self.gate_options[block.group].index(option))
         return Gates.one_hot(chosen, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
         """The most probable option of every block."""
         best = {group: iter(probabilities[group].argmax(-1).tolist()) for group in self.gate_shapes}
-        return self._architecture([block.options[next(best[block.group])] for block in self.blocks])
+        return self._architecture([self.gate_options[b.group][next(best[b.group])] for b in self.blocks])
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> ChainNetwork:
         """The chosen blocks with a copy of the supernet's weights and batch-norm statistics, cut to their widths."""

@@ -47,8 +47,7 @@ class CellShape:
         kind: "normal" or "reduce".
         channels: of every state inside.
         inputs: (channels, size) of the outputs of the cell before the last, and of the last.
-        affine: batch norms learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
-        pool_norm: pools have a batch norm in any case.
+        affine, pool_norm: which batch norms there are; see :func:`~lightning_nas.ops.cells.operation`.
     """
 
     kind: str

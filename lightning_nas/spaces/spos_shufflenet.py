@@ -7,9 +7,8 @@ widest weights and uses the first channels of them.
 
 A block and its width are two decisions and one gate: the cost of a width depends on the block.
 
-Differs from the paper: the architecture search and the channel search are one where the paper runs one after the
-other. Widths inside a block are rounded to whole numbers, of which the paper does not speak. Blocks whose input the
-stem gives have stride 2 there; here any stride may stand where a stage begins.
+Differs from the paper: nothing in the blocks. The authors released no code of the channel search; here widths are
+rounded to whole numbers, and blocks and widths are searched together.
 """
 
 from __future__ import annotations
