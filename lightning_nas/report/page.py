@@ -10,6 +10,7 @@ import networkx as nx
 
 from lightning_nas.files import atomic
 from lightning_nas.report import charts, markup, sections
+from lightning_nas.report.evolution import evolution
 from lightning_nas.report.record import read_result
 
 
@@ -37,6 +38,7 @@ def write_report(folder: Path, graph: nx.DiGraph[Any] | None) -> Path:
         charts.probabilities(folder),
         charts.health(folder),
         charts.rank(folder),
+        evolution(folder),
         charts.layers(folder),
         sections.best_architectures(folder),
         charts.retrain_curves(folder),
