@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,7 +49,12 @@ class StrategyCase:
 
     @pytest.fixture
     def data(self) -> SearchData:
-        """Small images a toy network learns in seconds."""
+        """As little as an epoch of four batches takes, and two batches of validation."""
+        return ToyData(304, val_fraction=0.15)
+
+    @pytest.fixture
+    def lessons(self) -> SearchData:
+        """Enough for a toy network to learn from, in seconds."""
         return ToyData()
 
     @pytest.fixture(autouse=True)
@@ -71,7 +77,7 @@ class StrategyCase:
         module, watch = make(), _OneGroupAtATime()
         _guard(module, "weights_loss", module.arch_parameters())
         _guard(module, "arch_loss", module.weight_parameters())
-        fit(module, data, tmp_path, epochs=self.epochs, callbacks=[watch])
+        fit(module, data, tmp_path, epochs=self.epochs, every=1000, callbacks=[watch])
         assert watch.steps == [module.weights_steps, module.arch_steps]
         assert min(watch.steps) > 0
 
@@ -83,7 +89,7 @@ class StrategyCase:
                 for part, (images, _) in batch.items():
                     seen[part] |= {image.numpy().tobytes() for image in images}
 
-        fit(module, data, tmp_path, epochs=self.epochs, callbacks=[Watch()])
+        fit(module, data, tmp_path, epochs=self.epochs, every=1000, callbacks=[Watch()])
         assert seen["weights"]
         assert not seen["weights"] & seen["arch"]
 
@@ -94,35 +100,21 @@ class StrategyCase:
         for run in ("a", "b"):
             torch.manual_seed(hash(run) % 2**32)  # whatever the process drew before
             module = make(seed=3)
-            trainer = fit(module, data, tmp_path / run, epochs=self.epochs)
+            trainer = fit(module, data, tmp_path / run, epochs=self.epochs, every=1000)
             results.append((fingerprint(trainer, module, tmp_path / run), module.answer()))
         assert results[0] == results[1]
 
     def test_another_seed_gives_another_search(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         searched = [make(seed=seed) for seed in (0, 1)]
         for i, module in enumerate(searched):
-            fit(module, data, tmp_path / str(i), epochs=1)
+            fit(module, data, tmp_path / str(i), epochs=1, every=1000)
         assert digest(searched[0].state_dict()) != digest(searched[1].state_dict())
 
     def test_resuming_from_any_batch_equals_never_having_stopped(
         self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
-        whole, module = tmp_path / "whole", make(seed=5)
-        trainer = fit(module, data, whole, epochs=self.epochs)
-        expected, answer = fingerprint(trainer, module, whole), module.answer()
-        checkpoints = sorted((whole / "checkpoints").glob("*.ckpt"))
-        assert len(checkpoints) == module.position  # before every batch but the first, and at the end
-        for checkpoint in checkpoints:
-            folder = tmp_path / checkpoint.stem
-            folder.mkdir()
-            for table in whole.glob("*.csv"):
-                shutil.copy(table, folder)
-            torch.manual_seed(hash(checkpoint.stem) % 2**32)
-            again = make(seed=5)
-            _perturb(again)
-            trainer = fit(again, data, folder, epochs=self.epochs, resume=checkpoint)
-            assert fingerprint(trainer, again, folder) == expected, f"differs after resuming from {checkpoint.name}"
-            assert again.answer() == answer
+        module = resume_everywhere(make, data, tmp_path, self.epochs)
+        assert len(list((tmp_path / "whole" / "checkpoints").glob("*.ckpt"))) == module.position
 
     def test_checkpoints_hold_plain_values_only(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         fit(make(), data, tmp_path, epochs=1)
@@ -134,7 +126,7 @@ class StrategyCase:
         self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         one, module = make(), make(accumulate=3)
-        fit(one, data, tmp_path / "one", epochs=1)
+        fit(one, data, tmp_path / "one", epochs=1, every=1000)
         trainer = fit(module, data, tmp_path / "whole", epochs=1)
         assert module.weights_steps == -(-one.weights_steps // 3)
         expected = fingerprint(trainer, module, tmp_path / "whole")
@@ -144,21 +136,29 @@ class StrategyCase:
         for file in inside:
             again, folder = make(accumulate=3), tmp_path / file.stem
             shutil.copytree(tmp_path / "whole", folder)
-            trainer = fit(again, data, folder, epochs=1, resume=file)
+            trainer = fit(again, data, folder, epochs=1, every=1000, resume=file)
             assert fingerprint(trainer, again, folder) == expected
 
     def test_clipping_bounds_each_groups_gradient(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module, norms = make(weights_clip=1e-3, arch_clip=1e-4), _GradientNorms()
-        fit(module, data, tmp_path, epochs=1, callbacks=[norms])
+        fit(module, data, tmp_path, epochs=1, every=1000, callbacks=[norms])
         assert max(norms.seen[0]) == pytest.approx(1e-3, rel=1e-3)
         assert max(norms.seen[1], default=0.0) <= 1e-4 * 1.001
 
     def test_no_architecture_step_during_warm_up(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module = make(arch_warmup_epochs=1)
         before = [p.detach().clone() for p in module.arch_parameters()]
-        fit(module, data, tmp_path, epochs=1)
+        fit(module, data, tmp_path, epochs=1, every=1000)
         assert module.arch_steps == 0
         assert all(torch.equal(a, b) for a, b in zip(before, module.arch_parameters(), strict=True))
+
+    def test_resuming_inside_the_warm_up_equals_never_having_stopped(
+        self, make: Make, data: SearchData, tmp_path: Path
+    ) -> None:
+        resume_everywhere(partial(make, arch_warmup_epochs=1), data, tmp_path, self.epochs, every=2)
+        first = min((tmp_path / "whole" / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        state = load_checked(first)["lightning_nas"]
+        assert (state["position"], state["arch_steps"]) == (2, 0)
 
     def test_trainer_flags_that_mean_nothing_here_name_our_option(
         self, make: Make, data: SearchData, tmp_path: Path
@@ -174,10 +174,10 @@ class StrategyCase:
         self, make: Make, data: SearchData, tmp_path: Path, precision: str
     ) -> None:
         full, half = make(), make()
-        fit(full, data, tmp_path / "full", epochs=1)
+        fit(full, data, tmp_path / "full", epochs=1, every=1000)
         scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
         how = {"precision": precision} if precision == "bf16-mixed" else {"plugins": [scaled]}
-        fit(half, data, tmp_path / "half", epochs=1, **how)
+        fit(half, data, tmp_path / "half", epochs=1, every=1000, **how)
         assert all(p.dtype == torch.float32 and p.isfinite().all() for p in half.parameters())
         first = [float(Table(tmp_path / run / "metrics.csv").read()[0]["train/loss"]) for run in ("full", "half")]
         assert first[1] == pytest.approx(first[0], rel=0.02)
@@ -226,7 +226,7 @@ class StrategyCase:
         self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         module = make()
-        fit(module, data, tmp_path, epochs=1)
+        fit(module, data, tmp_path, epochs=1, every=1000)
         answer = module.answer()
         assert Architecture.from_json(answer.to_json()) == answer
         logits = module.space.network(answer)(torch.randn(4, *module.space.input_shape))
@@ -235,7 +235,7 @@ class StrategyCase:
 
     def test_the_score_is_that_of_the_extracted_network(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module = make()
-        fit(module, data, tmp_path, epochs=1)
+        fit(module, data, tmp_path, epochs=1, every=1000)
         architecture = module.derive()
         before = digest(module.state_dict())
         score = module.score(architecture)
@@ -253,13 +253,16 @@ class StrategyCase:
         assert score == pytest.approx(torch.cat(hits).mean().item())
 
     def test_it_finds_the_best_toy_architecture_more_often_than_random_search(
-        self, make: Make, data: SearchData, tmp_path: Path
+        self, make: Make, lessons: SearchData, tmp_path: Path
     ) -> None:
         found = 0
+        quick: dict[str, Any] = {"every": 1000, "log_every_n_steps": 10**6, "limit_val_batches": 0}
         for seed in range(self.search_seeds):
             module = make(seed=seed, **self.search_options)
-            fit(module, data, tmp_path / str(seed), epochs=self.search_epochs, every=1000)
+            fit(module, lessons, tmp_path / str(seed), epochs=self.search_epochs, **quick)
             found += module.derive() == ToySpace().best  # answer() may look at so many that it cannot miss
+            if found >= self.found_at_least:
+                break  # whatever the others would find
         assert found >= self.found_at_least, f"found in {found} of {self.search_seeds} seeds"
 
     # -- two processes ------------------------------------------------------------------------------------------
@@ -272,6 +275,25 @@ class StrategyCase:
         assert states[0]["weights"] == states[1]["weights"], "weights differ between the ranks"
         assert states[0]["sample"] == states[1]["sample"], "the ranks draw different architectures"
         assert states[0]["gates"] == states[1]["gates"], "the ranks draw different gates"
+
+
+def resume_everywhere(make: Make, data: SearchData, folder: Path, epochs: int, every: int = 1) -> SearchModule:
+    """Search without a stop, then go on from each checkpoint of that, and ask for the same end to the bit."""
+    whole, module = folder / "whole", make(seed=5)
+    trainer = fit(module, data, whole, epochs=epochs, every=every)
+    expected, answer = fingerprint(trainer, module, whole), module.answer()
+    for checkpoint in sorted((whole / "checkpoints").glob("*.ckpt")):
+        resumed = folder / checkpoint.stem
+        resumed.mkdir()
+        for table in whole.glob("*.csv"):
+            shutil.copy(table, resumed)
+        torch.manual_seed(hash(checkpoint.stem) % 2**32)
+        again = make(seed=5)
+        _perturb(again)
+        trainer = fit(again, data, resumed, epochs=epochs, every=1000, resume=checkpoint)
+        assert fingerprint(trainer, again, resumed) == expected, f"differs after resuming from {checkpoint.name}"
+        assert again.answer() == answer
+    return module
 
 
 class _OneGroupAtATime(Callback):
