@@ -4,15 +4,15 @@
     python benchmarks/nasbench201_one_shot.py IMAGES.npz [KEY=VALUE ...] [--epochs 10 --seeds 0 1 2]
 
 FOLDER holds nasbench201.npz; IMAGES.npz has x_train and y_train, square images such as CIFAR-10's. The strategies are
-those of conf/strategy, with the settings of their files, and random search with shared weights (Li & Talwalkar, UAI
-2019, arXiv:1902.07638). All run the same epochs over the same images in the same batches, in the same supernet (without
-affine batch norm, as the benchmark's authors search); KEY=VALUE goes to each of them. Each run is a process of its own,
-on a GPU if there is one.
+those of conf/strategy, with the settings of their files; random search with shared weights is always among them. All
+run the same epochs over the same images in the same batches, in the same supernet (without affine batch norm, as the
+benchmark's authors search); KEY=VALUE goes to each of them. Each run is a process of its own, on a GPU if there is one.
 
 A row is one run: the test accuracy after 200 epochs of the cell it derived, Kendall's tau of its scores against those
 accuracies (CIFAR-10) on random cells with a 95 % bootstrap interval, tau of multiply-adds alone on the same cells, the
-seconds of the whole process (its start, the rank check and the choice of the answer included), and the peak memory: of
-the process, and what torch had on the GPU. FBNet's loss has a penalty on multiply-adds here, as its file says.
+seconds of the whole process (its start, the rank check and the choice of the answer included) and those of its
+processor, and the peak memory: of the process, and what torch had on the GPU. FBNet's loss has a penalty on
+multiply-adds here, as its file says.
 """
 
 import argparse
@@ -23,58 +23,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.table import DATASETS, NasBench201Table, table_file, tabulated
 from lightning_nas.command import conf_dir, run_command
-from lightning_nas.latency.table import LatencyTable
 from lightning_nas.run import main as run_main
-from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.nasbench201 import NasBench201Space
-from lightning_nas.strategies.base import SearchModule
-from lightning_nas.tasks.base import Task
 
-HERE = Path(__file__).resolve().parent
 ONE = "--one-run"  # before the arguments of a child process
-
-
-class RandomSharing(SearchModule):
-    """Every batch trains one random architecture; the answer is the best of ``candidates`` by inherited weights."""
-
-    def __init__(
-        self, space: WeightSharingSpace, task: Task, table: LatencyTable | None, *, candidates: int, **options: Any
-    ) -> None:
-        nothing = {"arch_optimizer": partial(torch.optim.SGD, lr=0.0), "arch_warmup_epochs": 2**31}
-        super().__init__(space, task, table, **nothing | options)
-        self.candidates = candidates
-        self.nothing = nn.Parameter(torch.zeros(1))  # the loop has two optimisers; there is nothing to learn here
-
-    def arch_parameters(self) -> list[nn.Parameter]:
-        return [self.nothing]
-
-    def gates(self, generator: torch.Generator) -> Gates:
-        return self.space.gates(self.sample(generator))
-
-    def probabilities(self) -> dict[str, Tensor]:
-        shapes = self.space.gate_shapes.items()
-        return {group: torch.full(shape, 1 / shape[1], device=self.device) for group, shape in shapes}
-
-    def sample(self, generator: torch.Generator) -> Architecture:
-        return self.space.sample(generator)
-
-    def answer(self) -> Architecture:
-        generator = self.generator("answer")
-        drawn = dict.fromkeys(self.sample(generator) for _ in range(self.candidates))
-        self.scored = {architecture: self.score(architecture) for architecture in drawn}
-        return max(self.scored, key=lambda architecture: self.scored[architecture])
 
 
 def overrides(name: str, seed: int, folder: Path, given: argparse.Namespace) -> list[str]:
@@ -86,7 +46,7 @@ def overrides(name: str, seed: int, folder: Path, given: argparse.Namespace) -> 
         f"top_k={given.architectures // 5}",
     ]
     return [
-        *(f"--config-dir={HERE / 'conf'}", "trusted_modules=[nasbench201_one_shot]", f"strategy={name}"),
+        f"strategy={name}",
         *("search_space=nasbench201", *space, "search_space.affine=false", "latency_table=macs"),
         *("dataset=npz", f"dataset.path={given.images.resolve()}", "dataset.arch_fraction=0.5"),
         *("rank_check.truth=table", *(f"callbacks.rank_check.{setting}" for setting in rank)),
@@ -102,7 +62,8 @@ def one_run() -> None:
         run_command(run_main, "config")
     finally:
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        print(json.dumps({"ram": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "gpu": gpu}))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(json.dumps({"ram": used.ru_maxrss * 1024, "gpu": gpu, "cpu": used.ru_utime + used.ru_stime}))
 
 
 def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
@@ -115,7 +76,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
         seconds = time.perf_counter() - start
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["?"])[-1]
-            return [name, str(seed), f"failed: {last}", *[""] * 7]
+            return [name, str(seed), f"failed: {last}", *[""] * 8]
         took = json.loads(done.stdout.strip().splitlines()[-1])
         result = json.loads((folder / "result.json").read_text())
         rank = list(csv.DictReader((folder / "rank.csv").open()))[-1]
@@ -126,7 +87,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
     return [
         *(name, str(seed)),
         *(f"{accuracy:.2%}" for accuracy in tabulated(space, architecture, None).values()),
-        *(tau, number(rank["kendall_tau_macs"]), f"{seconds:.0f}", memory),
+        *(tau, number(rank["kendall_tau_macs"]), f"{seconds:.0f}", f"{took['cpu']:.0f}", memory),
         f"`{space.to_string(architecture)}`".replace("|", "\\|"),
     ]
 
@@ -145,7 +106,7 @@ def references(file: Path) -> None:
     table = NasBench201Table(file, [(dataset, "test", 200) for dataset in DATASETS])
     for name, of in (("the best cell", max), ("the mean of all cells", fmean)):
         columns = ([table.accuracy(cell, dataset) for cell in table.cells] for dataset in DATASETS)
-        show([name, "", *(f"{of(column):.2%}" for column in columns), *[""] * 5])
+        show([name, "", *(f"{of(column):.2%}" for column in columns), *[""] * 6])
 
 
 def main() -> None:
@@ -163,11 +124,11 @@ def main() -> None:
         parser.error("LIGHTNING_NAS_DATA must name a folder with nasbench201.npz")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {given.threads} thread(s)"
     print(f"{' '.join(sys.argv[1:])}; torch {torch.__version__}; {device}\n")
-    head = ["strategy", "seed", *DATASETS.values(), "tau", "tau of MACs", "seconds", "MiB", "cell"]
+    head = ["strategy", "seed", *DATASETS.values(), "tau", "tau of MACs", "seconds", "CPU seconds", "MiB", "cell"]
     show(head)
     show(["---"] * len(head))
     references(file)
-    for name in ("random_sharing", *given.strategies):
+    for name in dict.fromkeys(("random_ws", *given.strategies)):
         for seed in given.seeds:
             show(row(name, seed, given))
 

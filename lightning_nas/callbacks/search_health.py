@@ -24,8 +24,7 @@ from lightning_nas.functional.curvature import (
 )
 from lightning_nas.functional.relaxation import entropies
 from lightning_nas.ops.mixed import is_skip
-from lightning_nas.spaces.base import Gated
-from lightning_nas.spaces.gates import Gates
+from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Batch
 from lightning_nas.training.seeding import generator
@@ -120,8 +119,7 @@ class SearchHealth(RecordingCallback):
         _, evaluation = module.data.score_batches(module.score_batches)
         share, probability = skip_dominance(probabilities, module.space.gate_options)
         with untouched(module):
-            mixture = Gated(module.supernet, Gates.soft(probabilities))
-            supernet = module.task.evaluate(mixture, evaluation, module.space.num_classes)
+            supernet = module.task.evaluate(module.validated(), evaluation, module.space.num_classes)
             derived = module.score(module.derive())
         eigenvalue = arch_eigenvalue(module, evaluation[:1], self.iterations) if self.iterations else None
         return {
@@ -197,6 +195,8 @@ def arch_eigenvalue(module: SearchModule, batches: Sequence[Batch], iterations: 
         batches: the loss is the mean over these.
         iterations: most steps of the power iteration.
     """
+    if not isinstance(module, AlternatingSearch):
+        return None
     parameters = module.arch_parameters()
     moved = [(x.to(module.device), y.to(module.device)) for x, y in batches]
     draw = generator(module.seed, "search health", module.position)

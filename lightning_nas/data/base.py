@@ -141,16 +141,15 @@ class SearchData(pl.LightningDataModule, ABC):
         """From the module's ``position`` on: by its ``alternate`` for a search, else for training one network."""
         assert self.trainer is not None
         module: Any = self.trainer.lightning_module
-        alternate = getattr(module, "alternate", None)
         limit = self.trainer.limit_train_batches
-        if alternate is not None:
-            return self.search_loader(alternate, lambda: module.position, *self._process, limit=limit)
+        if hasattr(module, "alternate"):
+            return self.search_loader(module.alternate, lambda: module.position, *self._process, limit=limit)
         return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
 
     def val_dataloader(self) -> Loader[Batch]:
         """The validation part; while a module with ``alternate`` runs, as the search sees it."""
         module = self.trainer and self.trainer.lightning_module
-        searched = getattr(module, "alternate", None) is not None
+        searched = hasattr(module, "alternate")
         return self.evaluation_loader("val", *self._process, searched=searched)
 
     def test_dataloader(self) -> Loader[Batch]:

@@ -207,9 +207,7 @@ class Gated(nn.Module):
 
     def __init__(self, supernet: Supernet, gates: Gates) -> None:
         super().__init__()
-        device = next(supernet.parameters()).device
-        self.supernet = supernet
-        self.gates = Gates({group: rows.to(device) for group, rows in gates.values.items()}, gates.active)
+        self.supernet, self.gates = supernet, gates.to(next(supernet.parameters()).device)
 
     def forward(self, x: Any) -> Tensor:
         logits: Tensor = self.supernet(x, self.gates)

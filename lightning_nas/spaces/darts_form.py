@@ -73,6 +73,7 @@ class Form:
         channels: of the first cells.
         stem: "cifar", a 3x3 convolution to three times ``channels``; or "imagenet", three of stride 2.
         affine: batch norms of the cells learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
+        pool_norm: pools have a batch norm in any case.
 
     Raises:
         InputError: fewer than three cells, odd channels, or images too small to be halved twice.
@@ -85,6 +86,7 @@ class Form:
     channels: int
     stem: Stem
     affine: bool
+    pool_norm: bool = False
 
     def __post_init__(self) -> None:
         smallest = {"cifar": 4, "imagenet": 32}[self.stem]
@@ -144,7 +146,7 @@ class Form:
         for i in range(self.cells):
             kind = "reduce" if i in reductions(self.cells) else "normal"
             channels *= 2 if kind == "reduce" else 1
-            shape = CellShape(kind, channels, (before_last, last), self.affine)
+            shape = CellShape(kind, channels, (before_last, last), self.affine, self.pool_norm)
             made.append(shape)
             before_last, last = last, (channels * widths[kind], shape.size)
         return tuple(made)

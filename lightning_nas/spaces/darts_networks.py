@@ -47,13 +47,14 @@ class CellShape:
         kind: "normal" or "reduce".
         channels: of every state inside.
         inputs: (channels, size) of the outputs of the cell before the last, and of the last.
-        affine: batch norms learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
+        affine, pool_norm: which batch norms there are; see :func:`~lightning_nas.ops.cells.operation`.
     """
 
     kind: str
     channels: int
     inputs: tuple[tuple[int, int], tuple[int, int]]
     affine: bool
+    pool_norm: bool = False
 
     @property
     def size(self) -> int:
@@ -75,7 +76,8 @@ class CellShape:
 
     def operation(self, option: str, state: int, channels: int | None = None) -> nn.Module:
         """A fresh operation on a state."""
-        return operation(option, channels or self.channels, self.edge(state)[1], affine=self.affine)
+        norms = {"affine": self.affine, "pool_norm": self.pool_norm}
+        return operation(option, channels or self.channels, self.edge(state)[1], **norms)
 
     def key(self, option: str, state: int) -> tuple[str, ...]:
         """Cost key of an operation on a state; none if it costs nothing."""

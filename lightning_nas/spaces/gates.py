@@ -50,3 +50,7 @@ class Gates:
             matrix[range(len(indices)), indices] = 1.0
             values[group] = matrix.to(device)
         return cls(values, {group: tuple((i,) for i in indices) for group, indices in chosen.items()})
+
+    def to(self, device: torch.device) -> Gates:
+        """The same gates on ``device``."""
+        return Gates({group: rows.to(device) for group, rows in self.values.items()}, self.active)

@@ -1,7 +1,7 @@
 """What every weight-sharing search is: a supernet, gates, and what it would answer.
 
-A strategy says how gates are made, what its two losses are, and what it would answer. The loop is in
-:mod:`lightning_nas.strategies.alternating`.
+Of itself a search trains one architecture a batch, the one it samples. What learns architecture parameters by gradient
+is in :mod:`lightning_nas.strategies.alternating`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.alternating import AlternatingModule
+from lightning_nas.strategies.weights import WeightsLoop
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.recalibrate import recalibrate
+from lightning_nas.training.seeding import generator
 
 
-class SearchModule(AlternatingModule):
+class SearchModule(WeightsLoop):
     """A search on a space with shared weights.
 
-    Subclasses implement :meth:`gates`, :meth:`arch_parameters`, :meth:`probabilities` and :meth:`sample`, and where
-    the paper asks for it :meth:`weights_loss`, :meth:`arch_loss`, :meth:`derive` and :meth:`answer`.
+    Subclasses implement :meth:`sample`, and where the paper asks for it :meth:`probabilities`, :meth:`gates`,
+    :meth:`weights_loss`, :meth:`derive` and :meth:`answer`.
 
     Args:
         space: what can be built.
@@ -37,7 +38,7 @@ class SearchModule(AlternatingModule):
         table: what each operation costs, for strategies that look at it and for what is shown.
         mix: how the supernet mixes the options of a choice; the space's own form unless given.
         score_batches: batches used to recalibrate batch norm, and at most used to score, one architecture.
-        options: of :class:`~lightning_nas.strategies.alternating.AlternatingModule`.
+        options: of :class:`~lightning_nas.strategies.weights.WeightsLoop`.
 
     Attributes:
         scored: the architectures :meth:`answer` chose from, with their scores; empty if it did not score any.
@@ -62,13 +63,18 @@ class SearchModule(AlternatingModule):
 
     # -- what a strategy says of itself -------------------------------------------------------------------------
 
-    @abstractmethod
     def gates(self, generator: torch.Generator) -> Gates:
-        """Gates for one training forward pass; differentiable in the architecture parameters."""
+        """Gates for one training forward pass: of one sample; differentiable where architecture parameters learn."""
+        return self.space.gates(self.sample(generator)).to(self.device)
 
-    @abstractmethod
     def probabilities(self) -> dict[str, Tensor]:
-        """``{group: (choices, options)}``: how likely each option is now; rows sum to one. Without gradient."""
+        """``{group: (choices, options)}``: how likely each option is now; rows sum to one. Without gradient.
+
+        Unless a strategy knows them: how often each option occurs in 1,000 samples, always of one generator.
+        """
+        draw, count = generator(self.seed, "probabilities"), 1000
+        drawn = [self.space.gates(self.sample(draw)).values for _ in range(count)]
+        return {group: torch.stack([gates[group] for gates in drawn]).mean(0) for group in self.space.gate_shapes}
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Architecture:
@@ -85,10 +91,6 @@ class SearchModule(AlternatingModule):
     def weights_loss(self, batch: Batch) -> Tensor:
         """Loss of the weights step: the task's, under this batch's gates."""
         return self.task_loss(batch, self.gates(self.generator("weights")))
-
-    def arch_loss(self, batch: Batch) -> Tensor:
-        """Loss of the architecture step: the task's, on the other part of the data and under gates of its own."""
-        return self.task_loss(batch, self.gates(self.generator("arch")))
 
     def task_loss(self, batch: Batch, gates: Gates) -> Tensor:
         """The task's loss of the supernet under ``gates``."""
@@ -126,10 +128,19 @@ class SearchModule(AlternatingModule):
         """The network of ``architecture`` with a copy of the shared weights: what :meth:`score` scores."""
         return self.space.extract(self.supernet, architecture)
 
+    def validated(self) -> nn.Module:
+        """What validation looks at: the network of one sample, weights inherited, batch norm recalibrated."""
+        network = self.inherited(self.sample(self.generator("validation")))
+        recalibrate(network, self.data.score_batches(self.score_batches)[0])
+        return network
+
+    def on_validation_epoch_start(self) -> None:
+        self._validated = (self.validated(),)  # in a tuple, so that it is no part of this module
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The supernet itself, every option weighted by its probability."""
+        """Loss and figures of merit of :meth:`validated`."""
         x, y = batch
-        output = self.supernet(x, Gates.soft(self.probabilities()))
+        output = self._validated[0](x)
         self._metrics.update(output, y)
         self.log("val/loss", self.task.loss(output, y), sync_dist=True, batch_size=len(y))
 

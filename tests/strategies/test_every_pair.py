@@ -16,8 +16,10 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.training.seeding import seeded
@@ -34,6 +36,11 @@ def space_called(name: str) -> WeightSharingSpace:
         return DartsSpace(**SIZES, cells=3, channels=4, evaluation=None)
     if name == "proxyless":
         return ProxylessSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 2, 1), (16, 2, 2)], mix=16)
+    if name == "mobile":
+        return MobileSpace(**SIZES, backbone="small")
+    if name == "spos_shufflenet":
+        stages = [(8, 1, 1), (16, 1, 2)]
+        return ShuffleNetSpace(**SIZES, stem=(8, 1), stages=stages, mix=16, channels=(0.5, 1.5))
     return NasBench201Space(**SIZES, channels=4, cells=(1, 1))
 
 
@@ -48,7 +55,7 @@ def configured(strategy: str) -> DictConfig:
         return hydra.compose("config", [f"strategy={strategy}", "paths.output=''"]).strategy
 
 
-@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201", "proxyless"])
+@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
     built = space_called(space)

@@ -12,15 +12,15 @@ from lightning_nas.errors import ConfigError
 from lightning_nas.functional.relaxation import entropies, linear_schedule
 from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.strategies.penalties import Costs, Penalty
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import Key, generator
 
 
-class DifferentiableSearch(SearchModule):
+class DifferentiableSearch(AlternatingSearch):
     """Architecture parameters are logits ``theta[group]`` (choices, options).
 
     A paper's file says how logits become gates, and with what loss they are trained. Where it writes an
@@ -32,7 +32,7 @@ class DifferentiableSearch(SearchModule):
         table: cost of every operation, if it is to be shown; needed by a penalty.
         theta_std: standard deviation of the logits at the beginning; 0 for equal ones.
         penalty: how the expected cost enters the loss of the architecture step; None for not at all.
-        options: of :class:`~lightning_nas.strategies.base.SearchModule`.
+        options: of :class:`~lightning_nas.strategies.alternating.AlternatingSearch`.
 
     Raises:
         ConfigError: a penalty without a table.
@@ -91,6 +91,10 @@ class DifferentiableSearch(SearchModule):
             index = torch.multinomial(probabilities.cpu(), 1, generator=generator)
             drawn[group] = torch.zeros(probabilities.shape).scatter_(1, index, 1.0)
         return self.space.derive(drawn)
+
+    def validated(self) -> nn.Module:
+        """The supernet itself, every option weighted by its probability."""
+        return Gated(self.supernet, Gates.soft(self.probabilities()))
 
     def log_search(self) -> None:
         self.log_batch("arch/entropy", torch.cat([entropies(p) for p in self.probabilities().values()]).mean())

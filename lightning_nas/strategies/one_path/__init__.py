@@ -1,0 +1,1 @@
+"""Searches that train one sampled path at a time."""
