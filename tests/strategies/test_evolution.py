@@ -88,8 +88,8 @@ def test_parents_are_the_best_of_all_that_came_before(monkeypatch: pytest.Monkey
         return mutated(space, parent, *rest)
 
     monkeypatch.setattr("lightning_nas.strategies.evolution.mutated", spied)
-    for candidate in evolution(FBNET).run():
-        found.append(candidate)
+    for candidate in evolution(FBNET).run():  # one by one, so that a parent's past is known
+        found += [candidate]
     assert [candidate.generation for candidate in found] == [generation for generation in range(6) for _ in range(12)]
     assert len(parents) >= 5 * 6
     for known, parent in parents:
