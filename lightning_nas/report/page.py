@@ -33,6 +33,7 @@ def write_report(folder: Path, graph: nx.DiGraph[Any] | None) -> Path:
     result = read_result(folder / "result.json")
     parts = [
         sections.result(folder, result),
+        charts.hypothesis(folder),
         sections.network(graph),
         charts.search_curves(folder),
         charts.probabilities(folder),

@@ -80,6 +80,15 @@ class SearchSpace(ABC):
                 choices[decision.name] = wished
         return self.validate(choices)
 
+    def different(self, count: int, generator: torch.Generator) -> list[Architecture]:
+        """So many different architectures, drawn uniformly; fewer where a small space has not as many."""
+        drawn: dict[Architecture, None] = {}
+        for _ in range(100 * count):
+            drawn[self.canonical(self.sample(generator))] = None
+            if len(drawn) == count:
+                break
+        return list(drawn)
+
     def mutate(self, architecture: Architecture, generator: torch.Generator) -> Architecture:
         """Change one decision, drawn uniformly, to another legal option.
 
