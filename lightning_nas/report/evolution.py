@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -34,7 +35,7 @@ def generations(points: Points) -> Figure:
     """(generation, score) of every candidate, and the best so far."""
     figure = new_figure(WIDTH / 2, 2.9)
     axes = figure.add_subplot()
-    axes.scatter(*zip(*points, strict=True), s=16, color=ACCENT, alpha=0.45, linewidths=0)
+    _dots(axes, points)
     numbers = sorted({generation for generation, _ in points})
     best = accumulate((max(score for g, score in points if g == generation) for generation in numbers), max)
     axes.step(numbers, list(best), where="post", color=SERIES[1], linewidth=1.5, label="best so far")
@@ -48,12 +49,17 @@ def front(points: Points) -> Figure:
     """(cost, score) of every candidate, and the Pareto front."""
     figure = new_figure(WIDTH / 2, 2.9)
     axes = figure.add_subplot()
-    axes.scatter(*zip(*points, strict=True), s=16, color=ACCENT, alpha=0.45, linewidths=0)
+    _dots(axes, points)
     axes.step(
         *zip(*pareto(points), strict=True), where="post", color=SERIES[1], linewidth=1.5, marker="o", markersize=3
     )
     dress(axes, title="Pareto front", x="cost, in the unit of the latency table", y="score with shared weights")
     return figure
+
+
+def _dots(axes: Any, points: Points) -> None:
+    xs, ys = zip(*points, strict=True)
+    axes.scatter(xs, ys, s=16, color=ACCENT, alpha=0.45, linewidths=0)
 
 
 def evolution(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""MdeNAS' performance-ranking hypothesis (arXiv:1905.07529) as a stage: is the final ranking of networks known early?"""
+"""MdeNAS' performance-ranking hypothesis (arXiv:1905.07529) as a stage: is the final ranking known early?"""
 
 from __future__ import annotations
 
