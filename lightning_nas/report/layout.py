@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -31,16 +31,14 @@ def layered(graph: nx.DiGraph[Any], boxes: Mapping[Any, Place], late: Collection
         late: nodes that stand right before what they lead to, as long as that is not in this list too.
 
     Returns:
-        The middle of every node, and a route for each edge from the right side of one box to the left side of another,
-        level wherever it passes a column.
+        The middle of every node; for each edge a route between the sides of two boxes, level where it passes a column.
 
     Raises:
         networkx.NetworkXUnfeasible: the graph has a cycle.
     """
-    layers, chains = _columns(graph, late)
-    near = _neighbours(layers, chains)
+    layers, chains, near = _columns(graph, late)
     _untangle(layers, near)
-    heights = {stop: boxes[stop][1] if stop in boxes else _PASS for layer in layers for stop in layer}
+    heights = {stop: boxes[stop][1] if stop in boxes else _PASS for stop in near}
     level = _levels(layers, near, heights)
     widths = [max(boxes[stop][0] if stop in boxes else _PASS for stop in layer) for layer in layers]
     gap = min(0.55, max(0.28, (WIDTH - 2 * _MARGIN - sum(widths)) / max(1, len(layers) - 1)))
@@ -50,24 +48,22 @@ def layered(graph: nx.DiGraph[Any], boxes: Mapping[Any, Place], late: Collection
     places = {stop: (lefts[i] + widths[i] / 2, level[stop] - top) for stop, i in column.items()}
     bottom = max(places[stop][1] + heights[stop] / 2 for stop in level) + _MARGIN
 
-    def ends(stop: Any) -> tuple[float, float]:
-        half = boxes[stop][0] / 2 if stop in boxes else 0.0
-        return places[stop][0] - half, places[stop][0] + half
-
-    routes = []
-    for chain in chains:
-        route = []
+    def route(chain: Sequence[Any]) -> Iterator[Place]:
         for a, b in itertools.pairwise(chain):
-            level_a, level_b = places[a][1], places[b][1]
-            out, into = lefts[column[a]] + widths[column[a]], lefts[column[b]]
-            route += [(ends(a)[1], level_a), (out, level_a), (into, level_b), (ends(b)[0], level_b)]
-        routes.append([point for point, _ in itertools.groupby(route)])
+            half_a, half_b = (boxes[stop][0] / 2 if stop in boxes else 0.0 for stop in (a, b))
+            (x_a, y_a), (x_b, y_b) = places[a], places[b]
+            yield from ((x_a + half_a, y_a), (lefts[column[a]] + widths[column[a]], y_a))
+            yield from ((lefts[column[b]], y_b), (x_b - half_b, y_b))
+
     size = (lefts[-1] - gap + _MARGIN, bottom)
+    routes = [[point for point, _ in itertools.groupby(route(chain))] for chain in chains]
     return Layout(size, {node: places[node] for node in graph}, routes)
 
 
-def _columns(graph: nx.DiGraph[Any], late: Collection[Hashable]) -> tuple[list[list[Any]], list[list[Any]]]:
-    """What stands in each column, free places of passing edges among it; and the stops of every edge."""
+def _columns(
+    graph: nx.DiGraph[Any], late: Collection[Hashable]
+) -> tuple[list[list[Any]], list[list[Any]], dict[Any, list[Any]]]:
+    """What stands in each column, free places of passing edges among it; the stops of every edge; the neighbours."""
     generations = list(nx.topological_generations(graph))
     depth = {node: i for i, layer in enumerate(generations) for node in layer}
     depth |= {node: min(depth[after] for after in graph.successors(node)) - 1 for node in late}
@@ -80,16 +76,11 @@ def _columns(graph: nx.DiGraph[Any], late: Collection[Hashable]) -> tuple[list[l
         for i, stop in enumerate(between, depth[source] + 1):
             layers[i].append(stop)
         chains.append([source, *between, target])
-    return layers, chains
-
-
-def _neighbours(layers: Sequence[Sequence[Any]], chains: Sequence[Sequence[Any]]) -> dict[Any, list[Any]]:
-    near: dict[Any, list[Any]] = {node: [] for layer in layers for node in layer}
-    for chain in chains:
-        for a, b in itertools.pairwise(chain):
-            near[a].append(b)
-            near[b].append(a)
-    return near
+    near: dict[Any, list[Any]] = {stop: [] for layer in layers for stop in layer}
+    for a, b in itertools.chain.from_iterable(map(itertools.pairwise, chains)):
+        near[a].append(b)
+        near[b].append(a)
+    return layers, chains, near
 
 
 def _untangle(layers: list[list[Any]], near: Mapping[Any, Sequence[Any]]) -> None:
