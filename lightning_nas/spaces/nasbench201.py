@@ -182,7 +182,7 @@ class NasBench201Space(WeightSharingSpace):
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Stem, stages of cells, classifier; all architectures have the same."""
-        stages = ((f"{c}x{s}x{s}", f"{n} cells") for (c, s), n in zip(self.stages, self.cells, strict=True))
+        stages = ((f"{c}x{s}x{s}", f"{n} x cell") for (c, s), n in zip(self.stages, self.cells, strict=True))
         return chain_graph([("stem", "conv 3x3"), *stages, ("head", f"{self.num_classes} classes")])
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
