@@ -30,9 +30,10 @@ Make = Callable[..., SearchModule]
 class StrategyCase:
     """Proves a strategy: subclass, and give the fixture ``make``.
 
-    ``make(seed=0, **options)`` gives a fresh strategy on :class:`~lightning_nas.testing.toys.ToySpace`, its supernet's
-    weights drawn from ``seed`` (see :func:`~lightning_nas.training.seeding.seeded`), with ``options`` passed on to the
-    strategy's constructor.
+    ``make(seed=0, **options)`` gives a fresh strategy on :class:`~lightning_nas.testing.toys.ToySpace` (one whose options
+    run one at a time, and learn through the gates, on :class:`~lightning_nas.testing.toys.ToyNodeSpace`, which says
+    why), its supernet's weights drawn from ``seed`` (see :func:`~lightning_nas.training.seeding.seeded`), with
+    ``options`` passed on to the strategy's constructor.
     """
 
     epochs = 2  #: of the short searches
@@ -259,7 +260,8 @@ class StrategyCase:
         for seed in range(self.search_seeds):
             module = make(seed=seed, **self.search_options)
             fit(module, data, tmp_path / str(seed), epochs=self.search_epochs, every=1000)
-            found += module.derive() == ToySpace().best  # answer() may look at so many that it cannot miss
+            assert isinstance(module.space, ToySpace)
+            found += module.derive() == module.space.best  # answer() may look at so many that it cannot miss
         assert found >= self.found_at_least, f"found in {found} of {self.search_seeds} seeds"
 
     # -- two processes ------------------------------------------------------------------------------------------
