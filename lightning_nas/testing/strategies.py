@@ -30,8 +30,8 @@ Make = Callable[..., SearchModule]
 class StrategyCase:
     """Proves a strategy: subclass, and give the fixture ``make``.
 
-    ``make(seed=0, **options)`` gives a fresh strategy on :class:`~lightning_nas.testing.toys.ToySpace` (one whose options
-    run one at a time, and learn through the gates, on :class:`~lightning_nas.testing.toys.ToyNodeSpace`, which says
+    ``make(seed=0, **options)`` gives a fresh strategy on :class:`~lightning_nas.testing.toys.ToySpace` (one that runs
+    one option at a time, and learns through gates, on :class:`~lightning_nas.testing.toys.ToyNodeSpace`, which says
     why), its supernet's weights drawn from ``seed`` (see :func:`~lightning_nas.training.seeding.seeded`), with
     ``options`` passed on to the strategy's constructor.
     """
