@@ -262,6 +262,18 @@ class WeightSharingSpace(SearchSpace):
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
         """The paper's discretisation of ``{group: (choices, options)}`` probabilities."""
 
+    def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
+        """A discretisation that keeps every option with so large a weight: an architecture of :meth:`wider`.
+
+        Where a choice takes one option, whatever the weights, that is :meth:`derive`.
+        """
+        del threshold
+        return self.derive(weights)
+
+    def wider(self) -> SearchSpace:
+        """The space of what :meth:`derive_above` gives, in the size that is retrained."""
+        return self.evaluation()
+
     @abstractmethod
     def extract(self, supernet: Supernet, architecture: Architecture) -> nn.Module:
         """The stand-alone network that inherits (copies) the shared weights of ``architecture``."""

@@ -102,6 +102,22 @@ class DartsCellSpace(CellsSpace):
             for kind in KINDS
         }
 
+    def architecture(self, genotypes: Mapping[str, Genotype]) -> Architecture:
+        """The architecture whose :meth:`genotypes` these are.
+
+        Raises:
+            InvalidArchitecture: there is none.
+        """
+        choices: dict[str, str] = {}
+        for kind, genotype in genotypes.items():
+            nodes = dict(enumerate(genotype.nodes))
+            for node, state in edges(self._nodes):
+                if state < 2 or nodes.get(state - 2):
+                    taken = [option for option, where in nodes.get(node, ()) if where == state]
+                    choices[f"{kind}_{node}_{state}"] = "+".join(sorted(taken, key=ALL.index)) or "none"
+            choices[f"{kind}_concat"] = ",".join(map(str, genotype.concat))
+        return self.validate(choices)
+
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def operations(self) -> dict[str, Operation]:

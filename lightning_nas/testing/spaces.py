@@ -210,6 +210,16 @@ class SpaceCase:
                 favoured = {group: (1 - share) * rows + share / rows.shape[1] for group, rows in chosen.items()}
                 assert shared.derive(favoured) == shared.canonical(architecture)
 
+    def test_what_is_above_a_threshold_is_a_network_of_the_wider_space(
+        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    ) -> None:
+        wider = shared.wider()
+        for architecture in architectures:
+            above = shared.derive_above(shared.gates(architecture).values, 0.5)
+            with torch.device("meta"):
+                sizes = [count_params(s.network(a)) for s, a in ((wider, above), (shared.evaluation(), architecture))]
+            assert sizes[0] == sizes[1]
+
     def test_gates_have_the_declared_shapes_and_options(
         self, shared: WeightSharingSpace, architectures: list[Architecture]
     ) -> None:
