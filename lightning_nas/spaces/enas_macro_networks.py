@@ -140,11 +140,8 @@ class MacroNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.skips = tuple(map(tuple, skips))
-        self.stem, self.layers, self.merges, self.head = (
-            form.stem()[1].build(),
-            *map(nn.ModuleList, (layers, merges)),
-            head,
-        )
+        self.stem, self.head = form.stem()[1].build(), head
+        self.layers, self.merges = nn.ModuleList(layers), nn.ModuleList(merges)
         self.halved, self.halvings = {k: tuple(tensors) for k, tensors in halved.items()}, make_halvings(form, halved)
 
     def forward(self, x: Tensor) -> Tensor:
