@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import InputError
@@ -174,6 +175,8 @@ class MacroSupernet(Supernet):
 
     def forward(self, x: Tensor, gates: Gates) -> Tensor:
         """Mix each layer's operations, and weight each connection by the gate of "yes"."""
+        if x.device.type == "cpu":  # two thirds of the time of the other order of channels
+            x = x.contiguous(memory_format=torch.channels_last)
         rows, runs = gates.values["operations"], gates.active["operations"]
         connected = gates.values["skips"][:, 1].to(x.dtype)
         skips = [
