@@ -8,7 +8,9 @@ from torch import nn
 from lightning_nas.architecture import Decision
 from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_params
-from lightning_nas.ops.recurrent import BatchStatistics, Window
+from lightning_nas.ops.altered import PartialMixedOp
+from lightning_nas.ops.mixed import Choice
+from lightning_nas.ops.recurrent import ACTIVATIONS, BatchStatistics, Window
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.enas_rnn import EnasRnnSpace
 from lightning_nas.spaces.gates import Gates
@@ -116,3 +118,10 @@ def test_too_few_nodes_and_unknown_sizes_are_named() -> None:
         tiny(nodes=1)
     with pytest.raises(InputError, match=r"evaluation has no key 'depth'; legal: bptt.*drop_words"):
         tiny(evaluation={"depth": 3})
+
+
+def test_partial_channels_of_a_recurrent_cell_are_shuffled_as_those_of_images() -> None:
+    choice = Choice(("tanh", "relu"), lambda option, *_: ACTIVATIONS[option](), 6, 6)
+    mixed, x = PartialMixedOp(choice, 3), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    gates = torch.tensor([0.25, 0.75])
+    torch.testing.assert_close(mixed(x, gates, (0, 1)), mixed(x[..., None], gates, (0, 1))[..., 0])
