@@ -43,7 +43,7 @@ class PartialMixedOp(MixedOp):
         weight = gates[list(active)].sum().to(x.dtype)
         both = torch.cat([mixed, weight * rest], 1)
         if both.dim() == 2:  # of a recurrent cell; torch shuffles channels of images alone
-            return both.unflatten(1, (self.k, -1)).transpose(1, 2).flatten(1)
+            return both.reshape(len(both), self.k, -1).transpose(1, 2).flatten(1)
         return F.channel_shuffle(both, self.k)
 
 
