@@ -54,6 +54,7 @@ class DartsRnnSpace(RecurrentSpace):
         InputError: an output that is no state, or an unknown name in ``evaluation``.
 
     Example:
+        >>> import torch
         >>> space = DartsRnnSpace("toy", bptt=5, num_classes=11, width=8, steps=1)
         >>> a = space.validate({"node_1_from": "s0", "node_1_op": "tanh"})
         >>> tuple(space.network(a)(torch.zeros(2, 5, dtype=torch.int64)).shape)
