@@ -71,7 +71,12 @@ def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | No
     fixed, groups = run.space.gate_keys()
     for key in fixed:
         layers.append({"decision": "fixed", "option": key.split()[0], "cost": look_up(table, key)})
-    for group, active in run.space.gates(architecture).active.items():
+    gates = run.space.gates(architecture)
+    for joint in run.space.joint_keys():
+        if joint.runs(gates):
+            for key in joint.keys:
+                layers.append({"decision": "joint", "option": key.split()[0], "cost": look_up(table, key)})
+    for group, active in gates.active.items():
         for number, (row, chosen) in enumerate(zip(groups[group], active, strict=True), start=1):
             cost = sum(look_up(table, key) for i in chosen for key in row[i])
             option = " ".join(run.space.gate_options[group][i] for i in chosen)
