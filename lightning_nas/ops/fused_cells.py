@@ -15,10 +15,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from lightning_nas.ops.blocks import Zero
 from lightning_nas.ops.cells import FactorizedReduction, SeparableConv
 from lightning_nas.ops.convolutions import depthwise, grouped_pointwise, images, matrix
+from lightning_nas.ops.norms import alike, normalise
 
 Edges = tuple[int, ...]
 Modules = Sequence[Any]
@@ -26,12 +28,9 @@ Modules = Sequence[Any]
 
 def can_fuse(edges: Iterable[nn.Module], active: Iterable[Sequence[int]]) -> bool:
     """Whether :func:`mix_leaving` serves: in training, plain batch norms without scale, two options or more an edge."""
-    norms = [m for edge in edges for m in edge.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    kinds = {(type(n), n.training, n.affine, n.momentum, n.eps, n.track_running_stats) for n in norms}
-    if len(kinds) != 1 or any(len(options) < 2 for options in active):
-        return False
-    kind, training, affine, momentum, _, tracking = kinds.pop()
-    return kind is nn.BatchNorm2d and training and not affine and momentum is not None and tracking
+    norms = [m for edge in edges for m in edge.modules() if isinstance(m, _NormBase)]
+    training = bool(norms) and norms[0].training and not norms[0].affine
+    return training and alike(norms) and all(len(options) > 1 for options in active)
 
 
 def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequence[int]], stride: int) -> list[Tensor]:
@@ -62,7 +61,7 @@ def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequen
         elif not isinstance(first, Zero) and isinstance(first[0], SeparableConv):
             sums.add(takers, _separable(relu, options, scale, stride))
         elif not isinstance(first, Zero):
-            shared.append((_norm(first.pool(x), [option.norm for option in options]), i))
+            shared.append((normalise(first.pool(x), [option.norm for option in options]), i))
     dilated.give(sums)
     parts = sums.of_edges()
     if shared:
@@ -110,7 +109,7 @@ class _Dilated:
                 self.x = _apart(self.x)
         dilation = 1 if self.splits or self.stride == 2 else 2
         y = _depth_and_point(self.x, options, dilation=dilation)
-        self.sums.add(edges, _norm(y, [option.norm for option in options], scale))
+        self.sums.add(edges, normalise(y, [option.norm for option in options], scale))
 
     def give(self, sums: _Sums) -> None:
         for edges, y in self.sums.wide.items():
@@ -119,8 +118,8 @@ class _Dilated:
 
 def _separable(relu: Tensor, options: Modules, scale: Tensor, stride: int) -> Tensor:
     firsts, seconds = ([option[half] for option in options] for half in (0, 1))
-    y = _norm(_depth_and_point(relu, firsts, stride), [first.norm for first in firsts]).relu_()
-    return _norm(_depth_and_point(y, seconds), [second.norm for second in seconds], scale)
+    y = normalise(_depth_and_point(relu, firsts, stride), [first.norm for first in firsts]).relu_()
+    return normalise(_depth_and_point(y, seconds), [second.norm for second in seconds], scale)
 
 
 def _depth_and_point(x: Tensor, options: Modules, stride: int = 1, dilation: int = 1) -> Tensor:
@@ -140,21 +139,7 @@ def _halved(relu: Tensor, options: Modules, scale: Tensor) -> Tensor:
     ]
     y = torch.stack([half.view(len(half), len(options), -1) for half in halves], 2).flatten(1)
     shape = len(relu), -(-height // 2), -(-width // 2)
-    return _norm(images(y, *shape), [option.norm for option in options], scale)
-
-
-def _norm(x: Tensor, norms: Modules, scale: Tensor | None = None) -> Tensor:
-    """The norms side by side, or all on the same ``x``; the result of each multiplied by its ``scale``."""
-    first = norms[0]
-    if scale is not None:
-        scale = scale.to(first.running_mean.dtype).repeat_interleave(first.num_features)
-    mean, var = first.running_mean.new_zeros(2, x.shape[1]).unbind()
-    y = F.batch_norm(x, mean, var, scale, None, training=True, momentum=1.0, eps=first.eps)  # 1.0: this batch's alone
-    own = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
-    new = [part for seen in (mean, var) for part in seen.view(-1, first.num_features).expand(len(norms), -1)]
-    torch._foreach_lerp_(own, new, first.momentum)
-    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
-    return y
+    return normalise(images(y, *shape), [option.norm for option in options], scale)
 
 
 def _weighted(bases: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import MBConv, conv_bn6
+from lightning_nas.ops.fused import fused
 from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.chains import chain_graph, chosen_state, shapes
@@ -47,6 +48,7 @@ class ProxylessSpace(WeightSharingSpace):
         stages: (channels, blocks, stride of the first block) of each stage.
         mix: channels of the last 1x1 convolution.
         dropout: probability before the classifier.
+        fused: run the supernet's mixed blocks in the fused form (same numbers, same state, faster).
 
     Raises:
         InputError: images below 8 pixels.
@@ -71,13 +73,14 @@ class ProxylessSpace(WeightSharingSpace):
         stages: Sequence[Sequence[int]] = STAGES,
         mix: int = 1280,
         dropout: float = 0.0,
+        fused: bool = True,
     ) -> None:
         if image_size < 8:
             raise InputError(f"the space {name!r} needs images of at least 8 pixels, got {image_size}")
         self.name = name
         self.input_shape = (in_channels, image_size, image_size)
         self.num_classes = num_classes
-        self.stem, self.first, self.mix, self.dropout = tuple(stem), first, mix, dropout
+        self.stem, self.first, self.mix, self.dropout, self.fused = tuple(stem), first, mix, dropout, fused
         self.blocks = tuple(Block(*shape) for shape in shapes(first, -(-image_size // stem[1]), stages))
         self.decisions = tuple(Decision(f"block_{i:02d}", block.options) for i, block in enumerate(self.blocks, 1))
         rows = {group: sum(block.group == group for block in self.blocks) for group in GROUPS}
@@ -112,7 +115,8 @@ class ProxylessSpace(WeightSharingSpace):
 
     def supernet(self, mix: Mix | None = None) -> ProxylessSupernet:
         """Every block mixes its candidates."""
-        mixed = [(mix or plain)(block.choice()) for block in self.blocks]
+        mix = mix or (fused if self.fused else plain)
+        mixed = [mix(block.choice()) for block in self.blocks]
         return ProxylessSupernet(self._parts(mixed, self.num_classes), [block.group for block in self.blocks])
 
     def gates(self, architecture: Architecture) -> Gates:

@@ -147,7 +147,7 @@ def test_two_training_steps_of_a_whole_supernet_agree_and_states_are_interchange
 
 @pytest.mark.parametrize("size", [(5, 6), (4, 7), (1, 2)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_depthwise_and_its_gradients(kernel, stride, size):
     torch.manual_seed(0)
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
