@@ -26,14 +26,14 @@ Edges = tuple[int, ...]
 Modules = Sequence[Any]
 
 
-def can_fuse(edges: Iterable[nn.Module], active: Iterable[Sequence[int]]) -> bool:
-    """Whether :func:`mix_cell` serves: batch norms that are alike, and two options or more an edge.
+def can_fuse(edges: Iterable[nn.Module]) -> bool:
+    """Whether :func:`mix_cell` serves: batch norms that are alike.
 
     Pools with batch norms are shared by all edges in training alone: else each has statistics of its own.
     """
     modules = [(name, m) for edge in edges for name, m in edge.named_modules()]
     norms = [m for _, m in modules if isinstance(m, _NormBase)]
-    if not alike(norms) or any(len(options) < 2 for options in active):
+    if not alike(norms):
         return False
     shares = not any(name.endswith(".pool") for name, _ in modules)
     return shares or (norms[0].training and not norms[0].affine)
@@ -54,7 +54,7 @@ def mix_cell(
         arrows: of each edge the state it leads to, and the one it leaves.
         edges: the mixed operations, all of the same options.
         rows: (edges, options), their gates.
-        active: of each edge the options to run, at least one of them not "none".
+        active: of each edge the options to run.
         strides: of the operations on each state that edges leave.
     """
     states = dict(enumerate(inputs))
@@ -75,7 +75,7 @@ def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequen
         x: the state, (N, C, H, W).
         edges: the mixed operations on it, all of the same options.
         rows: (edges, options), their gates.
-        active: of each edge the options to run, at least one of them not "none".
+        active: of each edge the options to run.
         stride: of the operations.
     """
     relu, sums, rows = x.relu(), _Sums(), rows.to(x.dtype)
@@ -109,7 +109,8 @@ def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequen
         weights = rows[:, chosen] if running.all() else rows[:, chosen].where(running.to(x.device), 0)
         for e, y in enumerate(_weighted([base for base, _ in shared], weights)):
             parts[e] = parts[e] + y if e in parts else y
-    return [parts[e] for e in range(len(edges))]
+    nothing = [] if len(parts) == len(edges) else [x.new_zeros(relu[..., ::stride, ::stride].shape)]
+    return [parts[e] if e in parts else nothing[0] for e in range(len(edges))]
 
 
 class _Sums:

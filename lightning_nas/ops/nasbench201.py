@@ -60,7 +60,8 @@ class Cell(nn.Module):
 class MixedCell(nn.Module):
     """Six mixed operations between four nodes.
 
-    With ``fused``, edges that leave one node are computed together where that can be: the same numbers, faster.
+    With ``fused``, edges that leave one node are computed together where that can be: the same numbers, faster. One
+    path is not: few of its edges have an operation in common.
     """
 
     def __init__(self, edges: Sequence[MixedOp], *, fused: bool = False) -> None:
@@ -69,7 +70,7 @@ class MixedCell(nn.Module):
 
     def forward(self, x: Tensor, rows: Tensor, active: Sequence[Sequence[int]]) -> Tensor:
         """Mix each edge by its row of gates."""
-        if self.fused and can_fuse(self.edges, active):
+        if self.fused and min(map(len, active)) > 1 and can_fuse(self.edges):
             return mix_cell([x], EDGES, self.edges, rows, active, (1, 1, 1))[-1]
         return _output(x, lambda edge, source: self.edges[edge](source, rows[edge], active[edge]))
 

@@ -153,7 +153,7 @@ class MixedCell(nn.Module):
     def forward(self, before_last: Tensor, last: Tensor, rows: Tensor, active: Sequence[tuple[int, ...]]) -> Tensor:
         """Mix by ``rows`` (edges, options)."""
         states = [prepare(x) for prepare, x in zip(self.preprocess, (before_last, last), strict=True)]
-        if self.fused and can_fuse(self.edges, active):
+        if self.fused and can_fuse(self.edges):
             arrows = [(node + 2, source) for node, source in edges(self.nodes)]
             return torch.cat(mix_cell(states, arrows, self.edges, rows, active, self.strides), 1)
         for node in range(self.nodes):
