@@ -10,8 +10,9 @@ benchmark's authors search); KEY=VALUE goes to each of them. Each run is a proce
 
 A row is one run: the test accuracy after 200 epochs of the cell it derived, Kendall's tau of its scores against those
 accuracies (CIFAR-10) on random cells with a 95 % bootstrap interval, tau of multiply-adds alone on the same cells, the
-seconds of the whole process (its start, the rank check and the choice of the answer included), and the peak memory: of
-the process, and what torch had on the GPU. FBNet's loss has a penalty on multiply-adds here, as its file says.
+seconds of the whole process (its start, the rank check and the choice of the answer included) and those of its
+processor, and the peak memory: of the process, and what torch had on the GPU. FBNet's loss has a penalty on
+multiply-adds here, as its file says.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def one_run() -> None:
         run_command(run_main, "config")
     finally:
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        print(json.dumps({"ram": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "gpu": gpu}))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(json.dumps({"ram": used.ru_maxrss * 1024, "gpu": gpu, "cpu": used.ru_utime + used.ru_stime}))
 
 
 def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
@@ -74,7 +76,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
         seconds = time.perf_counter() - start
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["?"])[-1]
-            return [name, str(seed), f"failed: {last}", *[""] * 7]
+            return [name, str(seed), f"failed: {last}", *[""] * 8]
         took = json.loads(done.stdout.strip().splitlines()[-1])
         result = json.loads((folder / "result.json").read_text())
         rank = list(csv.DictReader((folder / "rank.csv").open()))[-1]
@@ -85,7 +87,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
     return [
         *(name, str(seed)),
         *(f"{accuracy:.2%}" for accuracy in tabulated(space, architecture, None).values()),
-        *(tau, number(rank["kendall_tau_macs"]), f"{seconds:.0f}", memory),
+        *(tau, number(rank["kendall_tau_macs"]), f"{seconds:.0f}", f"{took['cpu']:.0f}", memory),
         f"`{space.to_string(architecture)}`".replace("|", "\\|"),
     ]
 
@@ -104,7 +106,7 @@ def references(file: Path) -> None:
     table = NasBench201Table(file, [(dataset, "test", 200) for dataset in DATASETS])
     for name, of in (("the best cell", max), ("the mean of all cells", fmean)):
         columns = ([table.accuracy(cell, dataset) for cell in table.cells] for dataset in DATASETS)
-        show([name, "", *(f"{of(column):.2%}" for column in columns), *[""] * 5])
+        show([name, "", *(f"{of(column):.2%}" for column in columns), *[""] * 6])
 
 
 def main() -> None:
@@ -122,7 +124,7 @@ def main() -> None:
         parser.error("LIGHTNING_NAS_DATA must name a folder with nasbench201.npz")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {given.threads} thread(s)"
     print(f"{' '.join(sys.argv[1:])}; torch {torch.__version__}; {device}\n")
-    head = ["strategy", "seed", *DATASETS.values(), "tau", "tau of MACs", "seconds", "MiB", "cell"]
+    head = ["strategy", "seed", *DATASETS.values(), "tau", "tau of MACs", "seconds", "CPU seconds", "MiB", "cell"]
     show(head)
     show(["---"] * len(head))
     references(file)

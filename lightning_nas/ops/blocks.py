@@ -16,14 +16,15 @@ def conv_bn(
     relu: bool = True,
     activation: type[nn.ReLU] | type[nn.ReLU6] = nn.ReLU,
     eps: float = 1e-5,
+    affine: bool = True,
 ) -> nn.Sequential:
     """Convolution without bias, batch norm, and ReLU unless ``relu=False``; "same" padding for odd kernels.
 
-    ``activation`` is what stands for ReLU, ``eps`` the batch norm's.
+    ``activation`` is what stands for ReLU; ``eps`` and ``affine`` are the batch norm's.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        norm=nn.BatchNorm2d(out_channels, eps),
+        norm=nn.BatchNorm2d(out_channels, eps, affine=affine),
     )
     if relu:
         layers["relu"] = activation(inplace=True)
@@ -148,4 +149,5 @@ def initialize(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

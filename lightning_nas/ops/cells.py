@@ -25,6 +25,8 @@ OPTIONS = (
 )
 """The searched operations, in the order of the paper's architecture parameters."""
 
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+
 FOREIGN = ("sep_conv_7x7", "conv_7x1_1x7")
 """Operations of other papers' cells that the same network can hold."""
 
@@ -115,7 +117,7 @@ def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: b
     )
 
 
-def operation(option: str, channels: int, stride: int, *, affine: bool = True) -> nn.Module:
+def operation(option: str, channels: int, stride: int, *, affine: bool = True, pool_norm: bool = False) -> nn.Module:
     """A fresh operation by name.
 
     Args:
@@ -124,15 +126,15 @@ def operation(option: str, channels: int, stride: int, *, affine: bool = True) -
         stride: 1 or 2.
         affine: batch norms learn scale and shift, as in a network on its own. Without, as in a search, pools have a
             batch norm too, so that the scale of an operation tells nothing.
+        pool_norm: pools have a batch norm in any case, which learns if ``affine``.
 
     >>> operation("skip_connect", 4, 1)
     Identity()
     """
-    return _MAKE[option](channels, stride, affine)
-
-
-def _pool(pool: nn.Module, channels: int, affine: bool) -> nn.Module:
-    return pool if affine else nn.Sequential(OrderedDict(pool=pool, norm=nn.BatchNorm2d(channels, affine=False)))
+    made = _MAKE[option](channels, stride, affine)
+    if option in POOLS and (pool_norm or not affine):
+        return nn.Sequential(OrderedDict(pool=made, norm=nn.BatchNorm2d(channels, affine=affine)))
+    return made
 
 
 def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
@@ -160,8 +162,8 @@ def _crossed(channels: int, stride: int, affine: bool) -> nn.Module:
 
 _MAKE: dict[str, Callable[[int, int, bool], nn.Module]] = {
     "none": lambda _, stride, __: Zero(stride),
-    "max_pool_3x3": lambda c, stride, affine: _pool(nn.MaxPool2d(3, stride, 1), c, affine),
-    "avg_pool_3x3": lambda c, stride, affine: _pool(nn.AvgPool2d(3, stride, 1, count_include_pad=False), c, affine),
+    "max_pool_3x3": lambda _, stride, __: nn.MaxPool2d(3, stride, 1),
+    "avg_pool_3x3": lambda _, stride, __: nn.AvgPool2d(3, stride, 1, count_include_pad=False),
     "skip_connect": _skip,
     "sep_conv_3x3": _separable(3),
     "sep_conv_5x5": _separable(5),

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, InvalidArchitecture, LatencyTableError, shown
 from lightning_nas.ops.mixed import Mix
+from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
 
 Keys = tuple[str, ...]
@@ -167,6 +168,14 @@ class SearchSpace(ABC):
     @abstractmethod
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """The network as an acyclic graph whose nodes have a ``label``, for pictures."""
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """Each distinct cell by its name, for pictures; none where a network is not made of cells.
+
+        Made by :func:`~lightning_nas.spaces.cell_graphs.cell_graph`: one operation for every option chosen.
+        """
+        del architecture
+        return {}
 
     # -- cost ---------------------------------------------------------------------------------------------------
 

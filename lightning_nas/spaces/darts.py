@@ -47,6 +47,7 @@ class DartsSpace(CellsSpace, WeightSharingSpace):
         channels: of the first cells, even.
         stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
         affine: batch norms of the cells learn scale and shift, and pools have none, as in a network on its own.
+        pool_norm: pools have one all the same, as in MdeNAS' networks.
         evaluation: (cells, channels) of the network that is retrained; None retrains the network that was searched.
         fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
@@ -72,11 +73,12 @@ class DartsSpace(CellsSpace, WeightSharingSpace):
         channels: int = 16,
         stem: Stem = "cifar",
         affine: bool = False,
+        pool_norm: bool = False,
         evaluation: Sequence[int] | None = (20, 36),
         fused: bool = True,
     ) -> None:
         self.name = name
-        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine)
+        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine, pool_norm)
         self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
         self._evaluation, self._fused = evaluation, fused
         self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind))

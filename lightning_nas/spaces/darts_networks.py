@@ -7,12 +7,11 @@ operations of stride 2 on their inputs, and double the channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-import networkx as nx
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from lightning_nas.ops.cells import DropPath, FactorizedReduction, operation
 from lightning_nas.ops.fused_cells import can_fuse, mix_leaving
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
+from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
 from lightning_nas.spaces.gates import Gates
 
 KINDS = ("normal", "reduce")
@@ -47,13 +47,14 @@ class CellShape:
         kind: "normal" or "reduce".
         channels: of every state inside.
         inputs: (channels, size) of the outputs of the cell before the last, and of the last.
-        affine: batch norms learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
+        affine, pool_norm: which batch norms there are; see :func:`~lightning_nas.ops.cells.operation`.
     """
 
     kind: str
     channels: int
     inputs: tuple[tuple[int, int], tuple[int, int]]
     affine: bool
+    pool_norm: bool = False
 
     @property
     def size(self) -> int:
@@ -75,7 +76,8 @@ class CellShape:
 
     def operation(self, option: str, state: int, channels: int | None = None) -> nn.Module:
         """A fresh operation on a state."""
-        return operation(option, channels or self.channels, self.edge(state)[1], affine=self.affine)
+        norms = {"affine": self.affine, "pool_norm": self.pool_norm}
+        return operation(option, channels or self.channels, self.edge(state)[1], **norms)
 
     def key(self, option: str, state: int) -> tuple[str, ...]:
         """Cost key of an operation on a state; none if it costs nothing."""
@@ -209,26 +211,18 @@ def reductions(cells: int) -> tuple[int, int]:
     return cells // 3, 2 * cells // 3
 
 
-def cells_graph(genotypes: Mapping[str, Genotype], label: str) -> nx.DiGraph[str]:
-    """Both kinds of cell as the paper draws them, operations as boxes on the edges; ``label`` heads the picture."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_node("network", label=label)
-    for kind, genotype in genotypes.items():
-        names = {0: f"{kind} c_k-2", 1: f"{kind} c_k-1"}
-        names |= {number: f"{kind} {number - 2}" for number, node in enumerate(genotype.nodes, start=2) if node}
-        graph.add_node(kind, label={"normal": "normal cell", "reduce": "reduction cell"}[kind])
-        graph.add_edge("network", kind)
-        for name in names.values():
-            graph.add_node(name, label=name.removeprefix(f"{kind} "))
-        graph.add_edges_from((kind, names[state]) for state in (0, 1))
-        graph.add_node(f"{kind} c_k", label="c_k")
-        for number, node in enumerate(genotype.nodes, start=2):
-            for position, (option, state) in enumerate(node):
-                between = f"{kind} {number - 2} {position}"
-                graph.add_node(between, label=option)
-                nx.add_path(graph, [names[state], between, names[number]])
-        graph.add_edges_from((names[number], f"{kind} c_k") for number in genotype.concat)
-    return graph
+def genotype_graph(genotype: Genotype) -> CellGraph:
+    """A cell as the paper draws it."""
+    there = {number: str(number - 2) for number, node in enumerate(genotype.nodes, start=2) if node}
+    states = {0: "c_{k-2}", 1: "c_{k-1}"} | there
+    chosen = [
+        (states[state], states[number], option)
+        for number, node in enumerate(genotype.nodes, start=2)
+        for option, state in node
+    ]
+    output = "c_{k}"
+    edges = [*chosen, *((states[state], output, "") for state in genotype.concat)]
+    return cell_graph({name: name for name in (*states.values(), output)}, edges)
 
 
 def _through(stem: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:

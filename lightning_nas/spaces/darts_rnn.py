@@ -27,6 +27,8 @@ from lightning_nas.ops.blocks import Zero
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
+from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.recurrent_cells import GROUP, OPTIONS, FixedCell, MixedCell, Step
 
@@ -159,17 +161,22 @@ class DartsRnnSpace(WeightSharingSpace):
         return network
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Word and hidden state, the states, their mean."""
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        for name, label in (("x", "word"), ("h", "hidden state"), ("s0", "s0\ntanh")):
-            graph.add_node(name, label=label)
-        graph.add_edges_from([("x", "s0"), ("h", "s0")])
-        for i, (j, option) in enumerate(self._chosen(architecture), start=1):
-            graph.add_node(f"s{i}", label=f"s{i}\n{option}")
-            graph.add_edge(f"s{j}", f"s{i}")
-        graph.add_node("mean", label="mean\nhidden state")
-        graph.add_edges_from((f"s{i}", "mean") for i in self.outputs)
-        return graph
+        """Embedding, cell, decoder."""
+        self.validate(architecture)
+        words = f"{self.num_classes} words"
+        return chain_graph(
+            [("embedding", words), ("cell", f"{self.steps} nodes\nwidth {self.width}"), ("decoder", words)]
+        )
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """Word and hidden state, the numbered states, their mean; activations stand on the edges."""
+        mean = "h_{t}"
+        numbered = {str(i): str(i) for i in range(self.steps + 1)}
+        edges = [("x_{t}", "0", ""), ("h_{t-1}", "0", "")]
+        edges += [(str(j), str(i), option) for i, (j, option) in enumerate(self._chosen(architecture), start=1)]
+        edges += [(str(i), mean, "") for i in self.outputs]
+        states = {"x_{t}": "x_{t}", "h_{t-1}": "h_{t-1}"} | numbered | {mean: f"{mean}\nmean"}
+        return {"recurrent cell": cell_graph(states, edges)}
 
     # -- cost ---------------------------------------------------------------------------------------------------
 

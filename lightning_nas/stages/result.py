@@ -53,7 +53,7 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     result = {key: run.result.get(key) for key in (figure if key == "test_acc" else key for key in KEYS)}
     write_json(run.folder / "result.json", result)
     tell(run.config, result)
-    write_report(run.folder, run.space.graph(architecture))
+    write_report(run.folder, run.space.graph(architecture), run.space.cell_graphs(architecture))
     _print(run, result, architecture)
 
 

@@ -144,6 +144,22 @@ class SpaceCase:
             assert nx.is_weakly_connected(graph)
             assert all("label" in data for _, data in graph.nodes(data=True))
 
+    def test_cells_are_drawn_with_every_operation_that_was_chosen(self, space: SearchSpace) -> None:
+        generator = torch.Generator().manual_seed(8)
+        drawn = {a: space.cell_graphs(a) for a in (space.sample(generator) for _ in range(self.draws))}
+        said = {a: Counter(o for cell in cells.values() for *_, o in cell.edges(data="label") if o)
+                for a, cells in drawn.items()}  # fmt: skip
+        operations = {operation for counted in said.values() for operation in counted}
+        for architecture, cells in drawn.items():
+            parts = [part for option in architecture.options for part in option.split("+")]  # a+b: both on one edge
+            assert said[architecture] == Counter(part for part in parts if part in operations)
+            for cell in cells.values():
+                assert nx.is_directed_acyclic_graph(cell)
+                assert all(label for _, label in cell.nodes(data="label"))
+        for decision in space.decisions:  # of one decision, either all options are operations or none is
+            named = {part for option in decision.options for part in option.split("+")} - {"none"}
+            assert named <= operations or not named & operations
+
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def test_costs_add_up_to_the_whole_network(self, space: SearchSpace, architectures: list[Architecture]) -> None:

@@ -140,13 +140,14 @@ def _head(num_classes: int) -> nn.Module:
 
 
 class ToyData(ArrayData):
-    """512 of :func:`toy_images` to search on and 128 to test on: an epoch is a handful of batches."""
+    """Some of :func:`toy_images` to search on and 128 to test on: an epoch is a handful of batches."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, images: int = 512, **options: Any) -> None:
         super().__init__(**{"batch_size": 32, "arch_fraction": 0.5, "flip": False} | options)
+        self.images = images
 
     def load(self) -> Images:
-        return Images(Arrays(*toy_images(512, seed=0)), test=Arrays(*toy_images(128, seed=1)))
+        return Images(Arrays(*toy_images(self.images, seed=0)), test=Arrays(*toy_images(128, seed=1)))
 
 
 def toy_images(count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ def fit(
     *,
     epochs: int = 2,
     every: int = 1,
-    keep: int = 1000,
+    keep: int = 100,
     resume: Path | None = None,
     callbacks: list[pl.Callback] | None = None,
     **trainer_options: Any,

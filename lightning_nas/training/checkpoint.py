@@ -6,6 +6,7 @@ final name, forced to the disk and renamed, and the one before it is kept. Loadi
 
 import hashlib
 import io
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class AtomicCheckpointIO(CheckpointIO):
         torch.save(checkpoint, buffer)
         with atomic(path, "wb") as file:
             file.write(sealed(buffer.getvalue()))
-            for older, newer in reversed(list(zip(self._generations(path)[1:], self._generations(path), strict=False))):
+            for newer, older in reversed(list(pairwise(self._generations(path)))):
                 if newer.exists():
                     newer.replace(older)
 

@@ -19,16 +19,20 @@ from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.darts_rnn import DartsRnnSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
 
 _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts": DartsSpace,
     "darts_cell": DartsCellSpace,
     "darts_rnn": DartsRnnSpace,
     "fbnet": FBNetSpace,
+    "mobile": MobileSpace,
     "nasbench201": NasBench201Space,
     "proxyless": ProxylessSpace,
+    "spos_shufflenet": ShuffleNetSpace,
 }
 
 

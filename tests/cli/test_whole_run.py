@@ -183,8 +183,7 @@ def test_a_datamodule_of_ones_own_by_target(cli: Commands, undisturbed: tuple[Pa
     (cli.folder / "mine.py").write_text(OWN_DATA)
     folder = cli.folder / "run"
     own = ["~dataset", "+dataset._target_=mine.Squares", "+dataset.count=160"]
-    refused = cli.process(*TINY, *own, f"hydra.run.dir={folder}").wait()
-    refused.refused("mine.Squares", "trusted_modules")
+    cli.run(*TINY, *own, f"hydra.run.dir={folder}").refused("mine.Squares", "trusted_modules")
     ended = cli.process(*TINY, *own, "trusted_modules=[mine]", f"hydra.run.dir={folder}").wait()
     assert ended.code == 0, ended.err
     assert "weights 128, arch 32, val 40, test 40" in ended.out

@@ -34,5 +34,5 @@ def test_the_whole_of_the_recipe_runs(tmp_path: Path) -> None:
     for part, lines in (("train", 60), ("valid", 12), ("test", 12)):
         text = "\n".join(" ".join(draw.choices(words, k=8)) for _ in range(lines))
         (tmp_path / f"ptb.{part}.txt").write_text(text)
-    run(tmp_path, "experiment=darts_ptb", *SHORT, f"dataset.path={tmp_path}", "hydra.run.dir=run")
+    run(tmp_path, "experiment=darts_ptb", *SHORT, f"dataset.path={tmp_path}", "hydra.run.dir=run", fresh=True)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_ppl"] > 1

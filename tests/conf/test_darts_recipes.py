@@ -18,9 +18,9 @@ RECIPES = {
     "snas_cifar10": (150, 64, 0.025, 3e-4, 3e-4, 0.5, 0),
 }
 SHORT = (
-    *("dataset.batch_size=8", "dataset.num_workers=0", "dataset.val_fraction=0.1", "threads=1"),
+    *("dataset.batch_size=8", "dataset.num_workers=0", "dataset.val_fraction=0.1"),
     *("search_space.cells=3", "search_space.channels=4", "search_space.evaluation=[3,4]", "trainer.max_epochs=2"),
-    *("trainer.limit_train_batches=2", "trainer.log_every_n_steps=1", "strategy.arch_warmup_epochs=0"),
+    *("trainer.limit_train_batches=1", "trainer.log_every_n_steps=1", "strategy.arch_warmup_epochs=0"),
     *("strategy.score_batches=1", "retrain.epochs=1", "retrain.batch_size=8", "logger=none"),
 )
 
@@ -50,6 +50,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_whole_of_a_recipe_runs(name: str, images: Path, tmp_path: Path) -> None:
     own = ["strategy.stage_epochs=1", "strategy.added_cells=[0,1,1]"] if name.startswith("p_") else []
     own += ["trainer.max_epochs=3"] if own else []
-    run(tmp_path, f"experiment={name}", "dataset=npz", f"dataset.path={images}", *SHORT, *own, "hydra.run.dir=run")
+    settings = [f"experiment={name}", "dataset=npz", f"dataset.path={images}", *SHORT, *own, "hydra.run.dir=run"]
+    run(tmp_path, *settings, fresh=name == "darts_cifar10_first")
     for file in ("architecture.json", "result.json", "report.html"):
         assert (tmp_path / "run" / file).is_file()

@@ -18,7 +18,7 @@ SHORT = (
     *("search_space.stages=[[16,1,1],[24,1,2]]", "trainer.max_epochs=2"),
     *("trainer.log_every_n_steps=1", "strategy.arch_warmup_epochs=1", "strategy.candidates=2"),
     *("strategy.score_batches=1", "retrain.epochs=1", "retrain.batch_size=8", "latency_table.min_run_time=0.001"),
-    *("logger=none", "paths.cache=cache", "threads=1"),
+    *("logger=none", "paths.cache=cache"),
 )
 
 
@@ -77,7 +77,7 @@ def test_retraining_alone_has_all_classes_and_the_same_rates() -> None:
 
 def test_the_whole_of_it_runs_on_a_folder_in_imagenets_layout(root: Path) -> None:
     folder = root.parent / "run"
-    shortened(root, folder, "experiment=fbnet_imagenet")
+    shortened(root, folder, "experiment=fbnet_imagenet", fresh=True)
     result = json.loads((folder / "result.json").read_text())
     assert (result["search_space"], result["dataset"], result["kendall_tau"]) == ("fbnet", "imagenet", None)
     assert len(result["architecture"]["choices"]) == 2
@@ -97,5 +97,5 @@ def classes(folder: Path) -> int:
     return len(next(value for name, value in reversed(state.items()) if name.endswith("bias") and "head" in name))
 
 
-def shortened(root: Path, folder: Path, *overrides: str) -> None:
-    run(root.parent, f"dataset.root={root}", f"hydra.run.dir={folder}", *SHORT, *overrides)
+def shortened(root: Path, folder: Path, *overrides: str, fresh: bool = False) -> None:
+    run(root.parent, f"dataset.root={root}", f"hydra.run.dir={folder}", *SHORT, *overrides, fresh=fresh)

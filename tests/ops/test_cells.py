@@ -36,6 +36,14 @@ def test_operations_have_the_parameters_the_paper_gives_them() -> None:
         assert count_params(operation(option, c, 1, affine=True)) == count + norms[option] * 2 * c
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_pools_can_have_a_batch_norm_in_any_case_and_nothing_else_changes(affine: bool) -> None:
+    for option in (*OPTIONS, *FOREIGN):
+        always, else_ = (operation(option, 6, 2, affine=affine, pool_norm=wanted) for wanted in (True, False))
+        assert count_params(always) - count_params(else_) == (12 if affine and "pool" in option else 0)
+        assert ("BatchNorm2d" in repr(always)) >= ("pool" in option)
+
+
 def test_only_pools_of_a_search_are_followed_by_a_batch_norm() -> None:
     x = torch.randn(4, 2, 5, 5) * 3 + 1
     for option, pool in (
@@ -53,7 +61,10 @@ def test_only_pools_of_a_search_are_followed_by_a_batch_norm() -> None:
 def test_a_dilated_convolution_sees_two_and_four_pixels_far() -> None:
     for option, reach in (("dil_conv_3x3", 2), ("dil_conv_5x5", 4), ("sep_conv_3x3", 2), ("sep_conv_5x5", 4)):
         x = torch.rand(1, 2, 17, 17).requires_grad_()
-        operation(option, 2, 1).eval()(x)[0, :, 8, 8].sum().backward()
+        made = operation(option, 2, 1).eval()
+        for parameter in made.parameters():
+            nn.init.ones_(parameter)  # no ReLU cuts anything off
+        made(x)[0, :, 8, 8].sum().backward()
         seen = x.grad.abs().sum((0, 1)).nonzero()
         assert (seen.min().item(), seen.max().item()) == (8 - reach, 8 + reach)
 

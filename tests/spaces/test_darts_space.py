@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_nas import zoo
 from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.sources import Macs
@@ -24,9 +25,8 @@ class TestDartsSmall(SpaceCase):
 class TestDartsImageNetForm(SpaceCase):
     @pytest.fixture
     def space(self) -> DartsSpace:
-        return DartsSpace(
-            image_size=36, in_channels=1, num_classes=3, cells=3, channels=2, stem="imagenet", affine=True
-        )
+        sizes = {"image_size": 36, "in_channels": 1, "num_classes": 3, "cells": 3, "channels": 2}
+        return DartsSpace(**sizes, stem="imagenet", affine=True, pool_norm=True)
 
 
 class TestDartsCell(SpaceCase):
@@ -65,6 +65,13 @@ def test_the_evaluation_network_has_the_published_size_in_both_sizes(v2: dict[st
     assert [count_params(network) for network in networks] == [246_106, 3_349_342]
     assert count_macs(networks[0], (3, 32, 32)) == 43_444_736
     assert large.evaluation() is large
+
+
+def test_batch_norms_of_pools_stay_where_they_are_wanted() -> None:
+    cell = zoo.load("mdenas_cifar")
+    with torch.device("meta"):
+        sizes = [count_params(DartsSpace(pool_norm=p).evaluation().network(cell)) for p in (False, True)]
+    assert sizes == [3_783_286, 3_786_742]
 
 
 def test_edges_stand_in_the_papers_order(v2: dict[str, str]) -> None:

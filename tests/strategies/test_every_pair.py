@@ -8,14 +8,19 @@ import hydra
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 from lightning_nas.command import conf_dir
 from lightning_nas.latency.sources import Macs
+from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.training.seeding import seeded
@@ -32,25 +37,40 @@ def space_called(name: str) -> WeightSharingSpace:
         return DartsSpace(**SIZES, cells=3, channels=4, evaluation=None)
     if name == "proxyless":
         return ProxylessSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 2, 1), (16, 2, 2)], mix=16)
+    if name == "mobile":
+        return MobileSpace(**SIZES, backbone="small")
+    if name == "spos_shufflenet":
+        stages = [(8, 1, 1), (16, 1, 2)]
+        return ShuffleNetSpace(**SIZES, stem=(8, 1), stages=stages, mix=16, channels=(0.5, 1.5))
     return NasBench201Space(**SIZES, channels=4, cells=(1, 1))
 
 
-@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201", "proxyless"])
+@cache
+def macs_of(name: str) -> LatencyTable:
+    return Macs()(space_called(name))
+
+
+@cache
+def configured(strategy: str) -> DictConfig:
+    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+        return hydra.compose("config", [f"strategy={strategy}", "paths.output=''"]).strategy
+
+
+@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
-    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
-        config = hydra.compose("config", [f"strategy={strategy}", "paths.output=''"])
     built = space_called(space)
     with seeded(0, "supernet"):
-        module: SearchModule = instantiate(config.strategy)(built, Classification(), Macs()(built), seed=0)
+        module: SearchModule = instantiate(configured(strategy))(built, Classification(), macs_of(space), seed=0)
     module._trainer, module._fabric = Clock, None  # type: ignore[assignment]
     batch = torch.randn(4, 1, 8, 8), torch.arange(4)
     module.weights_loss(batch).backward()
     reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.weight_parameters()]
     assert any(reached)
-    module.zero_grad()
-    module.arch_loss(batch).backward()
-    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.arch_parameters())
+    if isinstance(module, AlternatingSearch):
+        module.zero_grad()
+        module.arch_loss(batch).backward()
+        assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.arch_parameters())
     for architecture in (module.derive(), module.sample(torch.Generator().manual_seed(0))):
         assert built.validate(architecture) == architecture
         score = module.score(architecture, ([batch], [batch]))

@@ -1,8 +1,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -85,30 +83,30 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert not canary.exists()
 
 
-LOOP = """
-import sys, torch
-from pathlib import Path
-from lightning_nas.training.checkpoint import AtomicCheckpointIO
-step = 0
-while True:
-    step += 1
-    AtomicCheckpointIO().save_checkpoint({"step": step, "w": torch.full((500_000,), float(step))}, Path(sys.argv[1]))
-    print(step, flush=True)
-"""
+def save_for_ever(path: Path, told: int) -> None:
+    """Save after save, and the number of each into a pipe once it is done."""
+    step = 0
+    while True:
+        step += 1
+        AtomicCheckpointIO().save_checkpoint({"step": step, "w": torch.full((500_000,), float(step))}, path)
+        os.write(told, f"{step}\n".encode())
 
 
 def test_a_kill_in_the_middle_of_a_save_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
     path, rng = tmp_path / "checkpoints" / "last.ckpt", random.Random(1)
-    for _ in range(5):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", LOOP, str(path)], stdout=subprocess.PIPE, text=True, env=os.environ
-        )
-        assert writer.stdout is not None
-        writer.stdout.readline()  # imports are done, one save is
-        time.sleep(rng.uniform(0.0, 0.1))
-        writer.send_signal(signal.SIGKILL)
-        told = [int(line) for line in writer.stdout.read().split()]
-        writer.wait()
+    for _ in range(20):
+        reading, told_at = os.pipe()
+        writer = os.fork()
+        if writer == 0:
+            torch.set_num_threads(1)
+            save_for_ever(path, told_at)
+        os.close(told_at)
+        with os.fdopen(reading) as pipe:
+            pipe.readline()  # one save is done
+            time.sleep(rng.uniform(0.0, 0.1))
+            os.kill(writer, signal.SIGKILL)
+            told = [int(line) for line in pipe.read().split()]
+        os.waitpid(writer, 0)
         found = newest_valid(path)
         assert found is not None
         loaded = load_checked(found)

@@ -33,11 +33,14 @@ NASBENCH201 = {
 PUBLISHED_HEAD = {"fbnet_a": 1504, "fbnet_b": 1984, "fbnet_c": 1984, "fbnet_s8": 1504, "fbnet_iphonex": 1504}
 
 
-PROXYLESS = {
+CHAINS = {
     "proxyless_gpu": (7_119_848, 465_260_160),
     "proxyless_cpu": (4_361_648, 439_243_864),
     "proxyless_mobile": (4_080_512, 320_427_584),
     "proxyless_mobile_14": (6_857_568, 580_883_408),
+    "mdenas_mobile_gpu": (5_745_984, 765_096_256),
+    "mdenas_mobile_cpu": (4_069_992, 515_539_216),
+    "spos": (3_558_464, 322_918_720),
 }
 
 
@@ -55,15 +58,15 @@ def test_the_zoo_builds_the_published_width(name: str, head: int) -> None:
     assert (count_params(network), count_macs(network, IMAGE)) == GOLDEN[name, head]
 
 
-@pytest.mark.parametrize("name", PROXYLESS)
-def test_proxyless_networks_have_the_published_size(name: str) -> None:
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_blocks_have_the_published_size(name: str) -> None:
     with torch.device("meta"):
         network = zoo.network(name, num_classes=1000)
-    assert (count_params(network), count_macs(network, IMAGE)) == PROXYLESS[name]
+    assert (count_params(network), count_macs(network, IMAGE)) == CHAINS[name]
 
 
 def test_the_zoo_has_the_papers_networks() -> None:
-    assert set(zoo.names()) >= {*PUBLISHED_HEAD, *PROXYLESS}
+    assert set(zoo.names()) >= {*PUBLISHED_HEAD, *CHAINS}
     assert list(zoo.names()) == sorted(zoo.names())
 
 

@@ -18,6 +18,7 @@ CIFAR = {
     "gdas_v1": (3_368_782, None, 519_428_736),
     "snas": (2_661_382, None, 422_218_368),
     "darts_minus": (3_454_318, None, 546_551_424),
+    "mdenas_cifar": (3_786_742, 476_426, 599_110_272),
     "nasnet": (3_830_950, 457_994, 603_452_448),
     "amoebanet": (3_145_078, None, 488_931_552),
     "fair_darts_a": (2_360_782, 476_426, 371_455_200),
@@ -36,6 +37,7 @@ IMAGENET = {
     "p_darts_imagenet": (4_944_352, None, 542_819_328),
     "gdas_v1_imagenet": (4_969_216, None, 537_597_888),
     "snas_imagenet": (3_939_328, None, 438_042_432),
+    "mdenas_imagenet": (5_329_024, None, 595_513_536),
     "nasnet_imagenet": (5_564_320, None, 604_031_616),
     "amoebanet_imagenet": (4_627_360, None, 526_746_624),
 }

@@ -1,17 +1,13 @@
 """A paper's whole setting, composed, and run on next to nothing."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+from commands import Commands
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from lightning_nas.command import conf_dir
 from lightning_nas.config.check import check
-
-ROOT = Path(__file__).parents[2]
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -22,9 +18,12 @@ def composed(*overrides: str) -> DictConfig:
     return config
 
 
-def run(cwd: Path, *overrides: str) -> None:
-    """In a process of its own, as a user would; it must end well."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "lightning_nas.run", *overrides]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+def run(cwd: Path, *overrides: str, fresh: bool = False) -> None:
+    """It must end well. ``fresh``: in a process of its own, as a user would; else in a fork."""
+    commands = Commands(cwd, cwd / "cache")
+    start = commands.process if fresh else commands.fork
+    try:
+        ended = start("threads=1", *overrides).wait(seconds=300)
+    finally:
+        commands.clean()
+    assert ended.code == 0, ended.err[-2000:]
