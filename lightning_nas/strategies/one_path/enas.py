@@ -13,7 +13,7 @@ where :math:`R(m, \omega)` is the accuracy on the batch, or c / perplexity, with
 entropy of the decisions and KL what keeps skip connections rare. At the end architectures are drawn and scored on the
 architecture part, and the best is the answer.
 
-Differs from the authors' code: the architectures of one controller step are rewarded on one batch, and there are as
+Differs from the paper: the architectures of one controller step are rewarded on one batch, and there are as
 many steps an epoch as the architecture part has batches; the baseline begins with the mean of the first rewards instead
 of 0; H is that of all options of a decision in any space, where the macro code takes the drawn ones alone; candidates
 are scored on several batches, their batch norm recalibrated where a network keeps statistics. Weights of operations
