@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from lightning_nas.spaces.enas_micro import EnasMicroSpace
 
+from lightning_nas.spaces.enas_micro import EnasMicroSpace
 from lightning_nas.strategies.controller import Controller
 
 ADAM = {"lr": 3.5e-3, "betas": (0.0, 0.999), "eps": 1e-3}

@@ -101,8 +101,12 @@ class SearchModule(WeightsLoop):
         return self.task_loss(batch, self.gates(self.generator("weights")))
 
     def task_loss(self, batch: Batch, gates: Gates) -> Tensor:
-        """The task's loss of the supernet under ``gates``."""
+        """The task's loss of the supernet under ``gates``, with what regularises the weights."""
         return self.task.training_loss(self.supernet(batch[0], gates), batch)
+
+    def held_out_loss(self, batch: Batch, gates: Gates) -> Tensor:
+        """The same without: of two architectures the better is the one that fits what its weights have not seen."""
+        return self.task.loss(self.supernet(batch[0], gates), batch[1])
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """The shared weights, in definition order."""

@@ -26,7 +26,7 @@ class Task(ABC):
         """A scalar to minimise."""
 
     def training_loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """The loss of a step, with what regularises it; ``output`` is the network's for ``batch``."""
+        """The loss of a step of weights, with what regularises them; ``output`` is the network's for ``batch``."""
         return self.loss(output, batch[1])
 
     @abstractmethod

@@ -48,8 +48,10 @@ class LanguageModelling(Task):
     probabilities given to the words that came.
 
     Args:
-        slowness: weight of the mean squared change of the hidden state from word to word, in training (temporal
-            activation regularisation, Merity et al., 2017, arXiv:1708.01009).
+        slowness: weight of the mean squared change of the hidden state from word to word, in training weights (temporal
+            activation regularisation, Merity et al., 2017, arXiv:1708.01009); no part of the architecture's loss, nor
+            is it in DARTS' code. There it is no part of the virtual step of second order either; here that step is
+            the weights' own.
         reward_scale: times 1 / ppl is the reward (80 in Pham et al., ICML 2018, arXiv:1802.03268).
     """
 

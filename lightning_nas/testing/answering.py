@@ -83,7 +83,8 @@ class AnsweringCase(SearchCase):
         for seed in range(self.search_seeds):
             module = make(seed=seed, **self.search_options)
             fit(module, lessons, tmp_path / str(seed), epochs=self.search_epochs, **quick)
-            found += self.found(module) == ToySpace().best
+            assert isinstance(module.space, ToySpace)
+            found += self.found(module) == module.space.best
             if found >= self.found_at_least:
                 break  # whatever the others would find
         assert found >= self.found_at_least, f"found in {found} of {self.search_seeds} seeds"

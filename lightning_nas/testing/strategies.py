@@ -10,7 +10,8 @@ from lightning_nas.testing.stepping import SteppingCase
 class StrategyCase(SteppingCase, RepeatingCase, AnsweringCase):
     """Proves a strategy: subclass, and give the fixture ``make``.
 
-    ``make(seed=0, **options)`` gives a fresh strategy on :class:`~lightning_nas.testing.toys.ToySpace`, its supernet's
-    weights drawn from ``seed`` (see :func:`~lightning_nas.training.seeding.seeded`), with ``options`` passed on to the
-    strategy's constructor.
+    ``make(seed=0, **options)`` gives a fresh strategy on :class:`~lightning_nas.testing.toys.ToySpace` (one that runs
+    one option at a time, and learns through gates, on :class:`~lightning_nas.testing.toys.ToyNodeSpace`, which says
+    why), its supernet's weights drawn from ``seed`` (see :func:`~lightning_nas.training.seeding.seeded`), with
+    ``options`` passed on to the strategy's constructor.
     """

@@ -1,8 +1,8 @@
-"""A space and data so small that everything can be tried, with one architecture that is known to be best."""
+"""Spaces and data so small that everything can be tried, with one architecture that is known to be best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from lightning_nas.data.split import Images
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
-from lightning_nas.spaces.chains import chain_graph
+from lightning_nas.spaces.chains import chain_graph, chosen_state
 from lightning_nas.spaces.gates import Gates
 
 CHANNELS, SIZE, CLASSES = 4, 4, 4
@@ -44,6 +44,21 @@ OPERATIONS: dict[str, Callable[[int], nn.Module]] = {  # by number of channels
 }
 
 
+Join = Callable[[Tensor, Iterable[Callable[[Tensor], Tensor]]], Tensor]
+"""How the operations are put together."""
+
+
+def _in_a_row(x: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _side_by_side(x: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
+    rows, columns = (layer(x.mean(d, keepdim=True).expand_as(x)) for layer, d in zip(layers, (3, 2), strict=True))
+    return rows + columns
+
+
 class ToySpace(WeightSharingSpace):
     """Two layers of three operations on 4 x 4 images. :func:`toy_images` can only be told apart by where the light is.
 
@@ -53,6 +68,8 @@ class ToySpace(WeightSharingSpace):
     >>> str(space.best)
     'keep keep'
     """
+
+    join: Join = staticmethod(_in_a_row)
 
     def __init__(self) -> None:
         self.name = "toy"
@@ -72,7 +89,7 @@ class ToySpace(WeightSharingSpace):
     ) -> nn.Module:
         no_auxiliary(self, auxiliary)
         chosen = [OPERATIONS[option](CHANNELS) for option in self.validate(architecture).options]
-        return nn.Sequential(_stem(), *chosen, _head(num_classes or CLASSES))
+        return ToyNetwork(chosen, self.join, num_classes or CLASSES)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         names = ["input", *(name for name, _ in architecture.choices), "output"]
@@ -93,7 +110,7 @@ class ToySpace(WeightSharingSpace):
 
     def supernet(self, mix: Mix | None = None) -> ToySupernet:
         choice = Choice(tuple(OPERATIONS), lambda option, c, _: OPERATIONS[option](c), CHANNELS, CHANNELS)
-        return ToySupernet([(mix or plain)(choice) for _ in range(2)])
+        return ToySupernet([(mix or plain)(choice) for _ in range(2)], self.join)
 
     def gates(self, architecture: Architecture) -> Gates:
         chosen = [list(OPERATIONS).index(option) for option in self.validate(architecture).options]
@@ -105,29 +122,66 @@ class ToySpace(WeightSharingSpace):
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> nn.Module:
         network = self.network(architecture).to(next(supernet.parameters()))
-        parts = {"stem": "0", "head": "3"} | {f"layers.{i}.{o}": f"{i + 1}" for i, o in enumerate(architecture.options)}
-        state = {
-            f"{new}{name.removeprefix(old)}": value
-            for name, value in supernet.state_dict().items()
-            for old, new in parts.items()
-            if name.startswith(f"{old}.")
-        }
+        state = chosen_state(supernet.state_dict(), "layers", architecture.options)
         network.load_state_dict(state)
         return network
 
 
-class ToySupernet(Supernet):
-    """Stem, two mixed layers, head."""
+class ToyNodeSpace(ToySpace):
+    """The same operations side by side: one is fed the means of rows, the other those of columns, and both are added.
 
-    def __init__(self, layers: Sequence[MixedOp]) -> None:
+    For methods that run one option at a time: they learn an option's worth from the scale of its output alone, which
+    means much in a sum, and nothing in a chain, where the next batch norm takes it away.
+
+    >>> str(ToyNodeSpace().best)
+    'keep keep'
+    """
+
+    join = staticmethod(_side_by_side)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "toy_node"
+
+    def nodes(self, group: str) -> tuple[int, ...]:
+        """Both lead to one."""
+        return (0, 0)
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        graph.add_node("input", label="image")
+        graph.add_node("output", label="classes")
+        for name, option in architecture.choices:
+            graph.add_node(name, label=option)
+            graph.add_edges_from([("input", name), (name, "output")])
+        return graph
+
+
+class ToyNetwork(nn.Module):
+    """Stem, two operations, head."""
+
+    def __init__(self, layers: Sequence[nn.Module], join: Join, num_classes: int) -> None:
+        super().__init__()
+        self.stem, self.head, self.layers = _stem(), _head(num_classes), nn.ModuleList(layers)
+        self._join = join
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self._join(self.stem(x), self.layers))
+        return logits
+
+
+class ToySupernet(Supernet):
+    """Stem, two mixed operations, head."""
+
+    def __init__(self, layers: Sequence[MixedOp], join: Join) -> None:
         super().__init__()
         self.stem, self.head, self.layers = _stem(), _head(CLASSES), nn.ModuleList(layers)
+        self._join = join
 
     def forward(self, x: Tensor, gates: Gates) -> Tensor:
-        x = self.stem(x)
-        for layer, row, active in zip(self.layers, gates.values["layers"], gates.active["layers"], strict=True):
-            x = layer(x, row, active)
-        logits: Tensor = self.head(x)
+        told = zip(self.layers, gates.values["layers"], gates.active["layers"], strict=True)
+        layers = [partial(layer, gates=row, active=active) for layer, row, active in told]
+        logits: Tensor = self.head(self._join(self.stem(x), layers))
         return logits
 
 

@@ -9,31 +9,27 @@ import torch
 from lightning_nas.strategies.differentiable.gdas import Gdas
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
-from lightning_nas.testing.toys import ToyData, ToySpace
+from lightning_nas.testing.toys import ToyData, ToyNodeSpace
 from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
 def make_gdas(seed: int = 0, **options: Any) -> Gdas:
     defaults: dict[str, Any] = {
-        "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "weights_optimizer": partial(torch.optim.SGD, lr=0.02, momentum=0.9),  # at 0.1 one path at a time diverges
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
-        return Gdas(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return Gdas(ToyNodeSpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestGdas(StrategyCase):
+    """On operations that are added: in a chain a straight-through gate scales what the next batch norm scales back."""
+
     @pytest.fixture
     def make(self) -> Callable[..., Gdas]:
         return make_gdas
-
-    @pytest.mark.xfail(reason="learns from the scale of one output alone: finds it in 0 to 2 of 5 seeds")
-    def test_it_finds_the_best_toy_architecture_more_often_than_random_search(
-        self, make: Callable[..., Any], data: Any, tmp_path: Path
-    ) -> None:
-        super().test_it_finds_the_best_toy_architecture_more_often_than_random_search(make, data, tmp_path)
 
 
 def at_epoch(module: Gdas, epoch: int, epochs: int) -> Gdas:

@@ -155,7 +155,7 @@ def exact_gradient() -> Tensor:
 
 def test_the_full_update_is_the_gradient_of_the_expected_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     module, p, mean = with_logits(penalty=None), LOGITS.softmax(-1), torch.zeros(2, 3)
-    module.task_loss = lambda batch, gates: value(gates.values["layers"])  # type: ignore[method-assign]
+    module.held_out_loss = lambda batch, gates: value(gates.values["layers"])  # type: ignore[method-assign]
     for path in itertools.product(range(3), repeat=2):
         drawn = torch.tensor(path)[:, None]
         monkeypatch.setattr(proxyless, "_draw", lambda *_, drawn=drawn: drawn)

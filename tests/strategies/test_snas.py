@@ -10,19 +10,19 @@ from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.snas import Snas
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
-from lightning_nas.testing.toys import ToyData, ToySpace
+from lightning_nas.testing.toys import ToyData, ToyNodeSpace, ToySpace
 from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_snas(seed: int = 0, **options: Any) -> Snas:
+def make_snas(seed: int = 0, space: ToySpace | None = None, **options: Any) -> Snas:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
-        return Snas(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return Snas(space or ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestSnas(StrategyCase):
@@ -32,17 +32,14 @@ class TestSnas(StrategyCase):
 
 
 class TestHardSnas(StrategyCase):
+    """On operations that are added: in a chain a straight-through gate scales what the next batch norm scales back."""
+
     search_epochs = 10
 
     @pytest.fixture
     def make(self) -> Callable[..., Snas]:
-        return partial(make_snas, hard=True)
-
-    @pytest.mark.xfail(reason="learns from the scale of one output alone: finds it in 0 to 2 of 5 seeds")
-    def test_it_finds_the_best_toy_architecture_more_often_than_random_search(
-        self, make: Callable[..., Any], data: Any, tmp_path: Path
-    ) -> None:
-        super().test_it_finds_the_best_toy_architecture_more_often_than_random_search(make, data, tmp_path)
+        slower = partial(torch.optim.SGD, lr=0.02, momentum=0.9)  # at 0.1 one path at a time diverges
+        return partial(make_snas, space=ToyNodeSpace(), hard=True, weights_optimizer=slower)
 
 
 def test_weights_and_theta_step_on_the_gradients_of_one_loss(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Proxyless(DifferentiableSearch):
         if self.update == "reinforce":
             return self._reinforce_loss(batch)
         gates, expected = self.binary_gates(self.generator("arch"))
-        return self.penalised(self.task_loss(batch, gates), expected)
+        return self.penalised(self.held_out_loss(batch, gates), expected)
 
     def binary_gates(self, generator: torch.Generator) -> tuple[Gates, Gates]:
         """Gates that let one option through and learn of the others, and what the expected cost is taken of.
