@@ -219,7 +219,7 @@ class _Walk:
             return embedded
         anchors = torch.stack([self.anchors[node] for node in earlier], 1)
         if first.is_index:
-            return anchors[torch.arange(len(anchors)), chosen[:, 0]]
+            return anchors[torch.arange(len(anchors), device=anchors.device), chosen[:, 0]]
         connected = chosen[:, :, None].to(anchors.dtype)
         return (connected * anchors).sum(1) / (1 + connected.sum(1))
 
