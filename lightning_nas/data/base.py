@@ -22,7 +22,7 @@ class SearchData(pl.LightningDataModule, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._score_batches: dict[int, tuple[list[Batch], list[Batch]]] = {}
+        self._score_batches: dict[tuple[int, str], tuple[list[Batch], list[Batch]]] = {}
 
     # -- after setup --------------------------------------------------------------------------------------------
 
@@ -123,17 +123,19 @@ class SearchData(pl.LightningDataModule, ABC):
         """
         return Loader(self._in_order(name, rank, world_size, searched=searched), num_workers=self.num_workers)
 
-    def score_batches(self, count: int) -> tuple[list[Batch], list[Batch]]:
+    def score_batches(self, count: int, part: Literal["val", "arch"] = "val") -> tuple[list[Batch], list[Batch]]:
         """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
 
         Args:
-            count: training batches, and at most so many of the validation part.
+            count: training batches, and at most so many of the part to score on.
+            part: to score on.
         """
-        if count not in self._score_batches:
-            training, validation = self._calibration(), self._in_order("val", searched=True)
-            scored = range(min(count, len(validation)))
-            self._score_batches[count] = [training[t] for t in range(count)], [validation[t] for t in scored]
-        return self._score_batches[count]
+        if (count, part) not in self._score_batches:
+            training = self._calibration()
+            scored = self._in_order("val", searched=True) if part == "val" else self._training("arch")
+            batches = [training[t] for t in range(count)], [scored[t] for t in range(min(count, len(scored)))]
+            self._score_batches[count, part] = batches
+        return self._score_batches[count, part]
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ _SEARCH = (
     ("arch/loss",),
     ("train/acc", "val/acc"),
     ("arch/entropy",),
+    ("arch/reward", "arch/baseline"),
     ("latency/expected_ms",),
 )
 _HEALTH = (

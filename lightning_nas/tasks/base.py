@@ -72,3 +72,7 @@ class Task(ABC):
     def score(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
         """What architectures are ranked by, higher is better: the figure itself, unless a task says otherwise."""
         return self.evaluate(network, batches, num_classes)
+
+    def reward(self, figure: float) -> float:
+        """What a figure ``score_name`` is worth as a reward to learn by: of the size of 1, higher is better."""
+        return figure

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -87,3 +87,32 @@ class LinearWarmup(LRScheduler):
         left = (1 + math.cos(math.pi * done)) / 2 if self.fall == "cosine" else 1 - done
         share = min((self.last_epoch + 1) / self.warmup_epochs, 1.0)
         return [float(rate) * left * share for rate in self.base_lrs]
+
+
+class ExponentialFrom(LRScheduler):
+    """The optimiser's rate before an epoch, from it on times ``gamma`` once more each epoch; stepped once an epoch.
+
+    Args:
+        optimizer: whose rate it sets.
+        gamma: factor.
+        first_epoch: that it falls in, counted from 0.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=20.0)
+        >>> schedule, rates = ExponentialFrom(optimizer, gamma=0.5, first_epoch=2), []
+        >>> for _ in range(4):
+        ...     rates.append(schedule.get_last_lr()[0])
+        ...     optimizer.step(); schedule.step()
+        >>> rates
+        [20.0, 20.0, 10.0, 5.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, gamma: PositiveFloat, first_epoch: PositiveInt) -> None:
+        self.gamma, self.first_epoch = gamma, first_epoch
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of this epoch, one a parameter group."""
+        factor = self.gamma ** max(0, self.last_epoch + 1 - self.first_epoch)
+        return [float(rate) * factor for rate in self.base_lrs]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from lightning_nas.command import conf_dir
 from lightning_nas.latency.sources import Macs
@@ -99,4 +100,5 @@ def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
 class Clock:
     """What strategies ask a trainer for."""
 
-    current_epoch, max_epochs = 0, 12
+    current_epoch, max_epochs, log_every_n_steps = 0, 12, 50
+    strategy = SingleDeviceStrategy("cpu")

@@ -10,7 +10,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from lightning_nas.errors import ConfigError
-from lightning_nas.functional.relaxation import keep_total, reinforce_loss, straight_through
+from lightning_nas.functional.reinforce import reinforce_loss
+from lightning_nas.functional.relaxation import keep_total, straight_through
 from lightning_nas.latency.sources import Macs
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.proxyless import ProxylessSpace
