@@ -52,6 +52,7 @@ def overrides(name: str, seed: int, folder: Path, given: argparse.Namespace) -> 
         *("rank_check.truth=table", *(f"callbacks.rank_check.{setting}" for setting in rank)),
         *(f"trainer.max_epochs={given.epochs}", f"seed={seed}", f"threads={given.threads}", "stages=[search]"),
         *("logger=none", "~callbacks.architecture_logger", f"hydra.run.dir={folder}", *given.settings),
+        *([f"strategy.stage_epochs={given.epochs // 3}"] if name == "p_darts" else []),  # its schedule is in thirds
     ]
 
 

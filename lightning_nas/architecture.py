@@ -17,10 +17,31 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A name and its options, e.g. ``Decision("layer_01", ("k3_e1", "skip"))``."""
+    """A name and its options, e.g. ``Decision("layer_01", ("k3_e1", "skip"))``.
+
+    Attributes:
+        name: unique in its space.
+        options: what can be chosen.
+        node: the node of the network that this is a decision about, where other decisions refer to nodes.
+        refers: earlier nodes: one for each option where an option is the choice of that node, see :attr:`is_index`;
+            a single one where the question is about that node, such as whether it is connected.
+    """
 
     name: str
     options: tuple[str, ...]
+    node: str | None = None
+    refers: tuple[str, ...] = ()
+
+    @property
+    def is_index(self) -> bool:
+        """Whether the choice is one of several earlier nodes.
+
+        >>> Decision("c_from", ("a", "b"), "c", refers=("a", "b")).is_index
+        True
+        >>> Decision("c_skip_a", ("no", "yes"), "c", refers=("a",)).is_index
+        False
+        """
+        return len(self.refers) > 1
 
 
 @dataclass(frozen=True, slots=True)

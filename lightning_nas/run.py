@@ -40,7 +40,7 @@ def main(config: DictConfig) -> None:
             table = latency_table(run)
             architecture = search(run, table) if "search" in config.stages else given_architecture(run)
             again = "retrain" in config.stages
-            network = retrain(run, architecture) if again else run.space.evaluation().network(architecture)
+            network = retrain(run, architecture) if again else run.home(architecture).network(architecture)
             if is_first_process():
                 write_result(run, architecture, network, table)
 

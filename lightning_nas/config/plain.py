@@ -13,6 +13,7 @@ from lightning_nas.errors import ConfigError, shown
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _KEY = re.compile(r"[\w/-]{1,60}", re.ASCII)
+_OF_DATA = re.compile(r"Interpolation key 'dataset\.(\w+)' not found")
 _FULL_KEY = re.compile(r"[\w.\[\]/-]{1,120}", re.ASCII)
 
 
@@ -30,8 +31,8 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], set[str]]:
         _refuse_missing(written)
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as reason:
-        key = _shown_key(str(reason.full_key or "configuration"))
-        raise ConfigError(f"{key}: {shown(str(reason).splitlines()[0], 200)}") from None
+        key, first = _shown_key(str(reason.full_key or "configuration")), str(reason).splitlines()[0]
+        raise ConfigError(f"{key}: {_of_other_data(key, first) or shown(first, 200)}") from None
     except RecursionError:
         raise ConfigError("the configuration is nested too deeply") from None
     if not isinstance(content, dict):
@@ -45,6 +46,19 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], set[str]]:
     interpolated = {key for key, value in written if isinstance(value, str) and "${" in value}
     late = {key for key, value in values if value is None and key in interpolated}
     return {str(key): value for key, value in content.items()}, late
+
+
+def _of_other_data(key: str, reason: str) -> str | None:
+    """What to say of a search space for images that meets text, or the other way round."""
+    missing = _OF_DATA.fullmatch(reason)
+    if missing is None or not key.startswith("search_space."):
+        return None
+    remedy = (
+        "this search space is for text: give it dataset=text, or choose one for images"
+        if missing[1] == "bptt"
+        else "this search space is for images: text needs search_space=darts_rnn or darts_rnn_small"
+    )
+    return f"the data set has no dataset.{missing[1]}; {remedy}"
 
 
 def trusted_modules(content: Mapping[str, Any]) -> list[str]:

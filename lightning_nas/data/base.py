@@ -62,7 +62,7 @@ class SearchData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def _in_order(
-        self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Numbered[Batch]:
         """A whole part in order; arguments of :meth:`evaluation_loader`."""
 
@@ -123,17 +123,18 @@ class SearchData(pl.LightningDataModule, ABC):
         """
         return Loader(self._in_order(name, rank, world_size, searched=searched), num_workers=self.num_workers)
 
-    def score_batches(self, count: int, part: Literal["arch", "val"] = "val") -> tuple[list[Batch], list[Batch]]:
+    def score_batches(self, count: int, part: Literal["val", "arch"] = "val") -> tuple[list[Batch], list[Batch]]:
         """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
 
         Args:
-            count: training batches, and at most so many of ``part``.
-            part: what to score on.
+            count: training batches, and at most so many of the part to score on.
+            part: to score on.
         """
         if (count, part) not in self._score_batches:
-            training, scoring = self._calibration(), self._in_order(part, searched=True)
-            scored = range(min(count, len(scoring)))
-            self._score_batches[count, part] = [training[t] for t in range(count)], [scoring[t] for t in scored]
+            training = self._calibration()
+            scored = self._in_order("val", searched=True) if part == "val" else self._training("arch")
+            batches = [training[t] for t in range(count)], [scored[t] for t in range(min(count, len(scored)))]
+            self._score_batches[count, part] = batches
         return self._score_batches[count, part]
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ class ImageData(SearchData):
 
     The test part is the data set's own or ``test_fraction`` of the training images; so is the validation part; of the
     rest ``arch_fraction`` trains architecture parameters and the others the weights. A network found is retrained on
-    both. Every class is divided in these shares. The division, the order and the augmentation are functions of
-    ``seed`` alone.
+    both, and on what ``search_fraction`` left out. Every class is divided in these shares. The division, the order and
+    the augmentation are functions of ``seed`` alone.
 
     A subclass says where images come from (:meth:`load`) and what is done to them (:meth:`transforms`).
 
@@ -40,6 +40,8 @@ class ImageData(SearchData):
         num_classes: likewise.
         search_classes: search on this many classes, chosen by the seed, as FBNet does on ImageNet
             (arXiv:1812.03443, section 4.1); retraining and the test have all. None searches on all.
+        search_fraction: share of the training images that the search sees, as PC-DARTS has it on ImageNet
+            (arXiv:1907.05737, section 4.3); retraining has all.
     """
 
     def __init__(
@@ -55,12 +57,13 @@ class ImageData(SearchData):
         channels: PositiveInt | None = None,
         num_classes: PositiveInt | None = None,
         search_classes: PositiveInt | None = None,
+        search_fraction: Annotated[float, Interval(gt=0, le=1)] = 1.0,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.arch_fraction, self.val_fraction, self.test_fraction = arch_fraction, val_fraction, test_fraction
         self.image_size, self.channels, self.search_classes = image_size, channels, search_classes
-        self._num_classes = num_classes
+        self._num_classes, self.search_fraction = num_classes, search_fraction
         self._parts: Parts | None = None
 
     @abstractmethod
@@ -91,7 +94,8 @@ class ImageData(SearchData):
             return
         images = self.load()
         self._num_classes = count_classes(images.labels, self._num_classes)
-        cut = divide(images, test=self.test_fraction, val=self.val_fraction, arch=self.arch_fraction, seed=self.seed)
+        shares = {"test": self.test_fraction, "val": self.val_fraction, "arch": self.arch_fraction}
+        cut = divide(images, **shares, search=self.search_fraction, seed=self.seed)
         everything = Parts(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size)
         first, _ = everything.in_order("retrain").samples[0, 0]
         self.shape = check_shape(tuple(first.shape), self.image_size, self.channels)
@@ -123,8 +127,9 @@ class ImageData(SearchData):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Images of each part; with ``search_classes`` also how many of them the search sees."""
-        sizes = self._of(searched=False).sizes
+        """Images of each part; with ``search_fraction`` those of retraining, with ``search_classes`` those searched."""
+        parts = self._of(searched=False)
+        sizes = parts.sizes | ({"retrain": len(parts.parts["retrain"])} if self.search_fraction < 1 else {})
         if self.search_classes:
             sizes |= {f"search_{name}": size for name, size in self._searched.sizes.items() if name != "test"}
         return sizes
@@ -135,10 +140,10 @@ class ImageData(SearchData):
         return self._searched.shuffled(name, rank, world_size)
 
     def _calibration(self) -> Batches:
-        return self._searched.shuffled("retrain", stream="recalibrate")
+        return self._searched.shuffled("searched", stream="recalibrate")
 
     def _in_order(
-        self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Batches:
         return self._of(searched).in_order(name, rank, world_size)
 

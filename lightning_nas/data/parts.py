@@ -18,7 +18,7 @@ NAMES = ("weights", "arch", "val", "test")
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts by name: "weights", "arch", "val", "test", and "retrain" for the first two together.
+    """Parts by name: "weights", "arch", "val", "test"; "searched", the first two; "retrain", all there is to train on.
 
     Attributes:
         parts: the samples of each.

@@ -55,24 +55,27 @@ class Images:
         return {name: part.labels for name, part in parts.items() if part is not None}
 
 
-def divide(images: Images, *, test: float, val: float, arch: float, seed: int) -> dict[str, Part]:
-    """The four disjoint parts, and "retrain": weights and arch together.
+def divide(images: Images, *, test: float, val: float, arch: float, seed: int, search: float = 1.0) -> dict[str, Part]:
+    """The four disjoint parts, "searched": weights and arch together, and "retrain": these and what no search sees.
 
     Args:
         images: all there are.
         test: share of the training images for the test, if there is no such part.
         val: likewise for validation.
-        arch: share of the remaining training images that trains the architecture.
+        arch: share of the search's images that trains the architecture.
         seed: of the division.
+        search: share of the remaining training images that the search sees.
 
     Raises:
         DataError: nothing is left for training.
     """
     test = 0.0 if images.test is not None else test
     val = 0.0 if images.val is not None else val
-    cut = stratified(images.train.labels, [test, val, (1 - test - val) * arch], seed)
-    indices = dict(zip(("test", "val", "arch", "weights"), cut, strict=True))
-    indices["retrain"] = torch.cat([indices["weights"], indices["arch"]]).sort().values
+    seen = (1 - test - val) * search
+    cut = stratified(images.train.labels, [test, val, seen * arch, seen * (1 - arch)], seed)
+    indices = dict(zip(("test", "val", "arch", "weights", "rest"), cut, strict=True))
+    indices["searched"] = torch.cat([indices["weights"], indices["arch"]]).sort().values
+    indices["retrain"] = torch.cat([indices["searched"], indices.pop("rest")]).sort().values
     if not len(indices["retrain"]):
         raise DataError(
             f"dataset.val_fraction ({val}) and dataset.test_fraction ({test}) leave none of the "

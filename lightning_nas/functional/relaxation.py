@@ -90,14 +90,3 @@ def keep_total(new: Tensor, old: Tensor) -> Tensor:
         tensor([[0.2218, 0.3818]])
     """
     return new - (new.logsumexp(-1, keepdim=True) - old.logsumexp(-1, keepdim=True))
-
-
-def reinforce_loss(log_probabilities: Tensor, rewards: Tensor, baseline: float) -> Tensor:
-    """A scalar whose gradient is REINFORCE's: mean of (reward - baseline) times minus the log-probability's.
-
-    Args:
-        log_probabilities: (samples,), differentiable.
-        rewards: (samples,).
-        baseline: what a reward is compared with.
-    """
-    return -((rewards - baseline) * log_probabilities).mean()

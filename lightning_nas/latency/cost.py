@@ -5,14 +5,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.base import WeightSharingSpace, look_up
 from lightning_nas.spaces.gates import Gates
 
 
 class ExpectedCost(nn.Module):
-    r"""The cost of any gates, linear in them: FBNet's look-up table model (arXiv:1812.03443, equation 4).
+    r"""The cost of any gates, linear in each row of them: FBNet's look-up table model (arXiv:1812.03443, equation 4).
 
     .. math:: \mathrm{LAT}(m) = \mathrm{LAT}_0 + \sum_l \sum_i m_{l,i} \cdot \mathrm{LAT}_{l,i}
+
+    and, where a space has something that several choices decide together
+    (:meth:`~lightning_nas.spaces.base.WeightSharingSpace.joint_keys`), its cost times the probability that it is run.
 
     Args:
         space: says which operations each option runs.
@@ -25,17 +28,42 @@ class ExpectedCost(nn.Module):
     def __init__(self, space: WeightSharingSpace, table: Mapping[str, float]) -> None:
         super().__init__()
         fixed, matrices = space.cost_matrices(table)
+        joints = space.joint_keys()
+        costs = [sum(look_up(table, key) for key in joint.keys) for joint in joints]
+        # what is run if any gate is on is always run, less what is run if none is
+        signs = torch.tensor([1.0 if joint.when == "none" else -1.0 for joint in joints])
+        fixed += sum(cost for cost, joint in zip(costs, joints, strict=True) if joint.when == "any")
         self.fixed: Tensor
+        self.joint: Tensor
+        self.places: Tensor
         # not in the state: the table is the source, and a checkpoint must not bring its own
         self.register_buffer("fixed", torch.tensor(fixed, dtype=torch.float32), persistent=False)
         self.groups = tuple(matrices)
         for i, matrix in enumerate(matrices.values()):
             self.register_buffer(f"matrix_{i}", matrix.float(), persistent=False)
+        self.register_buffer("joint", torch.tensor(costs, dtype=torch.float32) * signs, persistent=False)
+        self.register_buffer("places", _places(space), persistent=False)
 
     def forward(self, gates: Gates) -> Tensor:
-        """A float32 scalar in the table's unit; its gradient with respect to a gate is the table's entry."""
+        """A float32 scalar in the table's unit; its gradient with respect to a gate is what the option adds."""
         cost = self.fixed
         for i, group in enumerate(self.groups):
             matrix: Tensor = self.get_buffer(f"matrix_{i}")
             cost = cost + (gates.values[group].float() * matrix).sum()
+        if len(self.joint):
+            flat = torch.cat([gates.values[group].float().flatten() for group in self.groups])
+            off = torch.cat([1 - flat, flat.new_ones(1)])[self.places]
+            cost = cost + (self.joint * off.prod(1)).sum()
         return cost
+
+
+def _places(space: WeightSharingSpace) -> Tensor:
+    """(joints, most gates of one): where each gate stands when all groups are one row; what is past its end is none."""
+    first, starts = 0, {}
+    for group, (choices, options) in space.gate_shapes.items():
+        starts[group], first = first, first + choices * options
+    rows = [
+        torch.tensor([starts[group] + choice * space.gate_shapes[group][1] + option for group, choice, option in joint])
+        for joint in (joint.gates for joint in space.joint_keys())
+    ]
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=first) if rows else torch.empty(0, 0).long()

@@ -41,7 +41,10 @@ class PartialMixedOp(MixedOp):
         if self.stride > 1:
             rest = F.max_pool2d(rest, self.stride, ceil_mode=True)
         weight = gates[list(active)].sum().to(x.dtype)
-        return F.channel_shuffle(torch.cat([mixed, weight * rest], 1), self.k)
+        both = torch.cat([mixed, weight * rest], 1)
+        if both.dim() == 2:  # of a recurrent cell; torch shuffles channels of images alone
+            return both.reshape(len(both), self.k, -1).transpose(1, 2).flatten(1)
+        return F.channel_shuffle(both, self.k)
 
 
 def partial_channels(choice: Choice, k: int) -> MixedOp:

@@ -53,19 +53,22 @@ class FactorizedReduction(nn.Module):
     """Half the size: ReLU, two 1x1 convolutions with stride 2, one a pixel off the other, side by side; batch norm.
 
     Each gives half of the (even) ``out_channels``. Where a side is odd the moved image is filled up with zeros.
+    With ``relu=False`` it begins with the convolutions, as in ENAS.
 
     >>> tuple(FactorizedReduction(4, 6)(torch.zeros(1, 4, 7, 8)).shape)
     (1, 6, 4, 4)
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True, relu: bool = True) -> None:
         super().__init__()
+        self.relu = relu
         self.even = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.relu()
+        if self.relu:
+            x = x.relu()
         height, width = x.shape[2:]
         moved = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
         y: Tensor = self.norm(torch.cat([self.even(x), self.odd(moved)], 1))
@@ -75,7 +78,8 @@ class FactorizedReduction(nn.Module):
 class DropPath(nn.Module):
     """In training each sample is zeroed with ``probability`` and else divided by what is left (arXiv:1605.07648).
 
-    Draws from torch's global generator, as dropout does. Whoever trains may change ``probability`` at any time.
+    Draws from torch's global generator, as dropout does. Whoever trains may change ``probability`` at any time;
+    ``share`` of it holds here.
 
     >>> drop = DropPath()
     >>> drop.probability = 0.5
@@ -83,14 +87,14 @@ class DropPath(nn.Module):
     [0.0, 2.0]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = 1.0) -> None:
         super().__init__()
-        self.probability = 0.0
+        self.probability, self.share = 0.0, share
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0:
             return x
-        keep = 1 - self.probability
+        keep = 1 - self.share * self.probability
         return x * (torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device) < keep).to(x.dtype) / keep
 
 

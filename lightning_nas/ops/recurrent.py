@@ -88,28 +88,27 @@ class BatchStatistics(nn.Module):
         return F.batch_norm(s, None, None, training=True) if len(s) > 1 else s
 
 
-class Cell(nn.Module, ABC):
-    """One step of time: words (N, T, H) and a state (N, H) in, states (N, T, H) out.
+Transition = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""The next hidden state (N, H) from the last, c and g (N, H) of :class:`Recurrent`, and the mask of dropout."""
 
-    A subclass says what follows the first state ``s_0 = h + sigmoid(c) (tanh(g) - h)`` with ``[c, g] = [x, h] W_0``.
+
+class Recurrent(nn.Module, ABC):
+    """Words (N, T, H) and a hidden state (N, H) in, hidden states (N, T, H) out.
+
+    A subclass says what is done with ``[c, g] = [x, h] W_0`` at each step of time.
 
     Args:
         width: H.
-        steps: nodes after the first state, each with a matrix W_i (H, 2H).
-        outputs: which states, counted from 0, are averaged to the new hidden state.
-        norm: :class:`BatchStatistics` on every state.
     """
 
-    def __init__(self, width: int, steps: int, outputs: tuple[int, ...], *, norm: bool) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.width, self.outputs = width, outputs
+        self.width = width
         self.first = nn.Parameter(torch.empty(2 * width, 2 * width))
-        self.steps = nn.ParameterList([torch.empty(width, 2 * width) for _ in range(steps)])
-        self.norm: nn.Module = BatchStatistics() if norm else nn.Identity()
 
     @abstractmethod
-    def plan(self, *told: Any) -> list[Node]:
-        """The nodes of this pass, in order.
+    def step(self, *told: Any) -> Transition:
+        """What is done at every step of this pass.
 
         Args:
             told: what the language model was called with besides the words.
@@ -121,15 +120,49 @@ class Cell(nn.Module, ABC):
         of_x, of_h = self.first.chunk(2)
         fed = masked(x, None if x_mask is None else x_mask[:, None])
         inputs = (fed.reshape(n * t, width) @ of_x).view(n, t, 2 * width)
-        nodes, outputs = self.plan(*told), []
+        step, outputs = self.step(*told), []
         for now in inputs.unbind(1):
             c, g = torch.addmm(now, masked(h, h_mask), of_h).chunk(2, 1)
+            h = step(h, c, g, h_mask)
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+class Cell(Recurrent):
+    """DARTS' form of a cell: what follows the first state ``s_0 = h + sigmoid(c) (tanh(g) - h)``, and a mean of states.
+
+    Args:
+        width: H.
+        steps: nodes after the first state, each with a matrix W_i (H, 2H).
+        outputs: which states, counted from 0, are averaged to the new hidden state.
+        norm: :class:`BatchStatistics` on every state.
+    """
+
+    def __init__(self, width: int, steps: int, outputs: tuple[int, ...], *, norm: bool) -> None:
+        super().__init__(width)
+        self.outputs = outputs
+        self.steps = nn.ParameterList([torch.empty(width, 2 * width) for _ in range(steps)])
+        self.norm: nn.Module = BatchStatistics() if norm else nn.Identity()
+
+    @abstractmethod
+    def plan(self, *told: Any) -> list[Node]:
+        """The nodes of this pass, in order.
+
+        Args:
+            told: what the language model was called with besides the words.
+        """
+
+    def step(self, *told: Any) -> Transition:
+        """The first state, the nodes of the plan, the mean."""
+        nodes = self.plan(*told)
+
+        def step(h: Tensor, c: Tensor, g: Tensor, h_mask: Tensor | None) -> Tensor:
             states = [self.norm(torch.lerp(h, g.tanh(), c.sigmoid()))]
             for node in nodes:
                 states.append(node(states, h_mask))
-            h = torch.stack([states[i] for i in self.outputs]).mean(0)
-            outputs.append(h)
-        return torch.stack(outputs, 1)
+            return torch.stack([states[i] for i in self.outputs]).mean(0)
+
+        return step
 
 
 class LanguageModel(nn.Module):
@@ -144,7 +177,7 @@ class LanguageModel(nn.Module):
         drop: probabilities of dropout.
     """
 
-    def __init__(self, num_words: int, cell: Cell, drop: Dropouts) -> None:
+    def __init__(self, num_words: int, cell: Recurrent, drop: Dropouts) -> None:
         super().__init__()
         self.embedding, self.cell, self.drop = nn.Embedding(num_words, cell.width), cell, drop
         self.bias = nn.Parameter(torch.zeros(num_words))

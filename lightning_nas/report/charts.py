@@ -16,6 +16,7 @@ _SEARCH = (
     ("arch/loss",),
     ("train/acc", "val/acc"),
     ("arch/entropy",),
+    ("arch/reward", "arch/baseline"),
     ("latency/expected_ms",),
 )
 _HEALTH = (
@@ -93,7 +94,17 @@ def health(folder: Path) -> str:
         "By step. Of a sound search the gap between supernet and derived network closes, the entropy falls, skip "
         "connections do not take over, and the dominant eigenvalue of the Hessian in the architecture parameters stays."
     )
-    return markup.section(title, _curves(points, _HEALTH, "health", caption))
+    return markup.section(title, _curves(points, _HEALTH, "health", caption), *_edges(folder))
+
+
+def _edges(folder: Path) -> list[str]:
+    """One figure of how decided every choice was, and for what."""
+    groups = read_probabilities(read_rows(folder / "edges.csv"))  # of the likeliest options alone
+    if not groups:
+        return []
+    svg = to_svg(figures.winner_history(groups), "edges", f"Heat maps of the likeliest option: {_best(groups)}")
+    words = "The probability of each choice's likeliest option; a dot where that became another one."
+    return [markup.figure(svg, words)]
 
 
 def rank(folder: Path) -> str:

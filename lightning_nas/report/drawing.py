@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
+from lightning_nas.report.layout import Place, layered
 from lightning_nas.report.theme import GRID, INK, MUTED, RAISED, SMALL, WIDTH, new_figure, plain
 
-Place = tuple[float, float]
-_GAP, _LINE, _LETTER = 0.32, 0.17, 0.074  # inches: between boxes, a line of text, a letter
+_GAP, LINE, LETTER = 0.32, 0.17, 0.074  # inches: between boxes, a line of text, a letter
 
 
 def network_drawing(graph: nx.DiGraph[Any]) -> Figure:
@@ -29,21 +29,27 @@ def network_drawing(graph: nx.DiGraph[Any]) -> Figure:
     chain = _is_chain(graph)
     labels = {node: _lines(node, data.get("label", node), named=chain) for node, data in graph.nodes(data=True)}
     letters = max((len(line) for lines in labels.values() for line, _ in lines), default=1)
-    box = (letters * _LETTER + 0.2, max((len(lines) for lines in labels.values()), default=1) * _LINE + 0.16)
+    box = (letters * LETTER + 0.2, max((len(lines) for lines in labels.values()), default=1) * LINE + 0.16)
     if chain:
         size, places, routes = _wrapped(list(nx.topological_sort(graph)), box)
     else:
-        size, places, routes = _layered(graph, box)
+        size, places, routes = layered(graph, dict.fromkeys(graph, box))
+    figure, axes = canvas(size)
+    for route in routes:
+        arrow(axes, Path(route))
+    for node, place in places.items():
+        draw_box(axes, place, box, labels[node])
+    return figure
+
+
+def canvas(size: Place) -> tuple[Figure, Any]:
+    """A figure and its axes in inches from the top left."""
     figure = new_figure(*size)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, size[0]), ylim=(size[1], 0))  # inches from the top left
+    axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
     axes.axis("off")
-    for route in routes:
-        _arrow(axes, route)
-    for node, place in places.items():
-        _box(axes, place, box, labels[node])
-    return figure
+    return figure, axes
 
 
 def _lines(node: object, label: object, *, named: bool) -> list[tuple[str, bool]]:
@@ -81,64 +87,25 @@ def _wrapped(nodes: Sequence[Hashable], box: Place) -> tuple[Place, dict[Hashabl
     return (columns * (width + gap) - gap + 0.1, rows * (height + row_gap) - row_gap + 0.1), places, routes
 
 
-def _layered(graph: nx.DiGraph[Any], box: Place) -> tuple[Place, dict[Hashable, Place], list[list[Place]]]:
-    """Columns by depth; an edge that passes columns keeps a free place in each, so that it crosses no box."""
-    layers: list[list[Any]] = [list(layer) for layer in nx.topological_generations(graph)]
-    depth = {node: i for i, layer in enumerate(layers) for node in layer}
-    chains = []
-    for source, target in graph.edges:
-        between = [("pass", source, target, i) for i in range(depth[source] + 1, depth[target])]
-        for i, stop in enumerate(between, depth[source] + 1):
-            layers[i].append(stop)
-        chains.append([source, *between, target])
-    _untangle(layers, chains)
-    (width, height), column_gap, row_gap = box, 0.55, 0.2
-    tall = max(map(len, layers)) * (height + row_gap)
-    stops = {
-        node: (0.05 + width / 2 + i * (width + column_gap), 0.05 + tall * (j + 0.5) / len(layer))
-        for i, layer in enumerate(layers)
-        for j, node in enumerate(layer)
-    }
-    size = (len(layers) * (width + column_gap) - column_gap + 0.1, tall + 0.1)
-    routes = [_through([stops[stop] for stop in chain], width / 2) for chain in chains]
-    return size, {node: stops[node] for node in graph}, routes
+def arrow(axes: Any, path: Path, *, head: bool = True, dashed: bool = False) -> None:
+    """A line along ``path``, with an arrow's head at its end."""
+    style = "-|>" if head else "-"
+    line = FancyArrowPatch(path=path, arrowstyle=style, mutation_scale=8, color=MUTED, linewidth=1, zorder=1)
+    if dashed:
+        line.set_linestyle((0, (3, 3)))
+    axes.add_patch(line)
 
 
-def _untangle(layers: list[list[Any]], chains: Sequence[Sequence[Any]]) -> None:
-    """Order each layer by the mean height of its neighbours, a few times over: fewer crossings."""
-    near: dict[Any, list[Any]] = {node: [] for layer in layers for node in layer}
-    for chain in chains:
-        for a, b in itertools.pairwise(chain):
-            near[a].append(b)
-            near[b].append(a)
-    height = {node: (j + 0.5) / len(layer) for layer in layers for j, node in enumerate(layer)}
-    for _ in range(6):
-        for layer in layers:
-            wish = {n: sum(height[m] for m in near[n]) / len(near[n]) if near[n] else height[n] for n in layer}
-            layer.sort(key=wish.__getitem__)
-            height.update({node: (j + 0.5) / len(layer) for j, node in enumerate(layer)})
-
-
-def _through(stops: Sequence[Place], half: float) -> list[Place]:
-    """The route from the right side of the first box, level past each stop, to the left side of the last."""
-    (x0, y0), *between, (x1, y1) = stops
-    return [(x0 + half, y0), *((x + side, y) for x, y in between for side in (-half, half)), (x1 - half, y1)]
-
-
-def _arrow(axes: Any, route: list[Place]) -> None:
-    path = Path(route)
-    axes.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=8, color=MUTED, linewidth=1, zorder=1))
-
-
-def _box(axes: Any, place: Place, box: Place, lines: Sequence[tuple[str, bool]]) -> None:
+def draw_box(axes: Any, place: Place, box: Place, lines: Sequence[tuple[str, bool]], edge: str = GRID) -> None:
+    """A rounded box with centred lines of text, those that stand out in bold."""
     (x, y), (width, height) = place, box
     corner = (x - width / 2 + 0.06, y - height / 2 + 0.06)
     axes.add_patch(
         FancyBboxPatch(
-            corner, width - 0.12, height - 0.12, boxstyle="round,pad=0.06", facecolor=RAISED, edgecolor=GRID, zorder=2
+            corner, width - 0.12, height - 0.12, boxstyle="round,pad=0.06", facecolor=RAISED, edgecolor=edge, zorder=2
         )
     )
     quiet, loud = {"color": MUTED, "fontsize": SMALL - 1}, {"color": INK, "fontsize": SMALL, "weight": "bold"}
     for i, (line, stands_out) in enumerate(lines):
         style = loud if stands_out else quiet
-        axes.text(x, y + (i - (len(lines) - 1) / 2) * _LINE, line, ha="center", va="center", zorder=3, **style)
+        axes.text(x, y + (i - (len(lines) - 1) / 2) * LINE, line, ha="center", va="center", zorder=3, **style)

@@ -128,6 +128,34 @@ def probability_history(epochs: Sequence[int], values: Any, options: Sequence[st
     return figure
 
 
+def winner_history(groups: Mapping[str, tuple[Sequence[int], Any, Sequence[str]]]) -> Figure:
+    """How sure each choice became, and of what: a panel a group, epochs along, a row a choice.
+
+    Args:
+        groups: of each its epochs (E,), probabilities (E, choices, options) in 0 to 1, NaN for all but the likeliest
+            option, and the options' names. The last likeliest is written beside its row.
+    """
+    tallest = max(values.shape[1] for _, values, _ in groups.values())
+    figure = new_figure(WIDTH * 0.6 if len(groups) < 2 else WIDTH, 0.9 + 0.19 * max(tallest, 4))
+    for index, (group, (epochs, values, options)) in enumerate(groups.items()):
+        axes = figure.add_subplot(1, len(groups), index + 1)
+        known = np.nan_to_num(values)
+        shares, best = known.max(-1), known.argmax(-1)
+        _cells(axes, shares.T)
+        dress(axes, title=group, x="epoch", y="choice" if index == 0 else "", grid=None)
+        turns, rows = np.nonzero(best[1:] != best[:-1])
+        axes.scatter(turns + 1, rows, s=9, color=INK, linewidths=0)
+        ends = sorted({0, len(epochs) - 1})
+        axes.set_xticks(ends, [str(epochs[end]) for end in ends])
+        axes.set_yticks(range(0, shares.shape[1], math.ceil(shares.shape[1] / 30) or 1))
+        named = axes.secondary_yaxis("right")
+        labels = [f"{shares[-1, row]:.2f} {plain(options[option], 20)}" for row, option in enumerate(best[-1])]
+        named.set_yticks(range(len(labels)), labels)
+        named.tick_params(length=0, labelsize=SMALL - 1.5, labelcolor=INK)
+        named.spines["right"].set_visible(False)
+    return figure
+
+
 def latency_bars(rows: Sequence[tuple[str, str, float]]) -> Figure:
     """What each layer costs: (decision, option, milliseconds), top to bottom; ``fixed`` rows in grey."""
     figure = new_figure(WIDTH, 0.75 + 0.215 * len(rows))

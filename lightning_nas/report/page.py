@@ -14,7 +14,9 @@ from lightning_nas.report.evolution import evolution
 from lightning_nas.report.record import read_result
 
 
-def write_report(folder: Path, graph: nx.DiGraph[Any] | None) -> Path:
+def write_report(
+    folder: Path, graph: nx.DiGraph[Any] | None, cells: Mapping[str, nx.MultiDiGraph[Any]] | None = None
+) -> Path:
     """Write ``report.html`` from the other files of a run's folder; equal files give an equal page.
 
     The page needs no network, runs no script and loads nothing; all text from the files is escaped.
@@ -22,6 +24,7 @@ def write_report(folder: Path, graph: nx.DiGraph[Any] | None) -> Path:
     Args:
         folder: the run's folder; any of its files may be absent, and the page then says so.
         graph: the derived network, nodes with a ``label``; None if there is none.
+        cells: the kinds of cell it is made of, by name.
 
     Returns:
         The path of the page.
@@ -34,7 +37,7 @@ def write_report(folder: Path, graph: nx.DiGraph[Any] | None) -> Path:
     parts = [
         sections.result(folder, result),
         charts.hypothesis(folder),
-        sections.network(graph),
+        sections.network(graph, cells or {}),
         charts.search_curves(folder),
         charts.probabilities(folder),
         charts.health(folder),

@@ -11,6 +11,7 @@ import networkx as nx
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.report import markup
+from lightning_nas.report.cell_drawing import cell_drawing, cell_words
 from lightning_nas.report.drawing import network_drawing
 from lightning_nas.report.record import Row, number, read_rows
 from lightning_nas.report.svg import to_svg
@@ -54,14 +55,18 @@ def _tau(tau: Any, rank: list[Row]) -> str:
     return text if number(tau) is None or low is None or high is None else f"{text}, interval {low:.3f} to {high:.3f}"
 
 
-def network(graph: nx.DiGraph[Any] | None) -> str:
-    """The drawing of the derived network."""
+def network(graph: nx.DiGraph[Any] | None, cells: Mapping[str, nx.MultiDiGraph[Any]]) -> str:
+    """The drawing of the derived network, and of each kind of cell it is made of."""
     title = "Derived network"
     if graph is None or not len(graph):
         return markup.section(title, markup.missing("There is no derived network to draw."))
     labels = [" ".join(str(data.get("label", node)).split()) for node, data in graph.nodes(data=True)]
     svg = to_svg(network_drawing(graph), "network", f"The derived network, {len(graph)} nodes: {'; '.join(labels)}")
-    return markup.section(title, markup.figure(svg, "In the order in which it runs, from the input to the classifier."))
+    parts = [markup.figure(svg, "In the order in which it runs, from the input to the classifier.")]
+    for i, (name, cell) in enumerate(cells.items()):
+        svg = to_svg(cell_drawing(cell), f"cell-{i}", f"The {name}: {cell_words(cell)}")
+        parts.append(markup.figure(svg, f"The {name}: inputs at the left, the output at the right."))
+    return markup.section(title, *parts)
 
 
 def best_architectures(folder: Path, most: int = 10) -> str:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, InvalidArchitecture, LatencyTableError, shown
 from lightning_nas.ops.mixed import Mix
-from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.cell_graphs import CellGraph
+from lightning_nas.spaces.gates import Gates, Joint
 
 Keys = tuple[str, ...]
 
@@ -184,6 +185,14 @@ class SearchSpace(ABC):
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """The network as an acyclic graph whose nodes have a ``label``, for pictures."""
 
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """Each distinct cell by its name, for pictures; none where a network is not made of cells.
+
+        Made by :func:`~lightning_nas.spaces.cell_graphs.cell_graph`: one operation for every option chosen.
+        """
+        del architecture
+        return {}
+
     # -- cost ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -269,6 +278,18 @@ class WeightSharingSpace(SearchSpace):
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
         """The paper's discretisation of ``{group: (choices, options)}`` probabilities."""
 
+    def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
+        """A discretisation that keeps every option with so large a weight: an architecture of :meth:`wider`.
+
+        Where a choice takes one option, whatever the weights, that is :meth:`derive`.
+        """
+        del threshold
+        return self.derive(weights)
+
+    def wider(self) -> SearchSpace:
+        """The space of what :meth:`derive_above` gives, in the size that is retrained."""
+        return self.evaluation()
+
     @abstractmethod
     def extract(self, supernet: Supernet, architecture: Architecture) -> nn.Module:
         """The stand-alone network that inherits (copies) the shared weights of ``architecture``."""
@@ -277,10 +298,14 @@ class WeightSharingSpace(SearchSpace):
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """What is always run, and what each option of each choice of each group adds: cost keys."""
 
+    def joint_keys(self) -> tuple[Joint, ...]:
+        """What several choices decide together, and so no option alone adds; nothing unless a space says otherwise."""
+        return ()
+
     def cost_matrices(self, table: Mapping[str, float]) -> tuple[float, dict[str, Tensor]]:
         """The fixed cost, and (choices, options) float64 matrices of the cost each option adds.
 
-        The expected cost of any gates is ``fixed + sum(gates * matrix)``: linear in the gates.
+        The expected cost of any gates is ``fixed + sum(gates * matrix)``, and that of :meth:`joint_keys`.
 
         Raises:
             LatencyTableError: an entry is missing.

@@ -22,6 +22,7 @@ from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.darts_form import CellsSpace, Form, Stem
 from lightning_nas.spaces.darts_networks import KINDS, DartsNetwork, DartsSupernet, Genotype, edges
 from lightning_nas.spaces.gates import Gates
@@ -135,12 +136,25 @@ class DartsSpace(CellsSpace, WeightSharingSpace):
         for kind in KINDS:
             strengths, best = (t.tolist() for t in probabilities[kind][:, 1:].max(-1))
             for node in range(NODES):
-                leading = [e for e, edge in enumerate(EDGES) if edge[0] == node]
-                kept = sorted(sorted(leading, key=lambda e: -strengths[e])[:2])
+                kept = _strongest(strengths, node)
                 if node:
                     choices[f"{kind}_{node}_inputs"] = ",".join(str(EDGES[e][1]) for e in kept)
                 choices |= {f"{kind}_{node}_{n}": CHOSEN[best[e]] for n, e in zip(_ORDER, kept, strict=True)}
         return self.validate(choices)
+
+    def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
+        """FairDARTS' rule (arXiv:1911.12126): a node keeps, of its two strongest edges, the operations that strong.
+
+        At most two an edge, which is all that :meth:`wider` can tell. A node may be left without any, and is not there
+        then; a kind of cell in which no operation is strong enough is that of :meth:`derive`.
+        """
+        own, wider = self.genotypes(self.derive(weights)), self.wider()
+        return wider.architecture({kind: _above(weights[kind], threshold) or own[kind] for kind in KINDS})
+
+    def wider(self) -> DartsCellSpace:
+        """Cells of any wiring, in the size that is retrained."""
+        form = asdict(self.evaluation().form)
+        return DartsCellSpace(**{size: value for size, value in form.items() if size != "affine"})
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> DartsNetwork:
         """The chosen operations with a copy of the supernet's weights and batch-norm statistics."""
@@ -179,6 +193,27 @@ class DartsSpace(CellsSpace, WeightSharingSpace):
                 for _, state in EDGES
             )
         return tuple(key for key, _ in self.form.fixed(WIDTHS)), rows
+
+
+def _strongest(strengths: Sequence[float], node: int) -> list[int]:
+    """The two edges into a node that are kept."""
+    leading = [e for e, edge in enumerate(EDGES) if edge[0] == node]
+    return sorted(sorted(leading, key=lambda e: -strengths[e])[:2])
+
+
+def _above(weights: Tensor, threshold: float) -> Genotype | None:
+    """A kind of cell by FairDARTS' rule; None if it would have no node."""
+    rows = weights[:, 1:].tolist()
+    nodes: list[tuple[tuple[str, int], ...]] = []
+    for node in range(NODES):
+        entries: list[tuple[str, int]] = []
+        for e in _strongest([max(row) for row in rows], node):
+            state, strong = EDGES[e][1], [i for i, weight in enumerate(rows[e]) if weight >= threshold]
+            if state < 2 or nodes[state - 2]:
+                entries += [(CHOSEN[i], state) for i in sorted(sorted(strong, key=lambda i: -rows[e][i])[:2])]
+        nodes.append(tuple(entries))
+    there = tuple(number for number, entries in enumerate(nodes, start=2) if entries)
+    return Genotype(tuple(nodes), there) if there else None
 
 
 _ORDER = ("first", "second")

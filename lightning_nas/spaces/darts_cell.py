@@ -35,6 +35,7 @@ class DartsCellSpace(CellsSpace):
         cells: number of cells, at least 3.
         channels: of the first cells, even.
         stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
+        pool_norm: pools have a batch norm, as in MdeNAS' networks.
         nodes: of a cell, at most.
         operations: those an edge may have.
 
@@ -59,13 +60,14 @@ class DartsCellSpace(CellsSpace):
         cells: int = 20,
         channels: int = 36,
         stem: Stem = "cifar",
+        pool_norm: bool = False,
         nodes: int = 5,
         operations: Sequence[str] = ALL,
     ) -> None:
         if unknown := [option for option in operations if option not in ALL]:
             raise InputError(f"cells have no operation {shown(unknown[0])}; legal: {', '.join(ALL)}")
         self.name = name
-        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine=True)
+        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine=True, pool_norm=pool_norm)
         self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
         self._nodes, self._operations = nodes, tuple(operations)
         pairs = itertools.combinations_with_replacement(operations, 2)
@@ -101,6 +103,22 @@ class DartsCellSpace(CellsSpace):
             )
             for kind in KINDS
         }
+
+    def architecture(self, genotypes: Mapping[str, Genotype]) -> Architecture:
+        """The architecture whose :meth:`genotypes` these are.
+
+        Raises:
+            InvalidArchitecture: there is none.
+        """
+        choices: dict[str, str] = {}
+        for kind, genotype in genotypes.items():
+            nodes = dict(enumerate(genotype.nodes))
+            for node, state in edges(self._nodes):
+                if state < 2 or nodes.get(state - 2):
+                    taken = [option for option, where in nodes.get(node, ()) if where == state]
+                    choices[f"{kind}_{node}_{state}"] = "+".join(sorted(taken, key=ALL.index)) or "none"
+            choices[f"{kind}_concat"] = ",".join(map(str, genotype.concat))
+        return self.validate(choices)
 
     # -- cost ---------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.cells import auxiliary_head
 from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
+from lightning_nas.spaces.cell_graphs import CellGraph
+from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.darts_networks import (
     Cell,
     CellShape,
@@ -24,7 +27,7 @@ from lightning_nas.spaces.darts_networks import (
     DartsSupernet,
     Genotype,
     MixedCell,
-    cells_graph,
+    genotype_graph,
     reductions,
 )
 
@@ -53,8 +56,19 @@ class CellsSpace(SearchSpace):
         return self.form.network(self.genotypes(architecture), num_classes, auxiliary)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Both cells side by side."""
-        return cells_graph(self.genotypes(architecture), f"{self.form.cells} cells\n{self.form.channels} channels")
+        """Stem, cells, classifier: a box for all cells of a kind that follow one another."""
+        widths = {kind: len(genotype.concat) for kind, genotype in self.genotypes(architecture).items()}
+        boxes: list[tuple[str, str]] = [("stem", self.form.stem)]
+        for kind, run in itertools.groupby(self.form.shapes(widths), key=lambda shape: shape.kind):
+            *_, last = shapes = list(run)
+            size = f"{last.channels * widths[kind]}x{last.size}x{last.size}"
+            boxes.append((f"cells_{len(boxes)}", f"{len(shapes)} x {kind}\n{size}"))
+        return chain_graph([*boxes, ("head", f"{self.num_classes} classes")])
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """Both kinds of cell."""
+        names = {"normal": "normal cell", "reduce": "reduction cell"}
+        return {names[kind]: genotype_graph(genotype) for kind, genotype in self.genotypes(architecture).items()}
 
     def cost_keys(self, architecture: Architecture) -> Keys:
         """What is always run, and the operations of every cell."""

@@ -7,20 +7,20 @@ operations of stride 2 on their inputs, and double the channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-import networkx as nx
 import torch
 from torch import Tensor, nn
 
 from lightning_nas.ops.blocks import relu_conv_bn
 from lightning_nas.ops.cells import DropPath, FactorizedReduction, operation
-from lightning_nas.ops.fused_cells import can_fuse, mix_leaving
+from lightning_nas.ops.fused_cells import can_fuse, mix_cell
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
+from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
 from lightning_nas.spaces.gates import Gates
 
 KINDS = ("normal", "reduce")
@@ -153,26 +153,14 @@ class MixedCell(nn.Module):
     def forward(self, before_last: Tensor, last: Tensor, rows: Tensor, active: Sequence[tuple[int, ...]]) -> Tensor:
         """Mix by ``rows`` (edges, options)."""
         states = [prepare(x) for prepare, x in zip(self.preprocess, (before_last, last), strict=True)]
-        if self.fused and can_fuse(self.edges, active):
-            return torch.cat(self._nodes(states, rows, active), 1)
+        if self.fused and can_fuse(self.edges):
+            arrows = [(node + 2, source) for node, source in edges(self.nodes)]
+            return torch.cat(mix_cell(states, arrows, self.edges, rows, active, self.strides), 1)
         for node in range(self.nodes):
             first = len(edges(node))
             mixed = [self.edges[e](states[e - first], rows[e], active[e]) for e in range(first, first + len(states))]
             states.append(reduce(add, mixed))
         return torch.cat(states[2:], 1)
-
-    def _nodes(self, states: list[Tensor], rows: Tensor, active: Sequence[tuple[int, ...]]) -> list[Tensor]:
-        """The same, state by state: once all edges into a node are added up, those that leave it can run."""
-        sums: dict[int, Tensor] = {}
-        for state, stride in enumerate(self.strides):
-            x = states[state] if state < 2 else sums[state - 2]
-            leaving = [e for e, (_, source) in enumerate(edges(self.nodes)) if source == state]
-            taken = [active[e] for e in leaving]
-            mixed = mix_leaving(x, [self.edges[e] for e in leaving], rows[leaving], taken, stride)
-            for e, y in zip(leaving, mixed, strict=True):
-                node = edges(self.nodes)[e][0]
-                sums[node] = sums[node] + y if node in sums else y
-        return [sums[node] for node in range(self.nodes)]
 
 
 class DartsSupernet(Supernet):
@@ -211,26 +199,18 @@ def reductions(cells: int) -> tuple[int, int]:
     return cells // 3, 2 * cells // 3
 
 
-def cells_graph(genotypes: Mapping[str, Genotype], label: str) -> nx.DiGraph[str]:
-    """Both kinds of cell as the paper draws them, operations as boxes on the edges; ``label`` heads the picture."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_node("network", label=label)
-    for kind, genotype in genotypes.items():
-        names = {0: f"{kind} c_k-2", 1: f"{kind} c_k-1"}
-        names |= {number: f"{kind} {number - 2}" for number, node in enumerate(genotype.nodes, start=2) if node}
-        graph.add_node(kind, label={"normal": "normal cell", "reduce": "reduction cell"}[kind])
-        graph.add_edge("network", kind)
-        for name in names.values():
-            graph.add_node(name, label=name.removeprefix(f"{kind} "))
-        graph.add_edges_from((kind, names[state]) for state in (0, 1))
-        graph.add_node(f"{kind} c_k", label="c_k")
-        for number, node in enumerate(genotype.nodes, start=2):
-            for position, (option, state) in enumerate(node):
-                between = f"{kind} {number - 2} {position}"
-                graph.add_node(between, label=option)
-                nx.add_path(graph, [names[state], between, names[number]])
-        graph.add_edges_from((names[number], f"{kind} c_k") for number in genotype.concat)
-    return graph
+def genotype_graph(genotype: Genotype) -> CellGraph:
+    """A cell as the paper draws it."""
+    there = {number: str(number - 2) for number, node in enumerate(genotype.nodes, start=2) if node}
+    states = {0: "c_{k-2}", 1: "c_{k-1}"} | there
+    chosen = [
+        (states[state], states[number], option)
+        for number, node in enumerate(genotype.nodes, start=2)
+        for option, state in node
+    ]
+    output = "c_{k}"
+    edges = [*chosen, *((states[state], output, "") for state in genotype.concat)]
+    return cell_graph({name: name for name in (*states.values(), output)}, edges)
 
 
 def _through(stem: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:

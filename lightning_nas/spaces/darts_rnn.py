@@ -13,27 +13,26 @@ Differs from the authors' code: the search's batch norm takes the statistics of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import networkx as nx
-import torch
-from annotated_types import Interval
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_nas.architecture import Architecture, Decision
-from lightning_nas.errors import InputError, shown
+from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import Zero
 from lightning_nas.ops.mixed import Choice, Mix
-from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel
-from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
+from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
+from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
+from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent_cells import GROUP, OPTIONS, FixedCell, MixedCell, Step
+from lightning_nas.spaces.recurrent import Probability, RecurrentSpace, RnnSupernet
+from lightning_nas.spaces.recurrent_cells import GROUP, OPTIONS, FixedCell, MixedCell
 
-Probability = Annotated[float, Interval(ge=0, lt=1)]
 
-
-class DartsRnnSpace(WeightSharingSpace):
+class DartsRnnSpace(RecurrentSpace):
     """Recurrent cells in a language model with tied embedding.
 
     Two decisions a node: its predecessor ``s0``, ``s1``, ... and its activation.
@@ -57,13 +56,12 @@ class DartsRnnSpace(WeightSharingSpace):
         InputError: an output that is no state, or an unknown name in ``evaluation``.
 
     Example:
+        >>> import torch
         >>> space = DartsRnnSpace("toy", bptt=5, num_classes=11, width=8, steps=1)
         >>> a = space.validate({"node_1_from": "s0", "node_1_op": "tanh"})
         >>> tuple(space.network(a)(torch.zeros(2, 5, dtype=torch.int64)).shape)
         (2, 5, 11)
     """
-
-    input_dtype = torch.int64
 
     def __init__(
         self,
@@ -82,33 +80,32 @@ class DartsRnnSpace(WeightSharingSpace):
         drop_output: Probability = 0.75,
         evaluation: Mapping[str, Any] | None = None,
     ) -> None:
+        settings: dict[str, Any] = {
+            "bptt": bptt,
+            "num_classes": num_classes,
+            "width": width,
+            "steps": steps,
+            "outputs": outputs,
+        }
         drops = {"words": drop_words, "input": drop_input, "x": drop_x, "hidden": drop_hidden, "output": drop_output}
-        sizes = {"bptt": bptt, "num_classes": num_classes, "width": width, "steps": steps, "outputs": outputs}
-        self._settings: dict[str, Any] = sizes | {"norm": norm} | {f"drop_{where}": p for where, p in drops.items()}
-        self._evaluation = dict(evaluation or {})
-        if unknown := [key for key in self._evaluation if key not in self._settings]:
-            legal = ", ".join(self._settings)
-            raise InputError(f"search_space.evaluation has no key {shown(unknown[0])}; legal: {legal}")
+        settings |= {"norm": norm} | {f"drop_{where}": p for where, p in drops.items()}
+        super().__init__(name, settings, evaluation)
         self.outputs = tuple(range(1, steps + 1)) if outputs is None else tuple(outputs)
         if wrong := [i for i in self.outputs if not 0 <= i <= steps]:
             raise InputError(f"the space {name!r} has the states 0 to {steps}; {wrong[0]} in its outputs is none")
-        self.name, self.input_shape, self.num_classes = name, (bptt,), num_classes
-        self.width, self.steps, self.norm, self.drop = width, steps, norm, Dropouts(**drops)
+        self.steps = steps
         self.edges = tuple((i, j) for i in range(1, steps + 1) for j in range(i))
         self.decisions = tuple(decision for i in range(1, steps + 1) for decision in _decisions(i))
         self.gate_shapes = {GROUP: (len(self.edges), len(OPTIONS))}
         self.gate_options = {GROUP: OPTIONS}
 
-    def evaluation(self) -> DartsRnnSpace:
-        """The space of the networks that are retrained: without norm, and as ``evaluation`` says."""
-        if not self.norm and not self._evaluation:
-            return self
-        return DartsRnnSpace(self.name, **{**self._settings, "norm": False, **self._evaluation})
-
     def nodes(self, group: str) -> tuple[int, ...]:
         return tuple(i - 1 for i, _ in self.edges)
 
     # -- networks -----------------------------------------------------------------------------------------------
+
+    def empty(self) -> FixedCell:
+        return self._cell(())
 
     def _cell(self, chosen: Sequence[tuple[int, str]]) -> FixedCell:
         return FixedCell(self.width, chosen, self.outputs if chosen else (0,), norm=self.norm)
@@ -159,60 +156,33 @@ class DartsRnnSpace(WeightSharingSpace):
         return network
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Word and hidden state, the states, their mean."""
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        for name, label in (("x", "word"), ("h", "hidden state"), ("s0", "s0\ntanh")):
-            graph.add_node(name, label=label)
-        graph.add_edges_from([("x", "s0"), ("h", "s0")])
-        for i, (j, option) in enumerate(self._chosen(architecture), start=1):
-            graph.add_node(f"s{i}", label=f"s{i}\n{option}")
-            graph.add_edge(f"s{j}", f"s{i}")
-        graph.add_node("mean", label="mean\nhidden state")
-        graph.add_edges_from((f"s{i}", "mean") for i in self.outputs)
-        return graph
+        """Embedding, cell, decoder."""
+        self.validate(architecture)
+        words = f"{self.num_classes} words"
+        return chain_graph(
+            [("embedding", words), ("cell", f"{self.steps} nodes\nwidth {self.width}"), ("decoder", words)]
+        )
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """Word and hidden state, the numbered states, their mean; activations stand on the edges."""
+        mean = "h_{t}"
+        numbered = {str(i): str(i) for i in range(self.steps + 1)}
+        edges = [("x_{t}", "0", ""), ("h_{t-1}", "0", "")]
+        edges += [(str(j), str(i), option) for i, (j, option) in enumerate(self._chosen(architecture), start=1)]
+        edges += [(str(i), mean, "") for i in self.outputs]
+        states = {"x_{t}": "x_{t}", "h_{t-1}": "h_{t-1}"} | numbered | {mean: f"{mean}\nmean"}
+        return {"recurrent cell": cell_graph(states, edges)}
 
     # -- cost ---------------------------------------------------------------------------------------------------
 
-    def _fixed(self) -> str:
-        return f"words {self.input_shape[0]}x{self.num_classes} {self.width}"
-
-    def _key(self, option: str) -> Keys:
-        return () if option == "none" else (f"{option} {self.input_shape[0]}x{self.width}",)
-
-    def operations(self) -> dict[str, Operation]:
-        """A language model without nodes, and a node with each activation; all for one window."""
-        (bptt,), width = self.input_shape, self.width
-
-        def words() -> nn.Module:
-            return LanguageModel(self.num_classes, self._cell(()), self.drop)
-
-        operations = {self._fixed(): Operation(words, self.input_shape, self.input_dtype)}
-        for option in OPTIONS[1:]:
-            build = lambda option=option: Step(width, option, norm=self.norm)  # noqa: E731
-            operations[self._key(option)[0]] = Operation(build, (bptt, width))
-        return operations
-
     def cost_keys(self, architecture: Architecture) -> Keys:
         """The fixed part and one step a node."""
-        return (self._fixed(), *(self._key(option)[0] for _, option in self._chosen(architecture)))
+        return (self.words_key(), *(self.step_keys(option)[0] for _, option in self._chosen(architecture)))
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """Every activation on every edge adds a step; exact for architectures, which have one edge a node."""
-        row = tuple(self._key(option) for option in OPTIONS)
-        return (self._fixed(),), {GROUP: (row,) * len(self.edges)}
-
-
-class RnnSupernet(Supernet):
-    """A language model whose cell is a :class:`~lightning_nas.spaces.recurrent_cells.MixedCell`."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor, gates: Gates) -> Tensor:
-        """Logits (N, T, num_classes) of words (N, T) or of a window of them."""
-        logits: Tensor = self.model(x, gates)
-        return logits
+        row = tuple(self.step_keys(option) for option in OPTIONS)
+        return (self.words_key(),), {GROUP: (row,) * len(self.edges)}
 
 
 def _decisions(node: int) -> tuple[Decision, Decision]:

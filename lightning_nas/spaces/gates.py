@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -54,3 +55,33 @@ class Gates:
     def to(self, device: torch.device) -> Gates:
         """The same gates on ``device``."""
         return Gates({group: rows.to(device) for group, rows in self.values.items()}, self.active)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Something that is run or not by what several choices say together, such as the use of a loose end.
+
+    Where the rows of gates are probabilities of independent choices, it is run with probability
+    ``prod(1 - gate)`` over its gates, or one minus that if ``when`` is "any": exact, and linear in each row.
+
+    Attributes:
+        keys: cost keys of what is run.
+        gates: (group, choice, option) of those that matter.
+        when: it is run if "none" of them is chosen, or if "any" is.
+
+    Example:
+        >>> joint = Joint(("concatenate",), (("inputs", 0, 1), ("inputs", 1, 1)), "none")
+        >>> joint.runs(Gates.one_hot({"inputs": [0, 0]}, {"inputs": (2, 2)}))
+        True
+        >>> joint.runs(Gates.one_hot({"inputs": [0, 1]}, {"inputs": (2, 2)}))
+        False
+    """
+
+    keys: tuple[str, ...]
+    gates: tuple[tuple[str, int, int], ...]
+    when: Literal["none", "any"]
+
+    def runs(self, drawn: Gates) -> bool:
+        """Whether it is run under one-path gates."""
+        chosen = any(option in drawn.active[group][choice] for group, choice, option in self.gates)
+        return chosen == (self.when == "any")

@@ -25,6 +25,8 @@ from lightning_nas.errors import InputError, InvalidArchitecture, shown
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.ops.nasbench201 import EDGES, OPTIONS, Cell, CellNetwork, MixedCell, Reduction, operation
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
+from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.gates import Gates
 
 GROUP = "edges"
@@ -45,6 +47,7 @@ class NasBench201Space(WeightSharingSpace):
         channels: of the first stage; each stage has twice as many as the one before, at half the size.
         cells: of each stage.
         affine: batch norms of the cells' operations have scale and shift; the table's networks do.
+        fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
     Raises:
         InputError: images below 4 pixels, or a stage without cells.
@@ -69,15 +72,14 @@ class NasBench201Space(WeightSharingSpace):
         channels: int = 16,
         cells: Sequence[int] = (5, 5, 5),
         affine: bool = True,
+        fused: bool = True,
     ) -> None:
         if image_size < 4:
             raise InputError(f"the space {name!r} needs images of at least 4 pixels, got {image_size}")
         if not cells or min(cells) < 1:
             raise InputError(f"the space {name!r} needs at least one cell in each stage, got cells={list(cells)}")
-        self.name = name
-        self.input_shape = (in_channels, image_size, image_size)
-        self.num_classes = num_classes
-        self.channels, self.cells, self.affine = channels, tuple(cells), affine
+        self.name, self.input_shape, self.num_classes = name, (in_channels, image_size, image_size), num_classes
+        self.channels, self.cells, self.affine, self.fused = channels, tuple(cells), affine, fused
         self.stages = tuple((channels * 2**i, -(-image_size // 2**i)) for i in range(len(self.cells)))  # width, size
         self.decisions = tuple(Decision(f"edge_{node}_{source}", OPTIONS) for node, source in EDGES)
         self.gate_shapes = {GROUP: (len(EDGES), len(OPTIONS))}
@@ -139,7 +141,8 @@ class NasBench201Space(WeightSharingSpace):
         build, made = partial(operation, affine=self.affine), mix or plain
 
         def cell(width: int) -> MixedCell:
-            return MixedCell([made(Choice(OPTIONS, build, width, width)) for _ in EDGES])
+            edges = [made(Choice(OPTIONS, build, width, width)) for _ in EDGES]
+            return MixedCell(edges, fused=mix is None and self.fused)
 
         return NasBench201Supernet(self._stem(), self._chain(cell), self._head(self.num_classes))
 
@@ -155,7 +158,9 @@ class NasBench201Space(WeightSharingSpace):
             counts[counts.index(min(counts))] += 1
         channels, size, _ = self.input_shape
         sizes = {"image_size": size, "in_channels": channels, "num_classes": self.num_classes}
-        return NasBench201Space(self.name, **sizes, channels=self.channels, cells=counts, affine=self.affine)
+        return NasBench201Space(
+            self.name, **sizes, channels=self.channels, cells=counts, affine=self.affine, fused=self.fused
+        )
 
     def gates(self, architecture: Architecture) -> Gates:
         """One-hot rows, one an edge."""
@@ -181,14 +186,15 @@ class NasBench201Space(WeightSharingSpace):
         return network
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """The cell: its nodes, with each edge's operation as a box between two of them."""
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        for node in range(4):
-            graph.add_node(f"node_{node}", label={0: "cell input", 3: "cell output"}.get(node, f"node {node}"))
-        for (node, source), (name, option) in zip(EDGES, self.validate(architecture).choices, strict=True):
-            graph.add_node(name, label=option)
-            nx.add_path(graph, [f"node_{source}", name, f"node_{node}"])
-        return graph
+        """Stem, stages of cells, classifier; all architectures have the same."""
+        stages = ((f"{c}x{s}x{s}", f"{n} x cell") for (c, s), n in zip(self.stages, self.cells, strict=True))
+        return chain_graph([("stem", "conv 3x3"), *stages, ("head", f"{self.num_classes} classes")])
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """The one cell with its four nodes; "none" is drawn too."""
+        options = zip(EDGES, self.validate(architecture).options, strict=True)
+        edges = ((str(source), str(node), option) for (node, source), option in options)
+        return {"cell": cell_graph({"0": "0\ninput", "1": "1", "2": "2", "3": "3\noutput"}, edges)}
 
     # -- cost ---------------------------------------------------------------------------------------------------
 

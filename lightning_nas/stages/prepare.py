@@ -58,6 +58,12 @@ class Run:
         """Of everything random in the run."""
         return int(self.config.seed)
 
+    def home(self, architecture: Architecture) -> SearchSpace:
+        """The space of an answer, in the size that is retrained."""
+        if architecture.space == self.space.name or not isinstance(self.space, WeightSharingSpace):
+            return self.space.evaluation()
+        return self.space.wider()
+
     @property
     def resumes(self) -> bool:
         """Whether the search goes on where the run's own folder stopped."""

@@ -41,19 +41,21 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
         "params": count_params(network),
         "macs": count_macs(network, run.space.input_shape, run.space.input_dtype),
     }
+    searched = architecture.space == run.space.name
     # else the table is of another classifier, or of the smaller network that was searched
-    as_searched = run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
+    as_searched = searched and run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
     if table is not None and table.unit == "ms" and as_searched:
         run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
     conditions = table.conditions if table is not None and table.conditions else Conditions()
     timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
     run.result["latency_measured_ms"] = timing.median_ms
-    _write_layers(run, architecture, table)
+    _write_layers(run, architecture, table if searched else None)
     figure = f"test_{run.task.score_name}"
     result = {key: run.result.get(key) for key in (figure if key == "test_acc" else key for key in KEYS)}
     write_json(run.folder / "result.json", result)
     tell(run.config, result)
-    write_report(run.folder, run.space.graph(architecture))
+    space = run.home(architecture)
+    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture))
     _print(run, result, architecture)
 
 
@@ -69,7 +71,12 @@ def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | No
     fixed, groups = run.space.gate_keys()
     for key in fixed:
         layers.append({"decision": "fixed", "option": key.split()[0], "cost": look_up(table, key)})
-    for group, active in run.space.gates(architecture).active.items():
+    gates = run.space.gates(architecture)
+    for joint in run.space.joint_keys():
+        if joint.runs(gates):
+            for key in joint.keys:
+                layers.append({"decision": "joint", "option": key.split()[0], "cost": look_up(table, key)})
+    for group, active in gates.active.items():
         for number, (row, chosen) in enumerate(zip(groups[group], active, strict=True), start=1):
             cost = sum(look_up(table, key) for i in chosen for key in row[i])
             option = " ".join(run.space.gate_options[group][i] for i in chosen)

@@ -102,7 +102,7 @@ def check_retraining(run: Run) -> None:
 
 def _network(run: Run, architecture: Architecture) -> nn.Module:
     auxiliary = {"auxiliary": True} if run.config.retrain.auxiliary_weight else {}
-    return run.space.evaluation().network(architecture, num_classes=run.data.num_classes, **auxiliary)
+    return run.home(architecture).network(architecture, num_classes=run.data.num_classes, **auxiliary)
 
 
 def _task(run: Run) -> Task:
@@ -120,7 +120,7 @@ def _without_auxiliary(run: Run, architecture: Architecture, trained: nn.Module)
     if not run.config.retrain.auxiliary_weight:
         return trained
     with torch.device("meta"):
-        network = run.space.evaluation().network(architecture, num_classes=run.data.num_classes)
+        network = run.home(architecture).network(architecture, num_classes=run.data.num_classes)
     state = trained.state_dict()
     network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
     return network

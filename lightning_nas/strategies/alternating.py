@@ -63,7 +63,7 @@ class AlternatingSearch(SearchModule):
 
     def arch_loss(self, batch: Batch) -> Tensor:
         """Loss of the architecture step: the task's, on the other part of the data and under gates of its own."""
-        return self.task_loss(batch, self.gates(self.generator("arch")))
+        return self.held_out_loss(batch, self.gates(self.generator("arch")))
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
         if "weights" not in batch:

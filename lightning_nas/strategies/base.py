@@ -7,6 +7,7 @@ is in :mod:`lightning_nas.strategies.alternating`.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,9 +76,16 @@ class SearchModule(WeightsLoop):
 
         Unless a strategy knows them: how often each option occurs in 1,000 samples, always of one generator.
         """
-        draw, count = generator(self.seed, "probabilities"), 1000
-        drawn = [self.space.gates(self.sample(draw)).values for _ in range(count)]
-        return {group: torch.stack([gates[group] for gates in drawn]).mean(0) for group in self.space.gate_shapes}
+        count = 1000
+        drawn = Counter(self.draw(count, generator(self.seed, "probabilities")))
+        shares = torch.tensor(list(drawn.values())) / count
+        gates = [self.space.gates(architecture).values for architecture in drawn]
+        rows = {group: torch.stack([values[group] for values in gates], -1) for group in self.space.gate_shapes}
+        return {group: options @ shares for group, options in rows.items()}
+
+    def draw(self, count: int, generator: torch.Generator) -> Sequence[Architecture]:
+        """``count`` samples; a strategy may have a faster way than one after another."""
+        return [self.sample(generator) for _ in range(count)]
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Architecture:
@@ -96,8 +104,12 @@ class SearchModule(WeightsLoop):
         return self.task_loss(batch, self.gates(self.generator("weights")))
 
     def task_loss(self, batch: Batch, gates: Gates) -> Tensor:
-        """The task's loss of the supernet under ``gates``."""
+        """The task's loss of the supernet under ``gates``, with what regularises the weights."""
         return self.task.training_loss(self.supernet(batch[0], gates), batch)
+
+    def held_out_loss(self, batch: Batch, gates: Gates) -> Tensor:
+        """The same without: of two architectures the better is the one that fits what its weights have not seen."""
+        return self.task.loss(self.supernet(batch[0], gates), batch[1])
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """The shared weights, in definition order."""
@@ -130,6 +142,14 @@ class SearchModule(WeightsLoop):
     def inherited(self, architecture: Architecture) -> nn.Module:
         """The network of ``architecture`` with a copy of the shared weights: what :meth:`score` scores."""
         return self.space.extract(self.supernet, architecture)
+
+    @torch.no_grad()
+    def path_reward(self, batch: Batch, gates: Gates) -> float:
+        """What a path of the supernet is worth on a batch, as the task rewards; normalised by the batch itself."""
+        x, y = batch
+        metrics = self.task.metrics(self.space.num_classes, synced=False).to(y.device)
+        metrics.update(self.supernet(x, gates), y)
+        return self.task.reward(float(metrics.compute()[self.task.score_name]))
 
     def validated(self) -> nn.Module:
         """What validation looks at: the network of one sample, weights inherited, batch norm recalibrated."""

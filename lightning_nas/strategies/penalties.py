@@ -6,6 +6,7 @@ of the task's loss and the expected cost. The formulas are in :mod:`lightning_na
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from lightning_nas.errors import LatencyTableError
 from lightning_nas.functional.penalties import add_linear_loss, fbnet_loss, mnasnet_reward, mul_log_loss
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.base import WeightSharingSpace, look_up
 
 Penalised = Callable[[Tensor, Tensor], Tensor]
 """(loss, expected cost in the table's unit) -> loss; scalars."""
@@ -29,7 +30,7 @@ class Costs:
     Attributes:
         name: of the space.
         unit: of the table.
-        cheapest: the cost of the cheapest option everywhere.
+        cheapest: the cost of the cheapest option everywhere, without what several choices decide together.
         uniform: the expected cost when all options are equally likely: where a search begins.
     """
 
@@ -44,6 +45,10 @@ class Costs:
         fixed, matrices = space.cost_matrices(table)
         cheapest = fixed + sum(float(matrix.min(-1).values.sum()) for matrix in matrices.values())
         uniform = fixed + sum(float(matrix.mean(-1).sum()) for matrix in matrices.values())
+        for joint in space.joint_keys():
+            off = math.prod(1 - 1 / space.gate_shapes[group][1] for group, *_ in joint.gates)
+            cost = sum(look_up(table, key) for key in joint.keys)
+            uniform += cost * (off if joint.when == "none" else 1 - off)
         return cls(space.name, table.unit, cheapest, uniform)
 
 

@@ -26,7 +26,7 @@ class Task(ABC):
         """A scalar to minimise."""
 
     def training_loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """The loss of a step, with what regularises it; ``output`` is the network's for ``batch``."""
+        """The loss of a step of weights, with what regularises them; ``output`` is the network's for ``batch``."""
         return self.loss(output, batch[1])
 
     @abstractmethod
@@ -72,3 +72,7 @@ class Task(ABC):
     def score(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
         """What architectures are ranked by, higher is better: the figure itself, unless a task says otherwise."""
         return self.evaluate(network, batches, num_classes)
+
+    def reward(self, figure: float) -> float:
+        """What a figure ``score_name`` is worth as a reward to learn by: of the size of 1, higher is better."""
+        return figure

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
@@ -48,14 +48,17 @@ class LanguageModelling(Task):
     probabilities given to the words that came.
 
     Args:
-        slowness: weight of the mean squared change of the hidden state from word to word, in training (temporal
-            activation regularisation, Merity et al., 2017, arXiv:1708.01009).
+        slowness: weight of the mean squared change of the hidden state from word to word, in training weights (temporal
+            activation regularisation, Merity et al., 2017, arXiv:1708.01009); no part of the architecture's loss, nor
+            is it in DARTS' code. There it is no part of the virtual step of second order either; here that step is
+            the weights' own.
+        reward_scale: times 1 / ppl is the reward (80 in Pham et al., ICML 2018, arXiv:1802.03268).
     """
 
     score_name = "ppl"
 
-    def __init__(self, slowness: NonNegativeFloat = 0.0) -> None:
-        self.slowness = slowness
+    def __init__(self, slowness: NonNegativeFloat = 0.0, reward_scale: PositiveFloat = 80.0) -> None:
+        self.slowness, self.reward_scale = slowness, reward_scale
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(output.flatten(0, -2), target.flatten())
@@ -78,5 +81,12 @@ class LanguageModelling(Task):
 
     def score(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
         """1 / ppl; 0 for a network whose hidden state has grown beyond all numbers."""
-        ppl = self.evaluate(network, batches, num_classes)
-        return 0.0 if math.isnan(ppl) else 1 / ppl
+        return _likelihood(self.evaluate(network, batches, num_classes))
+
+    def reward(self, figure: float) -> float:
+        """``reward_scale / ppl``; 0 where :meth:`score` is."""
+        return self.reward_scale * _likelihood(figure)
+
+
+def _likelihood(ppl: float) -> float:
+    return 0.0 if math.isnan(ppl) else 1 / ppl

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ class CallbackCase:
         states = []
         for name, callbacks in (("without", []), ("with", [make()])):
             module = toy_search()
-            fit(module, ToyData(), tmp_path / name, epochs=self.epochs, callbacks=callbacks)
+            fit(module, _data(), tmp_path / name, epochs=self.epochs, every=1000, callbacks=callbacks)
             states.append(digest([module.state_dict(), module.state()]))
             assert module.training
         assert states[0] == states[1]
@@ -52,7 +53,7 @@ class CallbackCase:
         written = []
         for name in ("a", "b"):
             callback = make()
-            fit(toy_search(), ToyData(), tmp_path / name, epochs=self.epochs, callbacks=[callback])
+            fit(toy_search(), _data(), tmp_path / name, epochs=self.epochs, every=1000, callbacks=[callback])
             files = callback.files if isinstance(callback, RecordingCallback) else {}
             for file, columns in files.items():
                 with (tmp_path / name / file).open(newline="") as stream:
@@ -66,20 +67,21 @@ class CallbackCase:
         self, make: Callable[[], Callback], tmp_path: Path
     ) -> None:
         whole, module = tmp_path / "whole", toy_search()
-        trainer = fit(module, ToyData(), whole, epochs=self.epochs, callbacks=[make()])
+        trainer = fit(module, _data(), whole, epochs=self.epochs, callbacks=[make()])
         expected = fingerprint(trainer, module, whole)
         files = sorted((whole / "checkpoints").glob("*.ckpt"))
         for checkpoint in files[:: max(1, len(files) // 4)]:
             folder = tmp_path / checkpoint.stem
             shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("checkpoints"))
             again = toy_search()
-            trainer = fit(again, ToyData(), folder, epochs=self.epochs, resume=checkpoint, callbacks=[make()])
+            options: dict[str, Any] = {"every": 1000, "resume": checkpoint, "callbacks": [make()]}
+            trainer = fit(again, _data(), folder, epochs=self.epochs, **options)
             assert fingerprint(trainer, again, folder) == expected, f"differs after resuming from {checkpoint.name}"
 
     def test_it_says_nothing_before_training(self, make: Callable[[], Callback], tmp_path: Path) -> None:
         fit(
             toy_search(),
-            ToyData(),
+            _data(),
             tmp_path,
             epochs=1,
             callbacks=[make()],
@@ -87,6 +89,11 @@ class CallbackCase:
             limit_train_batches=0,
         )
         assert not [file.name for file in tmp_path.glob("*.csv")]
+
+
+def _data() -> ToyData:
+    """Four batches an epoch, and two of validation."""
+    return ToyData(304, val_fraction=0.15)
 
 
 def toy_search(seed: int = 0) -> SearchModule:

@@ -13,15 +13,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InvalidArchitecture, LatencyTableError
+from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ops.mixed import Choice, MixedOp, plain
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.testing.expected_cost import ExpectedCostCase
 from lightning_nas.training.seeding import seeded
 
 
-class SpaceCase:
+class SpaceCase(ExpectedCostCase):
     """Proves a space: subclass, and give the fixture ``space``, small enough to build a few networks a test.
 
     The tests of the second half apply to a :class:`WeightSharingSpace` and are skipped for others.
@@ -86,6 +88,12 @@ class SpaceCase:
         seen = Counter(choice for _ in range(self.draws) for choice in space.sample(generator).choices)
         assert set(seen) >= {(decision.name, option) for decision in space.decisions for option in decision.options}
 
+    def test_decisions_refer_to_earlier_nodes(self, space: SearchSpace) -> None:
+        last = {decision.node: i for i, decision in enumerate(space.decisions) if decision.node}
+        for i, decision in enumerate(space.decisions):
+            assert all(last.get(node, -1) < i and node != decision.node for node in decision.refers)
+            assert not decision.is_index or len(decision.refers) == len(decision.options)
+
     def test_sampling_is_a_function_of_the_generator(self, space: SearchSpace) -> None:
         first, second = (space.sample(torch.Generator().manual_seed(3)) for _ in range(2))
         assert first == second
@@ -144,6 +152,22 @@ class SpaceCase:
             assert nx.is_weakly_connected(graph)
             assert all("label" in data for _, data in graph.nodes(data=True))
 
+    def test_cells_are_drawn_with_every_operation_that_was_chosen(self, space: SearchSpace) -> None:
+        generator = torch.Generator().manual_seed(8)
+        drawn = {a: space.cell_graphs(a) for a in (space.sample(generator) for _ in range(self.draws))}
+        said = {a: Counter(o for cell in cells.values() for *_, o in cell.edges(data="label") if o)
+                for a, cells in drawn.items()}  # fmt: skip
+        operations = {operation for counted in said.values() for operation in counted}
+        for architecture, cells in drawn.items():
+            parts = [part for option in architecture.options for part in option.split("+")]  # a+b: both on one edge
+            assert said[architecture] == Counter(part for part in parts if part in operations)
+            for cell in cells.values():
+                assert nx.is_directed_acyclic_graph(cell)
+                assert all(label for _, label in cell.nodes(data="label"))
+        for decision in space.decisions:  # of one decision, either all options are operations or none is
+            named = {part for option in decision.options for part in option.split("+")} - {"none"}
+            assert named <= operations or not named & operations
+
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def test_costs_add_up_to_the_whole_network(self, space: SearchSpace, architectures: list[Architecture]) -> None:
@@ -194,6 +218,16 @@ class SpaceCase:
                 favoured = {group: (1 - share) * rows + share / rows.shape[1] for group, rows in chosen.items()}
                 assert shared.derive(favoured) == shared.canonical(architecture)
 
+    def test_what_is_above_a_threshold_is_a_network_of_the_wider_space(
+        self, shared: WeightSharingSpace, architectures: list[Architecture]
+    ) -> None:
+        wider = shared.wider()
+        for architecture in architectures:
+            above = shared.derive_above(shared.gates(architecture).values, 0.5)
+            with torch.device("meta"):
+                sizes = [count_params(s.network(a)) for s, a in ((wider, above), (shared.evaluation(), architecture))]
+            assert sizes[0] == sizes[1]
+
     def test_gates_have_the_declared_shapes_and_options(
         self, shared: WeightSharingSpace, architectures: list[Architecture]
     ) -> None:
@@ -242,7 +276,10 @@ class SpaceCase:
         for architecture in covering:
             gates = shared.gates(architecture).values
             total = fixed + sum(float((gates[group] * matrix).sum()) for group, matrix in matrices.items())
+            drawn = [joint.keys for joint in shared.joint_keys() if joint.runs(shared.gates(architecture))]
+            total += sum(table[key] for keys in drawn for key in keys)
             assert total == pytest.approx(shared.cost(architecture, table), rel=1e-12)
+            assert float(ExpectedCost(shared, table)(Gates.soft(gates))) == pytest.approx(total, rel=1e-5)
 
     def test_options_that_are_not_active_are_not_computed(
         self, shared: WeightSharingSpace, architectures: list[Architecture]

@@ -18,6 +18,8 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.darts_rnn import DartsRnnSpace
+from lightning_nas.spaces.enas_macro_retrained import EnasMacroNetworks
+from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
@@ -28,6 +30,8 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts": DartsSpace,
     "darts_cell": DartsCellSpace,
     "darts_rnn": DartsRnnSpace,
+    "enas_macro": EnasMacroNetworks,
+    "enas_micro": EnasMicroNetworks,
     "fbnet": FBNetSpace,
     "mobile": MobileSpace,
     "nasbench201": NasBench201Space,

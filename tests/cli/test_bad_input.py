@@ -83,6 +83,22 @@ def test_a_search_space_of_other_images(cli: Commands) -> None:
     cli.run("search_space=fbnet").refused("3x224x224", "1x8x8", "fbnet_small")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["dataset=text"], ["search_space.image_size", "text needs search_space=darts_rnn or darts_rnn_small"]),
+        (["dataset=text", "strategy=gdas"], ["text needs search_space=darts_rnn or darts_rnn_small"]),
+        (["dataset=text", "search_space=fbnet"], ["text in windows of 20", "darts_rnn_small (text)"]),
+        (["search_space=darts_rnn_small", "dataset=digits"], ["search_space.bptt", "for text", "dataset=text"]),
+        (["search_space=darts_rnn", "dataset=npz", "task=classification"], ["for text", "dataset=text"]),
+    ],
+)
+def test_a_search_space_for_images_and_text_or_the_other_way_round(
+    cli: Commands, overrides: list[str], words: list[str]
+) -> None:
+    cli.run(*overrides).refused(*words)
+
+
 def test_architectures_that_cannot_be_retrained(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:
     good = json.loads((undisturbed[0] / "architecture.json").read_text())
     (cli.folder / "damaged.json").write_text(json.dumps(good)[:-20])

@@ -20,11 +20,16 @@ from lightning_nas.config.check import check
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
 CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith("local/")]
-NEEDS = {"strategy/penalty": ["strategy=proxyless"]}  # what else to choose where a group is a part of some options
+# what else to choose where a group is a part of some options
+NEEDS = {
+    "strategy/penalty": ["strategy=proxyless"],
+    "strategy/controller": ["strategy=enas"],
+    "strategy/weights_scheduler": ["strategy=enas"],
+}
 PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
 
 # Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
-GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer"}
+GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer", "generator"}
 OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("Cifar10", "Cifar100", "FashionMnist")}
 OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
 SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files

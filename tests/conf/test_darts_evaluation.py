@@ -39,3 +39,10 @@ def test_on_imagenet_the_rate_falls_by_three_percent_an_epoch() -> None:
     assert rates(settings) == pytest.approx([0.1 * 0.97**epoch for epoch in range(250)])
     assert (settings.batch_size, settings.clip, settings.auxiliary_weight, settings.drop_path) == (128, 5, 0.4, 0)
     assert (settings.cutout, settings.label_smoothing, settings.optimizer.weight_decay) == (0, 0.1, 3e-5)
+
+
+def test_with_large_batches_the_rate_falls_in_a_line_after_five_epochs_of_warm_up() -> None:
+    settings = retrain("darts_imagenet_large")
+    line = [0.5 * (1 - epoch / 250) for epoch in range(250)]
+    assert rates(settings) == pytest.approx([*(rate * (i + 1) / 5 for i, rate in enumerate(line[:5])), *line[5:]])
+    assert (settings.batch_size, settings.optimizer.weight_decay, settings.label_smoothing) == (1024, 3e-5, 0.1)

@@ -1,5 +1,6 @@
 """The recipes of DARTS and its relatives on CIFAR-10: their numbers, and the whole of each on a few tiny images."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_whole_of_a_recipe_runs(name: str, images: Path, tmp_path: Path) -> None:
     own = ["strategy.stage_epochs=1", "strategy.added_cells=[0,1,1]"] if name.startswith("p_") else []
     own += ["trainer.max_epochs=3"] if own else []
+    own += ["strategy.threshold=0.5"] if name.startswith("fair_") else []  # about where all weights still are
     settings = [f"experiment={name}", "dataset=npz", f"dataset.path={images}", *SHORT, *own, "hydra.run.dir=run"]
     run(tmp_path, *settings, fresh=name == "darts_cifar10_first")
     for file in ("architecture.json", "result.json", "report.html"):
         assert (tmp_path / "run" / file).is_file()
+    space = json.loads((tmp_path / "run" / "architecture.json").read_text())["space"]
+    assert space == ("darts_cell" if name.startswith("fair_") else "darts")

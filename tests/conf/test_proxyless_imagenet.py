@@ -1,14 +1,23 @@
-"""The recipe of ProxylessNAS (arXiv:1812.00332) on ImageNet: its numbers."""
+"""The recipe of ProxylessNAS (arXiv:1812.00332) on ImageNet: its numbers, and the whole of it on a few tiny images."""
 
+import csv
+import json
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import instantiate
-from recipes import composed
+from recipes import composed, run_on_imagenet
 
 IMAGES, LOGITS = 1_281_167, 50_000
+SHORT = (
+    *("search_space.num_classes=3", "search_space.stem=[8,2]", "search_space.first=8", "search_space.mix=32"),
+    *("search_space.stages=[[16,2,2],[24,1,2]]", "dataset.arch_fraction=0.2", "latency_table.min_run_time=0.001"),
+    *("strategy.arch_warmup_epochs=1", "strategy.arch_every=2", "strategy.weights_scheduler.warmup_epochs=1"),
+    "strategy.penalty.scale=1e6",  # so small a network takes microseconds; the logarithm must not be negative
+)
 
 
 def test_the_search_has_the_papers_numbers() -> None:
@@ -44,3 +53,14 @@ def test_the_other_updates_are_one_override_away() -> None:
         "experiment=proxyless_imagenet", "dataset.root=there", "strategy.update=two_path", "strategy/penalty=add_linear"
     )
     assert two.strategy.penalty._target_.endswith(".AddLinear")
+
+
+def test_the_whole_of_it_runs_on_a_folder_in_imagenets_layout(root: Path) -> None:
+    folder = root.parent / "run"
+    run_on_imagenet(root, folder, "experiment=proxyless_imagenet", *SHORT)
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["search_space"], result["dataset"], result["kendall_tau"]) == ("proxyless", "imagenet", None)
+    assert len(result["architecture"]["choices"]) == 3
+    rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
+    # the logits rest in epoch 0; ten batches an epoch, every second of them with a step
+    assert [row["epoch"] for row in rows if row["arch/loss"]] == ["1"] * 5

@@ -145,6 +145,20 @@ def test_a_search_on_some_classes_numbers_them_from_zero_and_retraining_has_all(
     assert all(sizes["search_weights"] == pytest.approx(0.4 * sizes["weights"], abs=4) for sizes in others)
 
 
+def test_a_search_on_some_images_never_sees_the_others_and_retraining_has_all(data, numbers):
+    module = data(train=400, test=50, search_fraction=0.25)
+    searched = {n for batch in search_batches(module) for x, _ in batch.values() for n in numbers(x)}
+    calibrated = {n for x, _ in module.score_batches(30)[0] for n in numbers(x)}
+    retrained = {n for x, _ in module.retrain_loader(start) for n in numbers(x)}
+    assert len(retrained) == 360
+    assert len(searched) == pytest.approx(90, abs=4)
+    assert searched < retrained
+    assert calibrated <= retrained
+    assert len(calibrated) <= 90
+    assert not retrained & {n for x, _ in module.val_dataloader() for n in numbers(x)}
+    assert module.sizes["retrain"] == 360
+
+
 def test_digits_are_scikit_learns_and_their_sizes_are_in_the_log(caplog):
     module = Digits(flip=False)
     with caplog.at_level(logging.INFO, logger="lightning_nas"):

@@ -49,21 +49,28 @@ def held(part):
     return {int(part[i][0]) for i in range(len(part))}
 
 
+@pytest.mark.parametrize("search", [1.0, 0.4])
 @pytest.mark.parametrize("own", ["none", "test", "val and test"])
-def test_the_four_parts_are_disjoint_and_complete_whatever_the_data_set_brings(own):
+def test_the_four_parts_are_disjoint_and_complete_whatever_the_data_set_brings(own, search):
     images = Images(
         arrays(300),
         val=arrays(40, 1000) if "val" in own else None,
         test=arrays(50, 2000) if "test" in own else None,
     )
-    parts = divide(images, test=0.2, val=0.1, arch=0.25, seed=3)
+    parts = divide(images, test=0.2, val=0.1, arch=0.25, seed=3, search=search)
     four = [held(parts[name]) for name in ("weights", "arch", "val", "test")]
-    assert sum(map(len, four)) == len(set.union(*four)) == 300 + 40 * ("val" in own) + 50 * ("test" in own)
-    assert held(parts["retrain"]) == four[0] | four[1]
+    assert held(parts["searched"]) == four[0] | four[1]
+    rest = held(parts["retrain"]) - held(parts["searched"])
+    assert bool(rest) == (search < 1)
+    everything = [*four, rest]
+    assert sum(map(len, everything)) == len(set.union(*everything)) == 300 + 40 * ("val" in own) + 50 * ("test" in own)
+    assert held(parts["retrain"]) == four[0] | four[1] | rest
     if "test" in own:
         assert four[3] == set(range(2000, 2050))
     sizes = {"none": (157, 53, 30, 60), "test": (202, 68, 30, 50), "val and test": (225, 75, 40, 50)}[own]
+    sizes = (search * sizes[0], search * sizes[1], *sizes[2:])
     assert [len(part) for part in four] == pytest.approx(sizes, abs=3)
+    assert torch.bincount(parts["weights"].labels).diff().abs().max() <= 2, "every class in proportion"
 
 
 def test_shares_that_leave_nothing_for_training_are_refused():

@@ -9,6 +9,12 @@ from omegaconf import DictConfig
 from lightning_nas.command import conf_dir
 from lightning_nas.config.check import check
 
+ON_IMAGENET = (  # on the few of tests/conf/conftest.py
+    *("dataset.num_classes=3", "dataset.batch_size=8", "dataset.val_fraction=0.1", "dataset.num_workers=0"),
+    *("dataset.image_size=32", "search_space.image_size=32", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"),
+    *("strategy.score_batches=1", "retrain.epochs=1", "retrain.batch_size=8", "logger=none", "paths.cache=cache"),
+)
+
 
 def composed(*overrides: str) -> DictConfig:
     """The checked configuration."""
@@ -27,3 +33,8 @@ def run(cwd: Path, *overrides: str, fresh: bool = False) -> None:
     finally:
         commands.clean()
     assert ended.code == 0, ended.err[-2000:]
+
+
+def run_on_imagenet(root: Path, folder: Path, *overrides: str, fresh: bool = False) -> None:
+    """:func:`run`, shortened, on images of 32 pixels in ImageNet's layout."""
+    run(root.parent, f"dataset.root={root}", f"hydra.run.dir={folder}", *ON_IMAGENET, *overrides, fresh=fresh)

@@ -45,6 +45,11 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
             total = sum(map(math.exp, logits))
             shares += [(epoch, "layers", choice, o, math.exp(x) / total) for o, x in zip(options, logits, strict=True)]
     write_csv(folder / "probabilities.csv", "epoch,group,choice,option,probability", shares)
+    likeliest: dict[object, tuple[object, ...]] = {}
+    for epoch, group, choice, option, share in shares:
+        if share > likeliest.get((epoch, choice), (0.0,))[-1]:
+            likeliest[epoch, choice] = (epoch, group, choice, 1.5, option, share)
+    write_csv(folder / "edges.csv", "epoch,group,choice,entropy,option,probability", likeliest.values())
     seen = [
         (e, 4 * e, "sampled" if e % 3 else "derived", f"{e:016x}", f"{draw.random():.4f}" if e % 5 else "",
          f"{draw.random():.4f}", " ".join(draw.choices(options, k=choices)))

@@ -15,6 +15,7 @@ from lightning_nas.report.figures import (
     probability_history,
     rank_scatter,
     tau_curve,
+    winner_history,
 )
 
 
@@ -70,6 +71,18 @@ def test_probability_history_has_a_panel_for_each_choice() -> None:
     assert len(axes) == 8
     assert np.array_equal(axes[7].images[0].get_array(), values[:, 7].T)
     assert [label.get_text() for label in axes[7].get_xticklabels()] == ["10", "14"]
+
+
+def test_winner_history_shades_the_likeliest_and_marks_where_it_changed() -> None:
+    nan = np.nan
+    values = np.array([[[0.4, nan], [0.6, nan]], [[nan, 0.7], [0.8, nan]], [[nan, 0.9], [nan, 0.5]]])
+    figure = winner_history({"normal": ([2, 5, 8], values, ["conv", "skip"])})
+    axes = figure.axes[0]
+    assert axes.images[0].get_array().tolist() == [[0.4, 0.7, 0.9], [0.6, 0.8, 0.5]]
+    assert axes.collections[0].get_offsets().tolist() == [[1, 0], [2, 1]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "8"]
+    [named] = axes.child_axes
+    assert [label.get_text() for label in named.get_yticklabels()] == ["0.90 skip", "0.50 skip"]
 
 
 def test_rank_scatter_draws_every_architecture_and_names_tau() -> None:

@@ -14,6 +14,7 @@ from synthetic_run import chain, write_run
 
 from lightning_nas.errors import InputError
 from lightning_nas.report.page import write_report
+from lightning_nas.spaces.cell_graphs import cell_graph
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HEADINGS = [
@@ -96,7 +97,7 @@ def test_a_browser_shows_every_part_and_has_nothing_to_complain_of(written: Path
     assert page.text("h1") == ["fbnet on fbnet_small"]
     assert page.text("h2") == HEADINGS
     pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(pictures) == 10
+    assert len(pictures) == 11
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
     assert console == ""
 
@@ -121,6 +122,23 @@ def test_the_health_of_the_search_has_curves_with_their_ends_in_words(written: P
     assert "entropy from 1.2 to " in section
     assert "discretisation_gap from 0.3 to " in section
     assert "eigenvalue from " in section
+
+
+def test_the_health_of_the_search_shows_how_sure_each_choice_became(written: Path) -> None:
+    section = written.read_text().partition(">Search health<")[2].partition("</section>")[0]
+    assert section.count("<svg") == 2
+    assert "layers 0: k3_e1 1.00; layers 1: k5_e1_g2 " in section
+
+
+def test_each_cell_is_drawn_by_itself_and_told_in_words(tmp_path: Path) -> None:
+    states = {"c_{k-1}": "c_{k-1}", "0": HOSTILE[0], "c_{k}": "c_{k}"}
+    cell = cell_graph(states, [("c_{k-1}", "0", HOSTILE[4]), ("0", "c_{k}", "")])
+    path = write_report(tmp_path, chain(["k3"]), {"normal cell": cell, HOSTILE[1]: cell})
+    pictures = [attributes for tag, attributes in Page(path.read_text()).elements if tag == "svg"]
+    assert [picture["aria-label"] for picture in pictures[1:]] == [
+        f"The {name}: 0 = skip(c_{{k-1}}); c_{{k}} = 0" for name in ("normal cell", HOSTILE[1])
+    ]
+    assert Page(path.read_text()).text("text").count("c_{k-1}") == 2
 
 
 def test_the_rank_check_stands_beside_what_macs_alone_reach(written: Path) -> None:
@@ -199,7 +217,7 @@ def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv", "health.csv"]
+    "name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv", "health.csv", "edges.csv"]
 )
 def test_files_with_a_header_alone_are_as_good_as_absent(tmp_path: Path, name: str) -> None:
     write_run(tmp_path, choices=2, epochs=2)

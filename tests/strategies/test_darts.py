@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from lightning_nas.errors import ConfigError
+from lightning_nas.ops.recurrent import Window
+from lightning_nas.spaces.darts_rnn import DartsRnnSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.darts import Darts
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -113,3 +117,18 @@ def test_it_searches_on_the_space_of_fbnet() -> None:
     batch = torch.randn(4, 1, 8, 8), torch.arange(4)
     module.arch_loss(batch).backward()
     assert all(p.grad is not None for p in module.arch_parameters())
+
+
+def test_the_architecture_loss_has_nothing_of_what_regularises_the_weights() -> None:
+    space = DartsRnnSpace("tiny", bptt=5, num_classes=9, width=6, steps=2)
+    optimizers: dict[str, Any] = {"weights_optimizer": None, "arch_optimizer": None}
+    module = Darts(space, LanguageModelling(slowness=3.0), order="first", **optimizers).eval()  # without dropout
+    words = torch.randint(9, (2, 6), generator=torch.Generator().manual_seed(0))
+    batch = Window(words[:, :-1]), words[:, 1:]
+    logits = module.supernet(batch[0], Gates.soft(module.probabilities()))
+    entropy = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[1].flatten())
+    assert batch[0].states is not None
+    change = batch[0].states.diff(dim=1).square().mean()
+    assert change > 0
+    torch.testing.assert_close(module.arch_loss(batch), entropy)
+    torch.testing.assert_close(module.weights_loss(batch), entropy + 3 * change)

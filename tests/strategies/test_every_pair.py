@@ -9,12 +9,17 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from lightning_nas.command import conf_dir
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ops.recurrent import Window
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.enas_macro import EnasMacroSpace
+from lightning_nas.spaces.enas_micro import EnasMicroSpace
+from lightning_nas.spaces.enas_rnn import EnasRnnSpace
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
@@ -23,6 +28,7 @@ from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
 from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.training.seeding import seeded
 
 SIZES: dict[str, Any] = {"image_size": 8, "in_channels": 1, "num_classes": 4}
@@ -42,6 +48,12 @@ def space_called(name: str) -> WeightSharingSpace:
     if name == "spos_shufflenet":
         stages = [(8, 1, 1), (16, 1, 2)]
         return ShuffleNetSpace(**SIZES, stem=(8, 1), stages=stages, mix=16, channels=(0.5, 1.5))
+    if name == "enas_micro":
+        return EnasMicroSpace(**SIZES, layers=1, nodes=2, channels=4)
+    if name == "enas_macro":
+        return EnasMacroSpace(**SIZES, layers=3, channels=4)
+    if name == "enas_rnn":
+        return EnasRnnSpace(bptt=5, num_classes=11, width=8, nodes=4)
     return NasBench201Space(**SIZES, channels=4, cells=(1, 1))
 
 
@@ -56,14 +68,22 @@ def configured(strategy: str) -> DictConfig:
         return hydra.compose("config", [f"strategy={strategy}", "paths.output=''"]).strategy
 
 
-@pytest.mark.parametrize("space", ["fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"])
+SPACES = (
+    *("fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"),
+    *("enas_micro", "enas_macro", "enas_rnn"),
+)
+
+
+@pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
     built = space_called(space)
     with seeded(0, "supernet"):
-        module: SearchModule = instantiate(configured(strategy))(built, Classification(), macs_of(space), seed=0)
+        task = Classification() if built.input_dtype.is_floating_point else LanguageModelling()
+        module: SearchModule = instantiate(configured(strategy))(built, task, macs_of(space), seed=0)
     module._trainer, module._fabric = Clock, None  # type: ignore[assignment]
-    batch = torch.randn(4, 1, 8, 8), torch.arange(4)
+    x = built.example(4, torch.Generator().manual_seed(0))
+    batch = (x, torch.arange(4)) if x.is_floating_point() else (Window(x), x)
     module.weights_loss(batch).backward()
     reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.weight_parameters()]
     assert any(reached)
@@ -73,11 +93,12 @@ def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
         assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.arch_parameters())
     for architecture in (module.derive(), module.sample(torch.Generator().manual_seed(0))):
         assert built.validate(architecture) == architecture
-        score = module.score(architecture, ([batch], [batch]))
-        assert 0 <= score <= 1
+        score = module.score(architecture, ([(x, batch[1])], [(x, batch[1])]))
+        assert 0 <= score <= 1 or not x.is_floating_point()
 
 
 class Clock:
     """What strategies ask a trainer for."""
 
-    current_epoch, max_epochs = 0, 12
+    current_epoch, max_epochs, log_every_n_steps = 0, 12, 50
+    strategy = SingleDeviceStrategy("cpu")

@@ -10,7 +10,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from lightning_nas.errors import ConfigError
-from lightning_nas.functional.relaxation import keep_total, reinforce_loss, straight_through
+from lightning_nas.functional.reinforce import reinforce_loss
+from lightning_nas.functional.relaxation import keep_total, straight_through
 from lightning_nas.latency.sources import Macs
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.proxyless import ProxylessSpace
@@ -154,7 +155,7 @@ def exact_gradient() -> Tensor:
 
 def test_the_full_update_is_the_gradient_of_the_expected_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     module, p, mean = with_logits(penalty=None), LOGITS.softmax(-1), torch.zeros(2, 3)
-    module.task_loss = lambda batch, gates: value(gates.values["layers"])  # type: ignore[method-assign]
+    module.held_out_loss = lambda batch, gates: value(gates.values["layers"])  # type: ignore[method-assign]
     for path in itertools.product(range(3), repeat=2):
         drawn = torch.tensor(path)[:, None]
         monkeypatch.setattr(proxyless, "_draw", lambda *_, drawn=drawn: drawn)
@@ -246,9 +247,9 @@ def test_two_path_leaves_all_other_probabilities_unchanged(tmp_path: Path) -> No
     assert max(int(rows.max()) for rows in changed) == 2
 
 
-def small() -> ProxylessSpace:
+def small(*, fused: bool = True) -> ProxylessSpace:
     shape = {"stem": (4, 1), "first": 4, "stages": [(4, 2, 1)], "mix": 8}
-    return ProxylessSpace("small", image_size=8, in_channels=1, num_classes=4, **shape)
+    return ProxylessSpace("small", image_size=8, in_channels=1, num_classes=4, fused=fused, **shape)
 
 
 @pytest.mark.parametrize("penalty", [None, AddLinear(1.0)])
@@ -266,7 +267,7 @@ def test_zero_active_gives_no_gradient(monkeypatch: pytest.MonkeyPatch, penalty:
 
 @pytest.mark.parametrize("update", ["full", "two_path", "reinforce"])
 def test_the_weights_step_runs_one_option_a_choice(update: str) -> None:
-    module, ran = make_proxyless(space=small(), update=update), []
+    module, ran = make_proxyless(space=small(fused=False), update=update), []
     for row, block in enumerate(module.supernet.blocks):
         for name in block.names:
             block[name].register_forward_hook(lambda *_, row=row: ran.append(row))

@@ -79,3 +79,8 @@ def test_slowness_is_the_mean_squared_change_of_the_hidden_state(network: nn.Mod
     loss = LanguageModelling(slowness=0.5).training_loss(output, (window, y))
     torch.testing.assert_close(loss, F.cross_entropy(output.flatten(0, 1), y.flatten()) + 0.5 * change)
     assert LanguageModelling(slowness=0.5).loss(output, y) < loss
+
+
+def test_a_reward_is_c_over_the_perplexity_and_nothing_for_what_has_grown_beyond_all_numbers() -> None:
+    task = LanguageModelling(reward_scale=80.0)
+    assert [task.reward(ppl) for ppl in (80.0, 160.0, math.inf, math.nan)] == [1.0, 0.5, 0.0, 0.0]

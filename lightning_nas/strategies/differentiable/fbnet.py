@@ -14,6 +14,7 @@ the answer; the paper trains them all (retraining each is ``stages=[retrain]`` w
 logarithm could be negative is refused: the exponent would give NaN.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -85,14 +86,14 @@ class FBNet(AnnealedSearch):
         )
 
     def weights_loss(self, batch: Batch) -> Tensor:
-        return self._loss(batch, "weights")
+        return self._loss(batch, "weights", self.task_loss)
 
     def arch_loss(self, batch: Batch) -> Tensor:
-        return self._loss(batch, "arch")
+        return self._loss(batch, "arch", self.held_out_loss)
 
-    def _loss(self, batch: Batch, stream: str) -> Tensor:
+    def _loss(self, batch: Batch, stream: str, loss: Callable[[Batch, Gates], Tensor]) -> Tensor:
         gates = self.gates(self.generator(stream))
-        return self.penalised(self.task_loss(batch, gates), gates)
+        return self.penalised(loss(batch, gates), gates)
 
     def answer(self) -> Architecture:
         """The best of ``candidates`` samples by inherited weights, of equals the cheapest; or the most probable."""

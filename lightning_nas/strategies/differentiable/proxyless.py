@@ -31,7 +31,8 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from lightning_nas.errors import ConfigError
-from lightning_nas.functional.relaxation import keep_total, reinforce_loss, straight_through
+from lightning_nas.functional.reinforce import reinforce_loss
+from lightning_nas.functional.relaxation import keep_total, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
@@ -96,7 +97,7 @@ class Proxyless(DifferentiableSearch):
         if self.update == "reinforce":
             return self._reinforce_loss(batch)
         gates, expected = self.binary_gates(self.generator("arch"))
-        return self.penalised(self.task_loss(batch, gates), expected)
+        return self.penalised(self.held_out_loss(batch, gates), expected)
 
     def binary_gates(self, generator: torch.Generator) -> tuple[Gates, Gates]:
         """Gates that let one option through and learn of the others, and what the expected cost is taken of.
@@ -153,11 +154,8 @@ class Proxyless(DifferentiableSearch):
 
     @torch.no_grad()
     def reward(self, batch: Batch, gates: Gates) -> float:
-        """What a path is worth on a batch: the task's score, traded for the cost if there is a penalty."""
-        x, y = batch
-        metrics = self.task.metrics(self.space.num_classes, synced=False).to(x.device)
-        metrics.update(self.supernet(x, gates), y)
-        score = float(metrics.compute()[self.task.score_name])
+        """What a path is worth on a batch: the task's reward, traded for the cost if there is a penalty."""
+        score = self.path_reward(batch, gates)
         return self._traded(score, self.cost(gates).item()) if self._traded else score
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""What a policy gradient asks for besides a network."""
+
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+def reinforce_loss(log_probabilities: Tensor, rewards: Tensor, baseline: float | Tensor) -> Tensor:
+    """A scalar whose gradient is REINFORCE's: mean of (reward - baseline) times minus the log-probability's.
+
+    Args:
+        log_probabilities: (samples,), differentiable.
+        rewards: (samples,).
+        baseline: what a reward is compared with; one for all, or (samples,).
+    """
+    return -((rewards - baseline) * log_probabilities).mean()
+
+
+def moving_baselines(rewards: Tensor, baseline: float, decay: float) -> Tensor:
+    """An exponentially moving average after each of the rewards, (samples,); the last one is where to go on.
+
+    Args:
+        rewards: (samples,).
+        baseline: before the first of them.
+        decay: how much of it each reward leaves.
+
+    Example:
+        >>> moving_baselines(torch.tensor([1.0, 1.0]), 0.0, 0.9)
+        tensor([0.1000, 0.1900])
+    """
+    moved = accumulate(rewards.tolist(), lambda old, new: old - (1 - decay) * (old - new), initial=baseline)
+    return torch.tensor(list(moved)[1:]).to(rewards)
+
+
+def bounded_logits(logits: Tensor, temperature: float | None, bound: float | None) -> Tensor:
+    """``bound * tanh(logits / temperature)``: a controller stays unsure (Bello et al., 2017, arXiv:1611.09940).
+
+    Args:
+        logits: any shape.
+        temperature: None for 1.
+        bound: None for no tanh.
+
+    Example:
+        >>> bounded_logits(torch.tensor([0.0, 1e6]), 5.0, 2.5).tolist()
+        [0.0, 2.5]
+    """
+    if temperature is not None:
+        logits = logits / temperature
+    return logits if bound is None else bound * logits.tanh()
+
+
+def connection_divergence(logits: Tensor, share: float) -> Tensor:
+    """ENAS' penalty of a layer's connections (arXiv:1802.03268): KL divergence of how likely they are from ``share``.
+
+    As the authors' code has it, each of the two logits goes through a sigmoid of its own.
+
+    Args:
+        logits: (..., connections, 2) of "not connected" and "connected".
+        share: of the connections that are wanted.
+
+    Returns:
+        (...), summed over the connections.
+
+    Example:
+        >>> connection_divergence(torch.tensor([[0.6, 0.4]]).logit(), 0.4).abs().item() < 1e-6
+        True
+    """
+    wanted = torch.tensor([1 - share, share]).to(logits)
+    chances = logits.sigmoid()
+    return torch.xlogy(chances, chances / wanted).sum((-2, -1))

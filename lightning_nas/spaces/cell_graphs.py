@@ -1,0 +1,29 @@
+"""Cells as the papers draw them: states are nodes, what is chosen stands on the edges between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+import networkx as nx
+
+CellGraph: TypeAlias = "nx.MultiDiGraph[str]"
+
+
+def cell_graph(states: Mapping[str, str], edges: Iterable[tuple[str, str, str]]) -> CellGraph:
+    """A picture of one cell for :meth:`~lightning_nas.spaces.base.SearchSpace.cell_graphs`.
+
+    Args:
+        states: names and labels of the states: the inputs first, then the nodes, the output last.
+        edges: (source, target, operation); the operation is the option's name, "" where nothing is chosen.
+
+    Example:
+        >>> cell_graph({"x": "x", "y": "y"}, [("x", "y", "conv")]).edges["x", "y", 0]["label"]
+        'conv'
+    """
+    graph: CellGraph = nx.MultiDiGraph()
+    for name, label in states.items():
+        graph.add_node(name, label=label)
+    for source, target, operation in edges:
+        graph.add_edge(source, target, label=operation)
+    return graph

@@ -1,0 +1,94 @@
+"""What recurrent search spaces have in common: sizes, dropout, the network that is retrained, cost by words."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+import torch
+from annotated_types import Interval
+from torch import Tensor, nn
+
+from lightning_nas.errors import InputError, shown
+from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel, Recurrent
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.recurrent_cells import Step
+
+Probability = Annotated[float, Interval(ge=0, lt=1)]
+
+
+class RecurrentSpace(WeightSharingSpace):
+    """Recurrent cells in a language model with tied embedding.
+
+    A subclass takes its settings as arguments of its constructor, and passes them on.
+
+    Args:
+        name: carried by the architectures.
+        settings: the other arguments of the constructor but ``evaluation``: ``bptt``, ``num_classes``, ``width``,
+            ``norm``, ``drop_...`` (see :class:`~lightning_nas.ops.recurrent.Dropouts`), and what is the subclass's own.
+        evaluation: what is otherwise in the network that is retrained.
+
+    Raises:
+        InputError: an unknown name in ``evaluation``.
+    """
+
+    input_dtype = torch.int64
+
+    def __init__(self, name: str, settings: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> None:
+        self._settings, self._evaluation = dict(settings), dict(evaluation or {})
+        if unknown := [key for key in self._evaluation if key not in self._settings]:
+            legal = ", ".join(self._settings)
+            raise InputError(f"search_space.evaluation has no key {shown(unknown[0])}; legal: {legal}")
+        drops = {key.removeprefix("drop_"): p for key, p in settings.items() if key.startswith("drop_")}
+        self.name, self.input_shape, self.num_classes = name, (settings["bptt"],), settings["num_classes"]
+        self.width, self.norm, self.drop = settings["width"], settings["norm"], Dropouts(**drops)
+
+    def evaluation(self) -> Self:
+        """The space of the networks that are retrained: without norm, and as ``evaluation`` says."""
+        if not self.norm and not self._evaluation:
+            return self
+        make: Any = type(self)
+        made: Self = make(self.name, **{**self._settings, "norm": False, **self._evaluation})
+        return made
+
+    @abstractmethod
+    def empty(self) -> Recurrent:
+        """A cell with the first state alone."""
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def words_key(self) -> str:
+        """Cost key of a language model with the cell :meth:`empty`."""
+        return f"words {self.input_shape[0]}x{self.num_classes} {self.width}"
+
+    def step_keys(self, option: str) -> Keys:
+        """Cost keys of a node with this activation."""
+        return () if option == "none" else (f"{option} {self.input_shape[0]}x{self.width}",)
+
+    def operations(self) -> dict[str, Operation]:
+        """A language model without nodes, and a node with each activation; all for one window."""
+        (bptt,), width = self.input_shape, self.width
+
+        def words() -> nn.Module:
+            return LanguageModel(self.num_classes, self.empty(), self.drop)
+
+        operations = {self.words_key(): Operation(words, self.input_shape, self.input_dtype)}
+        for option in ACTIVATIONS:
+            build = lambda option=option: Step(width, option, norm=self.norm)  # noqa: E731
+            operations[self.step_keys(option)[0]] = Operation(build, (bptt, width))
+        return operations
+
+
+class RnnSupernet(Supernet):
+    """A language model whose cell takes gates."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, gates: Gates) -> Tensor:
+        """Logits (N, T, num_classes) of words (N, T) or of a window of them."""
+        logits: Tensor = self.model(x, gates)
+        return logits

@@ -1,0 +1,251 @@
+"""The controller on spaces small enough to go through all their architectures, against the arithmetic written out."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from math import log
+from typing import Any
+
+import networkx as nx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.functional.reinforce import reinforce_loss
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace
+from lightning_nas.strategies.controller import Controller
+
+OPS = ("sep", "pool", "skip")
+
+
+class Decisions(SearchSpace):
+    """A space of which nothing is asked but its decisions."""
+
+    def __init__(self, *decisions: Decision) -> None:
+        self.name, self.decisions = "decisions", decisions
+
+    def network(self, *_: Any, **__: Any) -> nn.Module:
+        raise AssertionError
+
+    def graph(self, architecture: Architecture) -> "nx.DiGraph[str]":
+        raise AssertionError
+
+    def operations(self) -> dict[str, Operation]:
+        raise AssertionError
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        raise AssertionError
+
+
+class Masked(Decisions):
+    """The second letter differs from the first; after "c" there is no second."""
+
+    def __init__(self) -> None:
+        super().__init__(*(Decision(name, ("a", "b", "c")) for name in ("first", "second", "third")))
+
+    def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
+        if decision.name != "second":
+            return decision.options
+        return () if partial["first"] == "c" else tuple(o for o in decision.options if o != partial["first"])
+
+
+CELL = Decisions(
+    *(Decision(f"a_{s}", ("s0", "s1"), "a", refers=("x", "y")) for s in (1, 2)),
+    Decision("a_op", OPS, "a"),
+    Decision("b_1", ("s0", "s1", "s2"), "b", refers=("x", "y", "a")),
+    Decision("b_op", OPS, "b"),
+)
+MACRO = Decisions(
+    Decision("1_op", OPS, "1"),
+    Decision("2_op", OPS, "2"),
+    Decision("2_skip_0", ("no", "yes"), "2", refers=("0",)),
+    Decision("3_op", OPS, "3"),
+    *(Decision(f"3_skip_{j}", ("no", "yes"), "3", refers=(f"{j}",)) for j in (0, 1)),
+)
+SPACES = {"cell": CELL, "macro": MACRO, "masked": Masked()}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cell": {"temperature": 0.5, "tanh_constant": 1.1, "op_tanh_reduce": 2.5, "learned_bias": {"sep": 0.3}}
+    | {"fixed_bias": {"a": {"sep": 0.25, "pool": -0.25}}},
+    "macro": {"tanh_constant": 1.5},
+    "masked": {},
+}
+
+
+def controller(name: str) -> Controller:
+    """With weights so large that nothing is uniform."""
+    return Controller(SPACES[name], torch.Generator().manual_seed(0), hidden=5, init=1.5, **SETTINGS[name]).double()
+
+
+def architectures(space: SearchSpace) -> list[Architecture]:
+    def grown(left: tuple[Decision, ...], choices: dict[str, str]) -> Iterator[dict[str, str]]:
+        if not left:
+            yield choices
+            return
+        legal = space.options(left[0], choices)
+        for option in legal:
+            yield from grown(left[1:], {**choices, left[0].name: option})
+        if not legal:
+            yield from grown(left[1:], choices)
+
+    return [Architecture.of(space.name, choices) for choices in grown(space.decisions, {})]
+
+
+class ByHand:
+    """The papers' controller for one architecture, a line for each thing that it does."""
+
+    def __init__(self, controller: Controller, **settings: Any) -> None:
+        self.c, self.s = controller, settings
+        self.h = self.cell = torch.zeros(5, dtype=torch.float64)
+
+    def lstm(self, x: Tensor) -> Tensor:
+        i, f, g, o = (self.c.lstm.weight_ih @ x + self.c.lstm.weight_hh @ self.h).split(5)
+        self.cell = f.sigmoid() * self.cell + i.sigmoid() * g.tanh()
+        self.h = o.sigmoid() * self.cell.tanh()
+        return self.h
+
+    def option(self, x: Tensor, options: tuple[str, ...], option: str, biased: bool = False) -> tuple[Tensor, Tensor]:
+        kind = self.c.kinds[options]
+        head, index = self.c.heads[kind], options.index(option)
+        logits = head(self.lstm(x)) / self.s.get("temperature", 1.0)
+        if "tanh_constant" in self.s:
+            logits = self.s["tanh_constant"] / self.s.get("op_tanh_reduce", 1.0) * logits.tanh()
+        if biased:
+            logits = logits + torch.tensor([0.25, -0.25, 0.0], dtype=torch.float64)
+        return logits.log_softmax(0)[index], self.c.embeddings[kind].weight[index]
+
+    def attend(self, state: Tensor, anchors: list[Tensor]) -> Tensor:
+        v, w1, w2 = (layer.weight for layer in (self.c.attention, self.c.of_anchor, self.c.of_state))
+        logits = torch.stack([(v @ torch.tanh(w1 @ anchor + w2 @ state)).squeeze() for anchor in anchors])
+        return self.s["tanh_constant"] * (logits / self.s.get("temperature", 1.0)).tanh()
+
+    def cell_space(self, a: Architecture) -> Tensor:
+        start, total = self.c.start[0], []
+        states = [self.lstm(start), self.lstm(start)]
+        read, x = [torch.zeros_like(s) for s in states], start
+        for node, inputs in (("a", ("a_1", "a_2")), ("b", ("b_1",))):
+            for name in inputs:
+                index = int(a[name][1])
+                total.append(self.attend(self.lstm(x), states).log_softmax(0)[index])
+                x = read[index]
+            chance, x = self.option(x, OPS, a[f"{node}_op"], biased=node == "a")
+            total.append(chance)
+            anchor = self.lstm(x)
+            states, read, x = [*states, anchor], [*read, anchor], start
+        return torch.stack(total).sum()
+
+    def macro_space(self, a: Architecture) -> Tensor:
+        start = self.c.start[0]
+        first, x = self.option(start, OPS, a["1_op"])
+        one, total = self.lstm(x), [first]
+        states, read, x = [self.lstm(start), one], [torch.zeros_like(one), one], start
+        for layer in (2, 3):
+            chance, x = self.option(x, OPS, a[f"{layer}_op"])
+            total.append(chance)
+            state = self.lstm(x)
+            answers = [int(a[f"{layer}_skip_{j}"] == "yes") for j in range(layer - 1)]
+            logits = self.attend(state, states[: layer - 1])
+            for answer, logit in zip(answers, logits, strict=True):
+                total.append(torch.stack([-logit, logit]).log_softmax(0)[answer])
+            taken = [anchor for anchor, answer in zip(read, answers, strict=False) if answer]
+            x = sum(taken, torch.zeros_like(state)) / (1 + len(taken))
+            states, read = [*states, state], [*read, state]
+        return torch.stack(total).sum()
+
+    def masked_space(self, a: Architecture) -> Tensor:
+        x, total = self.c.start[0], []
+        for name, option in a.choices:
+            state = self.lstm(x)
+            logits = self.c.heads[0](state)
+            if name == "second":
+                logits[self.c.space.decisions[0].options.index(a["first"])] = -torch.inf
+            index = "abc".index(option)
+            total.append(logits.log_softmax(0)[index])
+            x = self.c.embeddings[0].weight[index]
+        return torch.stack(total).sum()
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_log_probabilities_are_those_of_the_papers_arithmetic_and_sum_to_one(name: str) -> None:
+    module, every = controller(name), architectures(SPACES[name])
+    with torch.no_grad():
+        logs = module.replay(every).log_probabilities
+        by_hand = torch.stack([getattr(ByHand(module, **SETTINGS[name]), f"{name}_space")(a) for a in every])
+    torch.testing.assert_close(logs, by_hand)
+    torch.testing.assert_close(logs.exp().sum(), torch.ones((), dtype=torch.float64))
+    assert logs.std() > 0.1
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_reinforce_averaged_over_all_architectures_is_the_gradient_of_the_expected_reward(name: str) -> None:
+    module, every = controller(name), architectures(SPACES[name])
+    rewards = torch.rand(len(every), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    parameters, logs = list(module.parameters()), module.replay(every).log_probabilities
+    exact = torch.autograd.grad((logs.exp() * rewards).sum(), parameters, allow_unused=True)
+    averaged: list[Any] = [0.0] * len(parameters)
+    for architecture, chance, reward in zip(every, logs.exp().tolist(), rewards, strict=True):
+        one = module.replay([architecture]).log_probabilities
+        loss = reinforce_loss(one, reward[None], baseline=0.37)
+        for i, gradient in enumerate(torch.autograd.grad(loss, parameters, allow_unused=True)):
+            averaged[i] = averaged[i] - chance * (0.0 if gradient is None else gradient)
+    assert sum(gradient is not None for gradient in exact) >= 4
+    for expected, found in zip(exact, averaged, strict=True):
+        if expected is not None:
+            torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_is_drawn_is_legal_as_likely_as_it_says_and_the_same_when_replayed(name: str) -> None:
+    module, every, count = controller(name), architectures(SPACES[name]), 4000
+    with torch.no_grad():
+        drawn = module.sample(count, torch.Generator().manual_seed(2))
+        replayed = module.replay(drawn.architectures)
+        chances = module.replay(every).log_probabilities.exp()
+    assert set(drawn.architectures) <= set(every)
+    torch.testing.assert_close(replayed.log_probabilities, drawn.log_probabilities)
+    torch.testing.assert_close(replayed.entropies, drawn.entropies)
+    found = torch.tensor([drawn.architectures.count(a) / count for a in every], dtype=torch.float64)
+    assert ((found - chances).abs() <= 5 * (chances / count).sqrt() + 1e-3).all()
+    # the mean entropy of what is drawn is that of the distribution
+    torch.testing.assert_close(drawn.entropies.mean(), torch.special.entr(chances).sum(), rtol=0.03, atol=0.0)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_greedy_takes_the_likeliest_option_after_those_before(name: str) -> None:
+    module, every = controller(name), architectures(SPACES[name])
+    with torch.no_grad():
+        chances = module.replay(every).log_probabilities.exp().tolist()
+    left, taken = list(zip(every, chances, strict=True)), module.greedy()
+    for decision, option in taken.choices:
+        shares: dict[str, float] = {}
+        for architecture, chance in left:
+            shares[architecture[decision]] = shares.get(architecture[decision], 0.0) + chance
+        assert shares[option] == max(shares.values())
+        left = [(a, p) for a, p in left if a[decision] == option]
+
+
+def test_a_row_does_not_depend_on_the_others() -> None:
+    module, every = controller("masked"), architectures(SPACES["masked"])
+    together = module.replay(every)
+    alone = [module.replay([a]) for a in every]
+    torch.testing.assert_close(together.log_probabilities, torch.cat([one.log_probabilities for one in alone]))
+    torch.testing.assert_close(together.entropies, torch.cat([one.entropies for one in alone]))
+
+
+def test_the_divergence_is_the_mean_over_layers_of_their_connections() -> None:
+    module = Controller(MACRO, torch.Generator().manual_seed(0), hidden=5, share=0.4)
+    with torch.no_grad():
+        module.attention.weight.zero_()  # every connection as likely as not
+    coin = 0.5 * log(0.5 / 0.6) + 0.5 * log(0.5 / 0.4)
+    drawn = module.sample(3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.divergences, torch.full((3,), (1 + 2) / 2 * coin))
+    assert controller("cell").replay(architectures(CELL)[:2]).divergences.tolist() == [0, 0]
+
+
+def test_weights_are_uniform_in_the_range_and_a_function_of_the_generator() -> None:
+    one, two = (Controller(CELL, torch.Generator().manual_seed(3), hidden=40) for _ in range(2))
+    values = torch.cat([p.detach().flatten() for p in one.parameters()])
+    assert torch.equal(values, torch.cat([p.detach().flatten() for p in two.parameters()]))
+    edges = torch.linspace(-0.1, 0.1, 5)
+    shares = [((values >= low) & (values <= high)).float().mean().item() for low, high in pairwise(edges)]
+    assert shares == pytest.approx([0.25] * 4, abs=0.01)
+    assert all("bias" not in name for name, _ in one.named_parameters())

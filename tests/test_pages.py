@@ -1,0 +1,133 @@
+"""The page of each method (docs/methods) says what the configuration, the code and the architecture it names say."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_nas.command import conf_dir
+from lightning_nas.config.check import check
+from lightning_nas.latency.macs import count_macs, count_params
+from lightning_nas.spaces.base import SearchSpace
+
+ROOT = Path(__file__).parents[1]
+CONF = Path(conf_dir())
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+STRATEGIES = sorted(file.stem for file in (CONF / "strategy").glob("*.yaml"))
+EXPERIMENTS = {file.stem for file in (CONF / "experiment").glob("*.yaml")}
+LINKED = re.compile(r"^\| \[`(\w+)`\]\(docs/methods/(\w+)\.md\) \|", re.MULTILINE)
+
+
+@cache
+def page(strategy: str) -> str:
+    return (ROOT / "docs" / "methods" / f"{strategy}.md").read_text(encoding="utf-8")
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        config = compose("config", overrides=["paths.output=here", *overrides])
+    check(config)
+    return config
+
+
+def commands(strategy: str) -> list[list[str]]:
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", page(strategy), re.DOTALL))
+    return [shlex.split(line, comments=True) for line in blocks.splitlines() if line.strip()]
+
+
+def rows(strategy: str, title: str) -> Iterator[list[str]]:
+    """The cells of the table under a heading, without its head."""
+    section = page(strategy).partition(f"## {title}\n")[2].partition("\n## ")[0]
+    for line in [line for line in section.splitlines() if line.startswith("|")][2:]:
+        yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def value(config: DictConfig, key: str) -> Any:
+    found = OmegaConf.select(config, key, throw_on_missing=True)
+    return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
+
+def read(cell: str) -> Any:
+    """A setting as YAML writes it; 4e-05 is a number here."""
+    found = yaml.safe_load(cell.removesuffix(" (ours)"))
+    return float(found) if isinstance(found, str) and re.fullmatch(r"\d+e-?\d+", found) else found
+
+
+def said(text: str) -> str:
+    """What a text says, whatever its mark-up."""
+    return " ".join(re.sub(r":math:|[`\\*]", "", text).lower().split())
+
+
+def test_every_strategy_has_a_page_and_a_row_of_the_readme_that_links_to_it() -> None:
+    assert sorted(file.stem for file in (ROOT / "docs" / "methods").glob("*.md")) == STRATEGIES
+    assert sorted(LINKED.findall(README)) == [(name, name) for name in STRATEGIES]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_its_commands_compose_and_pass_the_check(strategy: str) -> None:
+    first, *others = commands(strategy)
+    assert first == ["python", "-m", "lightning_nas.run", f"strategy={strategy}"]
+    for start in (first[:3], *(other[:3] for other in others)):
+        assert start == ["python", "-m", "lightning_nas.run"]
+    for _, _, _, *overrides in (first, *others):
+        composed(*overrides)
+    assert any(word.startswith("experiment=") for command in others for word in command)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_its_experiments_exist_and_are_all_of_the_methods(strategy: str) -> None:
+    named = set(re.findall(r"experiment=(\w+)", page(strategy)))
+    assert named <= EXPERIMENTS
+    own = {e for e in EXPERIMENTS if f"override /strategy: {strategy}\n" in (CONF / f"experiment/{e}.yaml").read_text()}
+    assert own <= named
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_its_settings_are_those_of_the_configuration(strategy: str) -> None:
+    head = re.search(
+        r"^\| setting \| default here \| the paper \(`experiment=(\w+)`\) \|$", page(strategy), re.MULTILINE
+    )
+    assert head
+    here, paper = composed(f"strategy={strategy}"), composed(f"experiment={head[1]}")
+    told = [(key.strip("`"), read(default), read(papers)) for key, default, papers in rows(strategy, "What runs")]
+    assert len(told) > 10
+    assert told == [(key, value(here, key), value(paper, key)) for key, *_ in told]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_differs_from_the_paper_as_its_file_says(strategy: str) -> None:
+    file = ROOT / "lightning_nas" / Path(*composed(f"strategy={strategy}").strategy._target_.split(".")[1:-1])
+    assert f"../../{file.relative_to(ROOT)}.py" in page(strategy)
+    docstring = ast.get_docstring(ast.parse(file.with_suffix(".py").read_text(encoding="utf-8")))
+    assert docstring
+    paragraph = docstring.partition("Differs from the paper:")[2].partition("\n\n")[0]
+    section = page(strategy).partition("## What differs from the paper\n")[2].partition("\n## ")[0]
+    assert said(paragraph) == said(section)
+    [paper] = set(re.findall(r"arXiv:(\d{4}\.\d{5})", docstring.partition("\n\n")[0]))
+    assert f"](https://arxiv.org/abs/{paper})" in page(strategy)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_network_it_found_has_the_size_it_tells(strategy: str) -> None:
+    measured = dict(rows(strategy, "What was measured here"))
+    assert re.match(r"\d\d\.\d\d% of 359 images$", measured["test accuracy"])
+    assert re.match(r"-?[01]\.\d{3}, interval -?[01]\.\d\d to -?[01]\.\d\d; ", measured["Kendall's tau"])
+    assert "busy machine" in measured["search, retraining"]
+    space: SearchSpace = instantiate(composed(f"strategy={strategy}").search_space)
+    options = measured["architecture"].strip("`").split()
+    choices = {decision.name: option for decision, option in zip(space.decisions, options, strict=True)}
+    with torch.device("meta"):
+        network = space.evaluation().network(space.validate(choices))
+        assert f"{count_params(network):,}" == measured["parameters"]
+        assert f"{count_macs(network, space.input_shape, space.input_dtype):,}" == measured["multiply-adds"]
