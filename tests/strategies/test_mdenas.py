@@ -121,7 +121,7 @@ def test_multinomials_are_in_checkpoints(tmp_path: Path) -> None:
 def test_in_cells_every_edge_has_an_operation_and_the_space_derives() -> None:
     space = DartsSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
     module = MdeNAS(space, Classification(), weights_optimizer=partial(torch.optim.SGD, lr=0.1))
-    drawn = module.draw(torch.Generator().manual_seed(0))
+    drawn = module.draw_path(torch.Generator().manual_seed(0))
     assert all(len(active) == 1 for rows in drawn.active.values() for active in rows)
     assert {group: len(rows) for group, rows in drawn.active.items()} == {"normal": 14, "reduce": 14}
     best = space.sample(torch.Generator().manual_seed(1))

@@ -78,7 +78,7 @@ class MdeNAS(SearchModule):
     def probabilities(self) -> dict[str, Tensor]:
         return {group: rows.clone() for group, rows in self.multinomials.items()}
 
-    def draw(self, generator: torch.Generator) -> Gates:
+    def draw_path(self, generator: torch.Generator) -> Gates:
         """One option of each choice, from its multinomial."""
         chosen = {
             group: torch.multinomial(rows.cpu(), 1, generator=generator).flatten().tolist()
@@ -88,16 +88,16 @@ class MdeNAS(SearchModule):
 
     def sample(self, generator: torch.Generator) -> Architecture:
         """The discretisation of one draw."""
-        return self.space.derive(self.draw(generator).values)
+        return self.space.derive(self.draw_path(generator).values)
 
     @property
     def path(self) -> Gates:
         """That of this turn: the same until the turn is over."""
-        return self.draw(seeded_generator(self.seed, "path", self.turns))
+        return self.draw_path(seeded_generator(self.seed, "path", self.turns))
 
     def gates(self, generator: torch.Generator) -> Gates:
         """The path of this turn, whatever the batch; before the first turn one of each batch."""
-        return self.draw(generator) if self.current_epoch < self.warmup_epochs else self.path
+        return self.draw_path(generator) if self.current_epoch < self.warmup_epochs else self.path
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
         super().training_step(batch, batch_idx)

@@ -1,7 +1,8 @@
-"""Single-path one-shot (SPOS; Guo et al., ECCV 2020, arXiv:1904.00420), with FairNAS' sampling (arXiv:1907.01845).
+"""Single-path one-shot (SPOS; Guo et al., ECCV 2020, arXiv:1904.00420).
 
-Every batch trains one architecture, drawn uniformly. With ``sampling="fair"`` a batch trains as many as a choice has
-options, so that each option of each choice is trained once, and one step is taken on the sum of their gradients. At the
+Every batch trains one architecture, drawn uniformly. With ``sampling="fair"`` (FairNAS, arXiv:1907.01845) a batch trains
+as many as a choice has options, so that each option of each choice is trained once, and one step is taken on the sum of
+their gradients. At the
 end an evolution looks for the best architecture under a hard limit of the cost, by inherited weights with recalibrated
 batch norm; no architecture is scored twice.
 
@@ -12,9 +13,10 @@ Choices with different numbers of options: a batch trains as many architectures 
 choice of fewer runs through permutations of its options again and again, cut off at that number: in one batch the
 options of a choice differ by one training at most.
 
-Differs from the papers: the score is the task's alone, of equals the cheaper is better (the authors': top-1, then top-5
-error); see :class:`~lightning_nas.strategies.evolution.Evolution` for the evolution. The paper's channel search is a
-matter of the space.
+Differs from the paper: the score is the task's alone, of equals the cheaper is better (the authors': top-1, then top-5
+error). The authors draw random candidates without end where the limit leaves few; here genes of the cheapest
+architecture help, and the evolution ends early where nothing new is found. The paper's channel search is a matter of
+the space.
 
 Recalibrated statistics are reused where a candidate comes again, which is exact. Of different candidates of a chain
 those of a common beginning are equal too, but to use that, the activations of all calibration batches at every
