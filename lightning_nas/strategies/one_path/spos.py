@@ -1,10 +1,9 @@
 """Single-path one-shot (SPOS; Guo et al., ECCV 2020, arXiv:1904.00420).
 
-Every batch trains one architecture, drawn uniformly. With ``sampling="fair"`` (FairNAS, arXiv:1907.01845) a batch trains
-as many as a choice has options, so that each option of each choice is trained once, and one step is taken on the sum of
-their gradients. At the
-end an evolution looks for the best architecture under a hard limit of the cost, by inherited weights with recalibrated
-batch norm; no architecture is scored twice.
+Every batch trains one architecture, drawn uniformly. With ``sampling="fair"`` (FairNAS, arXiv:1907.01845) a batch
+trains as many as a choice has options, so that each option of each choice is trained once, and one step is taken on the
+sum of their gradients. At the end an evolution looks for the best architecture under a hard limit of the cost, by
+inherited weights with recalibrated batch norm; no architecture is scored twice.
 
 Operations that a step did not use have no gradient, and the optimiser leaves them alone: neither weight decay nor
 momentum moves them.
