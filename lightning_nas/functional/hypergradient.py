@@ -8,7 +8,8 @@ Liu et al., ICLR 2019, arXiv:1806.09055, section 2.3. With
           \nabla_\alpha L_{val}(w', \alpha) - \xi \, \nabla^2_{\alpha, w} L_{train}(w, \alpha) \, d.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,7 +85,8 @@ def unrolled_gradient(
     def gradients_of(loss: Tensor, inputs: Tensors) -> Tensors:
         return average([g / scale for g in _grad(loss * scale, inputs)])
 
-    step.take(weights, gradients_of(train_loss(), weights))
+    with _constant(arch):
+        step.take(weights, gradients_of(train_loss(), weights))
     loss = val_loss()
     gradients = gradients_of(loss, [*weights, *arch])
     direction, direct = gradients[: len(weights)], gradients[len(weights) :]
@@ -95,13 +97,25 @@ def unrolled_gradient(
     else:
         size = epsilon / float(torch.cat([d.flatten() for d in direction]).norm().clamp_min(1e-12))
         sides = []
-        for move in (size, -2 * size):
-            with torch.no_grad():
+        with _constant(weights):
+            for move in (size, -2 * size):
                 torch._foreach_add_(list(weights), list(direction), alpha=move)
-            sides.append(gradients_of(train_loss(), arch))
+                sides.append(gradients_of(train_loss(), arch))
         second = [(above - below) / (2 * size) for above, below in zip(*sides, strict=True)]
         _put_back(weights, before)
     return loss.detach(), [g - step.lr * h for g, h in zip(direct, second, strict=True)]
+
+
+@contextmanager
+def _constant(leaves: Tensors) -> Iterator[None]:
+    """No gradient of these: an ``autograd.Function`` computes all that its inputs require, not what is asked for."""
+    for leaf in leaves:
+        leaf.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for leaf in leaves:
+            leaf.requires_grad_(True)
 
 
 def _grad(loss: Tensor, inputs: Tensors, *, create_graph: bool = False) -> list[Tensor]:

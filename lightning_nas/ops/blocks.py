@@ -27,7 +27,7 @@ def conv_bn(
         norm=nn.BatchNorm2d(out_channels, eps, affine=affine),
     )
     if relu:
-        layers["relu"] = activation(inplace=True)
+        layers["relu"] = activation(inplace=activation is nn.ReLU)  # ReLU6 in place copies its input first
     return nn.Sequential(layers)
 
 

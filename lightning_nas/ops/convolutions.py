@@ -56,12 +56,7 @@ def images(matrix: Tensor, n: int, height: int, width: int) -> Tensor:
 
 
 class _Depthwise(torch.autograd.Function):
-    """Gradients on oneDNN's fast paths.
-
-    That of the input, with stride 1, is a convolution by the flipped filter. The fast kernel of the filter's gradient
-    takes filters up to 3 wide; wider ones run 3 to 30 times slower. So the left and the right three columns of a 5x5
-    filter are two gradients of 5x3 filters, on images moved by two pixels.
-    """
+    """Gradients on oneDNN's fast paths: that of the input, with stride 1, is a convolution by the flipped filter."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -77,14 +72,8 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = depthwise(grad, weight.flip(2, 3)) if s == 1 else _backward(grad, x, weight, s, (half, half), 0)
         if ctx.needs_input_grad[1]:
-            if weight.shape[-1] == 5:
-                rows = 2 if x.shape[2] < 5 else 0  # the fast kernel also wants images as high as the filter
-                narrow = weight.new_empty(len(weight), 1, 5, 3)
-                left, right = (_backward(grad, moved, narrow, s, (2 - rows, 0), 1) for moved in _moved(x, rows))
-                grad_weight = torch.cat([left, right[..., 1:]], 3)
-            else:
-                grad_weight = _backward(grad, x, weight, s, (half, half), 1)
-            grad_weight = grad_weight.reshape(weight.shape)
+            wide = half in (2, 3)
+            grad_weight = _of_filter(grad, x, weight, s) if wide else _backward(grad, x, weight, s, (half, half), 1)
         return grad_x, grad_weight, None
 
 
@@ -120,18 +109,41 @@ def _columns(x: Tensor, groups: int) -> Tensor:
     return pixels.view(len(pixels), groups, -1).transpose(0, 1)
 
 
+def _of_filter(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """The gradient of a filter 5 or 7 wide.
+
+    The fast kernel takes filters up to 3 wide; wider ones run 3 to 30 times slower. So columns 0 to 2, 2 to 4 and 4 to
+    6 are the gradients of narrow filters, on images moved to where these begin.
+    """
+    k, columns = weight.shape[-1], list[Tensor]()
+    half, narrow = k // 2, weight.new_empty(len(weight), 1, k, 3)
+    # the fast kernel also wants images as high as the filter, and of 7 rows and stride 2 no padding of its own
+    rows = half if x.shape[2] < k or (k == 7 and stride == 2) else 0
+    for start in range(0, k - 2, 2):
+        left = half - start
+        if left == 1 and not rows:
+            found = _backward(grad, x, narrow, stride, (half, 1), 1)
+        else:
+            found = _backward(grad, _moved(x, left, rows), narrow, stride, (half - rows, 0), 1)
+        columns.append(found[..., 1:] if start else found)
+    return torch.cat(columns, 3)
+
+
+def _moved(x: Tensor, left: int, rows: int) -> Tensor:
+    """``x`` two columns wider, moved to the right by ``left``; and ``rows`` zero rows above and below."""
+    n, c, height, width = x.shape
+    begin, end = max(left, 0), width + min(left, 2)
+    pixels = x.new_empty(n, height + 2 * rows, width + 2, c)  # zeros at the edges alone: that is half the work of a pad
+    inside = pixels[:, rows : rows + height]
+    for edge in (pixels[:, :rows], pixels[:, rows + height :], inside[:, :, :begin], inside[:, :, end:]):
+        if edge.numel():
+            edge.zero_()
+    inside[:, :, begin:end] = x.permute(0, 2, 3, 1)[:, :, begin - left : end - left]
+    return pixels.permute(0, 3, 1, 2)
+
+
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], which: int) -> Tensor:
     """The gradient of the input (``which`` 0) or the filter (1) of a depthwise convolution."""
     geometry = [stride, stride], list(padding), [1, 1], False, [0, 0], len(weight)
     mask = [which == 0, which == 1, False]
     return cast("Tensor", torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, mask)[which])
-
-
-def _moved(x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """``x`` with two zero columns on its left, and on its right; and ``rows`` zero rows above and below."""
-    n, c, height, width = x.shape
-    padded = n, height + 2 * rows, width + 2
-    # in channels-last memory the zeros left of a row lie right of the row before: one copy serves both
-    inside = F.pad(x.permute(0, 2, 3, 1), (0, 0, 2, 0, rows, rows)).reshape(-1, c)
-    pixels = F.pad(inside, (0, 0, 0, 2))
-    return images(pixels[:-2], *padded), images(pixels[2:], *padded)

@@ -1,4 +1,4 @@
-"""The fused form of a DARTS cell's mixed edges: the same numbers and state as ``ops/mixed.py``, faster.
+"""The fused form of the mixed edges of DARTS' and NAS-Bench-201's cells: numbers and state of ``ops/mixed.py``, faster.
 
 All edges that leave one state are computed together. They share its ReLU and its pools; an option is one wide
 convolution for all of them, with the gates as the scale of the last batch norm, so that the gates' gradient is the
@@ -15,23 +15,57 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from lightning_nas.ops.blocks import Zero
 from lightning_nas.ops.cells import FactorizedReduction, SeparableConv
 from lightning_nas.ops.convolutions import depthwise, grouped_pointwise, images, matrix
+from lightning_nas.ops.norms import alike, normalise
 
 Edges = tuple[int, ...]
 Modules = Sequence[Any]
 
 
-def can_fuse(edges: Iterable[nn.Module], active: Iterable[Sequence[int]]) -> bool:
-    """Whether :func:`mix_leaving` serves: in training, plain batch norms without scale, two options or more an edge."""
-    norms = [m for edge in edges for m in edge.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    kinds = {(type(n), n.training, n.affine, n.momentum, n.eps, n.track_running_stats) for n in norms}
-    if len(kinds) != 1 or any(len(options) < 2 for options in active):
+def can_fuse(edges: Iterable[nn.Module]) -> bool:
+    """Whether :func:`mix_cell` serves: batch norms that are alike.
+
+    Pools with batch norms are shared by all edges in training alone: else each has statistics of its own.
+    """
+    modules = [(name, m) for edge in edges for name, m in edge.named_modules()]
+    norms = [m for _, m in modules if isinstance(m, _NormBase)]
+    if not alike(norms):
         return False
-    kind, training, affine, momentum, _, tracking = kinds.pop()
-    return kind is nn.BatchNorm2d and training and not affine and momentum is not None and tracking
+    shares = not any(name.endswith(".pool") for name, _ in modules)
+    return shares or (norms[0].training and not norms[0].affine)
+
+
+def mix_cell(
+    inputs: Sequence[Tensor],
+    arrows: Sequence[tuple[int, int]],
+    edges: nn.ModuleList,
+    rows: Tensor,
+    active: Sequence[Sequence[int]],
+    strides: Sequence[int],
+) -> list[Tensor]:
+    """The nodes of a cell, each the sum of the mixed edges that lead to it.
+
+    Args:
+        inputs: the first states.
+        arrows: of each edge the state it leads to, and the one it leaves.
+        edges: the mixed operations, all of the same options.
+        rows: (edges, options), their gates.
+        active: of each edge the options to run.
+        strides: of the operations on each state that edges leave.
+    """
+    states = dict(enumerate(inputs))
+    for state, stride in enumerate(strides):  # once all edges into a state are added up, those that leave it can run
+        leaving = [e for e, (_, source) in enumerate(arrows) if source == state]
+        taken = [active[e] for e in leaving]
+        mixed = mix_leaving(states[state], [edges[e] for e in leaving], rows[leaving], taken, stride)
+        for e, y in zip(leaving, mixed, strict=True):
+            target = arrows[e][0]
+            states[target] = states[target] + y if target in states else y
+    return [states[target] for target in range(len(inputs), len(states))]
 
 
 def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequence[int]], stride: int) -> list[Tensor]:
@@ -41,7 +75,7 @@ def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequen
         x: the state, (N, C, H, W).
         edges: the mixed operations on it, all of the same options.
         rows: (edges, options), their gates.
-        active: of each edge the options to run, at least one of them not "none".
+        active: of each edge the options to run.
         stride: of the operations.
     """
     relu, sums, rows = x.relu(), _Sums(), rows.to(x.dtype)
@@ -59,10 +93,14 @@ def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequen
             dilated.add(takers, options, scale)
         elif isinstance(first, FactorizedReduction):
             sums.add(takers, _halved(relu, options, scale))
-        elif not isinstance(first, Zero) and isinstance(first[0], SeparableConv):
-            sums.add(takers, _separable(relu, options, scale, stride))
+        elif isinstance(first, nn.AvgPool2d | nn.MaxPool2d):
+            shared.append((first(x), i))
+        elif hasattr(first, "pool"):
+            shared.append((normalise(first.pool(x), [option.norm for option in options]), i))
+        elif hasattr(first, "conv"):
+            sums.add(takers, _convolved(relu, options, scale))
         elif not isinstance(first, Zero):
-            shared.append((_norm(first.pool(x), [option.norm for option in options]), i))
+            sums.add(takers, _separable(relu, options, scale, stride))
     dilated.give(sums)
     parts = sums.of_edges()
     if shared:
@@ -71,7 +109,8 @@ def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequen
         weights = rows[:, chosen] if running.all() else rows[:, chosen].where(running.to(x.device), 0)
         for e, y in enumerate(_weighted([base for base, _ in shared], weights)):
             parts[e] = parts[e] + y if e in parts else y
-    return [parts[e] for e in range(len(edges))]
+    nothing = [] if len(parts) == len(edges) else [x.new_zeros(relu[..., ::stride, ::stride].shape)]
+    return [parts[e] if e in parts else nothing[0] for e in range(len(edges))]
 
 
 class _Sums:
@@ -110,17 +149,26 @@ class _Dilated:
                 self.x = _apart(self.x)
         dilation = 1 if self.splits or self.stride == 2 else 2
         y = _depth_and_point(self.x, options, dilation=dilation)
-        self.sums.add(edges, _norm(y, [option.norm for option in options], scale))
+        self.sums.add(edges, normalise(y, [option.norm for option in options], scale))
 
     def give(self, sums: _Sums) -> None:
         for edges, y in self.sums.wide.items():
             sums.add(edges, _together(y) if self.splits else y)
 
 
+def _convolved(relu: Tensor, options: Modules, scale: Tensor) -> Tensor:
+    weight = torch.cat([option.conv.weight for option in options])
+    if weight.shape[-1] == 1:
+        y = images(matrix(relu) @ weight.flatten(1).t(), len(relu), *relu.shape[2:])
+    else:
+        y = F.conv2d(relu, weight, padding=weight.shape[-1] // 2)
+    return normalise(y, [option.norm for option in options], scale)
+
+
 def _separable(relu: Tensor, options: Modules, scale: Tensor, stride: int) -> Tensor:
     firsts, seconds = ([option[half] for option in options] for half in (0, 1))
-    y = _norm(_depth_and_point(relu, firsts, stride), [first.norm for first in firsts]).relu_()
-    return _norm(_depth_and_point(y, seconds), [second.norm for second in seconds], scale)
+    y = normalise(_depth_and_point(relu, firsts, stride), [first.norm for first in firsts]).relu_()
+    return normalise(_depth_and_point(y, seconds), [second.norm for second in seconds], scale)
 
 
 def _depth_and_point(x: Tensor, options: Modules, stride: int = 1, dilation: int = 1) -> Tensor:
@@ -140,21 +188,7 @@ def _halved(relu: Tensor, options: Modules, scale: Tensor) -> Tensor:
     ]
     y = torch.stack([half.view(len(half), len(options), -1) for half in halves], 2).flatten(1)
     shape = len(relu), -(-height // 2), -(-width // 2)
-    return _norm(images(y, *shape), [option.norm for option in options], scale)
-
-
-def _norm(x: Tensor, norms: Modules, scale: Tensor | None = None) -> Tensor:
-    """The norms side by side, or all on the same ``x``; the result of each multiplied by its ``scale``."""
-    first = norms[0]
-    if scale is not None:
-        scale = scale.to(first.running_mean.dtype).repeat_interleave(first.num_features)
-    mean, var = first.running_mean.new_zeros(2, x.shape[1]).unbind()
-    y = F.batch_norm(x, mean, var, scale, None, training=True, momentum=1.0, eps=first.eps)  # 1.0: this batch's alone
-    own = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
-    new = [part for seen in (mean, var) for part in seen.view(-1, first.num_features).expand(len(norms), -1)]
-    torch._foreach_lerp_(own, new, first.momentum)
-    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
-    return y
+    return normalise(images(y, *shape), [option.norm for option in options], scale)
 
 
 def _weighted(bases: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import MBConv
+from lightning_nas.ops.fused import fused
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.chain_networks import ChainNetwork, ChainSupernet, Parts
@@ -142,15 +143,16 @@ class ChainSpace(WeightSharingSpace):
         name: name carried by the architectures.
         frame: what stands before and after the blocks.
         blocks: in order.
+        fused: mix blocks in the fused form; the same numbers.
 
     Raises:
         InputError: images below 8 pixels.
     """
 
-    def __init__(self, name: str, frame: Frame, blocks: Sequence[Block]) -> None:
+    def __init__(self, name: str, frame: Frame, blocks: Sequence[Block], *, fused: bool = False) -> None:
         if frame.image_size < SMALLEST:
             raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {frame.image_size}")
-        self.name, self.frame, self.blocks = name, frame, tuple(blocks)
+        self.name, self.frame, self.blocks, self.fused = name, frame, tuple(blocks), fused
         self.input_shape = (frame.in_channels, frame.image_size, frame.image_size)
         self.num_classes = frame.num_classes
         self._names = tuple(f"block_{i:02d}" for i in range(1, len(blocks) + 1))
@@ -181,7 +183,8 @@ class ChainSpace(WeightSharingSpace):
 
     def supernet(self, mix: Mix | None = None) -> ChainSupernet:
         """Every block mixes its candidates."""
-        mixed = [(mix or plain)(block.choice()) for block in self.blocks]
+        mix = mix or (fused if self.fused else plain)
+        mixed = [mix(block.choice()) for block in self.blocks]
         places = [(block.group, block.residual) for block in self.blocks]
         return ChainSupernet(self.frame.parts(mixed, self.blocks[-1].out_channels), places)
 

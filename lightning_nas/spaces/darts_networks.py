@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lightning_nas.ops.blocks import relu_conv_bn
 from lightning_nas.ops.cells import DropPath, FactorizedReduction, operation
-from lightning_nas.ops.fused_cells import can_fuse, mix_leaving
+from lightning_nas.ops.fused_cells import can_fuse, mix_cell
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
@@ -153,26 +153,14 @@ class MixedCell(nn.Module):
     def forward(self, before_last: Tensor, last: Tensor, rows: Tensor, active: Sequence[tuple[int, ...]]) -> Tensor:
         """Mix by ``rows`` (edges, options)."""
         states = [prepare(x) for prepare, x in zip(self.preprocess, (before_last, last), strict=True)]
-        if self.fused and can_fuse(self.edges, active):
-            return torch.cat(self._nodes(states, rows, active), 1)
+        if self.fused and can_fuse(self.edges):
+            arrows = [(node + 2, source) for node, source in edges(self.nodes)]
+            return torch.cat(mix_cell(states, arrows, self.edges, rows, active, self.strides), 1)
         for node in range(self.nodes):
             first = len(edges(node))
             mixed = [self.edges[e](states[e - first], rows[e], active[e]) for e in range(first, first + len(states))]
             states.append(reduce(add, mixed))
         return torch.cat(states[2:], 1)
-
-    def _nodes(self, states: list[Tensor], rows: Tensor, active: Sequence[tuple[int, ...]]) -> list[Tensor]:
-        """The same, state by state: once all edges into a node are added up, those that leave it can run."""
-        sums: dict[int, Tensor] = {}
-        for state, stride in enumerate(self.strides):
-            x = states[state] if state < 2 else sums[state - 2]
-            leaving = [e for e, (_, source) in enumerate(edges(self.nodes)) if source == state]
-            taken = [active[e] for e in leaving]
-            mixed = mix_leaving(x, [self.edges[e] for e in leaving], rows[leaving], taken, stride)
-            for e, y in zip(leaving, mixed, strict=True):
-                node = edges(self.nodes)[e][0]
-                sums[node] = sums[node] + y if node in sums else y
-        return [sums[node] for node in range(self.nodes)]
 
 
 class DartsSupernet(Supernet):

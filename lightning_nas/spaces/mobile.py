@@ -46,6 +46,7 @@ class MobileSpace(ChainSpace):
         num_classes: width of the classifier.
         backbone: "gpu" or "cpu", which ProxylessNAS found for these; "small", for images of 8 to 64 pixels.
         dropout: probability before the classifier.
+        fused: run the supernet's mixed blocks in the fused form (same numbers, same state, faster).
 
     Raises:
         InputError: images below 8 pixels, or an unknown backbone.
@@ -65,10 +66,12 @@ class MobileSpace(ChainSpace):
         num_classes: int = 1000,
         backbone: str = "gpu",
         dropout: float = 0.0,
+        fused: bool = True,
     ) -> None:
         if backbone not in BACKBONES:
             legal = ", ".join(BACKBONES)
             raise InputError(f"no backbone is called {shown(backbone)} (search_space.backbone=); legal: {legal}")
         stem, stages, mix = BACKBONES[backbone]
         frame = Frame(in_channels, image_size, num_classes, stem, mix, dropout, conv_bn6)
-        super().__init__(name, frame, [MBBlock(*shape) for shape in shapes(stem[0], frame.size, stages)])
+        blocks = [MBBlock(*shape) for shape in shapes(stem[0], frame.size, stages)]
+        super().__init__(name, frame, blocks, fused=fused)

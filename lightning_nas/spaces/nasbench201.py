@@ -47,6 +47,7 @@ class NasBench201Space(WeightSharingSpace):
         channels: of the first stage; each stage has twice as many as the one before, at half the size.
         cells: of each stage.
         affine: batch norms of the cells' operations have scale and shift; the table's networks do.
+        fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
     Raises:
         InputError: images below 4 pixels, or a stage without cells.
@@ -71,13 +72,14 @@ class NasBench201Space(WeightSharingSpace):
         channels: int = 16,
         cells: Sequence[int] = (5, 5, 5),
         affine: bool = True,
+        fused: bool = True,
     ) -> None:
         if image_size < 4:
             raise InputError(f"the space {name!r} needs images of at least 4 pixels, got {image_size}")
         if not cells or min(cells) < 1:
             raise InputError(f"the space {name!r} needs at least one cell in each stage, got cells={list(cells)}")
         self.name, self.input_shape, self.num_classes = name, (in_channels, image_size, image_size), num_classes
-        self.channels, self.cells, self.affine = channels, tuple(cells), affine
+        self.channels, self.cells, self.affine, self.fused = channels, tuple(cells), affine, fused
         self.stages = tuple((channels * 2**i, -(-image_size // 2**i)) for i in range(len(self.cells)))  # width, size
         self.decisions = tuple(Decision(f"edge_{node}_{source}", OPTIONS) for node, source in EDGES)
         self.gate_shapes = {GROUP: (len(EDGES), len(OPTIONS))}
@@ -139,7 +141,8 @@ class NasBench201Space(WeightSharingSpace):
         build, made = partial(operation, affine=self.affine), mix or plain
 
         def cell(width: int) -> MixedCell:
-            return MixedCell([made(Choice(OPTIONS, build, width, width)) for _ in EDGES])
+            edges = [made(Choice(OPTIONS, build, width, width)) for _ in EDGES]
+            return MixedCell(edges, fused=mix is None and self.fused)
 
         return NasBench201Supernet(self._stem(), self._chain(cell), self._head(self.num_classes))
 
@@ -155,7 +158,9 @@ class NasBench201Space(WeightSharingSpace):
             counts[counts.index(min(counts))] += 1
         channels, size, _ = self.input_shape
         sizes = {"image_size": size, "in_channels": channels, "num_classes": self.num_classes}
-        return NasBench201Space(self.name, **sizes, channels=self.channels, cells=counts, affine=self.affine)
+        return NasBench201Space(
+            self.name, **sizes, channels=self.channels, cells=counts, affine=self.affine, fused=self.fused
+        )
 
     def gates(self, architecture: Architecture) -> Gates:
         """One-hot rows, one an edge."""

@@ -53,6 +53,7 @@ class ProxylessSpace(ChainSpace):
         stages: (channels, blocks, stride of the first block) of each stage.
         mix: channels of the last 1x1 convolution.
         dropout: probability before the classifier.
+        fused: run the supernet's mixed blocks in the fused form (same numbers, same state, faster).
 
     Raises:
         InputError: images below 8 pixels.
@@ -77,10 +78,11 @@ class ProxylessSpace(ChainSpace):
         stages: Sequence[Sequence[int]] = STAGES,
         mix: int = 1280,
         dropout: float = 0.0,
+        fused: bool = True,
     ) -> None:
         frame = Frame(in_channels, image_size, num_classes, tuple(stem), mix, dropout, conv_bn6, first)
         self._searched = tuple(Block(*shape) for shape in shapes(first, frame.size, stages))
-        super().__init__(name, frame, self._searched)
+        super().__init__(name, frame, self._searched, fused=fused)
 
     def published_keys(self) -> dict[str, str]:
         """Cost keys as the authors' latency tables spell them, by ours."""

@@ -72,6 +72,23 @@ def test_the_difference_errs_by_its_truncation_alone(seed: int) -> None:
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.05)
 
 
+@pytest.mark.parametrize(("mixed", "last"), [("difference", [(False, True)] * 2), ("exact", [(True, True)])])
+def test_each_pass_is_asked_for_the_gradients_that_are_used(
+    mixed: Literal["difference", "exact"], last: list[tuple[bool, bool]]
+) -> None:
+    problem, asked = Problem(4), []
+    loss = problem.loss
+
+    def watched(part: int, weights: list[Tensor], alpha: Tensor) -> Tensor:
+        asked.append((weights[0].requires_grad, alpha.requires_grad))
+        return loss(part, weights, alpha)
+
+    problem.loss = watched  # type: ignore[method-assign]
+    problem.ours(VirtualStep(0.1), mixed)
+    assert asked == [(True, False), (True, True), *last]
+    assert all(leaf.requires_grad for leaf in (*problem.weights, problem.alpha))
+
+
 def test_without_a_step_it_is_the_first_order_gradient() -> None:
     problem = Problem(3)
     _, gradient = problem.ours(VirtualStep(lr=0.0), "difference")

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightning_nas.ops import fused
 from lightning_nas.ops.fused import FusedMixedBlock
 from lightning_nas.ops.mixed import MixedOp
-from lightning_nas.spaces.fbnet import GROUP, OPTIONS, FBNetSpace, Layer
+from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace, Layer
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.proxyless import Block, ProxylessSpace
+from lightning_nas.spaces.proxyless_blocks import MBBlock
 
 ALL = tuple(range(len(OPTIONS)))
 LAYERS = {
@@ -22,6 +25,10 @@ LAYERS = {
     "strided": Layer(4, 4, 2, 9),
     "strided and wider": Layer(4, 8, 2, 8),
     "smaller than the kernel": Layer(4, 4, 1, 2),
+    "mobile": Block(4, 4, 1, 8),
+    "mobile, also of expansion 1": MBBlock(4, 4, 1, 8),
+    "mobile, strided and wider": Block(4, 6, 2, 9),
+    "mobile, smaller than the kernel": Block(4, 6, 1, 3),
 }
 
 
@@ -34,33 +41,33 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def pair(layer: Layer, dtype: torch.dtype = torch.float64) -> tuple[MixedOp, FusedMixedBlock]:
+def pair(layer: Layer | MBBlock, dtype: torch.dtype = torch.float64) -> tuple[MixedOp, FusedMixedBlock]:
     """A plain and a fused mixed operation of equal, untidy state."""
     torch.manual_seed(0)
-    plain = MixedOp({option: layer.block(option) for option in OPTIONS})
+    plain = MixedOp(layer.choice().operations())
     for module in plain.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
                 tensor.uniform_(0.5, 1.5)
     plain = plain.to(dtype)
-    fast = FusedMixedBlock({option: layer.block(option) for option in OPTIONS}).to(dtype)
+    fast = FusedMixedBlock(layer.choice().operations()).to(dtype)
     fast.load_state_dict(plain.state_dict())
     return plain, fast
 
 
-def inputs(layer: Layer, batch: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def inputs(layer: Layer | MBBlock, batch: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(batch, layer.in_channels, layer.size, layer.size, generator=generator, dtype=dtype)
-    gates = torch.rand(len(OPTIONS), generator=generator, dtype=dtype)
+    gates = torch.rand(len(layer.choice().options), generator=generator, dtype=dtype)
     return x.contiguous(memory_format=torch.channels_last), gates
 
 
 def results(
-    op: MixedOp, x: Tensor, gates: Tensor, active: tuple[int, ...] = ALL
+    op: MixedOp, x: Tensor, gates: Tensor, active: tuple[int, ...] | None = None
 ) -> Iterator[tuple[str, Tensor | None]]:
     """Everything one forward and backward pass leaves behind, by name."""
     x, gates = x.clone().requires_grad_(), gates.clone().requires_grad_()
-    y = op(x, gates, active)
+    y = op(x, gates, active or range(len(gates)))
     weighting = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
     (y * weighting.to(y.dtype)).sum().backward()
     yield from (("output", y.detach()), ("input", x.grad), ("gates", gates.grad))
@@ -68,7 +75,7 @@ def results(
     yield from op.named_buffers()
 
 
-def assert_same(plain: MixedOp, fast: MixedOp, x: Tensor, gates: Tensor, active: tuple[int, ...] = ALL) -> None:
+def assert_same(plain: MixedOp, fast: MixedOp, x: Tensor, gates: Tensor, active: tuple[int, ...] | None = None) -> None:
     for (name, expected), (_, got) in zip(
         results(plain, x, gates, active), results(fast, x, gates, active), strict=True
     ):
@@ -80,6 +87,25 @@ def assert_same(plain: MixedOp, fast: MixedOp, x: Tensor, gates: Tensor, active:
 def test_fused_gives_the_outputs_gradients_and_statistics_of_the_plain_form(layer, training):
     plain, fast = pair(layer)
     assert_same(plain.train(training), fast.train(training), *inputs(layer))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("layer", [LAYERS["residual"], LAYERS["mobile"]], ids=["fbnet", "mobile"])
+def test_binary_gates_learn_of_every_option_that_runs(layer, training):
+    plain, fast = pair(layer)
+    x, gates = inputs(layer)
+    chosen = torch.zeros_like(gates)
+    chosen[2] = 1
+    for active in (None, (2, 4), (2,)):
+        assert_same(plain.train(training), fast.train(training), x, chosen, active)
+    assert (dict(results(fast, x, chosen))["gates"] != 0)[:6].all()
+
+
+def test_no_connection_alone_is_mixed_plainly():
+    layer = LAYERS["mobile"]
+    x, gates = inputs(layer)
+    assert_same(*pair(layer), x, gates, (6,))
+    assert layer.choice().options[6] == "zero"
 
 
 @pytest.mark.parametrize("limit", [1, 3000], ids=["one block a chunk", "a few blocks a chunk"])
@@ -107,12 +133,12 @@ def test_options_that_are_not_active_are_not_touched(active):
                for part in ("expand", "depthwise", "project"))  # fmt: skip
 
 
+@pytest.mark.parametrize("layer", [LAYERS["residual"], LAYERS["mobile"]], ids=["fbnet", "mobile"])
 @pytest.mark.parametrize("change", ["cumulative average", "one frozen norm", "a block of another class"])
-def test_what_cannot_be_fused_is_mixed_plainly(change):
-    layer = LAYERS["residual"]
+def test_what_cannot_be_fused_is_mixed_plainly(change, layer):
     plain, fast = pair(layer)
 
-    class Negated(type(plain["k3_e1"])):
+    class Negated(type(plain["k3_e3"])):
         def forward(self, x):
             return -super().forward(x)
 
@@ -159,15 +185,16 @@ def test_no_weight_gradient_is_computed_that_nobody_asked_for(weights, expected)
     assert x.grad.abs().max() > 0
 
 
-def test_a_gradient_of_a_gradient_is_that_of_the_plain_form():
-    layer = LAYERS["residual"]
+@pytest.mark.parametrize("layer", [LAYERS["residual"], LAYERS["mobile, strided and wider"]], ids=["fbnet", "mobile"])
+def test_a_gradient_of_a_gradient_is_that_of_the_plain_form(layer):
     x, gates = inputs(layer)
     found = []
     for op in pair(layer):
-        leaf = x.clone().requires_grad_()
-        (first,) = torch.autograd.grad(op(leaf, gates, ALL).square().sum(), leaf, create_graph=True)
-        found.append(torch.autograd.grad(first.square().sum(), leaf)[0])
-    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+        leaf, row = x.clone().requires_grad_(), gates.clone().requires_grad_()
+        first = torch.autograd.grad(op(leaf, row, range(len(row))).pow(3).sum(), op.parameters(), create_graph=True)
+        found.append(torch.autograd.grad(sum(g.square().sum() for g in first), (leaf, row)))
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
 
 
 def test_equal_inputs_give_equal_bits():
@@ -207,16 +234,15 @@ def test_bfloat16_autocast_stays_close_to_the_plain_form():
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in fast.parameters())
 
 
-def test_two_training_steps_of_a_whole_supernet_agree():
+@pytest.mark.parametrize("make", [partial(FBNetSpace, head=16), partial(ProxylessSpace, mix=16, first=8)])
+def test_two_training_steps_of_a_whole_supernet_agree(make):
     nets = []
     for fast in (False, True):
         torch.manual_seed(0)
-        space = FBNetSpace(
-            image_size=16, num_classes=5, stem=(8, 1), stages=[(8, 1, 1), (12, 2, 2)], head=16, fused=fast
-        )
+        space = make(image_size=16, num_classes=5, stem=(8, 1), stages=[(8, 1, 1), (12, 2, 2)], fused=fast)
         nets.append(space.supernet().double())
     x, target = torch.randn(6, 3, 16, 16, dtype=torch.float64), torch.arange(6) % 5
-    gates = Gates.soft({GROUP: torch.rand(3, 9, dtype=torch.float64).softmax(-1)})
+    gates = Gates.soft({k: torch.rand(s, dtype=torch.float64).softmax(-1) for k, s in space.gate_shapes.items()})
     for net in nets:
         optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
         for _ in range(2):

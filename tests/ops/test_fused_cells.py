@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_nas.ops import fused_cells
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.convolutions import depthwise, grouped_pointwise
 from lightning_nas.ops.mixed import plain
-from lightning_nas.spaces import darts_networks
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_networks import KINDS, CellShape, MixedCell, edges
 from lightning_nas.spaces.gates import Gates
@@ -24,6 +24,8 @@ SOME = {
     "the same of every edge": ((0, 2, 4, 7),) * EDGES,
     "others of every edge": ((0, 1), (3, 5, 6), (2, 3), (4, 7), (1, 2, 3, 6)),
     "pools and skips alone": ((1, 2, 3),) * EDGES,
+    "one path": ((4,), (1,), (0,), (3,), (7,)),
+    "one path past a node without inputs": ((0,), (0,), (1,), (3,), (5,)),
 }
 
 
@@ -44,6 +46,9 @@ def pair(kind: str, size: int, *, affine: bool = False) -> tuple[MixedCell, Mixe
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(0.5, 1.5)
             module.running_var.uniform_(0.5, 1.5)
+            if affine:
+                module.weight.data.uniform_(0.5, 1.5)
+                module.bias.data.uniform_(0.5, 1.5)
     fast = copy.deepcopy(cell)
     fast.fused = True
     return cell, fast
@@ -72,8 +77,8 @@ def assert_same(expected: dict[str, Tensor | None], got: dict[str, Tensor | None
 def fusions(monkeypatch) -> list[int]:
     """One entry for every state whose edges were computed together."""
     seen: list[int] = []
-    fuse = darts_networks.mix_leaving
-    monkeypatch.setattr(darts_networks, "mix_leaving", lambda *args: (seen.append(1), fuse(*args))[1])
+    fuse = fused_cells.mix_leaving
+    monkeypatch.setattr(fused_cells, "mix_leaving", lambda *args: (seen.append(1), fuse(*args))[1])
     return seen
 
 
@@ -86,9 +91,16 @@ def test_fused_gives_the_outputs_gradients_and_statistics_of_the_plain_form(kind
     assert len(fusions) == NODES + 1
 
 
-@pytest.mark.parametrize("change", ["evaluation", "scales", "cumulative average", "one frozen norm", "one path"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_cells_whose_norms_have_scales_are_fused_too(training, fusions):
+    cell, fast = (cell.train(training) for cell in pair("reduce", 6, affine=True))
+    assert_same(results(cell, 6, ALL), results(fast, 6, ALL))
+    assert len(fusions) == NODES + 1
+
+
+@pytest.mark.parametrize("change", ["evaluation", "cumulative average", "one frozen norm"])
 def test_what_cannot_be_fused_is_mixed_plainly(change, fusions):
-    cells, active = pair("reduce", 6, affine=change == "scales"), ALL
+    cells = pair("reduce", 6)
     for cell in cells:
         if change == "evaluation":
             cell.eval()
@@ -98,9 +110,7 @@ def test_what_cannot_be_fused_is_mixed_plainly(change, fusions):
                     module.momentum = None
         elif change == "one frozen norm":
             cell.edges[3]["dil_conv_3x3"].norm.eval()
-        elif change == "one path":
-            active = ((4,), (1,), (0,), (3,), (7,))
-    assert_same(*(results(cell, 6, active) for cell in cells))
+    assert_same(*(results(cell, 6, ALL) for cell in cells))
     assert not fusions
 
 
@@ -147,7 +157,7 @@ def test_two_training_steps_of_a_whole_supernet_agree_and_states_are_interchange
 
 @pytest.mark.parametrize("size", [(5, 6), (4, 7), (1, 2)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_depthwise_and_its_gradients(kernel, stride, size):
     torch.manual_seed(0)
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)

@@ -6,6 +6,7 @@ from torch import nn
 
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import MBConv, Zero
+from lightning_nas.ops.mixed import plain
 from lightning_nas.spaces.proxyless import ProxylessSpace
 from lightning_nas.testing.spaces import SpaceCase
 
@@ -51,7 +52,7 @@ def test_a_block_that_changes_its_shape_cannot_be_left_out() -> None:
 
 def test_gradients_of_gates_are_products_with_the_outputs_beside_the_shortcut() -> None:
     space = small()
-    supernet, block = space.supernet(), 1
+    supernet, block = space.supernet(plain), 1
     architecture = space.validate({"block_01": "k3_e3", "block_02": "k5_e6", "block_03": "zero"})
     gates = space.gates(architecture)
     values = {group: m.clone().requires_grad_() for group, m in gates.values.items()}

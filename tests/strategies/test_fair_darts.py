@@ -106,3 +106,10 @@ def test_a_published_cell_is_the_answer_to_weights_that_are_one_where_it_has_ope
 def test_a_space_of_one_option_a_choice_answers_by_its_own_rule() -> None:
     module = make_fair_darts(theta_std=3.0, threshold=0.5)
     assert module.answer() == module.derive()
+
+
+def test_validation_looks_at_the_weights_that_are_trained() -> None:
+    module = make_fair_darts(theta_std=1.0)
+    looked_at = module.validated()
+    for group, theta in module.theta.items():
+        torch.testing.assert_close(looked_at.gates.values[group], theta.detach().sigmoid())

@@ -247,9 +247,9 @@ def test_two_path_leaves_all_other_probabilities_unchanged(tmp_path: Path) -> No
     assert max(int(rows.max()) for rows in changed) == 2
 
 
-def small() -> ProxylessSpace:
+def small(*, fused: bool = True) -> ProxylessSpace:
     shape = {"stem": (4, 1), "first": 4, "stages": [(4, 2, 1)], "mix": 8}
-    return ProxylessSpace("small", image_size=8, in_channels=1, num_classes=4, **shape)
+    return ProxylessSpace("small", image_size=8, in_channels=1, num_classes=4, fused=fused, **shape)
 
 
 @pytest.mark.parametrize("penalty", [None, AddLinear(1.0)])
@@ -267,7 +267,7 @@ def test_zero_active_gives_no_gradient(monkeypatch: pytest.MonkeyPatch, penalty:
 
 @pytest.mark.parametrize("update", ["full", "two_path", "reinforce"])
 def test_the_weights_step_runs_one_option_a_choice(update: str) -> None:
-    module, ran = make_proxyless(space=small(), update=update), []
+    module, ran = make_proxyless(space=small(fused=False), update=update), []
     for row, block in enumerate(module.supernet.blocks):
         for name in block.names:
             block[name].register_forward_hook(lambda *_, row=row: ran.append(row))

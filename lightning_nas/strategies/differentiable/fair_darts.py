@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 import torch
 from annotated_types import Interval
 from pydantic import NonNegativeFloat
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
 from lightning_nas.tasks.base import Batch, Task
@@ -64,6 +64,11 @@ class FairDarts(DifferentiableSearch):
     def arch_loss(self, batch: Batch) -> Tensor:
         weights = [theta[:, self._kept[group]].sigmoid().flatten() for group, theta in self.theta.items()]
         return super().arch_loss(batch) + self.zero_one * zero_one_loss(torch.cat(weights), self.norm)
+
+    def validated(self) -> nn.Module:
+        """The supernet as it is trained: weights of a choice need not sum to one."""
+        with torch.no_grad():
+            return Gated(self.supernet, self.gates(self.generator("validation")))
 
     def distribution(self) -> dict[str, Tensor]:
         """The weights of each choice, scaled to sum to one; ``none`` has no share."""
