@@ -62,7 +62,7 @@ class SearchData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def _in_order(
-        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+        self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Numbered[Batch]:
         """A whole part in order; arguments of :meth:`evaluation_loader`."""
 
@@ -111,7 +111,7 @@ class SearchData(pl.LightningDataModule, ABC):
         """
 
     def evaluation_loader(
-        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+        self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Loader[Batch]:
         """A whole part in order; with several processes a share of equally many batches for each.
 

@@ -143,7 +143,7 @@ class ImageData(SearchData):
         return self._searched.shuffled("searched", stream="recalibrate")
 
     def _in_order(
-        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+        self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Batches:
         return self._of(searched).in_order(name, rank, world_size)
 

@@ -145,7 +145,7 @@ class TextData(SearchData):
         return self._windows("retrain", self._whole(), 0, 1)
 
     def _in_order(
-        self, name: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
+        self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Windows:
         del searched  # a search sees every word
         return Windows(self._parts[name], name, self.eval_batch_size, *self.shape, rank=rank, world_size=world_size)

@@ -93,9 +93,10 @@ def test_the_accuracy_is_that_of_the_path_on_the_arch_part_and_leaves_the_supern
     path = module.space.gates(module.space.best)
     measured = module.accuracy(path)
     assert digest(module.state_dict()) == before
-    assert measured == module.score(module.space.best, data.score_batches(2, "arch"))
-    arch, val = (torch.cat([x for x, _ in data.score_batches(2, part)[1]]) for part in ("arch", "val"))
-    assert not {image.numpy().tobytes() for image in arch} & {image.numpy().tobytes() for image in val}
+    arch = list(data.evaluation_loader("arch"))[:2]
+    assert measured == module.score(module.space.best, (data.score_batches(2)[0], arch))
+    val = {image.numpy().tobytes() for x, _ in data.evaluation_loader("val") for image in x}
+    assert not val & {image.numpy().tobytes() for x, _ in arch for image in x}
 
 
 def test_no_turn_during_warm_up(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class TestSPOS(StrategyCase):
         "parents": 2,
         "mutation": 0.2,
     }
-    search_epochs = 16
+    search_epochs = 10
 
     @pytest.fixture
     def make(self) -> Callable[..., SPOS]:

@@ -14,10 +14,11 @@ are trained, and with many turns the probabilities as well.
 Options that a turn did not draw have no gradient, and the optimiser leaves them alone.
 
 Differs from the paper: batch norm is recalibrated before the accuracy is measured, since a short turn leaves statistics
-of other paths behind; the accuracy is taken on ``score_batches`` batches, augmented as in training. An option that was
+of other paths behind; the accuracy is taken on ``score_batches`` batches. An option that was
 never drawn has no accuracy, so that nothing moves on its account.
 """
 
+from itertools import islice
 from typing import Any
 
 import torch
@@ -128,7 +129,8 @@ class MdeNAS(SearchModule):
 
     def accuracy(self, path: Gates) -> float:
         """The task's score of a path on the arch part; the supernet is then as before."""
-        calibration, scoring = self.data.score_batches(self.score_batches, "arch")
+        calibration, _ = self.data.score_batches(self.score_batches)
+        scoring = islice(self.data.evaluation_loader("arch", searched=True), self.score_batches)
         with untouched(self):
             network = Gated(self.supernet, path)
             recalibrate(network, calibration)
