@@ -32,7 +32,10 @@ SHORTER = [
 ]
 INSTEAD = {  # of an option of these, in commands with some word
     "strategy=spos": {"strategy.candidates=2": ("strategy.generations=2", "strategy.population=2")},
-    "experiment=ranking_hypothesis": {"strategy.candidates=2": ("ranking.networks=3", "ranking.epochs=1")},
+    "experiment=ranking_hypothesis": {
+        "strategy.candidates=2": ("ranking.networks=3", "ranking.epochs=1", "ranking.limit_train_batches=2"),
+        "latency_table.min_run_time=0.001": (),
+    },
 }
 BRIEF = ["measure.min_run_time=0.001", "samples=2"]
 

@@ -41,7 +41,7 @@ def multinomial_update(probabilities: Tensor, epochs: Tensor, accuracies: Tensor
     more = epochs.unsqueeze(-1) - epochs.unsqueeze(-2)
     better = accuracies.unsqueeze(-1) - accuracies.unsqueeze(-2)
     up, down = ((more < 0) & (better > 0)).sum(-1), ((more > 0) & (better < 0)).sum(-1)
-    moved = (probabilities + alpha * (up - down)).clamp_min(0)
+    moved = (probabilities + alpha * (up - down).to(probabilities)).clamp_min(0)
     return moved / moved.sum(-1, keepdim=True)
 
 

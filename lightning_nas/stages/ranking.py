@@ -86,8 +86,10 @@ def _tell(run: Run, rows: list[dict[str, Any]]) -> None:
     for column in ("after epoch", "tau to the final ranking", "interval", "pairs in the final order"):
         table.add_column(column)
     for row in {row["epoch"]: row for row in (first, middle, rows[-1])}.values():
-        shown = [f"{row[key]:.3f}" if row[key] is not None else "undefined" for key in ("kendall_tau", "low", "high")]
-        pairs = "undefined" if row["p_tau"] is None else f"{row['p_tau']:.0%}"
-        table.add_row(str(row["epoch"] + 1), shown[0], f"{shown[1]} to {shown[2]}", pairs)
+        if row["kendall_tau"] is None:  # all scores are equal
+            table.add_row(str(row["epoch"] + 1), *["undefined"] * 3)
+            continue
+        interval = "undefined" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        table.add_row(str(row["epoch"] + 1), f"{row['kendall_tau']:.3f}", interval, f"{row['p_tau']:.0%}")
     Console().print(table)
     Console().print(f"report: {run.folder / 'report.html'}")

@@ -221,3 +221,25 @@ def test_a_limit_that_nothing_keeps_is_refused_before_the_search_and_says_what_i
     make_spos(limit=lowest)
     with pytest.raises(ConfigError, match="needs costs"):
         make_spos(limit=10.0, table=False)
+
+
+def test_an_evolution_that_was_stopped_begins_anew_and_ends_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, data = make_spos(generations=3, population=3), ToyData(304)
+    fit(module, data, tmp_path, epochs=1, every=1000)
+    answer, evolved = module.answer(), module.evolved
+    again = make_spos(generations=3, population=3)
+    fit(again, data, tmp_path / "again", epochs=1, resume=tmp_path / "checkpoints" / "last.ckpt")
+    original, calls = again.score, []
+
+    def stopped(architecture: Architecture) -> float:
+        calls.append(architecture)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(architecture)
+
+    monkeypatch.setattr(again, "score", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        again.answer()
+    assert (again.answer(), again.evolved) == (answer, evolved)
