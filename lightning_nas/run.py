@@ -22,6 +22,7 @@ def main(config: DictConfig) -> None:
         from lightning_nas.stages.folder import is_first_process, locked
         from lightning_nas.stages.loggers import closed
         from lightning_nas.stages.prepare import given_architecture, latency_table, prepare
+        from lightning_nas.stages.ranking import rank
         from lightning_nas.stages.result import write_result
         from lightning_nas.stages.retrain import check_retraining, retrain
         from lightning_nas.stages.search import search
@@ -32,6 +33,10 @@ def main(config: DictConfig) -> None:
             run = prepare(config)
             if "retrain" in config.stages:
                 check_retraining(run)
+            if "ranking" in config.stages:
+                if is_first_process():
+                    rank(run)
+                return
             table = latency_table(run)
             architecture = search(run, table) if "search" in config.stages else given_architecture(run)
             again = "retrain" in config.stages

@@ -30,6 +30,10 @@ SHORTER = [
     *(*FAST, "~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"),
     *("dataset.batch_size=8", "dataset.num_workers=0"),
 ]
+INSTEAD = {  # of an option of these, in commands with some word
+    "strategy=spos": {"strategy.candidates=2": ("strategy.generations=2", "strategy.population=2")},
+    "experiment=ranking_hypothesis": {"strategy.candidates=2": ("ranking.networks=3", "ranking.epochs=1")},
+}
 BRIEF = ["measure.min_run_time=0.001", "samples=2"]
 
 
@@ -96,6 +100,8 @@ def forked(command: str) -> int:
     """Exit code of the command in a fork of this process, which has torch imported already; says more in ``output``."""
     _, _, module, *arguments = shlex.split(command)
     short = {"lightning_nas.run": SHORTER, "lightning_nas.latency": BRIEF}[module]
+    instead = {o: others for word, own in INSTEAD.items() if word in arguments for o, others in own.items()}
+    short = [word for option in short for word in instead.get(option, (option,))]
     with one_thread():
         child = os.fork()
         if child == 0:

@@ -72,13 +72,7 @@ class RankCheck(RecordingCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SearchModule)
         super().setup(trainer, pl_module, stage)
-        rng = generator(pl_module.seed, "rank check")
-        drawn: dict[Architecture, None] = {}
-        for _ in range(100 * self.count):  # a small space may not have as many
-            drawn[pl_module.space.canonical(pl_module.space.sample(rng))] = None
-            if len(drawn) == self.count:
-                break
-        self.architectures = list(drawn)
+        self.architectures = pl_module.space.different(self.count, generator(pl_module.seed, "rank check"))
         if trainer.is_global_zero:
             counted = Macs()(pl_module.space)
             self.macs = [pl_module.space.cost(a, counted) for a in self.architectures]

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from pydantic import PositiveFloat, PositiveInt
 from rich.progress import track
 from torch import nn
@@ -25,14 +26,11 @@ from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import seeded
 
 
-class StandAlone:
-    """Score of each architecture after a short training from scratch, on the validation part.
-
-    Trained on the weights and arch parts, as a retraining would be. Results are kept in ``cache_dir`` by everything
-    they depend on, so that each architecture is trained once.
+class Trainings:
+    """Short trainings of networks from scratch, on the weights and arch parts, as a retraining would be.
 
     Args:
-        cache_dir: where.
+        cache_dir: where results are kept by everything they depend on, so that each architecture is trained once.
         epochs: of each training.
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate schedule, stepped once an epoch.
@@ -53,19 +51,16 @@ class StandAlone:
         self.clip, self.limit_train_batches = clip, limit_train_batches
         self.cache_dir, self.epochs, self.optimizer, self.scheduler = Path(cache_dir), epochs, optimizer, scheduler
 
-    def __call__(
-        self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
-    ) -> list[float]:
-        """The task's score of each architecture, in order; shows a progress bar while it trains."""
-        folder = self.cache_dir / "truth" / self._conditions(space, data, task, seed)
-        missing = [a for a in architectures if _read(folder / f"{a.key}.json") is None]
-        for architecture in track(missing, "training for the rank check", transient=True, disable=not missing):
-            score = self._train(space, architecture, data, task, seed)
-            write_json(folder / f"{architecture.key}.json", {"architecture": architecture.to_dict(), "score": score})
-        scores = [_read(folder / f"{a.key}.json") for a in architectures]
-        return [score for score in scores if score is not None]
-
-    def _train(self, space: SearchSpace, architecture: Architecture, data: SearchData, task: Task, seed: int) -> float:
+    def fit(
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        data: SearchData,
+        task: Task,
+        seed: int,
+        callbacks: Sequence[pl.Callback] = (),
+    ) -> nn.Module:
+        """The trained network; a function of the arguments, whatever was drawn before."""
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture)
             child = ChildModule(
@@ -78,10 +73,18 @@ class StandAlone:
                 clip=self.clip,
             )
             loader = data.retrain_loader(lambda: child.position, searched=True)
-            quiet_trainer(self.epochs, limit_train_batches=self.limit_train_batches).fit(child, loader)
-            return task.score(network, data.evaluation_loader("val", searched=True), space.num_classes)
+            trainer = quiet_trainer(
+                self.epochs, limit_train_batches=self.limit_train_batches, callbacks=list(callbacks)
+            )
+            trainer.fit(child, loader)
+        return network
 
-    def _conditions(self, space: SearchSpace, data: SearchData, task: Task, seed: int) -> str:
+    def score(self, space: SearchSpace, network: nn.Module, data: SearchData, task: Task) -> float:
+        """The task's score on the validation part."""
+        return task.score(network, data.evaluation_loader("val", searched=True), space.num_classes)
+
+    def conditions(self, space: SearchSpace, data: SearchData, task: Task, seed: int) -> str:
+        """Digits that change with whatever a result depends on, but for the architecture."""
         how = [
             (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
             for made in (self.optimizer, self.scheduler)
@@ -92,6 +95,22 @@ class StandAlone:
         for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the pixels, as they are fed
             sha.update(images.numpy().tobytes() + labels.numpy().tobytes())
         return sha.hexdigest()[:16]
+
+
+class StandAlone(Trainings):
+    """Score of each architecture after a short training from scratch, on the validation part."""
+
+    def __call__(
+        self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
+    ) -> list[float]:
+        """The task's score of each architecture, in order; shows a progress bar while it trains."""
+        folder = self.cache_dir / "truth" / self.conditions(space, data, task, seed)
+        missing = [a for a in architectures if _read(folder / f"{a.key}.json") is None]
+        for architecture in track(missing, "training for the rank check", transient=True, disable=not missing):
+            score = self.score(space, self.fit(space, architecture, data, task, seed), data, task)
+            write_json(folder / f"{architecture.key}.json", {"architecture": architecture.to_dict(), "score": score})
+        scores = [_read(folder / f"{a.key}.json") for a in architectures]
+        return [score for score in scores if score is not None]
 
 
 def _read(path: Path) -> float | None:

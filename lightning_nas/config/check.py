@@ -73,8 +73,8 @@ def _schema(name: str) -> Signature:
 
 
 def _check_stages(stages: list[str]) -> None:
-    if stages not in (["search"], ["retrain"], ["search", "retrain"]):
-        raise ConfigError(f"stages: got {shown(stages)}; legal: [search], [retrain], [search,retrain]")
+    if stages not in (["search"], ["retrain"], ["search", "retrain"], ["ranking"]):
+        raise ConfigError(f"stages: got {shown(stages)}; legal: [search], [retrain], [search,retrain], [ranking]")
 
 
 def _check_entry(key: str, entry: dict[str, Any], definition: Definition | None, late: Set[str]) -> None:

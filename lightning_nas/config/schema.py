@@ -46,7 +46,7 @@ class Run:
 
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)]
     threads: PositiveInt | None
-    stages: Annotated[list[Literal["search", "retrain"]], Field(min_length=1)]
+    stages: Annotated[list[Literal["search", "retrain", "ranking"]], Field(min_length=1)]
     architecture: str | None
     ckpt_path: str | None
     trusted_modules: list[str]
@@ -57,6 +57,7 @@ class Run:
     task: Entry
     trainer: Entry
     retrain: Retrain
+    ranking: Entry | None
     callbacks: dict[str, Entry | None] | None
     logger: dict[str, Entry | None] | None
     paths: dict[str, str]

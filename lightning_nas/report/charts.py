@@ -128,13 +128,33 @@ def _rank_figures(rows: list[Row], points: list[Row]) -> str:
         )
         parts.append(markup.figure(svg, f"Epoch {last}: each dot is one architecture."))
     curve = read_points(rows, "epoch").get("kendall_tau", [])
-    cells = [[number(row.get(key)) for key in ("epoch", "low", "high")] for row in rows]
-    intervals = [(e, low, high) for e, low, high in cells if e is not None and low is not None and high is not None]
     if curve:
         said = ", ".join(f"{tau:.2f} at epoch {epoch:.0f}" for epoch, tau in curve)
-        svg = to_svg(figures.tau_curve(curve, intervals), "tau", f"Kendall's tau: {said}")
+        svg = to_svg(figures.tau_curve(curve, _intervals(rows)), "tau", f"Kendall's tau: {said}")
         parts.append(markup.figure(svg, "1 is the true order, 0 a blind guess; the band is the bootstrap interval."))
     return markup.pair(*parts) if parts else markup.missing("Kendall's tau is not defined for the scores that came.")
+
+
+def hypothesis(folder: Path) -> str:
+    """How early the final ranking of networks trained alone is known; nothing for a run that did not look."""
+    rows = read_rows(folder / "ranking.csv")
+    points = read_points(rows, "epoch")
+    if "kendall_tau" not in points:
+        return ""
+    said = ", ".join(f"{tau:.2f} after epoch {epoch + 1:.0f}" for epoch, tau in points["kendall_tau"])
+    tau = to_svg(figures.tau_curve(points["kendall_tau"], _intervals(rows)), "early", f"Kendall's tau: {said}")
+    pairs = figures.curves(points, (("p_tau",),), "epoch")
+    parts = [
+        markup.figure(tau, "Between the ranking after each epoch and the last; the band is the bootstrap interval."),
+        markup.figure(to_svg(pairs, "pairs", "The share of pairs in the final order"), "Pairs in the final order."),
+    ]
+    words = f"<p>{escape(rows[0].get('networks', ''))} networks drawn from the space, each trained alone.</p>\n"
+    return markup.section("Performance-ranking hypothesis", words, markup.pair(*parts))
+
+
+def _intervals(rows: list[Row]) -> list[tuple[float, float, float]]:
+    cells = [[number(row.get(key)) for key in ("epoch", "low", "high")] for row in rows]
+    return [(e, low, high) for e, low, high in cells if e is not None and low is not None and high is not None]
 
 
 def _rank_table(last: Row) -> str:

@@ -10,6 +10,7 @@ import networkx as nx
 
 from lightning_nas.files import atomic
 from lightning_nas.report import charts, markup, sections
+from lightning_nas.report.evolution import evolution
 from lightning_nas.report.record import read_result
 
 
@@ -35,11 +36,13 @@ def write_report(
     result = read_result(folder / "result.json")
     parts = [
         sections.result(folder, result),
+        charts.hypothesis(folder),
         sections.network(graph, cells or {}),
         charts.search_curves(folder),
         charts.probabilities(folder),
         charts.health(folder),
         charts.rank(folder),
+        evolution(folder),
         charts.layers(folder),
         sections.best_architectures(folder),
         charts.retrain_curves(folder),

@@ -68,11 +68,27 @@ class SearchSpace(ABC):
 
     def sample(self, generator: torch.Generator) -> Architecture:
         """Draw every decision uniformly from its legal options."""
+        return self.complete({}, generator)
+
+    def complete(self, wishes: Mapping[str, str], generator: torch.Generator) -> Architecture:
+        """Take each decision as in ``wishes`` where that is legal, and draw the others uniformly."""
         choices: dict[str, str] = {}
         for decision in self.decisions:
             if legal := self.options(decision, choices):
-                choices[decision.name] = legal[int(torch.randint(len(legal), (), generator=generator))]
+                wished = wishes.get(decision.name)
+                if wished not in legal:
+                    wished = legal[int(torch.randint(len(legal), (), generator=generator))]
+                choices[decision.name] = wished
         return self.validate(choices)
+
+    def different(self, count: int, generator: torch.Generator) -> list[Architecture]:
+        """So many different architectures, drawn uniformly; fewer where a small space has not as many."""
+        drawn: dict[Architecture, None] = {}
+        for _ in range(100 * count):
+            drawn[self.canonical(self.sample(generator))] = None
+            if len(drawn) == count:
+                break
+        return list(drawn)
 
     def mutate(self, architecture: Architecture, generator: torch.Generator) -> Architecture:
         """Change one decision, drawn uniformly, to another legal option.

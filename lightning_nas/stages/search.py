@@ -15,6 +15,7 @@ from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds
 from lightning_nas.stages.resume import checkpoint_to_resume
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.training.seeding import seeded
+from lightning_nas.training.table import Table
 
 
 def search(run: Run, table: LatencyTable | None) -> Architecture:
@@ -39,9 +40,19 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
                 callback.record_candidates(trainer, module)
             if isinstance(callback, RankCheck):
                 run.result |= {"kendall_tau": callback.tau, "kendall_tau_macs": callback.tau_macs}
+        _write_evolution(run, module)
         architecture.save(run.folder / "architecture.json")
     run.result["search_seconds"] = stage_seconds(trainer)
     return architecture
+
+
+def _write_evolution(run: Run, module: SearchModule) -> None:
+    table = Table(run.folder / "evolution.csv", ("generation", "key", "score", "cost", "choices"))
+    table.cut(0)
+    for candidate in module.evolved:
+        taken = candidate.architecture
+        row = {"generation": candidate.generation, "key": taken.key, "score": candidate.score, "cost": candidate.cost}
+        table.append(row | {"choices": str(taken)})
 
 
 def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule:

@@ -21,6 +21,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.strategies.evolution import Candidate
 from lightning_nas.strategies.weights import WeightsLoop
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.recalibrate import recalibrate
@@ -43,6 +44,7 @@ class SearchModule(WeightsLoop):
 
     Attributes:
         scored: the architectures :meth:`answer` chose from, with their scores; empty if it did not score any.
+        evolved: the same with their generations, if it chose by evolution.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class SearchModule(WeightsLoop):
         self.supernet = space.supernet(mix)
         self.score_batches = score_batches
         self.scored: dict[Architecture, float] = {}
+        self.evolved: list[Candidate] = []
         self._metrics = task.metrics(space.num_classes)
 
     # -- what a strategy says of itself -------------------------------------------------------------------------

@@ -93,14 +93,19 @@ class WeightsLoop(RememberingModule):
         if self.logging_is_due:
             self.log_search()
 
+    def weights_backward(self, batch: Batch) -> Tensor:
+        """Add to the gradients of the weights those of one batch; returns its loss."""
+        loss = self.weights_loss(batch)
+        self.check_finite("train/loss", loss)
+        self.manual_backward(loss / self.accumulate)
+        return loss
+
     def _weights_step(self, batch: Batch) -> None:
         optimizer = self._optimizer("weights")
         with self.toggled_optimizer(optimizer):
-            loss = self.weights_loss(batch)
-            self.check_finite("train/loss", loss)
             if not self._pending:
                 optimizer.zero_grad()
-            self.manual_backward(loss / self.accumulate)
+            loss = self.weights_backward(batch)
         self._pending += 1
         if self._pending == self.accumulate:
             self._apply_weights()

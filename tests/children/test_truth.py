@@ -38,8 +38,8 @@ def test_each_architecture_is_trained_once_and_again_under_other_settings(
 ) -> None:
     space, data, trained = ToySpace(), ToyData(), []
     data.setup("fit")
-    original = StandAlone._train
-    monkeypatch.setattr(StandAlone, "_train", lambda self, *a: trained.append(a[1]) or original(self, *a))
+    original = StandAlone.fit
+    monkeypatch.setattr(StandAlone, "fit", lambda self, *a: trained.append(a[1]) or original(self, *a))
     first = truth(tmp_path, epochs=1)(space, [space.best], data, Classification(), 0)
     assert truth(tmp_path, epochs=1)(space, [space.best], data, Classification(), 0) == first
     assert len(trained) == 1

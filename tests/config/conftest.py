@@ -11,6 +11,7 @@ TEXT = """
 seed: 0
 threads: 1
 stages: [search, retrain]
+ranking: null
 architecture: null
 ckpt_path: null
 trusted_modules: []

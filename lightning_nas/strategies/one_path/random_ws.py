@@ -9,17 +9,16 @@ batches; the paper scores 1,000 on one batch each and the best 10 again on the w
 
 from typing import Any
 
-import torch
 from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.one_path.uniform import UniformPaths
 from lightning_nas.tasks.base import Task
 
 
-class RandomSharing(SearchModule):
+class RandomSharing(UniformPaths):
     """One random path a batch; the best of ``candidates`` by inherited weights.
 
     Args:
@@ -41,13 +40,6 @@ class RandomSharing(SearchModule):
     ) -> None:
         super().__init__(space, task, table, **options)
         self.candidates = candidates
-
-    def sample(self, generator: torch.Generator) -> Architecture:
-        return self.space.sample(generator)
-
-    def derive(self) -> Architecture:
-        """Any: nothing is preferred before the answer."""
-        return self.sample(self.generator("derive"))
 
     def answer(self) -> Architecture:
         generator = self.generator("answer")

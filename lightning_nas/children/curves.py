@@ -1,0 +1,74 @@
+"""How good networks are after each epoch of their trainings: when is their ranking known?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pydantic import PositiveInt
+from rich.progress import track
+from torch import nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.children.truth import Trainings
+from lightning_nas.data.base import SearchData
+from lightning_nas.errors import InputError
+from lightning_nas.files import read_json, write_json
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.tasks.base import Task
+
+
+class LearningCurves(Trainings):
+    """The score of each network after every epoch of its training alone, on the validation part.
+
+    Args:
+        networks: how many are drawn from the space, at least 3; about 18 in MdeNAS (arXiv:1905.07529).
+        options: of :class:`~lightning_nas.children.truth.Trainings`.
+    """
+
+    def __init__(self, *, networks: PositiveInt = 18, **options: Any) -> None:
+        super().__init__(**options)
+        self.networks = networks
+
+    def __call__(
+        self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
+    ) -> list[list[float]]:
+        """The scores of each architecture by epoch; shows a progress bar. What is in the cache is not trained again."""
+        folder = self.cache_dir / "curves" / self.conditions(space, data, task, seed)
+        curves = []
+        for architecture in track(architectures, "training networks to rank", transient=True):
+            file = folder / f"{architecture.key}.json"
+            curve = _read(file, self.epochs)
+            if curve is None:
+                watch = _EachEpoch(lambda network: self.score(space, network, data, task))
+                self.fit(space, architecture, data, task, seed, [watch])
+                curve = watch.scores
+                write_json(file, {"architecture": architecture.to_dict(), "scores": curve})
+            curves.append(curve)
+        return curves
+
+
+class _EachEpoch(pl.Callback):
+    def __init__(self, score: Any) -> None:
+        self.score, self.scores = score, list[float]()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        network = pl_module.network
+        assert isinstance(network, nn.Module)
+        self.scores.append(self.score(network))
+
+
+def _read(path: Path, epochs: int) -> list[float] | None:
+    """A cached curve; None if there is none or the file is damaged (then it is made again)."""
+    if not path.exists():
+        return None
+    try:
+        content: Any = read_json(path)
+    except InputError:
+        return None
+    scores = content.get("scores") if isinstance(content, dict) else None
+    if not isinstance(scores, list) or len(scores) != epochs or not all(type(s) in (int, float) for s in scores):
+        return None
+    return [float(score) for score in scores]

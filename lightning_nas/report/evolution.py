@@ -1,0 +1,79 @@
+"""An evolution's generations, and what it found at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lightning_nas.report import markup
+from lightning_nas.report.record import number, read_rows
+from lightning_nas.report.svg import to_svg
+from lightning_nas.report.theme import ACCENT, MUTED, SERIES, SMALL, WIDTH, dress, new_figure
+
+Points = Sequence[tuple[float, float]]
+
+
+def pareto(points: Points) -> list[tuple[float, float]]:
+    """Of (cost, score) those that nothing cheaper or as cheap surpasses or equals, by rising cost.
+
+    >>> pareto([(2, 0.5), (1, 0.4), (3, 0.5), (2, 0.3)])
+    [(1, 0.4), (2, 0.5)]
+    """
+    front: list[tuple[float, float]] = []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    return front
+
+
+def generations(points: Points) -> Figure:
+    """(generation, score) of every candidate, and the best so far."""
+    figure = new_figure(WIDTH / 2, 2.9)
+    axes = figure.add_subplot()
+    _dots(axes, points)
+    numbers = sorted({generation for generation, _ in points})
+    best = accumulate((max(score for g, score in points if g == generation) for generation in numbers), max)
+    axes.step(numbers, list(best), where="post", color=SERIES[1], linewidth=1.5, label="best so far")
+    axes.legend(loc="lower right", frameon=False, fontsize=SMALL, labelcolor=MUTED)
+    dress(axes, title="Scores by generation", x="generation", y="score with shared weights")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def front(points: Points) -> Figure:
+    """(cost, score) of every candidate, and the Pareto front."""
+    figure = new_figure(WIDTH / 2, 2.9)
+    axes = figure.add_subplot()
+    _dots(axes, points)
+    axes.step(
+        *zip(*pareto(points), strict=True), where="post", color=SERIES[1], linewidth=1.5, marker="o", markersize=3
+    )
+    dress(axes, title="Pareto front", x="cost, in the unit of the latency table", y="score with shared weights")
+    return figure
+
+
+def _dots(axes: Any, points: Points) -> None:
+    xs, ys = zip(*points, strict=True)
+    axes.scatter(xs, ys, s=16, color=ACCENT, alpha=0.45, linewidths=0)
+
+
+def evolution(folder: Path) -> str:
+    """The part of the report; nothing for a run without an evolution."""
+    rows = read_rows(folder / "evolution.csv")
+    cells = [tuple(number(row.get(key)) for key in ("generation", "score", "cost")) for row in rows]
+    scored = [(generation, score) for generation, score, _ in cells if generation is not None and score is not None]
+    if not scored:
+        return ""
+    best = max(score for _, score in scored)
+    said = f"{len(scored)} candidates in {len({g for g, _ in scored})} generations, the best score {best:.4g}"
+    parts = [markup.figure(to_svg(generations(scored), "generations", said), f"{said}. Each dot is one candidate.")]
+    if priced := [(cost, score) for _, score, cost in cells if cost is not None and score is not None]:
+        steps = "; ".join(f"{score:.4g} for {cost:.4g}" for cost, score in pareto(priced))
+        svg = to_svg(front(priced), "pareto", f"Pareto front: {steps}")
+        parts.append(markup.figure(svg, "On the line: candidates that nothing cheaper surpasses."))
+    return markup.section("Evolution", markup.pair(*parts))

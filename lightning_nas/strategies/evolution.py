@@ -1,0 +1,167 @@
+"""Evolution over the decisions of a space: children of architectures, and the evolution of single-path one-shot.
+
+Children are made of genes: one gene is the option of one decision. They are always legal in the space, whatever a gene
+rules out; a gene that is not legal beside those before it is drawn anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.spaces.base import SearchSpace
+
+TRIES = 10  # draws for each child that is wanted
+_DESCENTS = 3
+
+
+def mutated(space: SearchSpace, parent: Architecture, probability: float, generator: torch.Generator) -> Architecture:
+    """The parent with each gene drawn anew with ``probability``; the draw may give the gene it had."""
+    kept = torch.rand(len(parent.choices), generator=generator) >= probability
+    genes = {name: option for (name, option), keep in zip(parent.choices, kept.tolist(), strict=True) if keep}
+    return space.complete(genes, generator)
+
+
+def crossed(space: SearchSpace, first: Architecture, second: Architecture, generator: torch.Generator) -> Architecture:
+    """Each gene from one of the two parents, by a fair coin."""
+    genes = dict(first.choices)
+    coins = torch.randint(2, (len(second.choices),), generator=generator).tolist()
+    genes |= {name: option for (name, option), coin in zip(second.choices, coins, strict=True) if coin}
+    return space.complete(genes, generator)
+
+
+def cheapest(space: SearchSpace, cost: Callable[[Architecture], float], generator: torch.Generator) -> Architecture:
+    """The cheapest architecture that is found by changing one decision at a time, from three beginnings.
+
+    It is the cheapest of all where the cost is a sum over decisions, as in chains.
+    """
+    found = [_descended(space, space.sample(generator), cost, generator) for _ in range(_DESCENTS)]
+    return min(found, key=cost)
+
+
+def _descended(
+    space: SearchSpace,
+    architecture: Architecture,
+    cost: Callable[[Architecture], float],
+    generator: torch.Generator,
+) -> Architecture:
+    while True:
+        before = cost(architecture)
+        for decision in space.decisions:
+            genes = dict(architecture.choices)
+            others = (genes | {decision.name: option} for option in decision.options)
+            architecture = min((architecture, *(space.complete(g, generator) for g in others)), key=cost)
+        if not cost(architecture) < before:
+            return architecture
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture an evolution has looked at.
+
+    Attributes:
+        generation: in which it came, from 0.
+        architecture: in the space's canonical form.
+        score: higher is better.
+        cost: None where nothing is counted.
+    """
+
+    generation: int
+    architecture: Architecture
+    score: float
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """The evolution of single-path one-shot (Guo et al., 2020, arXiv:1904.00420, section 3.4, and released code).
+
+    The first generation is drawn at random. Of each later one, half are mutations and half are crossovers of the best
+    ``parents`` of all before, and what is missing is drawn at random. An architecture that was looked at before or
+    breaks the limit is not looked at; after 10 tries for each that is wanted a generation stays smaller.
+
+    Differs from the released code: that draws without end where the limit leaves too few. Here, where 10 draws break
+    the limit, genes of the last one are replaced by those of the cheapest architecture, one by one in random order,
+    until it keeps it; and the evolution ends with the first generation that finds nothing new.
+
+    Args:
+        space: of the architectures.
+        score: of an architecture, higher is better; asked once for each.
+        generator: of everything random.
+        generations: how many, the first included.
+        population: candidates of a generation, at most.
+        parents: how many of the best have children.
+        mutation: probability of each gene to be drawn anew.
+        cost: of an architecture; of equal scores the cheaper is better.
+        limit: of the cost, for every candidate.
+        floor: an architecture that keeps the limit, see :func:`cheapest`; needed with one.
+    """
+
+    space: SearchSpace
+    score: Callable[[Architecture], float]
+    generator: torch.Generator
+    generations: int = 20
+    population: int = 50
+    parents: int = 10
+    mutation: float = 0.1
+    cost: Callable[[Architecture], float] | None = None
+    limit: float | None = None
+    floor: Architecture | None = None
+
+    def run(self) -> Iterator[Candidate]:
+        """Every candidate when it has its score; deterministic in the generator."""
+        seen: dict[Architecture, Candidate] = {}
+        for generation in range(self.generations):
+            drawn = self._generation(seen)
+            for architecture in drawn:
+                cost = None if self.cost is None else self.cost(architecture)
+                seen[architecture] = Candidate(generation, architecture, self.score(architecture), cost)
+                yield seen[architecture]
+            if not drawn:
+                return
+
+    def _generation(self, seen: dict[Architecture, Candidate]) -> list[Architecture]:
+        new: dict[Architecture, None] = {}
+
+        def add(wanted: int, make: Callable[[], Architecture]) -> None:
+            until = len(new) + wanted
+            for _ in range(TRIES * wanted):
+                if len(new) == until:
+                    return
+                child = self.space.canonical(make())
+                if child not in seen and self._legal(child):
+                    new[child] = None
+
+        if best := ranked(seen.values())[: self.parents]:
+            add(self.population // 2, lambda: mutated(self.space, self._one(best), self.mutation, self.generator))
+            add(self.population // 2, lambda: crossed(self.space, self._one(best), self._one(best), self.generator))
+        add(self.population - len(new), self._random)
+        return list(new)
+
+    def _one(self, best: list[Candidate]) -> Architecture:
+        return best[int(torch.randint(len(best), (), generator=self.generator))].architecture
+
+    def _legal(self, architecture: Architecture) -> bool:
+        return self.limit is None or self.cost is None or self.cost(architecture) <= self.limit
+
+    def _random(self) -> Architecture:
+        for _ in range(TRIES):
+            drawn = self.space.sample(self.generator)
+            if self._legal(drawn):
+                return drawn
+        assert self.floor is not None, "a limit needs an architecture that keeps it"
+        genes = list(self.floor.choices)
+        for place in torch.randperm(len(genes), generator=self.generator).tolist():
+            name, option = genes[place]
+            drawn = self.space.complete(dict(drawn.choices) | {name: option}, self.generator)
+            if self._legal(drawn):
+                return drawn
+        return self.floor
+
+
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """By score, of equals the cheaper first, of those the one that came first."""
+    return sorted(candidates, key=lambda c: (-c.score, c.cost or 0.0))

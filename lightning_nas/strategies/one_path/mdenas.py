@@ -1,0 +1,167 @@
+r"""MdeNAS: multinomial distribution learning (Zheng et al., ICCV 2019, arXiv:1905.07529).
+
+Every choice has a multinomial over its options, equal at first. In turns one option of each choice is drawn, that path
+is trained on the weights part, and its accuracy on the arch part, which no weight is trained on, is measured. Of each
+option are kept how often it was trained, :math:`H^e`, and the last accuracy of a path with it, :math:`H^a`; after each
+turn, :func:`~lightning_nas.functional.multinomial.multinomial_update` moves the multinomials by both. The answer is the
+space's own discretisation: the most probable option of each choice; in cells, of each node the strongest inputs.
+
+A turn is an epoch in the paper. On small data that gives too few turns, of paths that have learnt too little to be
+compared; ``path_batches`` makes a turn of so many batches, whatever the epochs, and ``warmup_epochs`` lets the weights
+learn first. The rule moves nothing to an option that was trained more than the other: it evens out how often options
+are trained, and with many turns the probabilities as well.
+
+Options that a turn did not draw have no gradient, and the optimiser leaves them alone.
+
+Differs from the paper: batch norm is recalibrated before the accuracy is measured, since a short turn leaves statistics
+of other paths behind; the accuracy is taken on ``score_batches`` batches, augmented as in training. An option that was
+never drawn has no accuracy, so that nothing moves on its account.
+"""
+
+from typing import Any
+
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.functional.multinomial import Rule, multinomial_update
+from lightning_nas.functional.relaxation import entropies
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import Gated, WeightSharingSpace
+from lightning_nas.spaces.gates import Gates
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.tasks.base import Batch, Task
+from lightning_nas.training.recalibrate import recalibrate
+from lightning_nas.training.seeding import generator as seeded_generator
+from lightning_nas.training.untouched import untouched
+
+
+class MdeNAS(SearchModule):
+    """One path a turn; probabilities from differences of training and accuracy.
+
+    Args:
+        space: any space with a supernet.
+        task: what the network is for; its score stands for the accuracy.
+        table: cost of every operation, if it is to be shown.
+        alpha: probability that a pair of options moves.
+        rule: "paper", or "safe", that of the authors' later code.
+        path_batches: batches of a turn; None for an epoch.
+        warmup_epochs: epochs at the beginning without turns, each batch training a path of its own; none in the paper.
+        options: of :class:`~lightning_nas.strategies.base.SearchModule`.
+
+    Attributes:
+        turns: how many are over.
+    """
+
+    def __init__(
+        self,
+        space: WeightSharingSpace,
+        task: Task,
+        table: LatencyTable | None = None,
+        *,
+        alpha: PositiveFloat = 0.01,
+        rule: Rule = "paper",
+        path_batches: PositiveInt | None = None,
+        warmup_epochs: NonNegativeInt = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(space, task, table, **options)
+        self.alpha, self.rule = alpha, rule
+        self.path_batches, self.warmup_epochs = path_batches, warmup_epochs
+        self.turns, self._accuracy = 0, float("nan")
+        shapes = space.gate_shapes.items()
+        self.multinomials = _Buffers({g: torch.full(shape, 1 / shape[1]) for g, shape in shapes})
+        self.trained = _Buffers({g: torch.zeros(shape) for g, shape in shapes})
+        self.accuracies = _Buffers({g: torch.full(shape, float("nan")) for g, shape in shapes})
+
+    def probabilities(self) -> dict[str, Tensor]:
+        return {group: rows.clone() for group, rows in self.multinomials.items()}
+
+    def draw_path(self, generator: torch.Generator) -> Gates:
+        """One option of each choice, from its multinomial."""
+        chosen = {
+            group: torch.multinomial(rows.cpu(), 1, generator=generator).flatten().tolist()
+            for group, rows in self.multinomials.items()
+        }
+        return Gates.one_hot(chosen, self.space.gate_shapes, self.device)
+
+    def sample(self, generator: torch.Generator) -> Architecture:
+        """The discretisation of one draw."""
+        return self.space.derive(self.draw_path(generator).values)
+
+    @property
+    def path(self) -> Gates:
+        """That of this turn: the same until the turn is over."""
+        return self.draw_path(seeded_generator(self.seed, "path", self.turns))
+
+    def gates(self, generator: torch.Generator) -> Gates:
+        """The path of this turn, whatever the batch; before the first turn one of each batch."""
+        return self.draw_path(generator) if self.current_epoch < self.warmup_epochs else self.path
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
+        super().training_step(batch, batch_idx)
+        if self._turn_is_over():
+            self._apply_weights()
+            self._end_turn()
+
+    def _turn_is_over(self) -> bool:
+        if self.current_epoch < self.warmup_epochs:
+            return False
+        if self.path_batches is None:
+            return bool(self.trainer.is_last_batch)
+        return (self.position + 1) % self.path_batches == 0
+
+    def _end_turn(self) -> None:
+        path = self.path
+        self._accuracy = self.accuracy(path)
+        with torch.no_grad():
+            for group, gates in path.values.items():
+                drawn = gates.bool()
+                self.trained[group].add_(gates)
+                self.accuracies[group][drawn] = self._accuracy
+                state = self.trained[group], self.accuracies[group]
+                self.multinomials[group].copy_(
+                    multinomial_update(self.multinomials[group], *state, self.alpha, self.rule)
+                )
+        self.turns += 1
+
+    def accuracy(self, path: Gates) -> float:
+        """The task's score of a path on the arch part; the supernet is then as before."""
+        calibration, scoring = self.data.score_batches(self.score_batches, "arch")
+        with untouched(self):
+            network = Gated(self.supernet, path)
+            recalibrate(network, calibration)
+            return self.task.score(network, scoring, self.space.num_classes)
+
+    def log_search(self) -> None:
+        self.log_batch("arch/entropy", torch.cat([entropies(rows) for rows in self.multinomials.values()]).mean())
+        self.log_batch("arch/turns", float(self.turns))
+        if self.turns:
+            self.log_batch("arch/path_score", self._accuracy)
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "turns": self.turns, "accuracy": self._accuracy}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.turns, self._accuracy = state["turns"], state["accuracy"]
+
+
+class _Buffers(nn.Module):
+    """Tensors by name that are in checkpoints and are not trained."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._names = tuple(tensors)
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.get_buffer(name)
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        return [(name, self[name]) for name in self._names]
+
+    def values(self) -> list[Tensor]:
+        return [self[name] for name in self._names]

@@ -1,0 +1,17 @@
+"""What searches share that train uniformly drawn paths and choose at the end."""
+
+import torch
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.strategies.base import SearchModule
+
+
+class UniformPaths(SearchModule):
+    """Every architecture is as likely as any other; nothing is preferred before :meth:`answer`."""
+
+    def sample(self, generator: torch.Generator) -> Architecture:
+        return self.space.sample(generator)
+
+    def derive(self) -> Architecture:
+        """Any: nothing is preferred before the answer."""
+        return self.sample(self.generator("derive"))

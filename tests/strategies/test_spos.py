@@ -1,0 +1,223 @@
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.data.base import SearchData
+from lightning_nas.data.samples import Arrays
+from lightning_nas.data.split import Images
+from lightning_nas.errors import ConfigError
+from lightning_nas.latency.sources import Macs
+from lightning_nas.ops.mixed import Choice, Mix, plain
+from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.one_path.spos import SPOS, fair_paths
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.repeating import resume_everywhere
+from lightning_nas.testing.strategies import StrategyCase
+from lightning_nas.testing.toys import CHANNELS, OPERATIONS, SIZE, ToyData, ToyNetwork, ToySpace, ToySupernet
+from lightning_nas.testing.training import fit
+from lightning_nas.training.recalibrate import recalibrate
+from lightning_nas.training.seeding import generator, seeded
+
+
+def _views(x: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
+    seen = torch.zeros_like(x)
+    for quadrant, layer in enumerate(layers):
+        row, column = divmod(quadrant, 2)
+        view = torch.zeros_like(x)
+        here = (..., slice(2 * row, 2 * row + 2), slice(2 * column, 2 * column + 2))
+        view[here] = x[here]
+        seen = seen + layer(view)
+    return seen
+
+
+class ViewSpace(ToySpace):
+    """Four choices, each fed one quadrant of the image: 81 architectures. See :class:`ViewData`."""
+
+    join = staticmethod(_views)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_classes = 16
+        self.decisions = tuple(Decision(f"view_{i}", tuple(OPERATIONS)) for i in range(4))
+        self.gate_shapes = {"layers": (4, len(OPERATIONS))}
+
+    @property
+    def best(self) -> Architecture:
+        return self.validate({decision.name: "keep" for decision in self.decisions})
+
+    def network(self, architecture: Architecture, **_: Any) -> nn.Module:
+        return ToyNetwork([OPERATIONS[o](CHANNELS) for o in architecture.options], self.join, self.num_classes)
+
+    def supernet(self, mix: Mix | None = None) -> ToySupernet:
+        choice = Choice(tuple(OPERATIONS), lambda option, c, _: OPERATIONS[option](c), CHANNELS, CHANNELS)
+        made = ToySupernet([(mix or plain)(choice) for _ in self.decisions], self.join)
+        made.head[-1] = nn.Linear(CHANNELS * SIZE * SIZE, self.num_classes)  # type: ignore[index]
+        return made
+
+
+class ViewData(ToyData):
+    """16 classes of four bits: is the left or the right of each quadrant bright? A quadrant lost halves the score."""
+
+    def load(self) -> Images:
+        draw, labels = torch.Generator().manual_seed(0), torch.arange(768) % 16
+        images = torch.randint(0, 100, (768, 1, SIZE, SIZE), generator=draw)
+        for quadrant in range(4):
+            row, column = divmod(quadrant, 2)
+            for bit in range(2):
+                chosen = (labels >> quadrant) % 2 == bit
+                images[chosen, :, 2 * row : 2 * row + 2, 2 * column + bit] += 150
+        arrays = Arrays(images.to(torch.uint8), labels)
+        return Images(arrays, test=arrays)
+
+
+def make_spos(seed: int = 0, space: type[ToySpace] = ToySpace, table: bool = True, **options: Any) -> SPOS:
+    defaults = {"weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9), "score_batches": 2}
+    defaults |= {"generations": 2, "population": 2, "parents": 1}
+    made = space()
+    with seeded(seed, "supernet"):
+        return SPOS(made, Classification(), Macs()(made) if table else None, seed=seed, **defaults | options)
+
+
+class TestSPOS(StrategyCase):
+    """The search for the best looks at 24 of 81 architectures: drawn at random, it is in 30 of 100 such."""
+
+    search_options: ClassVar = {
+        "weights_optimizer": partial(torch.optim.SGD, lr=0.05),
+        "space": ViewSpace,
+        "generations": 6,
+        "population": 4,
+        "parents": 2,
+        "mutation": 0.2,
+    }
+    search_epochs = 16
+
+    @pytest.fixture
+    def make(self) -> Callable[..., SPOS]:
+        return make_spos
+
+    @pytest.fixture
+    def lessons(self) -> SearchData:
+        return ViewData()
+
+    def found(self, module: SearchModule) -> Architecture:
+        answer = module.answer()
+        assert len(module.evolved) <= 24
+        return answer
+
+
+def test_each_option_is_trained_once_in_a_fair_batch() -> None:
+    space, draw = ToySpace(), torch.Generator().manual_seed(0)
+    orders = set()
+    for _ in range(20):
+        paths = fair_paths(space, draw)
+        assert all(sorted(path[d.name] for path in paths) == sorted(d.options) for d in space.decisions)
+        orders.add(tuple(path["layer_1"] for path in paths))
+    assert len(orders) > 3
+
+
+def test_in_a_fair_batch_options_of_smaller_choices_differ_by_one_training_at_most() -> None:
+    space = DartsSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
+    most, total = max(len(d.options) for d in space.decisions), Counter[tuple[str, str]]()
+    for seed in range(30):
+        paths = fair_paths(space, torch.Generator().manual_seed(seed))
+        assert len(paths) == most
+        for decision in space.decisions:
+            times = Counter(path[decision.name] for path in paths)
+            counts = [times[option] for option in decision.options]
+            assert max(counts) - min(counts) <= 1
+            total.update((decision.name, path[decision.name]) for path in paths)
+    for decision in space.decisions:
+        expected = 30 * most / len(decision.options)
+        assert all(total[decision.name, o] == pytest.approx(expected, rel=0.4) for o in decision.options)
+
+
+def test_a_fair_step_has_the_sum_of_the_paths_gradients(tmp_path: Path) -> None:
+    module, seen = make_spos(sampling="fair", weights_optimizer=partial(torch.optim.SGD, lr=0.0)), []
+
+    class Watch(Callback):
+        def on_before_optimizer_step(self, t: Any, m: Any, optimizer: Any) -> None:
+            seen.append([p.grad.clone() for p in m.parameters()])
+
+        def on_train_batch_end(self, t: Any, m: SPOS, outputs: Any, batch: Any, i: int) -> None:
+            m.zero_grad()
+            paths = fair_paths(m.space, generator(m.seed, "weights", m.position))
+            sum(m.task_loss(batch["weights"], m.space.gates(path)) for path in paths).backward()
+            for ours, theirs in zip(seen[-1], m.parameters(), strict=True):
+                torch.testing.assert_close(ours, theirs.grad)
+
+    fit(module, ToyData(304), tmp_path, epochs=1, every=1000, callbacks=[Watch()])
+    assert len(seen) == module.weights_steps == module.position
+
+
+def test_fair_searches_resume_to_the_bit(tmp_path: Path) -> None:
+    resume_everywhere(partial(make_spos, sampling="fair"), ToyData(304, val_fraction=0.15), tmp_path, epochs=1)
+
+
+def test_an_operation_that_is_not_used_is_not_moved(tmp_path: Path) -> None:
+    """No gradient, so that neither weight decay nor momentum touches it."""
+    module = make_spos(weights_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.1))
+    changed = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, t: Any, m: SPOS, batch: Any, i: int) -> None:
+            self.before = [layer.keep[0].weight.clone() for layer in m.supernet.layers]
+
+        def on_train_batch_end(self, t: Any, m: SPOS, outputs: Any, batch: Any, i: int) -> None:
+            path = m.space.sample(generator(m.seed, "weights", m.position))
+            for layer, before, option in zip(m.supernet.layers, self.before, path.options, strict=True):
+                changed.append((option == "keep", not torch.equal(layer.keep[0].weight, before)))
+
+    fit(module, ToyData(304), tmp_path, epochs=4, every=1000, callbacks=[Watch()])
+    assert {used for used, _ in changed} == {True, False}
+    assert all(used == moved for used, moved in changed)
+
+
+def test_every_candidate_is_recalibrated_and_scored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, scored = make_spos(generations=4, population=6), []
+    fit(module, ToyData(304), tmp_path, epochs=1, every=1000)
+    original = module.score
+
+    def counted(architecture: Architecture) -> float:
+        scored.append(architecture)
+        return original(architecture)
+
+    monkeypatch.setattr(module, "score", counted)
+    answer = module.answer()
+    assert len(set(scored)) == len(scored) == len(module.evolved) == 9
+    assert module.scored[answer] == max(original(architecture) for architecture in scored)
+    inherited = module.inherited(answer)
+    before = [norm.running_mean.clone() for norm in inherited.modules() if isinstance(norm, nn.BatchNorm2d)]
+    recalibrate(inherited, module.data.score_batches(2)[0])
+    after = [norm.running_mean for norm in inherited.modules() if isinstance(norm, nn.BatchNorm2d)]
+    assert not any(torch.allclose(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_all_candidates_keep_the_limit(tmp_path: Path) -> None:
+    space = ToySpace()
+    table = Macs()(space)
+    limit = space.cost(space.validate({"layer_1": "keep", "layer_2": "blur"}), table)
+    module = make_spos(generations=4, population=9, limit=limit)
+    fit(module, ToyData(304), tmp_path, epochs=1, every=1000)
+    assert module.answer() != space.best
+    assert {str(c.architecture) for c in module.evolved} == {
+        *("blur blur", "blur swap", "swap blur", "swap swap", "keep blur", "keep swap", "blur keep", "swap keep")
+    }
+
+
+def test_a_limit_that_nothing_keeps_is_refused_before_the_search_and_says_what_is_cheapest() -> None:
+    table = Macs()(ToySpace())
+    lowest = table["stem"] + table["head"]
+    with pytest.raises(ConfigError, match=rf"limit=10 MACs.* costs {lowest:g} MACs; legal: at least that, or null"):
+        make_spos(limit=10.0)
+    make_spos(limit=lowest)
+    with pytest.raises(ConfigError, match="needs costs"):
+        make_spos(limit=10.0, table=False)
