@@ -23,39 +23,44 @@ FIGURES = {
 
 
 class SweepSummary(Callback):
-    """Prints every run's figures, then mean and 95 % interval of each strategy and search space over its runs."""
+    """Prints every run's figures, with mean and 95 % interval of each strategy and search space over its runs."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra's hook after the last job."""
         folder = Path(config.hydra.sweep.dir)
         files = sorted(folder.glob("*/result.json"), key=lambda file: (len(file.parent.name), file.parent.name))
         if files:
-            runs = [(file.parent.name, json.loads(file.read_text())) for file in files]
-            Console().print(*summaries(runs))
+            Console().print(summary([(file.parent.name, json.loads(file.read_text())) for file in files]))
 
 
-def summaries(runs: list[tuple[str, dict[str, Any]]]) -> list[Table]:
-    """A table of runs by name for each strategy and search space, ending with mean and interval."""
+def summary(runs: list[tuple[str, dict[str, Any]]]) -> Table:
+    """One table of runs by name: a section for each strategy and search space, ending with mean and interval."""
+    headers = (header for header, _ in FIGURES.values())
+    table = Table("", "run", "seed", *headers, box=SIMPLE, padding=(0, 1), collapse_padding=True)
+    for column in table.columns[1:]:  # on a narrow terminal the first is wrapped
+        column.no_wrap = True
+    for column in table.columns[2:]:
+        column.justify = "right"
+    spaces = {result["search_space"] for _, result in runs}
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for name, result in runs:
-        group = f"{result['strategy'] or 'retraining'} on {result['search_space']}"
-        groups.setdefault(group, []).append((name, result))
-    return [_table(title, members) for title, members in groups.items()]
+        on = f" on {result['search_space']}" if len(spaces) > 1 else ""
+        groups.setdefault(f"{result['strategy'] or 'retraining'}{on}", []).append((name, result))
+    for search, members in groups.items():
+        _add(table, search, members)
+    if len(spaces) == 1:
+        table.title = f"on {spaces.pop()}"
+    return table
 
 
-def _table(title: str, runs: list[tuple[str, dict[str, Any]]]) -> Table:
-    headers = (header for header, _ in FIGURES.values())
-    table = Table("run", "seed", *headers, title=title, box=SIMPLE, padding=(0, 1), collapse_padding=True)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, result in runs:
-        table.add_row(name, str(result["seed"]), *_cells([result], lambda values: values[0]))
+def _add(table: Table, search: str, runs: list[tuple[str, dict[str, Any]]]) -> None:
+    for i, (name, result) in enumerate(runs):
+        table.add_row("" if i else search, name, str(result["seed"]), *_cells([result], lambda values: values[0]))
     if len(runs) > 1:
         results = [result for _, result in runs]
-        table.add_section()
-        table.add_row("mean", f"n={len(results)}", *_cells(results, statistics.fmean))
-        table.add_row("+- 95 %", "", *_cells(results, half_interval))
-    return table
+        table.add_row("", "mean", f"n={len(results)}", *_cells(results, statistics.fmean))
+        table.add_row("", "+- 95 %", "", *_cells(results, half_interval))
+    table.add_section()
 
 
 def _cells(results: list[dict[str, Any]], statistic: Callable[[list[float]], float | None]) -> list[str]:

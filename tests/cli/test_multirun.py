@@ -30,9 +30,9 @@ def test_a_sweep_gives_folders_wandb_runs_and_a_table(cli: Commands, undisturbed
     assert [content["seed"] for content in results] == [1, 0]
     accuracies = [content["test_acc"] for content in results]
     half = stats.t.interval(0.95, 1, scale=stats.sem(accuracies))[1]
-    table = ended.out[ended.out.rindex("fbnet on fbnet_small") :]
+    table = ended.out[ended.out.rindex("on fbnet_small") :]
     for start, number in (("0", accuracies[0]), ("1", accuracies[1]), ("mean", sum(accuracies) / 2), ("+- 95 %", half)):
-        assert re.search(rf"^\s*{re.escape(start)} .*\b{number:.4f}\b", table, re.MULTILINE), (start, number, table)
+        assert re.search(rf"\s{re.escape(start)} .*\b{number:.4f}\b", table), (start, number, table)
 
 
 def test_a_job_that_fails_lets_the_others_run(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:
@@ -41,7 +41,7 @@ def test_a_job_that_fails_lets_the_others_run(cli: Commands, undisturbed: tuple[
     ended.refused("at batch", code=3)
     assert_same(folder / "1", undisturbed[0])
     assert not (folder / "0" / "result.json").exists()
-    assert f"{result(folder / '1')['test_acc']:.4f}" in ended.out[ended.out.rindex("fbnet on fbnet_small") :]
+    assert f"{result(folder / '1')['test_acc']:.4f}" in ended.out[ended.out.rindex("on fbnet_small") :]
 
 
 def test_a_run_puts_back_what_it_changed_in_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
