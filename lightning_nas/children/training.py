@@ -34,8 +34,6 @@ class ChildModule(RememberingModule):
         InputError: paths are to be dropped and the network has none that can be.
     """
 
-    alternate = None  # one stream of batches over the whole search part
-
     def __init__(
         self,
         network: nn.Module,

@@ -50,7 +50,10 @@ MISTAKES = [
     ("seed=-1", "seed: got -1; legal: int >= 0 and <= 4294967295"),
     ("seed=4294967296", "seed: got 4294967296"),
     ("stages=[]", "stages: got []"),
-    ("stages=[retrain,search]", "legal: [search], [retrain], [search,retrain], [ranking]"),
+    (
+        "stages=[retrain,search]",
+        "stages: got ['retrain', 'search']; legal: [search], [retrain], [search,retrain], [ranking]",
+    ),
     ("stages=[ranking,search]", "stages: got ['ranking', 'search']; legal: "),
     ("stages=[search,search]", "stages: got "),
     ("stages=[search,test]", "stages: got "),

@@ -45,7 +45,7 @@ class FBNet(AnnealedSearch):
         candidates: architectures sampled for the answer.
         answer_by: "sample" answers with the best of ``candidates`` sampled architectures, "argmax" with the most
             probable one.
-        options: of :class:`~lightning_nas.strategies.base.SearchModule`.
+        options: of :class:`~lightning_nas.strategies.alternating.AlternatingSearch`.
 
     Raises:
         ConfigError: no table.

@@ -55,7 +55,7 @@ class Proxyless(DifferentiableSearch):
         update: "full", "two_path" or "reinforce".
         samples: networks a "reinforce" step draws.
         baseline_rate: how far "reinforce" moves its baseline towards the mean reward at every step.
-        options: of :class:`~lightning_nas.strategies.base.SearchModule`.
+        options: of :class:`~lightning_nas.strategies.alternating.AlternatingSearch`.
 
     Raises:
         ConfigError: a penalty without a table, or one that is no reward.
