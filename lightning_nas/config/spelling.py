@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from lightning_nas.errors import shown
 
-_LISTED = 160
+_LISTED = 240
 
 
 def hint(word: object, legal: Iterable[str]) -> str:
