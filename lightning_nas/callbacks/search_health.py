@@ -103,19 +103,19 @@ class SearchHealth(RecordingCallback):
             return
         eigenvalue: float | None = None
         if trainer.is_global_zero:
-            figures = self._examine(pl_module)
+            probabilities = pl_module.probabilities()
+            figures = self._examine(pl_module, probabilities)
             eigenvalue = figures["eigenvalue"]
             self.record("health.csv", {"epoch": epoch, "step": pl_module.position, **figures})
-            self._record_edges(epoch, pl_module)
+            self._record_edges(epoch, pl_module, probabilities)
             for name in _LOGGED:
                 if (value := figures[name]) is not None:
                     pl_module.log(f"health/{name}", value, rank_zero_only=True)
         if self.early_stop:
             self._consider(trainer, pl_module.derive(), trainer.strategy.broadcast(eigenvalue))
 
-    def _examine(self, module: SearchModule) -> dict[str, float | None]:
+    def _examine(self, module: SearchModule, probabilities: Mapping[str, Tensor]) -> dict[str, float | None]:
         """The figures of ``health.csv``; those that are not defined are None. Talks to no other process."""
-        probabilities = module.probabilities()
         _, evaluation = module.data.score_batches(module.score_batches)
         share, probability = skip_dominance(probabilities, module.space.gate_options)
         with untouched(module):
@@ -132,8 +132,8 @@ class SearchHealth(RecordingCallback):
             "eigenvalue": eigenvalue,
         }
 
-    def _record_edges(self, epoch: int, module: SearchModule) -> None:
-        for group, rows in module.probabilities().items():
+    def _record_edges(self, epoch: int, module: SearchModule, probabilities: Mapping[str, Tensor]) -> None:
+        for group, rows in probabilities.items():
             best = rows.max(-1)
             columns = entropies(rows).tolist(), best.indices.tolist(), best.values.tolist()
             for choice, (value, index, probability) in enumerate(zip(*columns, strict=True)):

@@ -12,10 +12,9 @@ from rich.progress import track
 from torch import nn
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.truth import Trainings
+from lightning_nas.children.truth import Trainings, cached
 from lightning_nas.data.base import SearchData
-from lightning_nas.errors import InputError
-from lightning_nas.files import read_json, write_json
+from lightning_nas.files import write_json
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 
@@ -62,13 +61,7 @@ class _EachEpoch(pl.Callback):
 
 def _read(path: Path, epochs: int) -> list[float] | None:
     """A cached curve; None if there is none or the file is damaged (then it is made again)."""
-    if not path.exists():
-        return None
-    try:
-        content: Any = read_json(path)
-    except InputError:
-        return None
-    scores = content.get("scores") if isinstance(content, dict) else None
+    scores = cached(path).get("scores")
     if not isinstance(scores, list) or len(scores) != epochs or not all(type(s) in (int, float) for s in scores):
         return None
     return [float(score) for score in scores]

@@ -115,11 +115,16 @@ class StandAlone(Trainings):
 
 def _read(path: Path) -> float | None:
     """A cached score; None if there is none or the file is damaged (then it is made again)."""
+    score = cached(path).get("score")
+    return float(score) if isinstance(score, (int, float)) else None
+
+
+def cached(path: Path) -> dict[str, Any]:
+    """What is in a file of the cache; nothing if there is none or it is damaged."""
     if not path.exists():
-        return None
+        return {}
     try:
         content: Any = read_json(path)
     except InputError:
-        return None
-    score = content.get("score") if isinstance(content, dict) else None
-    return float(score) if isinstance(score, (int, float)) else None
+        return {}
+    return content if isinstance(content, dict) else {}

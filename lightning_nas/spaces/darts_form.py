@@ -27,7 +27,7 @@ from lightning_nas.spaces.darts_networks import (
     DartsSupernet,
     Genotype,
     MixedCell,
-    genotype_graph,
+    genotype_graphs,
     reductions,
 )
 
@@ -67,8 +67,7 @@ class CellsSpace(SearchSpace):
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
         """Both kinds of cell."""
-        names = {"normal": "normal cell", "reduce": "reduction cell"}
-        return {names[kind]: genotype_graph(genotype) for kind, genotype in self.genotypes(architecture).items()}
+        return genotype_graphs(self.genotypes(architecture))
 
     def cost_keys(self, architecture: Architecture) -> Keys:
         """What is always run, and the operations of every cell."""

@@ -7,7 +7,7 @@ operations of stride 2 on their inputs, and double the channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -199,8 +199,13 @@ def reductions(cells: int) -> tuple[int, int]:
     return cells // 3, 2 * cells // 3
 
 
-def genotype_graph(genotype: Genotype) -> CellGraph:
-    """A cell as the paper draws it."""
+def genotype_graphs(genotypes: Mapping[str, Genotype]) -> dict[str, CellGraph]:
+    """Both kinds of cell as the paper draws them."""
+    names = {"normal": "normal cell", "reduce": "reduction cell"}
+    return {names[kind]: _genotype_graph(genotype) for kind, genotype in genotypes.items()}
+
+
+def _genotype_graph(genotype: Genotype) -> CellGraph:
     there = {number: str(number - 2) for number, node in enumerate(genotype.nodes, start=2) if node}
     states = {0: "c_{k-2}", 1: "c_{k-1}"} | there
     chosen = [

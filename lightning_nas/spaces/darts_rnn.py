@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import networkx as nx
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -25,10 +24,9 @@ from lightning_nas.ops.blocks import Zero
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
-from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
-from lightning_nas.spaces.chains import chain_graph
+from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent import Probability, RecurrentSpace, RnnSupernet
+from lightning_nas.spaces.recurrent import Probability, RecurrentSpace, RnnSupernet, recurrent_graphs
 from lightning_nas.spaces.recurrent_cells import GROUP, OPTIONS, FixedCell, MixedCell
 
 
@@ -155,23 +153,10 @@ class DartsRnnSpace(RecurrentSpace):
         network.load_state_dict({name: shared[name] for name in network.state_dict()})
         return network
 
-    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Embedding, cell, decoder."""
-        self.validate(architecture)
-        words = f"{self.num_classes} words"
-        return chain_graph(
-            [("embedding", words), ("cell", f"{self.steps} nodes\nwidth {self.width}"), ("decoder", words)]
-        )
-
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
-        """Word and hidden state, the numbered states, their mean; activations stand on the edges."""
-        mean = "h_{t}"
-        numbered = {str(i): str(i) for i in range(self.steps + 1)}
-        edges = [("x_{t}", "0", ""), ("h_{t-1}", "0", "")]
-        edges += [(str(j), str(i), option) for i, (j, option) in enumerate(self._chosen(architecture), start=1)]
-        edges += [(str(i), mean, "") for i in self.outputs]
-        states = {"x_{t}": "x_{t}", "h_{t-1}": "h_{t-1}"} | numbered | {mean: f"{mean}\nmean"}
-        return {"recurrent cell": cell_graph(states, edges)}
+        """The numbered states, activations on the edges between them."""
+        edges = [(j, i, option) for i, (j, option) in enumerate(self._chosen(architecture), start=1)]
+        return recurrent_graphs(range(self.steps + 1), "", edges, self.outputs)
 
     # -- cost ---------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ instead of zeros, so that neither weight decay nor momentum moves them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 
 from torch import Tensor, nn
@@ -83,25 +84,13 @@ class EnasMicroSpace(MicroCells, WeightSharingSpace):
     def evaluation(self) -> EnasMicroNetworks:
         """The networks that are retrained."""
         layers, channels, dropout = self._evaluation
-        form = self.form
-        images = {"image_size": form.image_size, "in_channels": form.in_channels, "num_classes": form.num_classes}
-        sizes = {"layers": int(layers), "nodes": form.nodes, "channels": int(channels)}
-        return EnasMicroNetworks(self.name, **images, **sizes, dropout=dropout)
+        form = replace(self.form, layers=int(layers), channels=int(channels), dropout=dropout)
+        return EnasMicroNetworks(self.name, **asdict(form))
 
     def deeper(self, cells: int) -> EnasMicroSpace:
         """The same choices in a network with ``cells`` more cells."""
-        form = self.form
-        return EnasMicroSpace(
-            self.name,
-            image_size=form.image_size,
-            in_channels=form.in_channels,
-            num_classes=form.num_classes,
-            layers=form.layers + cells,
-            nodes=form.nodes,
-            channels=form.channels,
-            dropout=form.dropout,
-            evaluation=self._evaluation,
-        )
+        form = replace(self.form, layers=self.form.layers + cells)
+        return EnasMicroSpace(self.name, **asdict(form), evaluation=self._evaluation)
 
     def nodes(self, group: str) -> tuple[int, ...]:
         """Both operations of a node lead to it; what chooses an input is no sum."""

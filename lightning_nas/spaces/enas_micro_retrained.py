@@ -16,7 +16,7 @@ from lightning_nas.ops.enas import MICRO, enas_auxiliary
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.chains import chain_graph
-from lightning_nas.spaces.darts_networks import KINDS, Genotype, genotype_graph
+from lightning_nas.spaces.darts_networks import KINDS, Genotype, genotype_graphs
 from lightning_nas.spaces.enas_micro_form import MicroForm
 from lightning_nas.spaces.enas_micro_networks import SLOTS, MicroNetwork, Place, retrained_cell
 
@@ -48,8 +48,7 @@ class MicroCells(SearchSpace):
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
         """Both kinds of cell."""
-        names = {"normal": "normal cell", "reduce": "reduction cell"}
-        return {names[kind]: genotype_graph(genotype) for kind, genotype in self.genotypes(architecture).items()}
+        return genotype_graphs(self.genotypes(architecture))
 
 
 class EnasMicroNetworks(MicroCells):

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import networkx as nx
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -25,11 +24,10 @@ from lightning_nas.errors import InputError
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
-from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
-from lightning_nas.spaces.chains import chain_graph
+from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.enas_rnn_cells import OPERATIONS, OPTIONS, ChosenCell, MixedCell, input_group, pair_name
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent import Probability, RecurrentSpace, RnnSupernet
+from lightning_nas.spaces.recurrent import Probability, RecurrentSpace, RnnSupernet, recurrent_graphs
 
 
 class EnasRnnSpace(RecurrentSpace):
@@ -141,23 +139,12 @@ class EnasRnnSpace(RecurrentSpace):
         network.load_state_dict(state)
         return network
 
-    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """A chain: the cell is one node."""
-        self.validate(architecture)
-        words = f"{self.num_classes} words"
-        cell = f"{self.steps} nodes\nwidth {self.width}"
-        return chain_graph([("embedding", words), ("cell", cell), ("decoder", words)])
-
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
-        """Word and hidden state, the numbered nodes, the mean of the loose ends; activations stand on the edges."""
-        options, sources = self.chosen(architecture)
-        mean = "h_{t}"
-        edges = [("x_{t}", "1", options[0]), ("h_{t-1}", "1", "")]
-        edges += [(str(j + 1), str(i), options[i - 1]) for i, j in enumerate(sources, start=2)]
-        edges += [(str(j + 1), mean, "") for j in range(self.steps) if j not in sources]
-        numbered = {str(i): str(i) for i in range(1, self.steps + 1)}
-        states = {"x_{t}": "x_{t}", "h_{t-1}": "h_{t-1}"} | numbered | {mean: f"{mean}\nmean"}
-        return {"recurrent cell": cell_graph(states, edges)}
+        """The numbered nodes, activations on the edges between them, the mean of the loose ends."""
+        (first, *others), sources = self.chosen(architecture)
+        edges = [(j + 1, i, option) for i, (j, option) in enumerate(zip(sources, others, strict=True), start=2)]
+        ends = [j + 1 for j in range(self.steps) if j not in sources]
+        return recurrent_graphs(range(1, self.steps + 1), first, edges, ends)
 
     # -- cost ---------------------------------------------------------------------------------------------------
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
+import networkx as nx
 import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel, Recurrent
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
+from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.recurrent_cells import Step
 
@@ -30,11 +34,15 @@ class RecurrentSpace(WeightSharingSpace):
             ``norm``, ``drop_...`` (see :class:`~lightning_nas.ops.recurrent.Dropouts`), and what is the subclass's own.
         evaluation: what is otherwise in the network that is retrained.
 
+    Attributes:
+        steps: nodes of a cell.
+
     Raises:
         InputError: an unknown name in ``evaluation``.
     """
 
     input_dtype = torch.int64
+    steps: int
 
     def __init__(self, name: str, settings: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> None:
         self._settings, self._evaluation = dict(settings), dict(evaluation or {})
@@ -52,6 +60,12 @@ class RecurrentSpace(WeightSharingSpace):
         make: Any = type(self)
         made: Self = make(self.name, **{**self._settings, "norm": False, **self._evaluation})
         return made
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        """Embedding, cell, decoder."""
+        self.validate(architecture)
+        words, cell = f"{self.num_classes} words", f"{self.steps} nodes\nwidth {self.width}"
+        return chain_graph([("embedding", words), ("cell", cell), ("decoder", words)])
 
     @abstractmethod
     def empty(self) -> Recurrent:
@@ -79,6 +93,25 @@ class RecurrentSpace(WeightSharingSpace):
             build = lambda option=option: Step(width, option, norm=self.norm)  # noqa: E731
             operations[self.step_keys(option)[0]] = Operation(build, (bptt, width))
         return operations
+
+
+def recurrent_graphs(
+    states: Sequence[int], activation: str, edges: Iterable[tuple[int, int, str]], ends: Iterable[int]
+) -> dict[str, CellGraph]:
+    """A recurrent cell as the papers draw it: word and hidden state, numbered states, their mean.
+
+    Args:
+        states: numbers; the first is made of word and hidden state.
+        activation: of the first, "" if it is not chosen.
+        edges: (source, target, activation) of the others.
+        ends: states that are averaged.
+    """
+    word, before, after, first = "x_{t}", "h_{t-1}", "h_{t}", str(states[0])
+    drawn = [(word, first, activation), (before, first, "")]
+    drawn += [(str(source), str(target), option) for source, target, option in edges]
+    drawn += [(str(end), after, "") for end in ends]
+    numbered = {str(state): str(state) for state in states}
+    return {"recurrent cell": cell_graph({word: word, before: before} | numbered | {after: f"{after}\nmean"}, drawn)}
 
 
 class RnnSupernet(Supernet):

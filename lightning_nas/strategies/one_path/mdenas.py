@@ -14,8 +14,8 @@ are trained, and with many turns the probabilities as well.
 Options that a turn did not draw have no gradient, and the optimiser leaves them alone.
 
 Differs from the paper: batch norm is recalibrated before the accuracy is measured, since a short turn leaves statistics
-of other paths behind; the accuracy is taken on ``score_batches`` batches. An option that was
-never drawn has no accuracy, so that nothing moves on its account.
+of other paths behind; the accuracy is taken on ``score_batches`` batches. An option that was never drawn has no
+accuracy, so that nothing moves on its account.
 """
 
 from itertools import islice
