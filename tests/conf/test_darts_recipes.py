@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from recipes import composed, run
 
@@ -37,14 +36,6 @@ def test_a_recipe_has_the_papers_numbers(name: str) -> None:
     assert (config.search_space.channels, config.search_space.image_size) == (16, 32)
     assert (config.retrain.epochs, config.retrain.auxiliary_weight, config.retrain.cutout) == (600, 0.4, 16)
     assert list(config.search_space.evaluation) == [20, 36]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng, file = np.random.default_rng(0), tmp_path_factory.mktemp("images") / "images.npz"
-    arrays = {f"x_{part}": rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for part, n in (("train", 80), ("test", 20))}
-    np.savez(file, **arrays, y_train=np.arange(80) % 4, y_test=np.arange(20) % 4)
-    return file
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -4,7 +4,6 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 from recipes import composed, run
 
@@ -60,14 +59,6 @@ def test_a_recipe_has_the_scripts_numbers(name: str) -> None:
     assert config.strategy.aggregate == {"macro": 20, "micro": 10}[name]
     assert (config.strategy.baseline_decay, config.strategy.samples, config.strategy.weights_clip) == (0.99, 1, None)
     assert composed(f"experiment=enas_cifar10_{name}", "dataset.root=there", "strategy/controller=paper")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng, file = np.random.default_rng(0), tmp_path_factory.mktemp("images") / "images.npz"
-    arrays = {f"x_{part}": rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for part, n in (("train", 80), ("test", 20))}
-    np.savez(file, **arrays, y_train=np.arange(80) % 4, y_test=np.arange(20) % 4)
-    return file
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -32,15 +32,6 @@ LAYERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only quarrel over tensors as small as these."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def pair(layer: Layer | MBBlock, dtype: torch.dtype = torch.float64) -> tuple[MixedOp, FusedMixedBlock]:
     """A plain and a fused mixed operation of equal, untidy state."""
     torch.manual_seed(0)

@@ -1,7 +1,6 @@
 """The fused form of DARTS' mixed edges against the plain one, in float64; its convolutions against autograd's."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -27,14 +26,6 @@ SOME = {
     "one path": ((4,), (1,), (0,), (3,), (7,)),
     "one path past a node without inputs": ((0,), (0,), (1,), (3,), (5,)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pair(kind: str, size: int, *, affine: bool = False) -> tuple[MixedCell, MixedCell]:

@@ -1,7 +1,6 @@
 """The fused form of NAS-Bench-201's cell against the plain one, in float64."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -22,14 +21,6 @@ SOME = {
     "others of every edge": ((0, 1), (3, 4), (2, 3), (1, 4), (0, 2, 3), (0, 4)),
     "without convolutions": ((0, 1), (1, 4), (0, 4), (1, 4), (0, 1, 4), (0, 1)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
