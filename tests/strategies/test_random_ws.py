@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.strategies.base import SearchModule
@@ -41,3 +42,17 @@ def test_the_answer_is_the_best_scored(tmp_path: Path) -> None:
     answer = module.answer()
     assert 1 <= len(module.scored) <= 5
     assert module.scored[answer] == max(module.score(architecture) for architecture in module.scored)
+
+
+def test_validation_looks_at_one_sample_with_inherited_weights_and_statistics_of_its_own(tmp_path: Path) -> None:
+    module, data = make_random(), ToyData()
+    fit(module, data, tmp_path, epochs=2, every=1000)
+    network = module.inherited(module.sample(module.generator("validation")))
+    for norm in (part for part in network.modules() if isinstance(part, nn.BatchNorm2d)):
+        norm.momentum = None
+        norm.reset_running_stats()
+    calibration, [(x, _), *_] = data.score_batches(module.score_batches)
+    with torch.no_grad():
+        for images, _ in calibration:
+            network.train()(images)
+        torch.testing.assert_close(module.validated().eval()(x), network.eval()(x))
