@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from pydantic import PositiveInt
 from rich.progress import track
 from torch import nn
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.truth import Trainings, cached
+from lightning_nas.children.trainings import EachEpoch, Trainings
+from lightning_nas.children.truth import cached
 from lightning_nas.data.base import SearchData
 from lightning_nas.files import write_json
 from lightning_nas.spaces.base import SearchSpace
@@ -24,12 +24,13 @@ class LearningCurves(Trainings):
 
     Args:
         networks: how many are drawn from the space, at least 3; about 18 in MdeNAS (arXiv:1905.07529).
-        options: of :class:`~lightning_nas.children.truth.Trainings`.
+        cache_dir: where curves are kept by everything they depend on.
+        options: of :class:`~lightning_nas.children.trainings.Trainings`.
     """
 
-    def __init__(self, *, networks: PositiveInt = 18, **options: Any) -> None:
+    def __init__(self, *, networks: PositiveInt = 18, cache_dir: str, **options: Any) -> None:
         super().__init__(**options)
-        self.networks = networks
+        self.networks, self.cache_dir = networks, Path(cache_dir)
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
@@ -41,22 +42,21 @@ class LearningCurves(Trainings):
             file = folder / f"{architecture.key}.json"
             curve = _read(file, self.epochs)
             if curve is None:
-                watch = _EachEpoch(lambda network: self.score(space, network, data, task))
-                self.fit(space, architecture, data, task, seed, [watch])
-                curve = watch.scores
+                curve = self._trained(space, architecture, data, task, seed)
                 write_json(file, {"architecture": architecture.to_dict(), "scores": curve})
             curves.append(curve)
         return curves
 
+    def _trained(
+        self, space: SearchSpace, architecture: Architecture, data: SearchData, task: Task, seed: int
+    ) -> list[float]:
+        curve: list[float] = []
 
-class _EachEpoch(pl.Callback):
-    def __init__(self, score: Any) -> None:
-        self.score, self.scores = score, list[float]()
+        def look(network: nn.Module) -> None:
+            curve.append(self.score(space, network, data, task))
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        network = pl_module.network
-        assert isinstance(network, nn.Module)
-        self.scores.append(self.score(network))
+        self.fit(space, architecture, data, task, seed, [EachEpoch(look)])
+        return curve
 
 
 def _read(path: Path, epochs: int) -> list[float] | None:

@@ -24,6 +24,7 @@ Epochs = Literal[12, 200]
 VARIABLE, FILE = "LIGHTNING_NAS_DATA", "nasbench201.npz"
 DATASETS: dict[Dataset, str] = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16": "ImageNet16-120"}
 _PREFIX = {"cifar10": "c10", "cifar100": "c100", "imagenet16": "in16"}
+_TIMED = _PREFIX | {"cifar10": "c10valid"}
 _OPTION, _LIMIT = "callbacks.rank_check.truth.path", 2**27
 
 
@@ -36,20 +37,26 @@ class NasBench201Table:
     Args:
         path: the file.
         columns: (data set, split, epochs) of the accuracies wanted.
+        seconds: the data set whose training times are wanted, if any; CIFAR-10's are of the half that the benchmark
+            searches on.
 
     Raises:
         DataError: no file, a damaged one, or one that is not such a table.
     """
 
-    def __init__(self, path: Path, columns: Iterable[tuple[Dataset, Split, Epochs]]) -> None:
+    def __init__(
+        self, path: Path, columns: Iterable[tuple[Dataset, Split, Epochs]], *, seconds: Dataset | None = None
+    ) -> None:
         names = {column: f"{_PREFIX[column[0]]}_{column[1]}{column[2]}" for column in columns}
-        where = shown(str(path))
-        arrays = read_npz(path, ("arch", *names.values()), option=_OPTION, limit=_LIMIT)
-        if missing := [name for name in ("arch", *names.values()) if name not in arrays]:
+        timed = [f"{_TIMED[seconds]}_train_seconds200"] if seconds else []
+        where, wanted = shown(str(path)), ("arch", *names.values(), *timed)
+        arrays = read_npz(path, wanted, option=_OPTION, limit=_LIMIT)
+        if missing := [name for name in wanted if name not in arrays]:
             raise DataError(f"{where} has no {missing[0]}: it is not a table of NAS-Bench-201")
         cells = _cells(arrays["arch"], where)
         self._rows = {cell: row for row, cell in enumerate(cells)}
         self._columns = {column: _percent(arrays[name], f"{name} of {where}") for column, name in names.items()}
+        self._seconds = _positive(arrays[timed[0]], f"{timed[0]} of {where}") if timed else None
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -59,6 +66,11 @@ class NasBench201Table:
     def accuracy(self, cell: str, dataset: Dataset, split: Split = "test", epochs: Epochs = 200) -> float:
         """The share of images classified rightly, 0 to 1, by the cell of this string."""
         return float(self._columns[dataset, split, epochs][self._rows[cell]]) / 100
+
+    def seconds(self, cell: str, epochs: int) -> float:
+        """What so many epochs of the benchmark's training of a cell take: a share of the 200 that were timed."""
+        assert self._seconds is not None, "the table was read without times"
+        return float(self._seconds[self._rows[cell]]) * epochs / 200
 
 
 class TabulatedTruth:
@@ -138,9 +150,20 @@ def _cells(strings: np.ndarray[Any, Any], where: str) -> list[str]:
     return found
 
 
-def _percent(values: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
+def _positive(values: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
+    _one_a_cell(values, where)
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise DataError(f"{where} must be seconds, above 0")
+    return values
+
+
+def _one_a_cell(values: np.ndarray[Any, Any], where: str) -> None:
     if values.dtype.kind != "f" or values.shape != (len(OPTIONS) ** 6,):
         raise DataError(f"{where} must be one number a cell; got the type {values.dtype} and the shape {values.shape}")
+
+
+def _percent(values: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
+    _one_a_cell(values, where)
     if not ((values >= 0) & (values <= 100)).all():  # false for NaN too
         worst = values[~((values >= 0) & (values <= 100))][0]
         raise DataError(f"{where} must be percent, 0 to 100; one is {worst}")

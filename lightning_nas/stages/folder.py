@@ -55,7 +55,7 @@ def forget(folder: Path, config: DictConfig) -> None:
         old += [*retrained.glob("*.csv"), *(retrained / "checkpoints").glob("*.ckpt")]
     if "search" in config.stages and not goes_on_in(folder / "checkpoints", config):
         old += [folder / "architecture.json", folder / "latency_table.json", *folder.glob("*.csv")]
-        old += [*(folder / "checkpoints").glob("*.ckpt")]
+        old += [*(folder / "checkpoints").glob("*.ckpt"), folder / "trials.jsonl", *(folder / "children").glob("*.pt")]
     for file in old:
         file.unlink(missing_ok=True)
 

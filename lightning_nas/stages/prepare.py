@@ -12,12 +12,15 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.callbacks import ProgressBar
 
 from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
+from lightning_nas.callbacks.rank_check import RankCheck
+from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.config.check import check
 from lightning_nas.data.adapt import adapt
 from lightning_nas.data.base import SearchData
@@ -28,6 +31,7 @@ from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.stages.folder import forget, goes_on_in, is_first_process
 from lightning_nas.stages.loggers import make_loggers
 from lightning_nas.stages.resume import check_resumable
+from lightning_nas.strategies.trials.base import TrialSearch
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.exact import ExactCheckpoint
@@ -37,6 +41,7 @@ from lightning_nas.training.signals import StopRequest
 log = logging.getLogger(__name__)
 
 _DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "callbacks")
+_OF_ENGINE = ("_target_", "dataset", "epochs")  # slots and the like change no bit
 _TRAINER_SETTINGS = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
 )
@@ -93,11 +98,8 @@ def prepare(config: DictConfig) -> Run:
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
-    if "search" in config.stages and not isinstance(space, WeightSharingSpace):
-        raise ConfigError(
-            f"this strategy shares weights and search_space={space.name} has no supernet; "
-            "choose a space that has one, e.g. fbnet or fbnet_small"
-        )
+    if "search" in config.stages:
+        check_pair(config, space)
     if space.input_shape != data.shape:
         raise DataError(
             f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
@@ -110,6 +112,37 @@ def prepare(config: DictConfig) -> Run:
             f"set search_space.num_classes={data.search_num_classes}"
         )
     return Run(config, folder, data, space, instantiate(config.task))
+
+
+def trains_children(config: DictConfig) -> bool:
+    """Whether the strategy trains each architecture on its own, and shares no weights."""
+    return issubclass(get_class(config.strategy._target_), TrialSearch)
+
+
+def check_pair(config: DictConfig, space: SearchSpace) -> None:
+    """Refuse parts of a configuration that do not go together.
+
+    Raises:
+        ConfigError: a strategy that shares weights on a space without a supernet, or with an engine; one that trains
+            children without an engine, or with callbacks that look at shared weights.
+    """
+    if not trains_children(config):
+        if not isinstance(space, WeightSharingSpace):
+            raise ConfigError(
+                f"this strategy shares weights and search_space={space.name} has no supernet; choose a space that has "
+                "one, e.g. fbnet_small, or a strategy that trains every architecture, e.g. evolution"
+            )
+        if config.get("engine") or config.get("child"):
+            raise ConfigError("engine, child: this strategy trains no children; leave them out")
+        return
+    if not config.get("engine") or not config.get("child"):
+        raise ConfigError(
+            "this strategy trains children: it needs engine=local, serial, table or ray, and child=default"
+        )
+    sharing = (ArchitectureLogger, RankCheck, SearchHealth)
+    for name, node in (config.callbacks or {}).items():
+        if node and issubclass(get_class(node._target_), sharing):
+            raise ConfigError(f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials")
 
 
 def _sort(shape: tuple[int, ...]) -> str:
@@ -197,6 +230,8 @@ def _settings(config: DictConfig) -> dict[str, str]:
     assert isinstance(content, dict)
     kept = {name: content[name] for name in _DECISIVE}
     kept["trainer"] = {name: content["trainer"].get(name) for name in _TRAINER_SETTINGS}
+    kept["child"] = content.get("child")
+    kept["engine"] = {name: value for name, value in (content.get("engine") or {}).items() if name in _OF_ENGINE}
     kept["latency_table"] = {name: value for name, value in content["latency_table"].items() if name != "cache_dir"}
     return dict(_flat(kept))
 

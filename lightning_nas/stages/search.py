@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytorch_lightning as pl
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.children.job import PARTS
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds
+from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds, trains_children
 from lightning_nas.stages.resume import checkpoint_to_resume
 from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.trials.base import TrialSearch
 from lightning_nas.training.seeding import seeded
 from lightning_nas.training.table import Table
 
@@ -24,12 +29,34 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     Raises:
         NumericalError: the search went wrong; no architecture is written.
     """
-    module = build_strategy(run, table)
     callbacks: list[pl.Callback] = [instantiate(node) for node in (run.config.callbacks or {}).values() if node]
     conditions = {} if table is None else {"latency table": table.digest[:16]}
+    module = build_strategy(run, table)
     trainer = make_trainer(run, "", callbacks, conditions=conditions)
     checkpoint = checkpoint_to_resume(run.config.ckpt_path, trainer, module)
-    trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+    if isinstance(module, TrialSearch):
+        answer = _by_trials(module, trainer, checkpoint)
+    else:
+        trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+        answer = _of_shared_weights(run, module, trainer, callbacks)
+    if trainer.is_global_zero:
+        answer.save(run.folder / "architecture.json")
+    run.result["search_seconds"] = stage_seconds(trainer)
+    return answer
+
+
+def _by_trials(module: TrialSearch, trainer: pl.Trainer, checkpoint: Path | None) -> Architecture:
+    try:
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    finally:  # however it ends, no child is left alone
+        module.engine.close()
+    module.check_parameters()
+    return module.answer()
+
+
+def _of_shared_weights(
+    run: Run, module: SearchModule, trainer: pl.Trainer, callbacks: list[pl.Callback]
+) -> Architecture:
     module.check_parameters()
     module.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
     healthy = next((c.healthy for c in callbacks if isinstance(c, SearchHealth) and c.healthy), None)
@@ -41,8 +68,6 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
             if isinstance(callback, RankCheck):
                 run.result |= {"kendall_tau": callback.tau, "kendall_tau_macs": callback.tau_macs}
         _write_evolution(run, module)
-        architecture.save(run.folder / "architecture.json")
-    run.result["search_seconds"] = stage_seconds(trainer)
     return architecture
 
 
@@ -55,9 +80,18 @@ def _write_evolution(run: Run, module: SearchModule) -> None:
         table.append(row | {"choices": str(taken)})
 
 
-def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule:
+def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule | TrialSearch:
     """The strategy on the run's space, its weights drawn from the seed."""
-    assert isinstance(run.space, WeightSharingSpace)
+    more = {"engine": _engine(run)} if trains_children(run.config) else {}
     with seeded(run.seed, "supernet"):
-        module: SearchModule = instantiate(run.config.strategy)(run.space, run.task, table, seed=run.seed)
+        module: SearchModule | TrialSearch = instantiate(run.config.strategy)(
+            run.space, run.task, table, seed=run.seed, **more
+        )
     return module
+
+
+def _engine(run: Run) -> Engine:
+    content = OmegaConf.to_container(run.config, resolve=True)
+    assert isinstance(content, dict)
+    engine: Engine = instantiate(run.config.engine)({name: content[name] for name in PARTS})
+    return engine

@@ -27,7 +27,13 @@ class Table:
 
     def append(self, row: Row) -> None:
         """Write one row; None becomes an empty cell."""
-        new = [column for column in row if column not in self.columns]
+        self.extend([row])
+
+    def extend(self, rows: Sequence[Row]) -> None:
+        """Write several rows at once."""
+        if not rows:
+            return
+        new = [column for column in dict.fromkeys(name for row in rows for name in row) if column not in self.columns]
         if new and self.rows:
             written = self.read()
             self.columns += new
@@ -36,8 +42,8 @@ class Table:
         if not self.rows:
             self._rewrite([])
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([_cell(row.get(column)) for column in self.columns])
-        self.rows += 1
+            csv.writer(file).writerows([_cell(row.get(column)) for column in self.columns] for row in rows)
+        self.rows += len(rows)
 
     def read(self) -> list[dict[str, str]]:
         """All rows as text; an absent file has none."""

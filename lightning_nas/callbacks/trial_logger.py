@@ -1,0 +1,61 @@
+"""What a search by trials has tried."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import WandbLogger
+
+from lightning_nas.callbacks.base import RecordingCallback
+from lightning_nas.strategies.trials.base import TrialSearch
+
+COLUMNS = ("trial", "key", "reward", "figure", "epochs", "cost", "seconds", "failed", "choices")
+
+
+class TrialLogger(RecordingCallback):
+    """Every trial in the order in which the search learned from it, with reward, cost and what it was proposed with.
+
+    Writes ``trials.csv``; what a strategy says of its proposals (``parent``, ``version``, ...) are its last columns.
+    Mirrors it as a W&B table at the end. The figure is the task's after the last epoch, the cost the latency table's.
+    """
+
+    files: ClassVar = {"trials.csv": COLUMNS}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._written = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, TrialSearch)
+        rows = []
+        for trial, reward in pl_module.history[self._written :]:
+            taken, figure = trial.architecture, trial.curve[-1] if trial.curve else None
+            cost = pl_module.cost(taken)
+            row = (
+                trial.number,
+                taken.key,
+                reward,
+                figure,
+                len(trial.curve),
+                cost,
+                trial.seconds,
+                trial.reason,
+                str(taken),
+            )
+            rows.append(dict(zip(COLUMNS, row, strict=True)) | trial.info)
+        self._written = len(pl_module.history)
+        self.tables["trials.csv"].extend(rows)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                rows = self.tables["trials.csv"].read()
+                columns = list(rows[0]) if rows else list(COLUMNS)
+                logger.log_table("trials", columns=columns, data=[list(row.values()) for row in rows])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._written = self.tables["trials.csv"].rows

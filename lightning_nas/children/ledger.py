@@ -1,0 +1,109 @@
+"""``trials.jsonl``: what became of every trial, one JSON object a line, only ever appended to.
+
+``{"event": "proposed", "trial": 0, "architecture": {...}, ...}``, then ``started`` for each attempt, then ``finished``,
+``failed`` or ``lost`` as in :class:`~lightning_nas.children.requests.Response`. The search is its only writer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning_nas.errors import CheckpointError, EnvironmentFailure, InputError, shown
+from lightning_nas.files import parse_json, sync_folder
+
+Event = dict[str, Any]
+EVENTS = ("proposed", "started", "finished", "failed", "lost")
+
+
+class Ledger:
+    """The file, and what it held when it was opened.
+
+    Events are on the disk after :meth:`sync`. A line that a kill broke off in the middle is dropped; it is the last.
+
+    Args:
+        path: of the file, which is made if it is not there.
+
+    Attributes:
+        found: the events of earlier processes.
+
+    Raises:
+        CheckpointError: the file is damaged otherwise, or is no ledger.
+        EnvironmentFailure: it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "trials.jsonl"
+        >>> ledger = Ledger(path)
+        >>> ledger.append("failed", {"trial": 0, "reason": "NaN"})
+        >>> ledger.close()
+        >>> Ledger(path).found
+        [{'event': 'failed', 'trial': 0, 'reason': 'NaN'}]
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.found, whole = _read(path) if path.exists() else ([], 0)
+            self._file = path.open("ab")
+            self._file.truncate(whole)
+            sync_folder(path.parent)
+        except OSError as reason:
+            raise EnvironmentFailure(f"cannot write {shown(str(path))}: {reason.strerror}") from reason
+        self._unsynced = False
+
+    def append(self, event: str, content: Event) -> None:
+        """Write one event; :meth:`sync` makes it last."""
+        line = json.dumps({"event": event, **content}, separators=(",", ":"), allow_nan=False)
+        try:
+            self._file.write(line.encode() + b"\n")
+        except OSError as reason:
+            raise EnvironmentFailure(f"cannot write {shown(str(self.path))}: {reason.strerror}") from reason
+        self._unsynced = True
+
+    def sync(self) -> None:
+        """Force what was appended to the disk."""
+        if not self._unsynced:
+            return
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as reason:
+            raise EnvironmentFailure(f"cannot write {shown(str(self.path))}: {reason.strerror}") from reason
+        self._unsynced = False
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        self._file.close()
+
+
+def _read(path: Path) -> tuple[list[Event], int]:
+    """The events of a ledger, and how many bytes they take."""
+    events, whole = [], 0
+    for number, (line, end) in enumerate(_lines(path), start=1):
+        where = f"line {number} of {shown(str(path))}"
+        try:
+            event = parse_json(line.decode(), where=where)
+        except (InputError, UnicodeDecodeError) as reason:
+            raise CheckpointError(f"{where} is damaged ({shown(str(reason))}); start in another folder") from None
+        if not isinstance(event, dict) or event.get("event") not in EVENTS or type(event.get("trial")) is not int:
+            raise CheckpointError(f"{where} is no event of a trial; legal: an object with event, one of {EVENTS}")
+        events.append(event)
+        whole = end
+    return events, whole
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Each complete line and where it ends."""
+    end = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield line[:-1], end

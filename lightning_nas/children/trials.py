@@ -1,0 +1,271 @@
+"""The trials of a search: proposed, given to an engine, written down, and handed back one after another.
+
+What a search does next is a function of its seed and of the order in which results came. The order is in the ledger, so
+a search that was killed anywhere goes on exactly: it proposes again what it had proposed, takes results it knows from
+the ledger instead of training for them, and attempts again what was lost. With ``ordered`` results are handed back in
+the order of proposals, and that order is a function of the seed alone, whatever the engine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.children.ledger import Event, Ledger
+from lightning_nas.children.requests import Inherited, Request, Response
+from lightning_nas.errors import CheckpointError, shown
+from lightning_nas.training.seeding import mix
+from lightning_nas.training.signals import StopRequest
+
+_PATIENCE = 0.2  # seconds between two looks for a signal
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a search wants to know of.
+
+    Attributes:
+        architecture: to be trained.
+        info: plain JSON that the strategy wants back with the result; it is in the ledger too.
+        parent: the trial whose weights it begins with; None for fresh ones.
+        bars: rewards it must reach by epoch, see :class:`~lightning_nas.children.requests.Request`.
+    """
+
+    architecture: Architecture
+    info: dict[str, Any] = field(default_factory=dict)
+    parent: int | None = None
+    bars: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended.
+
+    Attributes:
+        number: from 0, in the order of proposals.
+        architecture: as proposed.
+        info: as proposed.
+        curve: the task's figure after each epoch; empty if it failed.
+        seconds: of training; of a repeated architecture none.
+        reason: why it failed; None if it did not.
+    """
+
+    number: int
+    architecture: Architecture
+    info: dict[str, Any]
+    curve: tuple[float, ...]
+    seconds: float
+    reason: str | None
+
+
+class Trials:
+    """Keeps an engine busy, and the ledger.
+
+    Args:
+        engine: runs them.
+        ledger: what is known so far, and where it goes.
+        seed: of everything random.
+        in_flight: proposals that may be open at a time, at least 1; more than slots, and no slot waits for the search.
+        ordered: hand results back in the order of proposals, else as they come.
+        attempts: how often a trial is tried whose worker is lost.
+        reuse: a repeated architecture has the result it had, and is not trained.
+        canonical: the form in which equal architectures are equal.
+        keep: the file that a trial's weights are written to; None for none.
+
+    Attributes:
+        returned: the trials handed back, in order.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        *,
+        seed: int = 0,
+        in_flight: int = 1,
+        ordered: bool = True,
+        attempts: int = 3,
+        reuse: bool = True,
+        canonical: Callable[[Architecture], Architecture] = lambda architecture: architecture,
+        keep: Callable[[int], str] | None = None,
+    ) -> None:
+        self.engine, self.ledger, self.seed = engine, ledger, seed
+        self.in_flight, self.ordered, self.attempts, self.reuse = in_flight, ordered, attempts, reuse
+        self.canonical, self.keep = canonical, keep
+        self.proposed = 0
+        self.returned: list[Trial] = []
+        self._open: dict[int, Proposal] = {}
+        self._results: dict[int, Response] = {}  # of open trials, in the order in which they came
+        self._waiting, self._running = deque[int](), dict[int, int]()  # trials; attempts of those that run
+        self._known: dict[Architecture, Response] = {}
+        try:
+            self._past = _Past(ledger.found)
+        except (KeyError, TypeError) as reason:
+            raise CheckpointError(f"{ledger.path.name}: an event lacks what it needs: {shown(str(reason))}") from None
+
+    # -- the search's side --------------------------------------------------------------------------------------
+
+    @property
+    def wants(self) -> bool:
+        """Whether another proposal would be taken now."""
+        return len(self._open) < self.in_flight
+
+    def propose(self, proposal: Proposal) -> None:
+        """Take a proposal.
+
+        Raises:
+            CheckpointError: the ledger knows this trial with another architecture.
+        """
+        number, architecture = self.proposed, proposal.architecture
+        known = self._past.proposed.get(number)
+        if known is None:
+            event = {"trial": number, "architecture": architecture.to_dict(), "info": proposal.info}
+            self.ledger.append("proposed", event | {"parent": proposal.parent, "bars": list(proposal.bars)})
+        elif known.architecture != architecture:
+            raise CheckpointError(
+                f"trial {number} of {self.ledger.path.name} is {shown(str(known.architecture))}, this search proposes "
+                f"{architecture}: it was written under other settings; start in another folder"
+            )
+        self._open[number] = proposal
+        self.proposed += 1
+        if number in self._past.ended:
+            return
+        if self.reuse and (same := self._known.get(self.canonical(architecture))) is not None:
+            self._end(Response(number, 1, same.status, same.curve, 0.0, same.reason))
+            return
+        self._waiting.append(number)
+        self._submit()
+
+    def next(self) -> Trial | None:
+        """The next trial that has ended, waiting for it; None if none is open."""
+        if not self._open:
+            return None
+        while (number := self._ready()) is None:
+            self._wait()
+        if not self.engine.instant:
+            self.ledger.sync()
+        proposal, response = self._open.pop(number), self._results.pop(number)
+        self._note(proposal, response)
+        return self.returned[-1]
+
+    def close(self) -> None:
+        """End what runs, and the ledger."""
+        self.engine.close()
+        self.ledger.close()
+
+    # -- in between ---------------------------------------------------------------------------------------------
+
+    def _ready(self) -> int | None:
+        if self.ordered:
+            first = next(iter(self._open))
+            if first not in self._results and first in self._past.ended:
+                self._results[first] = self._past.ended.pop(first)
+            return first if first in self._results else None
+        if self._past.ended:  # what came before the kill came in this order
+            number = next(iter(self._past.ended))
+            self._results = {number: self._past.ended.pop(number)} | self._results
+            return number
+        return next(iter(self._results), None)
+
+    def _note(self, proposal: Proposal, response: Response) -> None:
+        taken = (proposal.architecture, proposal.info, response.curve, response.seconds, response.reason)
+        self.returned.append(Trial(response.trial, *taken))
+        self._known.setdefault(self.canonical(proposal.architecture), response)
+
+    # -- the engine's side --------------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        while self._waiting and len(self._running) < self.engine.slots:
+            number = self._waiting.popleft()
+            attempt = self._past.attempts.get(number, 0) + 1
+            if attempt > self.attempts:
+                self._end(Response(number, attempt, "failed", reason=f"lost {attempt - 1} times"))
+                continue
+            self._past.attempts[number] = self._running[number] = attempt
+            self.ledger.append("started", {"trial": number, "attempt": attempt})
+            self.engine.submit(self._request(number, attempt))
+
+    def _request(self, number: int, attempt: int) -> Request:
+        proposal, inherits = self._open[number], None
+        if proposal.parent is not None and self.keep:
+            parent = next(trial for trial in self.returned if trial.number == proposal.parent)
+            inherits = Inherited(parent.architecture, self.keep(parent.number))
+        keep = self.keep(number) if self.keep else None
+        seed = mix(self.seed, "child", number)
+        return Request(number, attempt, proposal.architecture, seed, inherits, keep, proposal.bars)
+
+    def _wait(self) -> None:
+        if not self.engine.instant:
+            self.ledger.sync()
+        if StopRequest.signum:  # what has ended is in the ledger
+            self.engine.close()
+            StopRequest.leave(StopRequest.signum, together=True)
+        for response in self.engine.finished(_PATIENCE):
+            if self._running.get(response.trial) != response.attempt:
+                continue  # given up before it came
+            del self._running[response.trial]
+            if response.status == "lost":
+                event = {"trial": response.trial, "attempt": response.attempt, "reason": response.reason}
+                self.ledger.append("lost", event)
+                self._waiting.appendleft(response.trial)
+            else:
+                self._end(response)
+        self._submit()
+
+    def _end(self, response: Response) -> None:
+        content = response.to_dict()
+        self.ledger.append(content.pop("status"), content)
+        self._results[response.trial] = response
+
+    # -- what is in a checkpoint --------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Where in the ledger the search stands; the ledger is on the disk before a checkpoint is."""
+        self.ledger.sync()
+        return {"proposed": self.proposed, "returned": [trial.number for trial in self.returned]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go to where a search stood, before it proposes anything.
+
+        Raises:
+            CheckpointError: the ledger does not go so far.
+        """
+        self.proposed = state["proposed"]
+        if missing := set(range(self.proposed)) - self._past.proposed.keys() or (
+            set(state["returned"]) - self._past.ended.keys()
+        ):
+            raise CheckpointError(
+                f"{self.ledger.path.name} lacks trial {min(missing)}, which the checkpoint knows; is it gone?"
+            )
+        open_ = {number: self._past.proposed[number] for number in range(self.proposed)}
+        for number in state["returned"]:
+            self._note(open_.pop(number), self._past.ended.pop(number))
+        self._open = open_
+        self._waiting.extend(number for number in open_ if number not in self._past.ended)
+        self._submit()
+
+
+class _Past:
+    """What a ledger says of each trial."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.proposed: dict[int, Proposal] = {}
+        self.ended: dict[int, Response] = {}  # in the order in which they did
+        self.attempts: dict[int, int] = {}
+        for event in events:
+            number = event["trial"]
+            if event["event"] == "proposed":
+                self.proposed[number] = _proposal(event)
+            elif event["event"] == "started":
+                self.attempts[number] = event["attempt"]
+            elif event["event"] in ("finished", "failed"):
+                content = {name: value for name, value in event.items() if name != "event"}
+                self.ended.setdefault(number, Response.from_dict(content | {"status": event["event"]}))
+
+
+def _proposal(event: Event) -> Proposal:
+    return Proposal(Architecture.from_dict(event["architecture"]), event["info"], event["parent"], tuple(event["bars"]))

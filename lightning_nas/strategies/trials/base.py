@@ -1,0 +1,239 @@
+"""What every search by trials is: it proposes architectures, has them trained, and learns from their rewards."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pydantic import PositiveFloat, PositiveInt
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.children.ledger import Ledger
+from lightning_nas.children.trials import Proposal, Trial, Trials
+from lightning_nas.data.loaders import Loader
+from lightning_nas.errors import ConfigError, NumericalError
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.tasks.base import Task
+from lightning_nas.training.module import ResumableModule
+from lightning_nas.training.seeding import generator
+
+WORST = 0.0  # the reward of a child that failed; rewards of tasks are not below
+_HOPELESS = 10  # so many failures and no success: it is not the architectures
+
+
+class TrialSearch(ResumableModule):
+    """A search on any space. A batch of its loop is a number of trials that have ended.
+
+    Subclasses implement :meth:`propose`, and as the paper asks for it :meth:`learn`, :meth:`reward`, :meth:`answer`,
+    :meth:`log_search`, and, for what cannot be had by replaying :attr:`history`, ``state`` and ``load_state``.
+
+    Everything random of trial n comes from ``self.rng(name, n)``. What a search proposes may depend on the trials it
+    has learned from and on nothing else, then it resumes exactly: see :class:`~lightning_nas.children.trials.Trials`.
+
+    Args:
+        space: what can be built.
+        task: what for.
+        table: what each operation costs, for strategies that look at it and for what is shown.
+        engine: trains the children.
+        seed: of everything random.
+        trials: how many, at most.
+        seconds: of training, all trials together; once they are spent nothing is proposed any more.
+        in_flight: proposals that may be open at a time. More than one and the search proposes before it knows what
+            came of the last; it decides what is found, so it does not follow from the machine.
+        ordered: learn from results in the order of proposals, which makes a search the same on every machine; else as
+            they come.
+        attempts: how often a trial is tried whose worker is lost.
+        reuse: a repeated architecture has the result it had, and is not trained again.
+        median_stop: children end whose best reward is below the median of what those before had reached by that epoch
+            (Golovin et al., KDD 2017, section 3.2.1, of the best instead of the running average).
+        trials_per_step: trials that one batch of the loop waits for; saves Lightning's time where trials take none.
+
+    Attributes:
+        history: every trial learned from, in order, with its reward.
+    """
+
+    keeps_weights = False  #: whether children begin with the weights of others
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        table: LatencyTable | None = None,
+        *,
+        engine: Engine,
+        seed: int = 0,
+        trials: PositiveInt = 40,
+        seconds: PositiveFloat | None = None,
+        in_flight: PositiveInt = 4,
+        ordered: bool = True,
+        attempts: PositiveInt = 3,
+        reuse: bool = True,
+        median_stop: bool = False,
+        trials_per_step: PositiveInt = 1,
+    ) -> None:
+        super().__init__(seed)
+        self.automatic_optimization = False
+        self.space, self.task, self.table, self.engine = space, task, table, engine
+        self.count, self.seconds, self.median_stop, self.trials_per_step = trials, seconds, median_stop, trials_per_step
+        self._how: dict[str, Any] = {"in_flight": in_flight, "ordered": ordered, "attempts": attempts, "reuse": reuse}
+        self.history: list[tuple[Trial, float]] = []
+        self.clock = 0.0
+        self._best = -1
+
+    # -- what a strategy says of itself -------------------------------------------------------------------------
+
+    @abstractmethod
+    def propose(self, number: int) -> Proposal | Architecture | None:
+        """Trial ``number``; None if nothing is to be proposed before another result has come."""
+
+    def learn(self, trial: Trial, reward: float) -> None:
+        """Take note of a result; of a failed trial the reward is the worst there is."""
+
+    def reward(self, trial: Trial) -> float:
+        """What a trial that did not fail was worth, at least 0; by default the task's reward of the last figure."""
+        return self.task.reward(trial.curve[-1])
+
+    def log_search(self) -> None:
+        """Log what is the strategy's own; called after a batch whose values are logged."""
+
+    def answer(self) -> Architecture:
+        """The best so far, of equals the first.
+
+        Raises:
+            NumericalError: every trial failed.
+        """
+        if self._best < 0 or self.history[self._best][0].reason is not None:
+            last = self.history[-1][0].reason if self.history else "none was made"
+            raise NumericalError(f"all {len(self.history)} trials failed; the last: {last}")
+        return self.history[self._best][0].architecture
+
+    # -- what a strategy can ask --------------------------------------------------------------------------------
+
+    def rng(self, stream: str, number: int) -> torch.Generator:
+        """A generator for something random of trial ``number``."""
+        return generator(self.seed, stream, number)
+
+    def cost(self, architecture: Architecture) -> float | None:
+        """By the latency table, in its unit; None without one."""
+        return None if self.table is None else self.space.cost(architecture, self.table)
+
+    @property
+    def over(self) -> bool:
+        """Whether the seconds are spent."""
+        return self.seconds is not None and self.clock >= self.seconds
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        for _ in range(self.trials_per_step):
+            self._propose()
+            trial = self.book.next()
+            if trial is None:
+                self.trainer.should_stop = True
+                break
+            self._note(trial)
+            self._give_up_if_hopeless()
+        if self.history and self.logging_is_due:
+            best = self.history[self._best][1]
+            values = {"trial/reward": self.history[-1][1], "trial/best": best, "trial/seconds": self.clock}
+            for name, value in values.items():
+                self.log_batch(name, value, prog_bar=name != "trial/seconds")
+            self.log_search()
+
+    def _propose(self) -> None:
+        while self.book.wants and self.book.proposed < self.count and not self.over:
+            proposal = self.propose(self.book.proposed)
+            if proposal is None:
+                return
+            if isinstance(proposal, Architecture):
+                proposal = Proposal(proposal)
+            if self.median_stop:
+                proposal = replace(proposal, bars=self._medians())
+            self.book.propose(proposal)
+
+    def _note(self, trial: Trial) -> None:
+        reward = WORST if trial.reason is not None else self.reward(trial)
+        self._record(trial, reward)
+        self.learn(trial, reward)
+
+    def _record(self, trial: Trial, reward: float) -> None:
+        self.history.append((trial, reward))
+        self.clock += trial.seconds
+        known = trial.reason is None
+        if self._best < 0 or (known and (reward > self.history[self._best][1] or self._failed(self._best))):
+            self._best = len(self.history) - 1
+
+    def _failed(self, index: int) -> bool:
+        return self.history[index][0].reason is not None
+
+    def _give_up_if_hopeless(self) -> None:
+        if len(self.history) == min(_HOPELESS, self.count) and self._failed(self._best):
+            self.answer()
+
+    def _medians(self) -> tuple[float, ...]:
+        """By epoch, of the best reward that each finished child had reached by then."""
+        curves = [[self.task.reward(figure) for figure in trial.curve] for trial, _ in self.history if trial.curve]
+        longest = max(map(len, curves), default=0)
+        reached = ([max(curve[: epoch + 1]) for curve in curves if len(curve) > epoch] for epoch in range(longest))
+        return tuple(median(rewards) for rewards in reached) if len(curves) >= _HOPELESS // 2 else ()
+
+    # -- Lightning's hooks --------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Loader[int]:
+        """The numbers of the batches."""
+        return Loader(range(-(-self.count // self.trials_per_step)), lambda: self.position)
+
+    def configure_optimizers(self) -> Any:
+        """None, unless a strategy has parameters."""
+        return None
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """No callbacks; the first hook that sees the trainer, for what would go wrong later.
+
+        Raises:
+            ConfigError: several processes, or several epochs.
+        """
+        if self.trainer.world_size > 1:
+            raise ConfigError(
+                f"a search by trials runs in one process, got {self.trainer.world_size}; spread its children "
+                "with engine.slots=..., or over machines with engine=ray"
+            )
+        if self.trainer.max_epochs != 1:
+            raise ConfigError(
+                f"trainer.max_epochs={self.trainer.max_epochs}: a search by trials has one epoch; set strategy.trials"
+            )
+        return []
+
+    def setup(self, stage: str) -> None:
+        folder = Path(self.trainer.default_root_dir)
+
+        def weights(number: int) -> str:
+            return str((folder / "children" / f"{number}.pt").resolve())
+
+        self.book = Trials(
+            self.engine,
+            Ledger(folder / "trials.jsonl"),
+            seed=self.seed,
+            canonical=self.space.canonical,
+            keep=weights if self.keeps_weights else None,
+            **self._how,
+        )
+
+    def teardown(self, stage: str) -> None:
+        self.book.close()
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "trials": self.book.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.book.load_state(state["trials"])
+        for trial in self.book.returned:
+            self._record(trial, WORST if trial.reason is not None else self.reward(trial))
