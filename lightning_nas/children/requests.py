@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from lightning_nas.architecture import Architecture
@@ -92,7 +92,8 @@ class Response:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return asdict(self) | {"curve": list(self.curve)}
+        ended = {"status": self.status, "curve": list(self.curve), "seconds": self.seconds, "reason": self.reason}
+        return {"trial": self.trial, "attempt": self.attempt, **ended}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Response:
