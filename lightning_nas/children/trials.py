@@ -71,7 +71,8 @@ class Trials:
         seed: of everything random.
         in_flight: proposals that may be open at a time, at least 1; more than slots, and no slot waits for the search.
         ordered: hand results back in the order of proposals, else as they come.
-        attempts: how often a trial is tried whose worker is lost.
+        attempts: how often a trial is tried whose worker is lost; those cut off because the search itself was do not
+            count.
         reuse: a repeated architecture has the result it had, and is not trained.
         canonical: the form in which equal architectures are equal.
         keep: the file that a trial's weights are written to; None for none.
@@ -181,9 +182,10 @@ class Trials:
     def _submit(self) -> None:
         while self._waiting and len(self._running) < self.engine.slots:
             number = self._waiting.popleft()
-            attempt = self._past.attempts.get(number, 0) + 1
-            if attempt > self.attempts:
-                self._end(Response(number, attempt, "failed", reason=f"lost {attempt - 1} times"))
+            attempt, lost = self._past.attempts.get(number, 0) + 1, self._past.lost.get(number, [])
+            if len(lost) >= self.attempts:
+                reason = f"lost {len(lost)} times, at last: {lost[-1]}"
+                self._end(Response(number, attempt - 1, "failed", reason=reason))
                 continue
             self._past.attempts[number] = self._running[number] = attempt
             self.ledger.append("started", {"trial": number, "attempt": attempt})
@@ -211,6 +213,7 @@ class Trials:
             if response.status == "lost":
                 event = {"trial": response.trial, "attempt": response.attempt, "reason": response.reason}
                 self.ledger.append("lost", event)
+                self._past.lost.setdefault(response.trial, []).append(response.reason)
                 self._waiting.appendleft(response.trial)
             else:
                 self._end(response)
@@ -256,12 +259,15 @@ class _Past:
         self.proposed: dict[int, Proposal] = {}
         self.ended: dict[int, Response] = {}  # in the order in which they did
         self.attempts: dict[int, int] = {}
+        self.lost: dict[int, list[str | None]] = {}  # reasons
         for event in events:
             number = event["trial"]
             if event["event"] == "proposed":
                 self.proposed[number] = _proposal(event)
             elif event["event"] == "started":
                 self.attempts[number] = event["attempt"]
+            elif event["event"] == "lost":
+                self.lost.setdefault(number, []).append(event["reason"])
             elif event["event"] in ("finished", "failed"):
                 content = {name: value for name, value in event.items() if name != "event"}
                 self.ended.setdefault(number, Response.from_dict(content | {"status": event["event"]}))
