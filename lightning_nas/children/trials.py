@@ -17,7 +17,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.ledger import Event, Ledger
 from lightning_nas.children.requests import Inherited, Request, Response
-from lightning_nas.errors import CheckpointError, shown
+from lightning_nas.errors import CheckpointError, InputError, shown
 from lightning_nas.training.seeding import mix
 from lightning_nas.training.signals import StopRequest
 
@@ -105,7 +105,7 @@ class Trials:
         self._known: dict[Architecture, Response] = {}
         try:
             self._past = _Past(ledger.found)
-        except (KeyError, TypeError) as reason:
+        except (InputError, AttributeError, KeyError, TypeError, ValueError) as reason:
             raise CheckpointError(f"{ledger.path.name}: an event lacks what it needs: {shown(str(reason))}") from None
 
     # -- the search's side --------------------------------------------------------------------------------------
@@ -168,6 +168,11 @@ class Trials:
             return first if first in self._results else None
         if self._past.ended:  # what came before the kill came in this order
             number = next(iter(self._past.ended))
+            if number not in self._open:
+                raise CheckpointError(
+                    f"trial {number} of {self.ledger.path.name} ended before this search proposes it: it was written "
+                    "under other settings; start in another folder"
+                )
             self._results = {number: self._past.ended.pop(number)} | self._results
             return number
         return next(iter(self._results), None)
@@ -259,12 +264,13 @@ class _Past:
             if event["event"] == "proposed":
                 self.proposed[number] = _proposal(event)
             elif event["event"] == "started":
-                self.attempts[number] = event["attempt"]
+                self.attempts[number] = int(event["attempt"])
             elif event["event"] == "lost":
                 self.lost.setdefault(number, []).append(event["reason"])
             elif event["event"] in ("finished", "failed"):
                 content = {name: value for name, value in event.items() if name != "event"}
-                self.ended.setdefault(number, Response.from_dict(content | {"status": event["event"]}))
+                numbers = {"curve": [float(figure) for figure in event["curve"]], "seconds": float(event["seconds"])}
+                self.ended.setdefault(number, Response.from_dict(content | numbers | {"status": event["event"]}))
 
 
 def _proposal(event: Event) -> Proposal:
