@@ -8,9 +8,10 @@ the order of proposals, and that order is a function of the seed alone, whatever
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning_nas.architecture import Architecture
@@ -225,6 +226,9 @@ class Trials:
         self._submit()
 
     def _end(self, response: Response) -> None:
+        if response.status == "finished" and not (response.curve and all(map(math.isfinite, response.curve))):
+            reason = f"its figures are {list(response.curve)}"
+            response = replace(response, status="failed", curve=(), reason=reason)
         content = response.to_dict()
         self.ledger.append(content.pop("status"), content)
         self._results[response.trial] = response

@@ -242,6 +242,19 @@ def test_an_answer_that_comes_after_the_attempt_was_given_up_is_not_counted(tmp_
     assert events(tmp_path / "trials.jsonl", "finished", "failed") == [0]
 
 
+@pytest.mark.parametrize("curve", [(), (0.5, float("nan")), (float("inf"),)])
+def test_figures_that_are_no_numbers_are_a_failure(tmp_path: Path, curve: tuple[float, ...]) -> None:
+    class Diverges(AnyOrder):
+        def finished(self, timeout: float) -> list[Response]:
+            return [Response(self.running[0].trial, 1, "finished", curve)]
+
+    book = Trials(Diverges(random.Random(0)), Ledger(tmp_path / "trials.jsonl"))
+    book.propose(Proposal(architecture(3)))
+    trial = book.next()
+    assert (trial.curve, trial.reason) == ((), f"its figures are {list(curve)}")
+    assert Trials(Diverges(random.Random(0)), Ledger(tmp_path / "trials.jsonl"))
+
+
 def test_slots_may_come_and_go(tmp_path: Path) -> None:
     search = start(tmp_path / "trials.jsonl", random.Random(3), ordered=True)
     engine = search.book.engine

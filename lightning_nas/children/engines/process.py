@@ -1,14 +1,13 @@
 """One attempt at a trial in an operating-system process of its own: a child that dies takes nothing with it.
 
 Processes come from a fork server that has imported torch and Lightning already, so that one begins in some tens of
-milliseconds. Each ends when the process that began it does, however that ends: it holds on to a pipe of it, and on
-Linux the fork server, which ends too, is its parent.
+milliseconds. Each ends when the process that began it does, however that ends: it holds on to a pipe of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -28,9 +27,8 @@ from typing import Any
 from lightning_nas.children.engines.base import Job
 from lightning_nas.children.requests import Request, Response, Status
 
-_SERVED = ("lightning_nas.children.job", "lightning_nas.data.vision", "lightning_nas.data.images")
+_SERVED = "lightning_nas.children.engines.served"
 _CONTEXT = multiprocessing.get_context("forkserver")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,11 @@ class ChildProcess:
     def __init__(self, job: Job, request: Request, limits: Limits, devices: str | None = None) -> None:
         self.request, self.limits = request, limits
         self._since, self._refused = time.monotonic(), ""
-        self.answers, answering = _CONTEXT.Pipe()
+        self.answers, answering = _CONTEXT.Pipe(duplex=False)
+        lifeline, self._lifeline = _CONTEXT.Pipe(duplex=False)
         told = {"limits": asdict(limits), "devices": devices, "folder": os.getcwd()}  # noqa: PTH109
-        arguments = (answering, json.dumps(job), json.dumps(request.to_dict()), json.dumps(told))
-        _CONTEXT.set_forkserver_preload(list(_SERVED))
+        arguments = (answering, lifeline, json.dumps(job), json.dumps(request.to_dict()), json.dumps(told))
+        _CONTEXT.set_forkserver_preload([_SERVED])
         self._process = _CONTEXT.Process(target=_work, args=arguments)
         try:
             with _nameless_main():
@@ -77,6 +76,7 @@ class ChildProcess:
             self._refused = f"its process could not be started: {type(reason).__name__}: {reason}"
         finally:
             answering.close()
+            lifeline.close()
 
     def ended(self, timeout: float = 0.0) -> Response | None:
         """What became of it, waiting ``timeout`` seconds for it to end; None if it still runs. Once only."""
@@ -98,6 +98,7 @@ class ChildProcess:
             self._process.kill()
             self._process.join()
         self.answers.close()
+        self._lifeline.close()
 
     def _response(self, status: Status, reason: str) -> Response:
         seconds = time.monotonic() - self._since
@@ -123,12 +124,10 @@ def _nameless_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _work(answering: Connection, job: str, request: str, told: str) -> None:
+def _work(answering: Connection, lifeline: Connection, job: str, request: str, told: str) -> None:
     """What the process does; all JSON, as it comes over a wire."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the search decides
-    Thread(target=_end_with_the_search, args=(answering,), daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # even if the thread above is never given its turn
+    _end_with_the_search(lifeline)
     asked = Request.from_dict(json.loads(request))
     try:
         response = _trained(json.loads(job), asked, **json.loads(told))
@@ -139,10 +138,16 @@ def _work(answering: Connection, job: str, request: str, told: str) -> None:
 
 
 def _end_with_the_search(lifeline: Connection) -> None:
-    """Wait for the other end to close, which nobody writes to."""
-    with contextlib.suppress(EOFError, OSError):
-        lifeline.recv_bytes()
-    os.kill(os.getpid(), signal.SIGKILL)
+    """Be killed when the other end of the pipe, which nobody writes to, is closed."""
+
+    def wait() -> None:
+        lifeline.poll(None)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Thread(target=wait, daemon=True).start()
+    if sys.platform == "linux":  # the kernel's own signal, for when no other thread is given a turn
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _trained(job: Job, request: Request, limits: dict[str, Any], devices: str | None, folder: str) -> Response:
