@@ -49,8 +49,8 @@ class Unruly(Child):
         elif deed == "waits":  # until there is a file that says go
             while not (Path(self.folder) / "go").exists():
                 time.sleep(0.01)
-        elif deed == "holds the lock":  # of the interpreter, for half a minute: no other thread has a turn
-            sum(range(10**10))
+        elif deed == "holds the lock":  # of the interpreter, for a good while: no other thread has a turn
+            sum(range(3 * 10**9))
         return super().work(request, space, data, task)
 
     def _trained(self, request: Request, *parts: Any) -> list[float]:

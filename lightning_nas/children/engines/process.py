@@ -94,11 +94,11 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End it; it may have ended."""
+        self._lifeline.close()
+        self.answers.close()
         if not self._refused:
             self._process.kill()
             self._process.join()
-        self.answers.close()
-        self._lifeline.close()
 
     def _response(self, status: Status, reason: str) -> Response:
         seconds = time.monotonic() - self._since
