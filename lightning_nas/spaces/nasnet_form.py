@@ -137,7 +137,7 @@ class NasnetForm:
         if size < 5:
             raise InputError(
                 f"the auxiliary classifier of NASNet networks with stem={self.stem} needs images of at least "
-                f"{'10' if self.stem == 'cifar' else '68'} pixels, got {self.image_size}"
+                f"{'9' if self.stem == 'cifar' else '67'} pixels, got {self.image_size}"
             )
         return auxiliary_head(channels, num_classes, stride=3, last_norm=True, kernel=(size - 5) // 3 + 1)
 

@@ -246,17 +246,26 @@ def test_sizes_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=words):
             small(**options)
-    with pytest.raises(InputError, match="at least 10 pixels, got 8"):
-        small().network(small().sample(torch.Generator()), auxiliary=True)
+
+
+@pytest.mark.parametrize(("stem", "least"), [("cifar", 9), ("imagenet", 67)])
+def test_the_auxiliary_classifier_needs_images_for_its_pool(stem: str, least: int) -> None:
+    spaces = [small(image_size=size, stem=stem, filters=8, joins=["add"]) for size in (least - 1, least)]
+    architecture = spaces[0].sample(torch.Generator().manual_seed(0))
+    with torch.device("meta"):
+        logits, auxiliary = spaces[1].network(architecture, auxiliary=True)(torch.zeros(2, 1, least, least))
+        assert logits.shape == auxiliary.shape == (2, 3)
+        with pytest.raises(InputError, match=f"at least {least} pixels, got {least - 1}"):
+            spaces[0].network(architecture, auxiliary=True)
 
 
 def test_the_auxiliary_classifier_sees_the_cell_before_the_last_reduction() -> None:
-    space = small(image_size=10)
+    space = small(image_size=9)
     network = space.network(space.sample(torch.Generator().manual_seed(0)), auxiliary=True)
     assert network.seen == space.form.reductions[1] - 1
-    logits, auxiliary = network(torch.zeros(2, 1, 10, 10))
+    logits, auxiliary = network(torch.zeros(2, 1, 9, 9))
     assert logits.shape == auxiliary.shape == (2, 3)
-    assert network.eval()(torch.zeros(2, 1, 10, 10)).shape == (2, 3)
+    assert network.eval()(torch.zeros(2, 1, 9, 9)).shape == (2, 3)
     assert network.auxiliary is not None
     assert count_params(network.auxiliary) > 0
     assert len(NASNET) == 13
