@@ -52,8 +52,8 @@ class NasnetSpace(NasnetCells):
         stem: "cifar", one 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
         stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
         dropout: before the classifier.
-        pass_reduction: the cell after a reduction cell has as its second input that of the reduction cell, as in
-            NASNet-A Large.
+        pass_reduction: the cell after a reduction cell has as its state 0 that of the reduction cell, as in NASNet-A
+            Large.
         blocks: of a cell.
         operations: to choose from, of :data:`lightning_nas.ops.nasnet.ALL`.
         joins: to choose from, of "add" and "concat"; of one there is no decision.

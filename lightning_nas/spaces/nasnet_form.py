@@ -34,7 +34,7 @@ class NasnetForm:
         stem: "cifar", a 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
         stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
         dropout: before the classifier.
-        pass_reduction: the cell after a reduction cell has the first input of that cell as its own first one.
+        pass_reduction: the cell after a reduction cell has as its state 0 that of the reduction cell.
         apart: a reduction cell stands before the second and the third stack; otherwise the first cell of these halves.
 
     Raises:
