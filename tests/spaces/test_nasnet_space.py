@@ -42,7 +42,7 @@ class TestNasnetOnImageNet(SpaceCase):
 class TestNasnetCell(SpaceCase):
     @pytest.fixture
     def space(self) -> SearchSpace:
-        return NasnetCellSpace(**SIZES | {"operations": AMOEBANET})
+        return NasnetCellSpace(**SIZES | {"operations": ["skip_connect", "narrow_1x7_7x1", "max_pool_3x3"]})
 
 
 def test_the_controller_takes_the_papers_decisions_in_its_order() -> None:
@@ -95,13 +95,13 @@ def swapped(space: NasnetSpace, architecture: Architecture, generator: torch.Gen
 def test_orders_of_blocks_and_of_their_halves_have_one_canonical_form(made: type[NasnetSpace]) -> None:
     space, generator = made(operations=["conv_1x1", "conv_3x3"]), torch.Generator().manual_seed(0)
     different = 0
-    for _ in range(40):
+    for _ in range(25):
         architecture = space.sample(generator)
         other = swapped(space, architecture, generator)
         assert space.canonical(other) == space.canonical(architecture)
         assert space.canonical(space.mutate(space.canonical(architecture), generator))
         different += other != architecture
-    assert different > 30
+    assert different > 20
 
 
 def test_canonical_forms_of_one_block_are_as_many_as_there_are_cells() -> None:
