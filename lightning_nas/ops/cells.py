@@ -62,8 +62,7 @@ class FactorizedReduction(nn.Module):
     """Half the size: ReLU, two 1x1 convolutions with stride 2, one a pixel off the other, side by side; batch norm.
 
     Each gives half of ``out_channels``, of an odd number the second one more. Where a side is odd the moved image is
-    filled up with zeros.
-    With ``relu=False`` it begins with the convolutions, as in ENAS.
+    filled up with zeros. With ``relu=False`` it begins with the convolutions, as in ENAS.
 
     >>> tuple(FactorizedReduction(4, 6)(torch.zeros(1, 4, 7, 8)).shape)
     (1, 6, 4, 4)
