@@ -21,6 +21,7 @@ from lightning_nas.spaces.darts_rnn import DartsRnnSpace
 from lightning_nas.spaces.enas_macro_retrained import EnasMacroNetworks
 from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks
 from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.mnasnet import MnasNetSpace
 from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.spaces.proxyless import ProxylessSpace
@@ -33,6 +34,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "enas_macro": EnasMacroNetworks,
     "enas_micro": EnasMicroNetworks,
     "fbnet": FBNetSpace,
+    "mnasnet": MnasNetSpace,
     "mobile": MobileSpace,
     "nasbench201": NasBench201Space,
     "proxyless": ProxylessSpace,
