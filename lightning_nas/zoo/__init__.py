@@ -18,6 +18,7 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.darts_rnn import DartsRnnSpace
+from lightning_nas.spaces.eas import EasSpace
 from lightning_nas.spaces.enas_macro_retrained import EnasMacroNetworks
 from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks
 from lightning_nas.spaces.fbnet import FBNetSpace
@@ -31,6 +32,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts": DartsSpace,
     "darts_cell": DartsCellSpace,
     "darts_rnn": DartsRnnSpace,
+    "eas": EasSpace,
     "enas_macro": EnasMacroNetworks,
     "enas_micro": EnasMicroNetworks,
     "fbnet": FBNetSpace,
