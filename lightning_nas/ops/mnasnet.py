@@ -73,6 +73,16 @@ class Kind(NamedTuple):
         return f"{self.op}_k{self.kernel}_se{self.ratio:g}_{self.skip}"
 
 
+def standing(skip: str, in_channels: int, out_channels: int, stride: int) -> str:
+    """The skip that a layer of this shape has if ``skip`` is chosen: none where tensors cannot be added.
+
+    >>> standing("pool", 8, 8, 2), standing("identity", 8, 8, 2), standing("pool", 8, 16, 1)
+    ('pool', 'none', 'none')
+    """
+    fits = in_channels == out_channels and (stride == 1 or skip == "pool")
+    return skip if fits else "none"
+
+
 class MnasLayer(nn.Module):
     """An operation, and beside it nothing, the input, or its average pool of size 3 and the layer's stride.
 
@@ -94,12 +104,9 @@ class MnasLayer(nn.Module):
         else:
             shape = {"kernel": kind.kernel, "expansion": EXPANSIONS[kind.op], "stride": stride}
             self.op = MnasConv(in_channels, out_channels, **shape, squeeze=squeeze)
-        self.skip: nn.Module | None = None
-        if in_channels == out_channels:
-            if kind.skip == "pool":
-                self.skip = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
-            elif kind.skip == "identity" and stride == 1:
-                self.skip = nn.Identity()
+        pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+        skips: dict[str, nn.Module | None] = {"none": None, "identity": nn.Identity(), "pool": pool}
+        self.skip = skips[standing(kind.skip, in_channels, out_channels, stride)]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.op(x)

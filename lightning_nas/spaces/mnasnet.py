@@ -22,7 +22,7 @@ import networkx as nx
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
-from lightning_nas.ops.mnasnet import OPS, SKIPS, Kind, MnasLayer, convolution
+from lightning_nas.ops.mnasnet import OPS, SKIPS, Kind, MnasLayer, convolution, standing
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
 from lightning_nas.spaces.chain_networks import ChainNetwork
 from lightning_nas.spaces.chain_space import SMALLEST, Frame
@@ -61,7 +61,8 @@ class Layer(NamedTuple):
     def key(self) -> str:
         """Cost key: equal for layers that are alike."""
         channels, out, stride, size = self.shape
-        return f"{self.kind} {channels}x{size}x{size} -> {out} /{stride}"
+        kind = self.kind._replace(skip=standing(self.kind.skip, channels, out, stride))
+        return f"{kind} {channels}x{size}x{size} -> {out} /{stride}"
 
     def build(self) -> MnasLayer:
         """A fresh one."""
@@ -145,10 +146,8 @@ class MnasNetSpace(SearchSpace):
             skip, factor = f"block_{i}_skip", f"block_{i}_filters"
             width = rounded(channels * float(choices[factor]))
             choices[factor] = next(f for f in FACTORS if rounded(channels * float(f)) == width)
-            if layers + int(choices[f"block_{i}_layers"]) == 1 and (
-                before != width or (stride > 1 and choices[skip] == "identity")
-            ):
-                choices[skip] = SKIPS[0]
+            if layers + int(choices[f"block_{i}_layers"]) == 1:
+                choices[skip] = standing(choices[skip], before, width, stride)
             before = width
         return Architecture.of(self.name, choices)
 
