@@ -26,7 +26,6 @@ from lightning_nas.spaces.eas_plain import PlainNetworks
 
 FILTERS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
 UNITS = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
-IMAGES = 64  # that new batch norms take their statistics from
 
 
 class EasSpace(PlainNetworks):
@@ -56,7 +55,7 @@ class EasSpace(PlainNetworks):
         >>> space.tokens(grown)
         ('conv-8-3', 'conv-8-5', 'pool', 'fc-8')
         >>> network, x = space.network(space.start).eval(), torch.ones(1, 1, 8, 8)
-        >>> child = space.inherit(network, space.start, grown, torch.Generator())
+        >>> child = space.inherit(network, space.start, grown, torch.Generator(), images=torch.ones(2, 1, 8, 8))
         >>> bool(torch.allclose(child(x), network(x), atol=1e-5))
         True
     """
@@ -167,7 +166,7 @@ class EasSpace(PlainNetworks):
         child_architecture: Architecture,
         generator: torch.Generator,
         *,
-        images: Tensor | None = None,
+        images: Tensor,
         noise: float = 0.0,
     ) -> PlainNetwork:
         """The network ``child_architecture`` that computes, in evaluation mode, what ``parent`` does.
@@ -176,9 +175,9 @@ class EasSpace(PlainNetworks):
             parent: a network of this space; it is left as it is.
             parent_architecture: what it is.
             child_architecture: made of it by any number of :meth:`widened` and :meth:`deepened`.
-            generator: of the copies, of noise, and of the images if there are none.
-            images: (N, C, H, W), training images that the batch norms of new layers take their statistics from;
-                :meth:`example` images unless given.
+            generator: of the copies and of noise.
+            images: (N, C, H, W), training images, 64 in the authors' code. The batch norms of new layers take their
+                statistics from them: with others they change the function once training begins.
             noise: on copies and new layers, to break their symmetry, in units of the authors'; then the function is
                 preserved nearly only.
 
@@ -199,6 +198,5 @@ class EasSpace(PlainNetworks):
         pixels = self.form.sizes[-1] ** 2
         transformed(weights, old, new, made_of, pixels, generator, noise).into(child)
         if norms := [layer.norm for layer, origin in zip(child.layers, made_of, strict=True) if origin is None]:
-            images = self.example(IMAGES, generator) if images is None else images
             settle_identities(child, cast("list[_BatchNorm]", norms), images.to(weights.bias))
         return child.train(parent.training)

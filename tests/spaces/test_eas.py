@@ -90,7 +90,7 @@ def test_the_papers_start_network_grows_without_a_change_of_its_function() -> No
         target = space.widened(target, token)
     for block, kernel in enumerate((1, 3, 5, 3, None)):
         target = space.deepened(target, block, 0, kernel)
-    child = space.inherit(parent, space.start, target, generator)
+    child = space.inherit(parent, space.start, target, generator, images=x)
     torch.testing.assert_close(logits(child, x), logits(parent, x), atol=1e-5, rtol=1e-5)
 
 
@@ -115,7 +115,10 @@ def test_inheriting_draws_nothing_from_the_global_generator_and_leaves_the_paren
     before = {name: value.clone() for name, value in parent.state_dict().items()}
     state = torch.get_rng_state()
     larger = space.deepened(space.widened(space.start, 0), 1, 0, 3)
-    children = [space.inherit(parent, space.start, larger, torch.Generator().manual_seed(1)) for _ in range(2)]
+    images = space.example(8, torch.Generator())
+    children = [
+        space.inherit(parent, space.start, larger, torch.Generator().manual_seed(1), images=images) for _ in range(2)
+    ]
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in parent.state_dict().items():
         assert torch.equal(value, before[name])
@@ -132,7 +135,7 @@ def test_noise_changes_the_function_a_little() -> None:
     torch.manual_seed(3)
     parent = trained(space.network(space.start), space, generator)
     x, larger = space.example(16, generator), space.deepened(space.widened(space.start, 0), 1, 0, 3)
-    child = space.inherit(parent, space.start, larger, generator, noise=1.0)
+    child = space.inherit(parent, space.start, larger, generator, images=x, noise=1.0)
     difference = (logits(child, x) - logits(parent, x)).abs().max()
     assert 1e-5 < difference < 0.05 * logits(parent, x).abs().max()
 
@@ -140,10 +143,27 @@ def test_noise_changes_the_function_a_little() -> None:
 def test_an_inherited_network_can_have_another_classifier_width_and_dtype() -> None:
     space = small()
     parent = space.network(space.start, num_classes=11).double().eval()
-    child = space.inherit(parent, space.start, space.deepened(space.start, 2, 0), torch.Generator())
-    x = space.example(4, torch.Generator()).double()
+    x = space.example(4, torch.Generator())
+    child = space.inherit(parent, space.start, space.deepened(space.start, 2, 0), torch.Generator(), images=x)
+    x = x.double()
     torch.testing.assert_close(logits(child, x), logits(parent, x))
     assert logits(child, x).shape == (4, 11)
+
+
+def test_children_begin_their_training_with_nearly_the_function_of_their_parents() -> None:
+    space, generator = small(longest=4, dropout=(0, 0)), torch.Generator().manual_seed(4)
+    torch.manual_seed(4)
+    parent, images = trained(space.network(space.start), space, generator), 1 + space.example(64, generator)
+    for norm in (m for m in parent.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    expected = parent.train()(images).detach()  # running statistics are those of the images from now on
+    larger = grown(space, space.start, generator, 6)
+    apart = []
+    for seen in (images, space.example(64, generator)):
+        child = space.inherit(parent, space.start, larger, generator, images=seen)
+        apart.append(float((child.train()(images).detach() - expected).abs().max() / expected.abs().max()))
+    assert apart[0] < 0.02
+    assert apart[1] > 0.2
 
 
 def test_steps_are_legal_or_refused() -> None:
@@ -213,7 +233,7 @@ def test_a_network_that_cannot_be_grown_is_refused() -> None:
     space = small()
     larger = space.widened(space.start, 0)
     with pytest.raises(InvalidArchitecture, match=r"conv-2-3 pool.*cannot be grown from conv-4-3 pool"):
-        space.inherit(space.network(larger), larger, space.start, torch.Generator())
+        space.inherit(space.network(larger), larger, space.start, torch.Generator(), images=torch.zeros(1))
 
 
 def test_starts_that_are_no_networks_are_refused() -> None:
