@@ -45,7 +45,7 @@ class EasSpace(PlainNetworks):
         dropout: probabilities after each pool and after each fully connected layer.
 
     Raises:
-        InputError: a start that is no network of this space.
+        InputError: a start that is no network of this space, lists that are not ascending, or even kernels.
 
     Example:
         >>> space = EasSpace("toy", image_size=8, in_channels=1, filters=[4, 8], units=[8], pools=[4], start=[4, 8])
@@ -77,6 +77,11 @@ class EasSpace(PlainNetworks):
     ) -> None:
         self.widths, self.kernels = (*[tuple(filters)] * len(pools), tuple(units)), tuple(kernels)
         self.longest = longest
+        if any(list(listed) != sorted(set(listed)) for listed in (filters, units)) or any(k % 2 == 0 for k in kernels):
+            raise InputError(
+                f"the space {name!r} needs widths in ascending order and odd kernels; got filters={list(filters)}, "
+                f"units={list(units)}, kernels={list(kernels)}"
+            )
         legal = len(start) == len(self.widths) and all(w in ws for w, ws in zip(start, self.widths, strict=True))
         if not legal or 3 not in kernels or longest < 1:
             given = f"start={list(start)}, kernels={list(kernels)}, longest={longest}"

@@ -236,7 +236,10 @@ def test_a_network_that_cannot_be_grown_is_refused() -> None:
         space.inherit(space.network(larger), larger, space.start, torch.Generator(), images=torch.zeros(1))
 
 
-def test_starts_that_are_no_networks_are_refused() -> None:
+def test_starts_and_lists_that_cannot_be_are_refused() -> None:
     for options in ({"start": (2, 4)}, {"start": (2, 3, 4)}, {"kernels": (1, 5)}, {"longest": 0}):
         with pytest.raises(InputError, match="one layer a block"):
+            small(**options)
+    for options in ({"filters": (4, 2)}, {"units": (4, 4)}, {"kernels": (2, 3)}):
+        with pytest.raises(InputError, match="ascending order and odd kernels"):
             small(**options)
