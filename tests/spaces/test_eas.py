@@ -43,7 +43,8 @@ def grown(space: EasSpace, architecture: Architecture, generator: torch.Generato
 
 
 def trained(network: PlainNetwork, space: EasSpace, generator: torch.Generator) -> PlainNetwork:
-    """After three steps, so that no weight and no statistic is what it was."""
+    """After three steps, so that no weight and no statistic is what it was, and with logits of about one."""
+    nn.init.normal_(network.classifier.weight, generator=generator)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for _ in range(3):
         x = space.example(16, generator)
