@@ -5,7 +5,8 @@ of the search makes a layer wider (Net2Wider: the next width of its list) or put
 the grown network inherits the weights, so that it begins as the function it was grown from.
 
 Differs from the paper: plain networks only, not the DenseNets that it grows as well. The start network, from the
-paper's text, has pools that take the maximum; a new layer's noise and that of copies is off unless asked for.
+paper's text, has pools that take the maximum; a new layer's noise and that of copies is off unless asked for. New
+batch norms expect rectified normal numbers where no images are given to take statistics from.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from lightning_nas.ops.net2net import settle_identities
 from lightning_nas.spaces.eas_inheriting import Weights, origins, transformed
 from lightning_nas.spaces.eas_networks import POOL, Layer, PlainForm, PlainNetwork
 from lightning_nas.spaces.eas_plain import PlainNetworks
+from lightning_nas.spaces.inheriting import InheritingSpace
 
 FILTERS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
 UNITS = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
 
 
-class EasSpace(PlainNetworks):
+class EasSpace(PlainNetworks, InheritingSpace):
     """Plain convolutional networks, for any image size.
 
     Args:
@@ -55,7 +57,7 @@ class EasSpace(PlainNetworks):
         >>> space.tokens(grown)
         ('conv-8-3', 'conv-8-5', 'pool', 'fc-8')
         >>> network, x = space.network(space.start).eval(), torch.ones(1, 1, 8, 8)
-        >>> child = space.inherit(network, space.start, grown, torch.Generator(), images=torch.ones(2, 1, 8, 8))
+        >>> child = space.inherit(network, space.start, grown, torch.Generator())
         >>> bool(torch.allclose(child(x), network(x), atol=1e-5))
         True
     """
@@ -167,41 +169,43 @@ class EasSpace(PlainNetworks):
     def inherit(
         self,
         parent: nn.Module,
-        parent_architecture: Architecture,
-        child_architecture: Architecture,
+        origin: Architecture,
+        architecture: Architecture,
         generator: torch.Generator,
         *,
-        images: Tensor,
+        images: Tensor | None = None,
         noise: float = 0.0,
     ) -> PlainNetwork:
-        """The network ``child_architecture`` that computes, in evaluation mode, what ``parent`` does.
+        """The network of ``architecture`` that computes, in evaluation mode, what ``parent`` does.
 
         Args:
             parent: a network of this space; it is left as it is.
-            parent_architecture: what it is.
-            child_architecture: made of it by any number of :meth:`widened` and :meth:`deepened`.
+            origin: what it is.
+            architecture: made of it by any number of :meth:`widened` and :meth:`deepened`.
             generator: of the copies and of noise.
-            images: (N, C, H, W), training images, 64 in the authors' code. The batch norms of new layers take their
-                statistics from them: with others they change the function once training begins.
+            images: (N, C, H, W), training images that the batch norms of new layers take their statistics from, 64 in
+                the authors' code; else they expect what a batch norm and a ReLU make of normal numbers. The nearer
+                they come, the less does the function change when training begins.
             noise: on copies and new layers, to break their symmetry, in units of the authors'; then the function is
                 preserved nearly only.
 
         Raises:
             InvalidArchitecture: the child is narrower or has another kernel somewhere.
         """
-        old, new = self.layers(parent_architecture), self.layers(child_architecture)
+        old, new = self.layers(origin), self.layers(architecture)
         made_of = origins(old, new)
         if made_of is None:
             raise InvalidArchitecture(
-                f"{self.name}: {' '.join(self.tokens(child_architecture))} cannot be grown from "
-                f"{' '.join(self.tokens(parent_architecture))}"
+                f"{self.name}: {' '.join(self.tokens(architecture))} cannot be grown from "
+                f"{' '.join(self.tokens(origin))}"
             )
         weights = Weights.of(cast("PlainNetwork", parent))
         with torch.device("meta"):  # no random number is drawn: every weight is inherited
-            child = self.network(child_architecture, num_classes=len(weights.bias))
+            child = self.network(architecture, num_classes=len(weights.bias))
         child.to_empty(device=weights.bias.device).to(weights.bias.dtype)
         pixels = self.form.sizes[-1] ** 2
         transformed(weights, old, new, made_of, pixels, generator, noise).into(child)
-        if norms := [layer.norm for layer, origin in zip(child.layers, made_of, strict=True) if origin is None]:
+        if images is not None:
+            norms = [layer.norm for layer, known in zip(child.layers, made_of, strict=True) if known is None]
             settle_identities(child, cast("list[_BatchNorm]", norms), images.to(weights.bias))
         return child.train(parent.training)

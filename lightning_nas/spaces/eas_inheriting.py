@@ -12,12 +12,15 @@ from torch import Tensor
 from lightning_nas.ops.net2net import (
     identity_norm,
     identity_weight,
+    rectified_moments,
     remapping,
     wider_columns,
     wider_norm,
     wider_rows,
 )
 from lightning_nas.spaces.eas_networks import Layer, PlainNetwork
+
+EPS = 1e-5  # of PyTorch's batch norms
 
 Origins = tuple[int | None, ...]
 """Of each layer of a child the layer of its parent that it was, None if it is new."""
@@ -95,6 +98,8 @@ def transformed(
 ) -> Weights:
     """First the new layers, as wide as the ones before them, then all the widths.
 
+    A new layer's batch norm expects what that of the layer before makes of normal numbers.
+
     Args:
         weights: of the parent.
         parent: its layers.
@@ -107,10 +112,9 @@ def transformed(
     made, before = Weights(bias=weights.bias), 0
     for origin, layer in zip(made_of, child, strict=True):
         if origin is None:
-            width, like = parent[before].width, weights.bias
-            made.layers.append(identity_weight(width, layer.kernel, noise, generator).to(like))
-            norm = identity_norm(torch.zeros(width), torch.ones(width), eps=1e-5)
-            made.norms.append({name: value.to(like.device) for name, value in norm.items()})
+            norm = weights.norms[before]
+            made.layers.append(identity_weight(parent[before].width, layer.kernel, noise, generator).to(weights.bias))
+            made.norms.append(identity_norm(*rectified_moments(norm["bias"], norm["weight"]), EPS))
         else:
             before = origin
             made.layers.append(weights.layers[origin])

@@ -1,11 +1,13 @@
 import pytest
 import torch
+from scipy.stats import norm as norm_distribution
 from torch import Tensor, nn
 
 from lightning_nas.ops.net2net import (
     identity_norm,
     identity_weight,
     magnifiers,
+    rectified_moments,
     remapping,
     settle_identities,
     wider_columns,
@@ -117,3 +119,15 @@ def test_noise_is_on_copies_alone_and_as_large_as_the_authors(generator: torch.G
     identity = identity_weight(32, 3)
     noise = identity_weight(32, 3, 1.0, generator) - identity
     assert float(noise.std() / identity.std()) == pytest.approx(0.001, rel=0.05)
+
+
+def test_rectified_moments_are_those_of_the_integral() -> None:
+    shift, scale = torch.tensor([0.0, 1.0, -2.0, 0.5, 3.0]), torch.tensor([1.0, -0.5, 1.5, 2.0, 0.0])
+    mean, variance = rectified_moments(shift, scale)
+    for m, v, a, b in zip(mean.tolist(), variance.tolist(), shift.tolist(), scale.abs().tolist(), strict=True):
+        if b == 0:
+            assert (m, v) == (a, 0)
+            continue
+        moments = [norm_distribution(a, b).expect(lambda x, k=k: x**k, lb=0) for k in (1, 2)]
+        assert m == pytest.approx(moments[0], abs=1e-6)
+        assert v == pytest.approx(moments[1] - moments[0] ** 2, abs=1e-5)
