@@ -8,8 +8,8 @@ trajectories go into a memory; after each batch trajectories are drawn from it a
 .. math:: Q(s_T, a_T) \leftarrow (1 - \alpha) Q(s_T, a_T) + \alpha r_T, \qquad
           Q(s_t, a_t) \leftarrow (1 - \alpha) Q(s_t, a_t) + \alpha (r_t + \gamma \max_a Q(s_{t+1}, a)),
 
-with :math:`r_t = r_T / T`, so that long blocks are not given up before they were seen. The reward of a short training is
-corrected for what it holds back in big and dense blocks,
+with :math:`r_t = r_T / T`, so that long blocks are not given up before they were seen. The reward of a short training
+is corrected for what it holds back in big and dense blocks,
 
 .. math:: 100 \, r_T = \mathrm{ACC} - \mu \log \mathrm{MACs} - \rho \log \mathrm{density},
 
@@ -18,8 +18,8 @@ accuracy in percent, MACs in millions, density the edges over the nodes of the b
 On a space of other architectures than blocks the actions are its decisions, one after another, and density is that of
 the network's graph.
 
-Differs from the paper: rewards are divided by 100, which the initial Q of the re-implementations is made for, and are at
-least 0. Whether the MACs are in millions, and how many trajectories are replayed, the sources at hand do not say. A
+Differs from the paper: rewards are divided by 100, which the initial Q of the re-implementations is made for, and are
+at least 0. Whether the MACs are in millions, and how many trajectories are replayed, the sources at hand do not say. A
 failed child's trajectory is learned from with reward 0. Of actions of equal Q one is drawn.
 """
 
@@ -42,6 +42,7 @@ from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.block_code import LayerCode
 from lightning_nas.spaces.block_qnn import BlockQnnSpace
 from lightning_nas.strategies.trials.base import TrialSearch
 from lightning_nas.tasks.base import Task
@@ -185,7 +186,7 @@ def density(space: SearchSpace, architecture: Architecture) -> float:
     if isinstance(space, BlockQnnSpace):
         return space.density(architecture)
     graph = space.graph(architecture)
-    return graph.number_of_edges() / graph.number_of_nodes()
+    return float(graph.number_of_edges() / graph.number_of_nodes())
 
 
 def steps(space: SearchSpace, architecture: Architecture) -> list[Step]:
@@ -202,7 +203,7 @@ def _walk(space: SearchSpace, choose: Choose) -> tuple[Architecture, list[Step]]
 
 
 def _by_layers(space: BlockQnnSpace, choose: Choose) -> tuple[Architecture, list[Step]]:
-    codes, taken, state = [], list[Step](), "start"
+    codes, taken, state = list[LayerCode](), list[Step](), "start"
     while not codes or codes[-1].kind != "terminal":
         legal = {str(code): code for code in space.actions(len(codes) + 1)}
         action = choose(state, list(legal))
