@@ -128,11 +128,11 @@ class SearchData(pl.LightningDataModule, ABC):
 
         Args:
             count: training batches, and at most so many of the part to score on.
-            part: to score on.
+            part: to score on, in order and without augmentation.
         """
         if (count, part) not in self._score_batches:
             training = self._calibration()
-            scored = self._in_order("val", searched=True) if part == "val" else self._training("arch")
+            scored = self._in_order(part, searched=True)
             batches = [training[t] for t in range(count)], [scored[t] for t in range(min(count, len(scored)))]
             self._score_batches[count, part] = batches
         return self._score_batches[count, part]
