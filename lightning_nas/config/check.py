@@ -71,7 +71,9 @@ def _check_places(content: Mapping[Any, Any], legal: Signature) -> None:
         if name in legal.parameters:
             continue
         keys = list(value) if isinstance(value, Mapping) else [name]
-        homes = [own for own, held in content.items() if own != name and isinstance(held, Mapping) and {*keys} <= {*held}]
+        homes = [
+            own for own, held in content.items() if own != name and isinstance(held, Mapping) and {*keys} <= {*held}
+        ]
         if keys and homes:
             meant = " or ".join(repr(join(home, keys[0])) for home in homes)
             key = join(name, keys[0]) if isinstance(value, Mapping) else join("", name)
