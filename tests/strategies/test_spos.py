@@ -127,7 +127,7 @@ class TestFairSampling(Evolved):
     """It finds the best in 19 of 20 seeds; random search that trains and scores as many architectures in 9 of 20."""
 
     search_options: ClassVar = EVOLUTION | {"sampling": "fair"}
-    paths = 3
+    search_seeds, found_at_least, paths = 3, 3, 3
 
 
 def test_each_option_is_trained_once_in_a_fair_batch() -> None:
