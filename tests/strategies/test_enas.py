@@ -35,7 +35,7 @@ def make_enas(seed: int = 0, space: WeightSharingSpace | None = None, **options:
 class TestEnas(StrategyCase):
     """Of 3 architectures that are scored the best is that of all 9 in 20 of 20 seeds, by random search in 5 of 20.
 
-    The scores are counted that the answer is chosen by. The controller has learnt from 384 rewards before, each of one
+    The scores are counted that the answer is chosen by. The controller has learnt from 336 rewards before, each of one
     batch; random search that scored so many would see all nine.
     """
 

@@ -37,7 +37,7 @@ SHORT_TURNS = {
 class TestMdeNAS(StrategyCase):
     """With the later rule it finds the best of 9 in 11 of 20 seeds; random search finds it in 3 of 20.
 
-    Random search answers with one architecture, as this does. The 48 turns give a score each, of paths in training; one
+    Random search answers with one architecture, as this does. The 42 turns give a score each, of paths in training; one
     who scored as many architectures at random would see all nine.
     """
 

@@ -89,9 +89,7 @@ def test_recurrent_networks_have_the_published_size(name: str, words: int, param
 
 
 def test_the_cell_of_enas_lm_is_the_one_in_its_code() -> None:
-    numbers = [
-        int(word) for word in ["0", "2", "1", "0", "2", "1", "2", "2", "4", "0", "5", "0", "3", "2", "6", "2"]
-    ]  # earlier node, function, ...
+    numbers = (0, 2, 1, 0, 2, 1, 2, 2, 4, 0, 5, 0, 3, 2, 6, 2)  # earlier node, function, ...
     functions = ("tanh", "relu", "sigmoid", "identity")
     words = (f"s{number}" if i % 2 == 0 else functions[number] for i, number in enumerate(numbers))
     assert zoo.load("enas_lm").options == tuple(words)
