@@ -55,7 +55,11 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     write_json(run.folder / "result.json", result)
     tell(run.config, result)
     space = run.home(architecture)
-    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture))
+    others = [
+        (f"The next best, number {place}", run.home(other).graph(other), run.home(other).cell_graphs(other))
+        for place, other in enumerate(run.next_best, start=2)
+    ]
+    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture), others)
     _print(run, result, architecture)
 
 
@@ -108,7 +112,8 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
 
 def _tabulated(run: Run, architecture: Architecture) -> dict[str, str]:
     """What NAS-Bench-201's authors got from this cell: a row of the table, if their figures are at hand."""
-    path = OmegaConf.select(run.config, "callbacks.rank_check.truth.path")
+    named = (OmegaConf.select(run.config, key) for key in ("callbacks.rank_check.truth.path", "engine.path"))
+    path = next((path for path in named if path is not None), None)
     try:
         known = tabulated(run.space, architecture, path)
     except DataError as reason:  # the run has its answer: a damaged table must not spoil it

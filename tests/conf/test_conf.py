@@ -16,20 +16,25 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas.command import conf_dir
 from lightning_nas.config.check import check
+from lightning_nas.testing.trials import ToyEngine
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
-CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith("local/")]
+CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(("local/", "length/"))]
 # what else to choose where a group is a part of some options
 NEEDS = {
     "strategy/penalty": ["strategy=proxyless"],
     "strategy/controller": ["strategy=enas"],
     "strategy/weights_scheduler": ["strategy=enas"],
+    "engine": ["strategy=random"],
+    "child": ["strategy=random"],
+    "budget": ["strategy=random", "engine=table", "search_space=nasbench201"],
 }
 PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
+PARTS = (*PARTS, "engine", "child")
 
 # Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
-GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer", "generator"}
+GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer", "generator", "job", "worker", "engine"}
 OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("Cifar10", "Cifar100", "FashionMnist")}
 OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
 SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files
@@ -97,7 +102,8 @@ def test_a_strategy_can_be_made_on_its_own_space(composed: Compose) -> None:
         config = composed(choice, "latency_table=macs")
         space = instantiate(config.search_space)
         table, task = instantiate(config.latency_table)(space), instantiate(config.task)
-        module = instantiate(config.strategy)(space, task, table, seed=config.seed)
+        engine = {"engine": ToyEngine()} if config.engine else {}
+        module = instantiate(config.strategy)(space, task, table, seed=config.seed, **engine)
         assert module.space is space
 
 
@@ -162,6 +168,15 @@ def test_text_brings_its_task_and_its_retraining(choice: str, composed: Compose)
     names = [node._target_.rpartition(".")[2] for node in (config.dataset, config.task, config.retrain.optimizer)]
     assert names == ["TextData", "LanguageModelling", "ASGD"]
     assert composed(choice, "task=classification").task._target_.endswith("Classification")
+
+
+def test_text_shortens_the_search_that_is_long_for_images_unless_another_length_is_named(composed: Compose) -> None:
+    text = ["strategy=enas", "search_space=enas_rnn_small"]
+    assert composed("strategy=enas").trainer.max_epochs == 56
+    assert composed(*text).trainer.max_epochs == 24
+    assert composed(*text, "trainer=default").trainer.max_epochs == 12
+    assert composed(*text, "trainer.max_epochs=7").trainer.max_epochs == 7
+    assert {option for option in OPTIONS if option.startswith("length/")} == {"length/restarts_language_modelling"}
 
 
 def test_debug_wins_over_an_experiment(composed: Compose) -> None:
