@@ -98,7 +98,7 @@ class ByHand:
         self.h = self.cell = torch.zeros(5, dtype=torch.float64)
 
     def lstm(self, x: Tensor) -> Tensor:
-        i, f, g, o = (self.c.lstm.weight_ih @ x + self.c.lstm.weight_hh @ self.h).split(5)
+        i, f, g, o = (self.c.lstms[0].weight_ih @ x + self.c.lstms[0].weight_hh @ self.h).split(5)
         self.cell = f.sigmoid() * self.cell + i.sigmoid() * g.tanh()
         self.h = o.sigmoid() * self.cell.tanh()
         return self.h
