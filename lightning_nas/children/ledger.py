@@ -29,6 +29,7 @@ class Ledger:
 
     Attributes:
         found: the events of earlier processes.
+        events: how many are in it by now.
 
     Raises:
         CheckpointError: the file is damaged otherwise, or is no ledger.
@@ -49,11 +50,12 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.found, whole = _read(path) if path.exists() else ([], 0)
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)
             self._file.truncate(whole)
             sync_folder(path.parent)
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(str(path))}: {reason.strerror}") from reason
+        self.events = len(self.found)
         self._unsynced = False
 
     def append(self, event: str, content: Event) -> None:
@@ -63,6 +65,7 @@ class Ledger:
             self._file.write(line.encode() + b"\n")
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(str(self.path))}: {reason.strerror}") from reason
+        self.events += 1
         self._unsynced = True
 
     def sync(self) -> None:
@@ -70,7 +73,6 @@ class Ledger:
         if not self._unsynced:
             return
         try:
-            self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(str(self.path))}: {reason.strerror}") from reason

@@ -231,16 +231,10 @@ class Trials:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go to where a search stood, before it proposes anything.
 
-        Raises:
-            CheckpointError: the ledger does not go so far.
+        Args:
+            state: of :meth:`state`, with a ledger that goes so far.
         """
         self.proposed = state["proposed"]
-        if missing := set(range(self.proposed)) - self._past.proposed.keys() or (
-            set(state["returned"]) - self._past.ended.keys()
-        ):
-            raise CheckpointError(
-                f"{self.ledger.path.name} lacks trial {min(missing)}, which the checkpoint knows; is it gone?"
-            )
         open_ = {number: self._past.proposed[number] for number in range(self.proposed)}
         for number in state["returned"]:
             self._note(open_.pop(number), self._past.ended.pop(number))

@@ -1,6 +1,6 @@
 """Recurrent language models: words in, logits of the next word out, whatever the cell.
 
-Shapes: N rows of text, T words of a window, H width.
+Shapes: N rows of text, T words of a window, H width, M what a cell remembers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class Window:
 
     Attributes:
         words: (N, T) int64.
-        before: (N, H) hidden state at the beginning; None is zero.
-        after: (N, H) hidden state after the last word, without gradient; written by the network that last read it.
+        before: (N, M) what is remembered at the beginning; None is zero.
+        after: (N, M) what is remembered after the last word, without gradient; written by the network that last read
+            it.
         states: (N, T, H) hidden states with gradient; likewise.
     """
 
@@ -92,8 +93,37 @@ Transition = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """The next hidden state (N, H) from the last, c and g (N, H) of :class:`Recurrent`, and the mask of dropout."""
 
 
-class Recurrent(nn.Module, ABC):
-    """Words (N, T, H) and a hidden state (N, H) in, hidden states (N, T, H) out.
+class Unrolled(nn.Module, ABC):
+    """A recurrent cell, or some above each other, that reads a window.
+
+    Words (N, T, H) and what is remembered (N, M) in, what is remembered after each word (N, T, M) out: its first H
+    columns are the hidden state that the decoder reads.
+
+    Args:
+        width: H.
+        layers: cells above each other; masks of dropout are (N, layers H), the first layer's first.
+        states: of each layer, so that M is layers times states times H.
+    """
+
+    def __init__(self, width: int, layers: int = 1, states: int = 1) -> None:
+        super().__init__()
+        self.width, self.layers, self.memory = width, layers, layers * states * width
+
+    @abstractmethod
+    def forward(self, x: Tensor, before: Tensor, x_mask: Tensor | None, h_mask: Tensor | None, *told: Any) -> Tensor:
+        """Read a window.
+
+        Args:
+            x: the words.
+            before: what is remembered.
+            x_mask: dropout of what each layer is fed.
+            h_mask: dropout of the states that its matrices multiply.
+            told: what the language model was called with besides the words.
+        """
+
+
+class Recurrent(Unrolled):
+    """A hidden state is all that is remembered.
 
     A subclass says what is done with ``[c, g] = [x, h] W_0`` at each step of time.
 
@@ -102,8 +132,7 @@ class Recurrent(nn.Module, ABC):
     """
 
     def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
+        super().__init__(width)
         self.first = nn.Parameter(torch.empty(2 * width, 2 * width))
 
     @abstractmethod
@@ -115,7 +144,7 @@ class Recurrent(nn.Module, ABC):
         """
 
     def forward(self, x: Tensor, h: Tensor, x_mask: Tensor | None, h_mask: Tensor | None, *told: Any) -> Tensor:
-        """Read a window; the masks (N, H) are those of dropout."""
+        """Hidden states (N, T, H) after each word."""
         n, t, width = x.shape
         of_x, of_h = self.first.chunk(2)
         fed = masked(x, None if x_mask is None else x_mask[:, None])
@@ -177,7 +206,7 @@ class LanguageModel(nn.Module):
         drop: probabilities of dropout.
     """
 
-    def __init__(self, num_words: int, cell: Recurrent, drop: Dropouts) -> None:
+    def __init__(self, num_words: int, cell: Unrolled, drop: Dropouts) -> None:
         super().__init__()
         self.embedding, self.cell, self.drop = nn.Embedding(num_words, cell.width), cell, drop
         self.bias = nn.Parameter(torch.zeros(num_words))
@@ -192,9 +221,10 @@ class LanguageModel(nn.Module):
         (n, t), width = words.shape, self.cell.width
         embedded = F.embedding(words, masked(weight, mask((len(weight), 1), drop.words, weight)))
         embedded = masked(embedded, mask((n, 1, width), drop.input, embedded))
-        before = embedded.new_zeros(n, width) if window.before is None else window.before.to(embedded)
-        x_mask, h_mask = (mask((n, width), p, embedded) for p in (drop.x, drop.hidden))
-        states = self.cell(embedded, before, x_mask, h_mask, *told)
-        window.states, window.after = states, states[:, -1].detach()
+        before = embedded.new_zeros(n, self.cell.memory) if window.before is None else window.before.to(embedded)
+        x_mask, h_mask = (mask((n, self.cell.layers * width), p, embedded) for p in (drop.x, drop.hidden))
+        remembered = self.cell(embedded, before, x_mask, h_mask, *told)
+        states = remembered[..., :width]
+        window.states, window.after = states, remembered[:, -1].detach()
         read = masked(states, mask((n, 1, width), drop.output, states))
         return F.linear(read.reshape(n * t, width), weight, self.bias).view(n, t, -1)

@@ -26,11 +26,11 @@ from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent import Probability, RecurrentSpace, RnnSupernet, recurrent_graphs
+from lightning_nas.spaces.recurrent import Probability, RnnSupernet, SharedRecurrentSpace, recurrent_graphs
 from lightning_nas.spaces.recurrent_cells import GROUP, OPTIONS, FixedCell, MixedCell
 
 
-class DartsRnnSpace(RecurrentSpace):
+class DartsRnnSpace(SharedRecurrentSpace):
     """Recurrent cells in a language model with tied embedding.
 
     Two decisions a node: its predecessor ``s0``, ``s1``, ... and its activation.

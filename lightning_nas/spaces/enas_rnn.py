@@ -27,10 +27,10 @@ from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.enas_rnn_cells import OPERATIONS, OPTIONS, ChosenCell, MixedCell, input_group, pair_name
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent import Probability, RecurrentSpace, RnnSupernet, recurrent_graphs
+from lightning_nas.spaces.recurrent import Probability, RnnSupernet, SharedRecurrentSpace, recurrent_graphs
 
 
-class EnasRnnSpace(RecurrentSpace):
+class EnasRnnSpace(SharedRecurrentSpace):
     """Recurrent cells of ENAS in a language model with tied embedding.
 
     Two decisions a node: the earlier node ``s1``, ``s2``, ... and the activation; the first two nodes have the second

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, shown
-from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel, Recurrent
-from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel, Unrolled
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace, Supernet, WeightSharingSpace
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
 from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.gates import Gates
@@ -23,7 +23,7 @@ from lightning_nas.spaces.recurrent_cells import Step
 Probability = Annotated[float, Interval(ge=0, lt=1)]
 
 
-class RecurrentSpace(WeightSharingSpace):
+class RecurrentSpace(SearchSpace):
     """Recurrent cells in a language model with tied embedding.
 
     A subclass takes its settings as arguments of its constructor, and passes them on.
@@ -31,7 +31,7 @@ class RecurrentSpace(WeightSharingSpace):
     Args:
         name: carried by the architectures.
         settings: the other arguments of the constructor but ``evaluation``: ``bptt``, ``num_classes``, ``width``,
-            ``norm``, ``drop_...`` (see :class:`~lightning_nas.ops.recurrent.Dropouts`), and what is the subclass's own.
+            ``drop_...`` (see :class:`~lightning_nas.ops.recurrent.Dropouts`), and what is the subclass's own.
         evaluation: what is otherwise in the network that is retrained.
 
     Attributes:
@@ -51,14 +51,14 @@ class RecurrentSpace(WeightSharingSpace):
             raise InputError(f"search_space.evaluation has no key {shown(unknown[0])}; legal: {legal}")
         drops = {key.removeprefix("drop_"): p for key, p in settings.items() if key.startswith("drop_")}
         self.name, self.input_shape, self.num_classes = name, (settings["bptt"],), settings["num_classes"]
-        self.width, self.norm, self.drop = settings["width"], settings["norm"], Dropouts(**drops)
+        self.width, self.drop = settings["width"], Dropouts(**drops)
 
     def evaluation(self) -> Self:
-        """The space of the networks that are retrained: without norm, and as ``evaluation`` says."""
-        if not self.norm and not self._evaluation:
+        """The space of the networks that are retrained, as ``evaluation`` says."""
+        if not self._evaluation:
             return self
         make: Any = type(self)
-        made: Self = make(self.name, **{**self._settings, "norm": False, **self._evaluation})
+        made: Self = make(self.name, **{**self._settings, **self._evaluation})
         return made
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
@@ -67,15 +67,38 @@ class RecurrentSpace(WeightSharingSpace):
         words, cell = f"{self.num_classes} words", f"{self.steps} nodes\nwidth {self.width}"
         return chain_graph([("embedding", words), ("cell", cell), ("decoder", words)])
 
-    @abstractmethod
-    def empty(self) -> Recurrent:
-        """A cell with the first state alone."""
-
     # -- cost ---------------------------------------------------------------------------------------------------
 
+    @abstractmethod
+    def empty(self) -> Unrolled:
+        """A cell with no more than all have in common."""
+
     def words_key(self) -> str:
-        """Cost key of a language model with the cell :meth:`empty`."""
+        """Cost key of :meth:`words`."""
         return f"words {self.input_shape[0]}x{self.num_classes} {self.width}"
+
+    def words(self) -> Operation:
+        """A language model with the cell :meth:`empty`, for one window."""
+
+        def build() -> nn.Module:
+            return LanguageModel(self.num_classes, self.empty(), self.drop)
+
+        return Operation(build, self.input_shape, self.input_dtype)
+
+
+class SharedRecurrentSpace(RecurrentSpace, WeightSharingSpace):
+    """Cells of nodes that have a matrix and an activation each, after ENAS, with a supernet.
+
+    Args:
+        name: carried by the architectures.
+        settings: of :class:`RecurrentSpace`, ``norm`` among them.
+        evaluation: what is otherwise in the network that is retrained; that one has no norm.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> None:
+        plainer = {"norm": False} if settings["norm"] else {}
+        super().__init__(name, settings, {**plainer, **(evaluation or {})})
+        self.norm = settings["norm"]
 
     def step_keys(self, option: str) -> Keys:
         """Cost keys of a node with this activation."""
@@ -84,11 +107,7 @@ class RecurrentSpace(WeightSharingSpace):
     def operations(self) -> dict[str, Operation]:
         """A language model without nodes, and a node with each activation; all for one window."""
         (bptt,), width = self.input_shape, self.width
-
-        def words() -> nn.Module:
-            return LanguageModel(self.num_classes, self.empty(), self.drop)
-
-        operations = {self.words_key(): Operation(words, self.input_shape, self.input_dtype)}
+        operations = {self.words_key(): self.words()}
         for option in ACTIVATIONS:
             build = lambda option=option: Step(width, option, norm=self.norm)  # noqa: E731
             operations[self.step_keys(option)[0]] = Operation(build, (bptt, width))

@@ -20,6 +20,7 @@ _WARNINGS = (  # of Lightning, about what is meant to be so
     "ended before the epoch ended",
     "is smaller than the logging interval",
     "have no `val_dataloader`",
+    "this fit will run with no optimizer",  # searches by trials that have no parameters
     "overridden `on_after_batch_transfer`",
     "LeafSpec",
     "You have overridden `on_after_batch_transfer`",

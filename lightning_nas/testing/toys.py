@@ -60,9 +60,12 @@ def _side_by_side(x: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> Te
 
 
 class ToySpace(WeightSharingSpace):
-    """Two layers of three operations on 4 x 4 images. :func:`toy_images` can only be told apart by where the light is.
+    """Layers of three operations on 4 x 4 images. :func:`toy_images` can only be told apart by where the light is.
 
-    The best architecture keeps the image in both layers, see :attr:`best`; all nine are quickly enumerated.
+    The best architecture keeps the image in all layers, see :attr:`best`; nine of two layers are quickly enumerated.
+
+    Args:
+        layers: how many.
 
     >>> space = ToySpace()
     >>> str(space.best)
@@ -71,18 +74,18 @@ class ToySpace(WeightSharingSpace):
 
     join: Join = staticmethod(_in_a_row)
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int = 2) -> None:
         self.name = "toy"
         self.input_shape = (1, SIZE, SIZE)
         self.num_classes = CLASSES
-        self.decisions = tuple(Decision(f"layer_{i}", tuple(OPERATIONS)) for i in (1, 2))
-        self.gate_shapes = {"layers": (2, len(OPERATIONS))}
+        self.decisions = tuple(Decision(f"layer_{i + 1}", tuple(OPERATIONS)) for i in range(layers))
+        self.gate_shapes = {"layers": (layers, len(OPERATIONS))}
         self.gate_options = {"layers": tuple(OPERATIONS)}
 
     @property
     def best(self) -> Architecture:
         """The architecture a search should find."""
-        return self.validate({"layer_1": "keep", "layer_2": "keep"})
+        return self.validate({decision.name: "keep" for decision in self.decisions})
 
     def network(
         self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
@@ -106,11 +109,11 @@ class ToySpace(WeightSharingSpace):
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         row = tuple((option,) for option in OPERATIONS)
-        return ("stem", "head"), {"layers": (row, row)}
+        return ("stem", "head"), {"layers": (row,) * len(self.decisions)}
 
     def supernet(self, mix: Mix | None = None) -> ToySupernet:
         choice = Choice(tuple(OPERATIONS), lambda option, c, _: OPERATIONS[option](c), CHANNELS, CHANNELS)
-        return ToySupernet([(mix or plain)(choice) for _ in range(2)], self.join)
+        return ToySupernet([(mix or plain)(choice) for _ in self.decisions], self.join)
 
     def gates(self, architecture: Architecture) -> Gates:
         chosen = [list(OPERATIONS).index(option) for option in self.validate(architecture).options]
@@ -118,7 +121,7 @@ class ToySpace(WeightSharingSpace):
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
         best = probabilities["layers"].argmax(-1).tolist()
-        return Architecture(self.name, tuple((f"layer_{i + 1}", list(OPERATIONS)[best[i]]) for i in range(2)))
+        return Architecture(self.name, tuple((f"layer_{i + 1}", list(OPERATIONS)[k]) for i, k in enumerate(best)))
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> nn.Module:
         network = self.network(architecture).to(next(supernet.parameters()))
@@ -158,7 +161,7 @@ class ToyNodeSpace(ToySpace):
 
 
 class ToyNetwork(nn.Module):
-    """Stem, two operations, head."""
+    """Stem, operations, head."""
 
     def __init__(self, layers: Sequence[nn.Module], join: Join, num_classes: int) -> None:
         super().__init__()
@@ -171,7 +174,7 @@ class ToyNetwork(nn.Module):
 
 
 class ToySupernet(Supernet):
-    """Stem, two mixed operations, head."""
+    """Stem, mixed operations, head."""
 
     def __init__(self, layers: Sequence[MixedOp], join: Join) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from lightning_nas.training.module import ResumableModule
 
 def fit(
     module: ResumableModule,
-    data: SearchData,
+    data: SearchData | None,
     folder: Path,
     *,
     epochs: int = 2,
@@ -31,7 +31,10 @@ def fit(
     callbacks: list[pl.Callback] | None = None,
     **trainer_options: Any,
 ) -> pl.Trainer:
-    """Train as a run does: exact checkpoints in ``folder/checkpoints``, metrics in ``folder/metrics.csv``."""
+    """Train as a run does: exact checkpoints in ``folder/checkpoints``, metrics in ``folder/metrics.csv``.
+
+    Without ``data`` the module has loaders of its own.
+    """
     options: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,

@@ -22,6 +22,7 @@ from lightning_nas.spaces.enas_macro_retrained import EnasMacroNetworks
 from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks
 from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.mobile import MobileSpace
+from lightning_nas.spaces.nas_rl_rnn import NasRlRnnSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.spaces.proxyless import ProxylessSpace
 from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
@@ -34,6 +35,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "enas_micro": EnasMicroNetworks,
     "fbnet": FBNetSpace,
     "mobile": MobileSpace,
+    "nas_rl_rnn": NasRlRnnSpace,
     "nasbench201": NasBench201Space,
     "proxyless": ProxylessSpace,
     "spos_shufflenet": ShuffleNetSpace,
@@ -65,7 +67,7 @@ def load(name: str) -> Architecture:
 def network(name: str, num_classes: int = 10, auxiliary: bool = False) -> nn.Module:
     """The published network with fresh weights: images (N, 3, H, W) in, logits (N, num_classes) out.
 
-    Recurrent ones (``..._ptb``, ``..._wt2``) take words (N, T) and give logits (N, T, num_classes).
+    Recurrent ones (``..._ptb``, ``..._wt2``, ``nascell``) take words (N, T) and give logits (N, T, num_classes).
 
     Args:
         name: one of :func:`names`.

@@ -77,6 +77,7 @@ def test_the_zoo_has_the_papers_networks() -> None:
         ("darts_v2_ptb", 10_000, 22_960_000),
         ("darts_v2_wt2", 33_278, 33_127_878),
         ("enas_ptb", 10_000, 27_295_000),
+        ("nascell", 10_000, 24_933_200),
     ],
 )
 def test_recurrent_networks_have_the_published_size(name: str, words: int, params: int) -> None:

@@ -17,7 +17,7 @@ from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.ledger import Ledger
 from lightning_nas.children.trials import Proposal, Trial, Trials
 from lightning_nas.data.loaders import Loader
-from lightning_nas.errors import ConfigError, NumericalError
+from lightning_nas.errors import CheckpointError, ConfigError, NumericalError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
@@ -25,6 +25,7 @@ from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.seeding import generator
 
 WORST = 0.0  # the reward of a child that failed; rewards of tasks are not below
+_EVENTS = "lightning_nas_events"  # in the ledger when a checkpoint was made
 _HOPELESS = 10  # so many failures and no success: it is not the architectures
 
 
@@ -228,6 +229,19 @@ class TrialSearch(ResumableModule):
 
     def teardown(self, stage: str) -> None:
         self.book.close()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[_EVENTS] = self.book.ledger.events
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        ledger = self.book.ledger
+        if len(ledger.found) < checkpoint.get(_EVENTS, 0):
+            raise CheckpointError(
+                f"{ledger.path.name} has {len(ledger.found)} events and the checkpoint was made after "
+                f"{checkpoint[_EVENTS]}: it belongs to another folder, or its ledger is gone"
+            )
+        super().on_load_checkpoint(checkpoint)
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "trials": self.book.state()}
