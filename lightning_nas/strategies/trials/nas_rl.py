@@ -129,13 +129,18 @@ class NasRl(PolicySearch):
         copy.load_state_dict(self.controller.state_dict())
         self.minibatches[replica] = Minibatch(self.version)
 
+    def depth(self, number: int) -> int | None:
+        """How many layers a minibatch whose first trial is ``number`` has; None where that is not on a schedule."""
+        if self.depth_every is None or not isinstance(self.space, GrowingSpace):
+            return None
+        return self.space.depths[min(number // self.depth_every, len(self.space.depths) - 1)]
+
     def _copy(self, replica: int) -> Controller:
         """A replica's controller, which knows how deep the networks of its minibatch are."""
         copy, first = self.copies[replica], self.minibatches[replica].first
         assert isinstance(copy, Controller)
-        if self.depth_every and first is not None and isinstance(self.space, GrowingSpace):
-            stage = min(first // self.depth_every, len(self.space.depths) - 1)
-            copy.space = self.space.at_depth(self.space.depths[stage])
+        if first is not None and (depth := self.depth(first)) and isinstance(self.space, GrowingSpace):
+            copy.space = self.space.at_depth(depth)
         return copy
 
     # -- the parameter server -----------------------------------------------------------------------------------
