@@ -62,5 +62,5 @@ class Run:
     logger: dict[str, Entry | None] | None
     paths: dict[str, str]
     resume: Resume
-    engine: Entry | None = None
-    child: Entry | None = None
+    engine: Entry | None
+    child: Entry | None

@@ -32,10 +32,19 @@ FOREIGN = ("sep_conv_7x7", "conv_7x1_1x7")
 
 
 class SeparableConv(nn.Sequential):
-    """ReLU, depthwise k x k (dilated if asked), 1x1, batch norm."""
+    """ReLU, depthwise k x k (dilated if asked), 1x1 to ``out_channels`` (as many unless given), batch norm."""
 
-    def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1, *, affine: bool = True) -> None:
-        padding = dilation * (kernel // 2)
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 1,
+        *,
+        out_channels: int | None = None,
+        affine: bool = True,
+    ) -> None:
+        padding, out_channels = dilation * (kernel // 2), out_channels or channels
         depthwise = nn.Conv2d(
             channels, channels, kernel, stride, padding, dilation=dilation, groups=channels, bias=False
         )
@@ -43,8 +52,8 @@ class SeparableConv(nn.Sequential):
             OrderedDict(
                 relu=nn.ReLU(),
                 depthwise=depthwise,
-                pointwise=nn.Conv2d(channels, channels, 1, bias=False),
-                norm=nn.BatchNorm2d(channels, affine=affine),
+                pointwise=nn.Conv2d(channels, out_channels, 1, bias=False),
+                norm=nn.BatchNorm2d(out_channels, affine=affine),
             )
         )
 
@@ -52,8 +61,8 @@ class SeparableConv(nn.Sequential):
 class FactorizedReduction(nn.Module):
     """Half the size: ReLU, two 1x1 convolutions with stride 2, one a pixel off the other, side by side; batch norm.
 
-    Each gives half of the (even) ``out_channels``. Where a side is odd the moved image is filled up with zeros.
-    With ``relu=False`` it begins with the convolutions, as in ENAS.
+    Each gives half of ``out_channels``, of an odd number the second one more. Where a side is odd the moved image is
+    filled up with zeros. With ``relu=False`` it begins with the convolutions, as in ENAS.
 
     >>> tuple(FactorizedReduction(4, 6)(torch.zeros(1, 4, 7, 8)).shape)
     (1, 6, 4, 4)
@@ -63,7 +72,7 @@ class FactorizedReduction(nn.Module):
         super().__init__()
         self.relu = relu
         self.even = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
-        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,14 +107,15 @@ class DropPath(nn.Module):
         return x * (torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device) < keep).to(x.dtype) / keep
 
 
-def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: bool) -> nn.Sequential:
-    """The auxiliary classifier: average pool 5, 1x1 to 128, 2x2 to 768, linear; for inputs that the pool makes 2x2.
+def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: bool, kernel: int = 2) -> nn.Sequential:
+    """The auxiliary classifier: average pool 5, 1x1 to 128, k x k to 768, linear; for inputs that the pool makes k x k.
 
     Args:
         channels: of the input.
         num_classes: width of the classifier.
         stride: of the pool, 3 for CIFAR (8x8) and 2 for ImageNet (7x7).
-        last_norm: with a batch norm after the 2x2 convolution, as for CIFAR; the authors' ImageNet form has none.
+        last_norm: with a batch norm after the k x k convolution, as for CIFAR; the authors' ImageNet form has none.
+        kernel: k, 2 in DARTS.
     """
     return nn.Sequential(
         nn.ReLU(),
@@ -113,7 +123,7 @@ def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: b
         nn.Conv2d(channels, 128, 1, bias=False),
         nn.BatchNorm2d(128),
         nn.ReLU(inplace=True),
-        nn.Conv2d(128, 768, 2, bias=False),
+        nn.Conv2d(128, 768, kernel, bias=False),
         nn.BatchNorm2d(768) if last_norm else nn.Identity(),
         nn.ReLU(inplace=True),
         nn.Flatten(),

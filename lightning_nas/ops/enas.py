@@ -131,14 +131,14 @@ class Merge(nn.Module):
         return y
 
 
-def classifier(channels: int, num_classes: int, *, dropout: float, relu: bool) -> nn.Sequential:
-    """ReLU if asked, average pooling, dropout, linear without bias."""
+def classifier(channels: int, num_classes: int, *, dropout: float, relu: bool, bias: bool = False) -> nn.Sequential:
+    """ReLU if asked, average pooling, dropout, linear, with a bias if asked."""
     return nn.Sequential(
         nn.ReLU() if relu else nn.Identity(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Dropout(dropout),
-        nn.Linear(channels, num_classes, bias=False),
+        nn.Linear(channels, num_classes, bias=bias),
     )
 
 

@@ -31,29 +31,31 @@ def pareto(points: Points) -> list[tuple[float, float]]:
     return front
 
 
-def generations(points: Points) -> Figure:
-    """(generation, score) of every candidate, and the best so far."""
+def best_so_far(points: Points, title: str, x: str, y: str) -> Figure:
+    """(number, score) of every candidate, and the best up to each number."""
     figure = new_figure(WIDTH / 2, 2.9)
     axes = figure.add_subplot()
     _dots(axes, points)
-    numbers = sorted({generation for generation, _ in points})
-    best = accumulate((max(score for g, score in points if g == generation) for generation in numbers), max)
-    axes.step(numbers, list(best), where="post", color=SERIES[1], linewidth=1.5, label="best so far")
+    by_number: dict[float, float] = {}
+    for number_, score in points:
+        by_number[number_] = max(score, by_number.get(number_, score))
+    best = accumulate((by_number[n] for n in sorted(by_number)), max)
+    axes.step(sorted(by_number), list(best), where="post", color=SERIES[1], linewidth=1.5, label="best so far")
     axes.legend(loc="lower right", frameon=False, fontsize=SMALL, labelcolor=MUTED)
-    dress(axes, title="Scores by generation", x="generation", y="score with shared weights")
+    dress(axes, title=title, x=x, y=y)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 
-def front(points: Points) -> Figure:
-    """(cost, score) of every candidate, and the Pareto front."""
+def front(points: Points, y: str) -> Figure:
+    """(cost, score) of every candidate, and the Pareto front; ``y`` is what a score is."""
     figure = new_figure(WIDTH / 2, 2.9)
     axes = figure.add_subplot()
     _dots(axes, points)
     axes.step(
         *zip(*pareto(points), strict=True), where="post", color=SERIES[1], linewidth=1.5, marker="o", markersize=3
     )
-    dress(axes, title="Pareto front", x="cost, in the unit of the latency table", y="score with shared weights")
+    dress(axes, title="Pareto front", x="cost, in the unit of the latency table", y=y)
     return figure
 
 
@@ -71,9 +73,15 @@ def evolution(folder: Path) -> str:
         return ""
     best = max(score for _, score in scored)
     said = f"{len(scored)} candidates in {len({g for g, _ in scored})} generations, the best score {best:.4g}"
-    parts = [markup.figure(to_svg(generations(scored), "generations", said), f"{said}. Each dot is one candidate.")]
+    drawn = best_so_far(scored, "Scores by generation", "generation", "score with shared weights")
+    parts = [markup.figure(to_svg(drawn, "generations", said), f"{said}. Each dot is one candidate.")]
     if priced := [(cost, score) for _, score, cost in cells if cost is not None and score is not None]:
-        steps = "; ".join(f"{score:.4g} for {cost:.4g}" for cost, score in pareto(priced))
-        svg = to_svg(front(priced), "pareto", f"Pareto front: {steps}")
-        parts.append(markup.figure(svg, "On the line: candidates that nothing cheaper surpasses."))
+        parts.append(front_figure(priced, "score with shared weights"))
     return markup.section("Evolution", markup.pair(*parts))
+
+
+def front_figure(priced: Points, y: str) -> str:
+    """The Pareto front as the report shows it."""
+    steps = "; ".join(f"{score:.4g} for {cost:.4g}" for cost, score in pareto(priced))
+    svg = to_svg(front(priced, y), "pareto", f"Pareto front: {steps}")
+    return markup.figure(svg, "On the line: candidates that nothing cheaper surpasses.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ from lightning_nas.files import atomic
 from lightning_nas.report import charts, markup, sections
 from lightning_nas.report.evolution import evolution
 from lightning_nas.report.record import read_result
+from lightning_nas.report.trials import trials
 
 
 def write_report(
-    folder: Path, graph: nx.DiGraph[Any] | None, cells: Mapping[str, nx.MultiDiGraph[Any]] | None = None
+    folder: Path,
+    graph: nx.DiGraph[Any] | None,
+    cells: Mapping[str, nx.MultiDiGraph[Any]] | None = None,
+    others: Sequence[sections.Drawn] = (),
 ) -> Path:
     """Write ``report.html`` from the other files of a run's folder; equal files give an equal page.
 
@@ -25,6 +29,7 @@ def write_report(
         folder: the run's folder; any of its files may be absent, and the page then says so.
         graph: the derived network, nodes with a ``label``; None if there is none.
         cells: the kinds of cell it is made of, by name.
+        others: the next best: what is said of each, its network and its cells.
 
     Returns:
         The path of the page.
@@ -42,9 +47,11 @@ def write_report(
         charts.probabilities(folder),
         charts.health(folder),
         charts.rank(folder),
+        trials(folder),
         evolution(folder),
         charts.layers(folder),
         sections.best_architectures(folder),
+        *(sections.network(graph, cells, f"another-{i}", title) for i, (title, graph, cells) in enumerate(others, 2)),
         charts.retrain_curves(folder),
         sections.configuration(folder),
     ]

@@ -16,6 +16,9 @@ from lightning_nas.report.drawing import network_drawing
 from lightning_nas.report.record import Row, number, read_rows
 from lightning_nas.report.svg import to_svg
 
+Drawn = tuple[str, "nx.DiGraph[Any]", Mapping[str, "nx.MultiDiGraph[Any]"]]
+"""A title, a network, its cells."""
+
 
 def result(folder: Path, content: Mapping[str, Any]) -> str:
     """The run in figures."""
@@ -55,23 +58,31 @@ def _tau(tau: Any, rank: list[Row]) -> str:
     return text if number(tau) is None or low is None or high is None else f"{text}, interval {low:.3f} to {high:.3f}"
 
 
-def network(graph: nx.DiGraph[Any] | None, cells: Mapping[str, nx.MultiDiGraph[Any]]) -> str:
-    """The drawing of the derived network, and of each kind of cell it is made of."""
-    title = "Derived network"
+def network(
+    graph: nx.DiGraph[Any] | None,
+    cells: Mapping[str, nx.MultiDiGraph[Any]],
+    name: str = "network",
+    title: str = "Derived network",
+) -> str:
+    """The drawing of a network, and of each kind of cell it is made of; ``name`` is its own on the page."""
     if graph is None or not len(graph):
         return markup.section(title, markup.missing("There is no derived network to draw."))
     labels = [" ".join(str(data.get("label", node)).split()) for node, data in graph.nodes(data=True)]
-    svg = to_svg(network_drawing(graph), "network", f"The derived network, {len(graph)} nodes: {'; '.join(labels)}")
+    svg = to_svg(network_drawing(graph), name, f"The network, {len(graph)} nodes: {'; '.join(labels)}")
     parts = [markup.figure(svg, "In the order in which it runs, from the input to the classifier.")]
-    for i, (name, cell) in enumerate(cells.items()):
-        svg = to_svg(cell_drawing(cell), f"cell-{i}", f"The {name}: {cell_words(cell)}")
-        parts.append(markup.figure(svg, f"The {name}: inputs at the left, the output at the right."))
+    for i, (kind, cell) in enumerate(cells.items()):
+        of = "cell" if name == "network" else f"{name}-cell"
+        svg = to_svg(cell_drawing(cell), f"{of}-{i}", f"The {kind}: {cell_words(cell)}")
+        parts.append(markup.figure(svg, f"The {kind}: inputs at the left, the output at the right."))
     return markup.section(title, *parts)
 
 
 def best_architectures(folder: Path, most: int = 10) -> str:
     """The table of the architectures with the highest scores."""
     title, rows = "Best architectures seen", read_rows(folder / "architectures.csv")
+    for row in read_rows(folder / "trials.csv"):
+        if not row.get("failed"):
+            rows.append(row | {"score": row.get("reward", ""), "kind": "trial", "epoch": row.get("trial", "")})
     best: dict[str, tuple[float, Row]] = {}
     for row in rows:
         score, key = number(row.get("score")), row.get("key", "")
@@ -94,7 +105,7 @@ def best_architectures(folder: Path, most: int = 10) -> str:
         ]
         for score, row in top
     ]
-    head = ("Score", "Cost", "Kind", "Epoch", "Key", "Choices")
+    head = ("Score", "Cost", "Kind", "Epoch or trial", "Key", "Choices")
     words = f"<p>The {len(top)} highest scores of {len(best)} architectures, each once.</p>\n"
     return markup.section(title, words, markup.table(head, lines, frozenset({0, 1, 3})))
 

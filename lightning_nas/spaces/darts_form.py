@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -30,6 +30,7 @@ from lightning_nas.spaces.darts_networks import (
     genotype_graphs,
     reductions,
 )
+from lightning_nas.spaces.enas_micro_networks import Place
 
 Stem = Literal["cifar", "imagenet"]
 Widths = Mapping[str, int]
@@ -58,12 +59,7 @@ class CellsSpace(SearchSpace):
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Stem, cells, classifier: a box for all cells of a kind that follow one another."""
         widths = {kind: len(genotype.concat) for kind, genotype in self.genotypes(architecture).items()}
-        boxes: list[tuple[str, str]] = [("stem", self.form.stem)]
-        for kind, run in itertools.groupby(self.form.shapes(widths), key=lambda shape: shape.kind):
-            *_, last = shapes = list(run)
-            size = f"{last.channels * widths[kind]}x{last.size}x{last.size}"
-            boxes.append((f"cells_{len(boxes)}", f"{len(shapes)} x {kind}\n{size}"))
-        return chain_graph([*boxes, ("head", f"{self.num_classes} classes")])
+        return cells_graph(self.form.stem, self.form.shapes(widths), widths, self.num_classes)
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
         """Both kinds of cell."""
@@ -223,6 +219,16 @@ class Form:
             for option in options
             for key in shape.key(option, state)
         }
+
+
+def cells_graph(stem: str, shapes: Iterable[CellShape | Place], widths: Widths, num_classes: int) -> nx.DiGraph[str]:
+    """Stem, cells, classifier as a chain: a box for all cells of a kind that follow one another."""
+    boxes: list[tuple[str, str]] = [("stem", stem)]
+    for kind, run in itertools.groupby(shapes, key=lambda shape: shape.kind):
+        *_, last = cells = list(run)
+        size = f"{last.channels * widths[kind]}x{last.size}x{last.size}"
+        boxes.append((f"cells_{len(boxes)}", f"{len(cells)} x {kind}\n{size}"))
+    return chain_graph([*boxes, ("head", f"{num_classes} classes")])
 
 
 def _first_stage(in_channels: int, channels: int) -> nn.Sequential:

@@ -202,10 +202,11 @@ def reductions(cells: int) -> tuple[int, int]:
 def genotype_graphs(genotypes: Mapping[str, Genotype]) -> dict[str, CellGraph]:
     """Both kinds of cell as the paper draws them."""
     names = {"normal": "normal cell", "reduce": "reduction cell"}
-    return {names[kind]: _genotype_graph(genotype) for kind, genotype in genotypes.items()}
+    return {names[kind]: genotype_graph(genotype) for kind, genotype in genotypes.items()}
 
 
-def _genotype_graph(genotype: Genotype) -> CellGraph:
+def genotype_graph(genotype: Genotype) -> CellGraph:
+    """One kind of cell as the paper draws it."""
     there = {number: str(number - 2) for number, node in enumerate(genotype.nodes, start=2) if node}
     states = {0: "c_{k-2}", 1: "c_{k-1}"} | there
     chosen = [

@@ -26,10 +26,11 @@ from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.darts_networks import KINDS
 from lightning_nas.spaces.enas_micro_form import MicroForm
-from lightning_nas.spaces.enas_micro_networks import SLOTS, MicroNetwork, Place, searched_cell
-from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks, MicroCells, states
+from lightning_nas.spaces.enas_micro_networks import MicroNetwork, Place, searched_cell
+from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks, MicroCells
 from lightning_nas.spaces.enas_micro_supernet import MicroSupernet, MixedMicroCell, edge_name
 from lightning_nas.spaces.gates import Gates, Joint
+from lightning_nas.spaces.pairwise import SLOTS, states
 
 
 class EnasMicroSpace(MicroCells, WeightSharingSpace):

@@ -11,7 +11,7 @@ second input, and concatenation alone at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -24,8 +24,6 @@ from lightning_nas.ops.enas import Combine, Concatenate
 from lightning_nas.ops.mixed import is_skip
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.darts_networks import Genotype
-
-SLOTS = (0, 1)  # a node has two operations
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,15 @@ class MicroCell(nn.Module):
         operations = iter(self.operations)
         for node in self.genotype.nodes:
             outputs = [(option, next(operations)(states[state])) for option, state in node]
-            states.append(reduce(add, [y if is_skip(option) else self.drop_path(y) for option, y in outputs]))
+            joined = self.join(len(states), [y if is_skip(option) else self.drop_path(y) for option, y in outputs])
+            states.append(joined)
         y: Tensor = self.output({j: states[j] for j in self.genotype.concat})
         return y
+
+    def join(self, state: int, outputs: Sequence[Tensor]) -> Tensor:
+        """A state from the outputs of its operations: their sum."""
+        del state
+        return reduce(add, outputs)
 
 
 def searched_cell(place: Place, genotype: Genotype) -> MicroCell:
@@ -150,6 +154,7 @@ class MicroNetwork(nn.Module):
         head: the classifier.
         auxiliary: in training, gives second logits from the output of the cell number ``seen``.
         seen: a cell's number.
+        passed: numbers of cells whose first input is the first input of the next cell too.
     """
 
     def __init__(
@@ -160,9 +165,11 @@ class MicroNetwork(nn.Module):
         head: nn.Module,
         auxiliary: nn.Module | None = None,
         seen: int = -1,
+        passed: Collection[int] = (),
     ) -> None:
         super().__init__()
         self.stem, self.cells, self.head, self.auxiliary, self.seen = stem, nn.ModuleList(cells), head, auxiliary, seen
+        self.passed = frozenset(passed)
         self.reductions = nn.ModuleDict({str(i): reduction for i, reduction in reductions.items()})
 
     def forward(self, x: Tensor, *told: Sequence[object]) -> Tensor | tuple[Tensor, Tensor]:
@@ -171,7 +178,8 @@ class MicroNetwork(nn.Module):
         for i, cell in enumerate(self.cells):
             if str(i) in self.reductions:
                 before_last, last = last, self.reductions[str(i)](last)
-            before_last, last = last, cell(before_last, last, *(of[i] for of in told))
+            y = cell(before_last, last, *(of[i] for of in told))
+            before_last, last = before_last if i in self.passed else last, y
             seen = last if i == self.seen else seen
         logits: Tensor = self.head(last)
         return (logits, self.auxiliary(seen)) if self.auxiliary is not None and self.training else logits

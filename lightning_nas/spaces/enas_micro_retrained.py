@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import networkx as nx
 
-from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import relu_conv_bn
 from lightning_nas.ops.cells import FactorizedReduction
@@ -18,7 +18,8 @@ from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.chains import chain_graph
 from lightning_nas.spaces.darts_networks import KINDS, Genotype, genotype_graphs
 from lightning_nas.spaces.enas_micro_form import MicroForm
-from lightning_nas.spaces.enas_micro_networks import SLOTS, MicroNetwork, Place, retrained_cell
+from lightning_nas.spaces.enas_micro_networks import MicroNetwork, Place, retrained_cell
+from lightning_nas.spaces.pairwise import chosen_nodes, decisions, unused
 
 
 class MicroCells(SearchSpace):
@@ -33,7 +34,7 @@ class MicroCells(SearchSpace):
     def _settle(self, name: str, form: MicroForm) -> None:
         self.name, self.form = name, form
         self.input_shape, self.num_classes = (form.in_channels, form.image_size, form.image_size), form.num_classes
-        self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind, form.nodes))
+        self.decisions = tuple(decision for kind in KINDS for decision in decisions(kind, form.nodes, MICRO))
 
     def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
         """Both kinds of cell; the output of either are its loose ends."""
@@ -142,32 +143,9 @@ class EnasMicroNetworks(MicroCells):
         return tuple(keys)
 
 
-def states(count: int) -> tuple[str, ...]:
-    """The names of the first states.
-
-    >>> states(3)
-    ('s0', 's1', 's2')
-    """
-    return tuple(f"s{i}" for i in range(count))
-
-
-def _decisions(kind: str, nodes: int) -> Iterator[Decision]:
-    """Of each node both inputs, then both operations: the order in which the paper's controller takes them."""
-    for i in range(2, nodes + 2):
-        node, earlier = f"{kind}_{i}", tuple(f"{kind}_{j}" for j in range(i))
-        for slot in SLOTS:
-            yield Decision(f"{node}_input_{slot + 1}", states(i), node, refers=earlier)
-        for slot in SLOTS:
-            yield Decision(f"{node}_op_{slot + 1}", MICRO, node)
-
-
 def _genotype(kind: str, nodes: int, choices: Mapping[str, str]) -> Genotype:
-    made, used = [], set()
-    for i in range(2, nodes + 2):
-        taken = [int(choices[f"{kind}_{i}_input_{slot + 1}"][1:]) for slot in SLOTS]
-        made.append(tuple((choices[f"{kind}_{i}_op_{slot + 1}"], taken[slot]) for slot in SLOTS))
-        used.update(taken)
-    return Genotype(tuple(made), tuple(j for j in range(nodes + 2) if j not in used))
+    made = chosen_nodes(kind, nodes, choices)
+    return Genotype(made, unused(made))
 
 
 def _widths(genotypes: Mapping[str, Genotype]) -> dict[str, int]:

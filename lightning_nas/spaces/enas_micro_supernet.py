@@ -14,8 +14,9 @@ from lightning_nas.functional.loose_ends import loose_ends
 from lightning_nas.ops.enas import MICRO, Combine, by_batch
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
-from lightning_nas.spaces.enas_micro_networks import SLOTS, MicroNetwork, Place
+from lightning_nas.spaces.enas_micro_networks import MicroNetwork, Place
 from lightning_nas.spaces.gates import Active, Gates
+from lightning_nas.spaces.pairwise import SLOTS
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from lightning_nas.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
-_DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "callbacks")
+_DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "callbacks", "child")
 _OF_ENGINE = ("_target_", "dataset", "epochs")  # slots and the like change no bit
 _TRAINER_SETTINGS = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
@@ -49,7 +49,12 @@ _TRAINER_SETTINGS = (
 
 @dataclass
 class Run:
-    """The parts of one run, and where it writes."""
+    """The parts of one run, and where it writes.
+
+    Attributes:
+        result: the figures so far.
+        next_best: architectures that are drawn too, after the answer.
+    """
 
     config: DictConfig
     folder: Path
@@ -57,6 +62,7 @@ class Run:
     space: SearchSpace
     task: Task
     result: dict[str, Any] = field(default_factory=dict)
+    next_best: list[Architecture] = field(default_factory=list)
 
     @property
     def seed(self) -> int:
@@ -132,10 +138,10 @@ def check_pair(config: DictConfig, space: SearchSpace) -> None:
                 f"this strategy shares weights and search_space={space.name} has no supernet; choose a space that has "
                 "one, e.g. fbnet_small, or a strategy that trains every architecture, e.g. evolution"
             )
-        if config.get("engine") or config.get("child"):
+        if config.engine or config.child:
             raise ConfigError("engine, child: this strategy trains no children; leave them out")
         return
-    if not config.get("engine") or not config.get("child"):
+    if not config.engine or not config.child:
         raise ConfigError(
             "this strategy trains children: it needs engine=local, serial, table or ray, and child=default"
         )
@@ -230,8 +236,7 @@ def _settings(config: DictConfig) -> dict[str, str]:
     assert isinstance(content, dict)
     kept = {name: content[name] for name in _DECISIVE}
     kept["trainer"] = {name: content["trainer"].get(name) for name in _TRAINER_SETTINGS}
-    kept["child"] = content.get("child")
-    kept["engine"] = {name: value for name, value in (content.get("engine") or {}).items() if name in _OF_ENGINE}
+    kept["engine"] = {name: value for name, value in (content["engine"] or {}).items() if name in _OF_ENGINE}
     kept["latency_table"] = {name: value for name, value in content["latency_table"].items() if name != "cache_dir"}
     return dict(_flat(kept))
 

@@ -55,7 +55,11 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     write_json(run.folder / "result.json", result)
     tell(run.config, result)
     space = run.home(architecture)
-    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture))
+    others = [
+        (f"The next best, number {place}", run.home(other).graph(other), run.home(other).cell_graphs(other))
+        for place, other in enumerate(run.next_best, start=2)
+    ]
+    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture), others)
     _print(run, result, architecture)
 
 

@@ -22,6 +22,8 @@ from lightning_nas.strategies.trials.base import TrialSearch
 from lightning_nas.training.seeding import seeded
 from lightning_nas.training.table import Table
 
+_DRAWN = 2  # architectures besides the answer
+
 
 def search(run: Run, table: LatencyTable | None) -> Architecture:
     """Search, write ``architecture.json``, and note what the result needs.
@@ -35,7 +37,7 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     trainer = make_trainer(run, "", callbacks, conditions=conditions)
     checkpoint = checkpoint_to_resume(run.config.ckpt_path, trainer, module)
     if isinstance(module, TrialSearch):
-        answer = _by_trials(module, trainer, checkpoint)
+        answer = _by_trials(run, module, trainer, checkpoint)
     else:
         trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         answer = _of_shared_weights(run, module, trainer, callbacks)
@@ -45,13 +47,17 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     return answer
 
 
-def _by_trials(module: TrialSearch, trainer: pl.Trainer, checkpoint: Path | None) -> Architecture:
+def _by_trials(run: Run, module: TrialSearch, trainer: pl.Trainer, checkpoint: Path | None) -> Architecture:
     try:
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     finally:  # however it ends, no child is left alone
         module.engine.close()
     module.check_parameters()
-    return module.answer()
+    answer = module.answer()
+    best = sorted((entry for entry in module.history if entry[0].reason is None), key=lambda entry: -entry[1])
+    ranked = dict.fromkeys(run.space.canonical(trial.architecture) for trial, _ in best)
+    run.next_best = [other for other in ranked if other != run.space.canonical(answer)][:_DRAWN]
+    return answer
 
 
 def _of_shared_weights(

@@ -24,6 +24,8 @@ from lightning_nas.spaces.fbnet import FBNetSpace
 from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nas_rl_rnn import NasRlRnnSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
+from lightning_nas.spaces.nasnet_cell import NasnetCellSpace
+from lightning_nas.spaces.pnas import PnasSpace
 from lightning_nas.spaces.proxyless import ProxylessSpace
 from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
 
@@ -37,6 +39,8 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "mobile": MobileSpace,
     "nas_rl_rnn": NasRlRnnSpace,
     "nasbench201": NasBench201Space,
+    "nasnet_cell": NasnetCellSpace,
+    "pnas": PnasSpace,
     "proxyless": ProxylessSpace,
     "spos_shufflenet": ShuffleNetSpace,
 }

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas.command import conf_dir
 from lightning_nas.config.check import check
+from lightning_nas.testing.trials import ToyEngine
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
@@ -25,11 +26,15 @@ NEEDS = {
     "strategy/penalty": ["strategy=proxyless"],
     "strategy/controller": ["strategy=enas"],
     "strategy/weights_scheduler": ["strategy=enas"],
+    "engine": ["strategy=random"],
+    "child": ["strategy=random"],
+    "budget": ["strategy=random", "engine=table", "search_space=nasbench201"],
 }
 PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
+PARTS = (*PARTS, "engine", "child")
 
 # Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
-GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer", "generator"}
+GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer", "generator", "job", "worker", "engine"}
 OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("Cifar10", "Cifar100", "FashionMnist")}
 OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
 SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files
@@ -97,7 +102,8 @@ def test_a_strategy_can_be_made_on_its_own_space(composed: Compose) -> None:
         config = composed(choice, "latency_table=macs")
         space = instantiate(config.search_space)
         table, task = instantiate(config.latency_table)(space), instantiate(config.task)
-        module = instantiate(config.strategy)(space, task, table, seed=config.seed)
+        engine = {"engine": ToyEngine()} if config.engine else {}
+        module = instantiate(config.strategy)(space, task, table, seed=config.seed, **engine)
         assert module.space is space
 
 

@@ -1,12 +1,10 @@
-from collections import Counter
-
 import pytest
 import torch
+from macs import macs_of_parts
 
 from lightning_nas import zoo
 from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.spaces.base import Operation
 
 # parameters, those of the auxiliary classifier (None: not published), multiply-adds
 CIFAR = {
@@ -53,10 +51,7 @@ def test_cell_networks_have_the_published_size(name: str) -> None:
     of_auxiliary = count_params(network.auxiliary)
     assert count_params(network) - of_auxiliary == params
     assert auxiliary in (None, of_auxiliary)
-    # faster than counting whole networks, which SpaceCase proves to be the same
-    space = zoo._SPACES[zoo.load(name).space](num_classes=classes, **zoo._entry(name)["space"])
-    keys, operations = Counter(space.cost_keys(zoo.load(name))), space.operations()
-    assert sum(count * _macs(operations[key]) for key, count in keys.items()) == macs
+    assert macs_of_parts(zoo.space(name, classes), zoo.load(name)) == macs
 
 
 @pytest.mark.parametrize("name", ["darts_v2", "pc_darts_imagenet", "amoebanet", "fair_darts_g"])
@@ -65,11 +60,6 @@ def test_whole_cell_networks_have_the_published_multiply_adds(name: str) -> None
     with torch.device("meta"):
         network = zoo.network(name, num_classes=classes, auxiliary=True)
     assert count_macs(network, (3, size, size)) == macs
-
-
-def _macs(operation: Operation) -> int:
-    with torch.device("meta"):
-        return count_macs(operation.build(), operation.input_shape)
 
 
 def test_darts_v2_for_100_classes_has_the_published_size() -> None:

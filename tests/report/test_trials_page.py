@@ -1,0 +1,49 @@
+"""Trials on the page."""
+
+from pathlib import Path
+
+import networkx as nx
+from synthetic_run import write_csv
+
+from lightning_nas.report.page import write_report
+
+HEAD = "trial,key,reward,figure,epochs,cost,seconds,failed,choices"
+
+
+def section(folder: Path) -> str:
+    return write_report(folder, None).read_text().partition(">Trials<")[2].partition("</section>")[0]
+
+
+def test_the_page_shows_rewards_failures_and_the_front(tmp_path: Path) -> None:
+    rows = [
+        (0, "a", 0.4, 0.4, 3, 1.0, 2.5, "", "x y"),
+        (1, "b", 0.0, "", 0, 9.0, 0.5, "NumericalError: <NaN>", "y y"),
+        (2, "c", 0.6, 0.6, 3, 2.0, 3.0, "", "x x"),
+        (3, "c", 0.6, 0.6, 3, 2.0, 0.0, "", "x x"),
+    ]
+    write_csv(tmp_path / "trials.csv", HEAD, rows)
+    text = section(tmp_path)
+    assert "3 rewards, the best 0.6 at trial 2" in text
+    assert "Pareto front: 0.4 for 1; 0.6 for 2" in text
+    assert "NumericalError: &lt;NaN&gt;" in text
+    assert "6.0 s" in text
+    assert "Different architectures" in text
+
+
+def test_a_run_without_trials_has_no_such_part(tmp_path: Path) -> None:
+    assert ">Trials<" not in write_report(tmp_path, None).read_text()
+
+
+def test_trials_are_among_the_best_architectures(tmp_path: Path) -> None:
+    write_csv(tmp_path / "trials.csv", HEAD, [(0, "the-key", 0.4, 0.4, 3, 1.0, 2.5, "", "x y")])
+    best = write_report(tmp_path, None).read_text().partition(">Best architectures seen<")[2].partition("</section>")[0]
+    assert "the-key" in best
+    assert "0.4000" in best
+
+
+def test_the_next_best_are_drawn(tmp_path: Path) -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("only", label="the only layer")
+    text = write_report(tmp_path, graph, {}, [("Second", graph, {})]).read_text()
+    assert text.count("The network, 1 nodes: the only layer") == 2
+    assert ">Second<" in text
