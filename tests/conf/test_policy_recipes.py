@@ -64,7 +64,13 @@ def test_cells_found_on_small_images_are_transferred_to_imagenet(root: Path, ima
     )
     run(tmp_path, "experiment=nasnet_cifar10", *searched)
     on_imagenet = [setting for setting in ON_IMAGENET if not setting.startswith("strategy.")]
-    enlarged = ("dataset.image_size=96", "search_space.image_size=96", *SMALL, "search_space.filters=8", "retrain.auxiliary_weight=0.4")
+    enlarged = (
+        "dataset.image_size=96",
+        "search_space.image_size=96",
+        *SMALL,
+        "search_space.filters=8",
+        "retrain.auxiliary_weight=0.4",
+    )
     found = "architecture=found/architecture.json"
     given = (f"dataset.root={root}", found, *on_imagenet, *enlarged, "hydra.run.dir=transferred")
     run(tmp_path, "experiment=nasnet_imagenet", *given)
