@@ -2,8 +2,8 @@
 
 Each decision is a categorical parameter, asked for when it comes up ("define by run"), so that what is not decided in
 an architecture is no parameter of its trial; one whose legal options are not always the same is a parameter for each
-set of them. The reward is maximised. With ``minimize_cost`` the latency table's cost is minimised beside it; the report draws
-the Pareto front. With ``limit`` the sampler is told by how much a cost exceeds it, as a constraint.
+set of them. The reward is maximised. With ``minimize_cost`` the latency table's cost is minimised beside it, and the
+report draws the Pareto front. With ``limit`` the sampler is told by how much a cost exceeds it, as a constraint.
 
 The answer is the best reward, of equals the cheapest: the costly end of the Pareto front. With ``limit`` it is the
 best of what keeps the limit.
