@@ -207,7 +207,8 @@ def main() -> None:
     for name in given.strategies:
         config = composed(f"strategy={name}", *TABLE, *given.settings).strategy
         results[given.named or name] = bench.row(config, given.seeds)
-        FOUND.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(row)}" for key, row in sorted(results.items()))
+        FOUND.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     report(results, bench)
 
 

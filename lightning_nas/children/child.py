@@ -65,7 +65,7 @@ class Child(Trainings):
 
         def begin() -> nn.Module:
             given = request.inherits
-            return space.network(request.architecture) if given is None else _inherited(request, given, space)
+            return space.network(request.architecture) if given is None else _inherited(request, given, space, data)
 
         architecture = space.validate(request.architecture)
         network = self.fit(space, architecture, data, task, request.seed, [EachEpoch(look)], make=begin)
@@ -80,10 +80,11 @@ class Child(Trainings):
         return stale or (len(rewards) <= len(bars) and rewards[best] < bars[len(rewards) - 1])
 
 
-def _inherited(request: Request, given: Inherited, space: SearchSpace) -> nn.Module:
+def _inherited(request: Request, given: Inherited, space: SearchSpace, data: SearchData) -> nn.Module:
     """The child's network with the weights of another, as the space transforms them."""
     assert isinstance(space, InheritingSpace), f"{space.name} has no way to inherit weights"
     parent = space.network(given.architecture)
     parent.load_state_dict(torch.load(given.weights, weights_only=True, map_location="cpu"))
     rng = generator(request.seed, "inherit", request.architecture.key)
-    return space.inherit(parent, given.architecture, request.architecture, rng)
+    (images, _), *_ = data.score_batches(1)[0]
+    return space.inherit(parent, given.architecture, request.architecture, rng, images=images)

@@ -1,6 +1,7 @@
 """Candidate operations of mobile networks, plain: what a stand-alone network is made of."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,8 @@ class MBConv(nn.Module):
     ceil(W/stride)).
     """
 
+    convolution: Callable[..., nn.Sequential] = staticmethod(conv_bn6)
+
     def __init__(
         self,
         in_channels: int,
@@ -112,9 +115,9 @@ class MBConv(nn.Module):
         super().__init__()
         hidden = in_channels * expansion
         self.residual = residual and stride == 1 and in_channels == out_channels
-        self.expand = conv_bn6(in_channels, hidden) if expansion > 1 else nn.Identity()
-        self.depthwise = conv_bn6(hidden, hidden, kernel, stride, groups=hidden)
-        self.project = conv_bn6(hidden, out_channels, relu=False)
+        self.expand = self.convolution(in_channels, hidden) if expansion > 1 else nn.Identity()
+        self.depthwise = self.convolution(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = self.convolution(hidden, out_channels, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.project(self.depthwise(self.expand(x)))

@@ -117,10 +117,9 @@ class Frame:
             classifier=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(self.dropout), classifier),
         )
 
-    def operations(self, last: Block) -> dict[str, Operation]:
-        """What is always run, by cost key, after the block ``last``."""
-        image, size, out, stem = self.image_size, self.size, last.out_size, self.stem[0]
-        channels = last.out_channels
+    def operations(self, channels: int, out: int) -> dict[str, Operation]:
+        """What is always run, by cost key, if the last block gives (channels, out, out)."""
+        image, size, stem = self.image_size, self.size, self.stem[0]
         made = {"stem": (f"{self.in_channels}x{image}x{image} -> {stem} /{self.stem[1]}", (self.in_channels, image))}
         if self.first:
             made["first"] = (f"{stem}x{size}x{size} -> {self.first}", (stem, size))
@@ -225,7 +224,8 @@ class ChainSpace(WeightSharingSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def _fixed(self) -> dict[str, Operation]:
-        return self.frame.operations(self.blocks[-1])
+        last = self.blocks[-1]
+        return self.frame.operations(last.out_channels, last.out_size)
 
     def operations(self) -> dict[str, Operation]:
         """The fixed parts, and every option of every block with every distinct shape."""

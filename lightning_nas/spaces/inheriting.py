@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.spaces.base import SearchSpace
@@ -16,7 +16,13 @@ class InheritingSpace(SearchSpace):
 
     @abstractmethod
     def inherit(
-        self, parent: nn.Module, origin: Architecture, architecture: Architecture, generator: torch.Generator
+        self,
+        parent: nn.Module,
+        origin: Architecture,
+        architecture: Architecture,
+        generator: torch.Generator,
+        *,
+        images: Tensor | None = None,
     ) -> nn.Module:
         """The network of ``architecture``, computing what the ``parent`` computes.
 
@@ -25,6 +31,7 @@ class InheritingSpace(SearchSpace):
             origin: an architecture that ``architecture`` can be reached from.
             architecture: of the network wanted.
             generator: of which units are copied.
+            images: (N, C, H, W), of the training part, that statistics of new layers are taken from; see the space.
 
         Raises:
             InvalidArchitecture: no transformation leads from the one to the other.

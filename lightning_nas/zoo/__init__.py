@@ -18,9 +18,11 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.spaces.darts_cell import DartsCellSpace
 from lightning_nas.spaces.darts_rnn import DartsRnnSpace
+from lightning_nas.spaces.eas import EasSpace
 from lightning_nas.spaces.enas_macro_retrained import EnasMacroNetworks
 from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks
 from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.mnasnet import MnasNetSpace
 from lightning_nas.spaces.mobile import MobileSpace
 from lightning_nas.spaces.nas_rl_rnn import NasRlRnnSpace
 from lightning_nas.spaces.nasbench201 import NasBench201Space
@@ -33,9 +35,11 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts": DartsSpace,
     "darts_cell": DartsCellSpace,
     "darts_rnn": DartsRnnSpace,
+    "eas": EasSpace,
     "enas_macro": EnasMacroNetworks,
     "enas_micro": EnasMicroNetworks,
     "fbnet": FBNetSpace,
+    "mnasnet": MnasNetSpace,
     "mobile": MobileSpace,
     "nas_rl_rnn": NasRlRnnSpace,
     "nasbench201": NasBench201Space,

@@ -1,0 +1,134 @@
+"""How a plain network that was made wider and deeper inherits the weights of the one it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from lightning_nas.ops.net2net import (
+    identity_norm,
+    identity_weight,
+    rectified_moments,
+    remapping,
+    wider_columns,
+    wider_norm,
+    wider_rows,
+)
+from lightning_nas.spaces.eas_networks import Layer, PlainNetwork
+
+EPS = 1e-5  # of PyTorch's batch norms
+
+Origins = tuple[int | None, ...]
+"""Of each layer of a child the layer of its parent that it was, None if it is new."""
+
+
+def origins(parent: Sequence[Layer], child: Sequence[Layer]) -> Origins | None:
+    """One way in which ``child`` can have been made from ``parent``, None if there is none.
+
+    A layer keeps its kernel and never gets narrower; a new one stands after one of its block, and is at least as wide
+    as that was in the parent.
+
+    >>> origins([Layer(0, 4, 3)], [Layer(0, 8, 3), Layer(0, 4, 5)])
+    (0, None)
+    >>> origins([Layer(0, 4, 3)], [Layer(0, 4, 5), Layer(0, 8, 3)]) is None
+    True
+    """
+
+    @cache
+    def rest(i: int, j: int) -> Origins | None:
+        """For the layers of the child from j on, when the first i of the parent are used."""
+        if j == len(child):
+            return () if i == len(parent) else None
+        layer = child[j]
+        if i < len(parent):
+            block, width, kernel = parent[i]
+            known = layer.width >= width and (layer.block, layer.kernel) == (block, kernel)
+            if known and (after := rest(i + 1, j + 1)) is not None:
+                return (i, *after)
+        new = i > 0 and parent[i - 1].block == layer.block and layer.width >= parent[i - 1].width
+        if new and (after := rest(i, j + 1)) is not None:
+            return (None, *after)
+        return None
+
+    return rest(0, 0)
+
+
+@dataclass
+class Weights:
+    """The weights of a network layer by layer, on their way to another.
+
+    Attributes:
+        layers: of each layer and of the classifier.
+        norms: state of each layer's batch norm.
+        bias: of the classifier.
+    """
+
+    layers: list[Tensor] = field(default_factory=list)
+    norms: list[dict[str, Tensor]] = field(default_factory=list)
+    bias: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @classmethod
+    def of(cls, network: PlainNetwork) -> Weights:
+        """A copy of those of ``network``."""
+        states = [{name: v.detach().clone() for name, v in part.state_dict().items()} for part in network.layers]
+        last = {name: v.detach().clone() for name, v in network.classifier.state_dict().items()}
+        norms = [{n.removeprefix("norm."): v for n, v in s.items() if n.startswith("norm.")} for s in states]
+        return cls([_weight(state) for state in states] + [last["weight"]], norms, last["bias"])
+
+    def into(self, network: PlainNetwork) -> None:
+        """Put them into ``network``."""
+        for part, weight, norm in zip(network.layers, self.layers, self.norms, strict=False):
+            name = "conv" if weight.dim() == 4 else "linear"
+            part.load_state_dict({f"{name}.weight": weight} | {f"norm.{n}": v for n, v in norm.items()})
+        network.classifier.load_state_dict({"weight": self.layers[-1], "bias": self.bias})
+
+
+def transformed(
+    weights: Weights,
+    parent: Sequence[Layer],
+    child: Sequence[Layer],
+    made_of: Origins,
+    pixels: int,
+    generator: torch.Generator,
+    noise: float = 0.0,
+) -> Weights:
+    """First the new layers, as wide as the ones before them, then all the widths.
+
+    A new layer's batch norm expects what that of the layer before makes of normal numbers.
+
+    Args:
+        weights: of the parent.
+        parent: its layers.
+        child: the layers that are wanted.
+        made_of: see :func:`origins`.
+        pixels: that the map of the last convolution has where it is flattened.
+        generator: of the copies and of noise.
+        noise: in units of the authors'; without it the function is preserved.
+    """
+    made, before = Weights(bias=weights.bias), 0
+    for origin, layer in zip(made_of, child, strict=True):
+        if origin is None:
+            norm = weights.norms[before]
+            made.layers.append(identity_weight(parent[before].width, layer.kernel, noise, generator).to(weights.bias))
+            made.norms.append(identity_norm(*rectified_moments(norm["bias"], norm["weight"]), EPS))
+        else:
+            before = origin
+            made.layers.append(weights.layers[origin])
+            made.norms.append(weights.norms[origin])
+    made.layers.append(weights.layers[-1])
+    for i, layer in enumerate(child):
+        if layer.width > (width := len(made.layers[i])):
+            units = remapping(width, layer.width, generator)
+            flattened = layer.kernel and not child[i + 1].kernel
+            made.layers[i] = wider_rows(made.layers[i], units, noise, generator)
+            made.norms[i] = wider_norm(made.norms[i], units)
+            made.layers[i + 1] = wider_columns(made.layers[i + 1], units, pixels if flattened else 1)
+    return made
+
+
+def _weight(state: Mapping[str, Tensor]) -> Tensor:
+    return next(value for name, value in state.items() if name in ("conv.weight", "linear.weight"))

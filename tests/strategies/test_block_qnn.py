@@ -1,0 +1,122 @@
+"""Block-QNN (arXiv:1708.05552)."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.children.trials import Trial
+from lightning_nas.errors import ConfigError
+from lightning_nas.latency.sources import Macs
+from lightning_nas.spaces.block_code import parsed
+from lightning_nas.spaces.block_qnn import BlockQnnSpace
+from lightning_nas.strategies.trials.block_qnn import PAPER, BlockQnn, density, steps
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.toys import ToySpace
+from lightning_nas.testing.training import fit
+from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
+from lightning_nas.training.seeding import generator
+
+PLAIN = {"macs_weight": 0.0, "density_weight": 0.0}
+SHORT = ((1.0, 3), (0.5, 2), (0.1, 1))
+
+
+def make(engine: Engine, seed: int = 0, **options: Any) -> BlockQnn:
+    space = ToySpace(LAYERS)
+    how = {"batch": 5, "epsilons": SHORT, "learning_rate": 0.2} | PLAIN
+    return BlockQnn(space, Classification(), Macs()(space), engine=engine, seed=seed, **how | options)
+
+
+class TestBlockQnn(TrialStrategyCase):
+    @pytest.fixture
+    def make(self) -> MakeTrials:
+        return make
+
+
+def block_search(**options: Any) -> BlockQnn:
+    space = BlockQnnSpace(image_size=8, in_channels=1, layers=4, blocks=1, channels=[8, 16])
+    return BlockQnn(space, Classification(), engine=ToyEngine(), **options)
+
+
+def test_the_papers_schedule_has_178_batches() -> None:
+    module = make(ToyEngine(), epsilons=PAPER, batch=64)
+    assert sum(batches for _, batches in PAPER) == 178
+    assert [module.epsilon(64 * iteration) for iteration in (0, 94, 95, 101, 102, 177, 400)] == [
+        *(1.0, 1.0, 0.9, 0.9, 0.8, 0.1, 0.1)
+    ]
+
+
+def test_a_trajectory_is_learned_from_with_the_worked_numbers() -> None:
+    """Three layers, reward 0.9: the last step gets all of it, every other its third and the best of the next state."""
+    module = block_search(learning_rate=0.01)
+    block = module.space.of_codes(parsed("(1,1,5,0,0) (2,5,0,0,1) (3,7,0,0,0)"))  # type: ignore[attr-defined]
+    trajectory = steps(module.space, block)
+    module.update(trajectory, 0.9)
+    worth = [module.q[state][action] for state, action, _ in trajectory]
+    last = 0.99 * 0.5 + 0.01 * 0.9
+    second = 0.99 * 0.5 + 0.01 * (0.3 + last)
+    first = 0.99 * 0.5 + 0.01 * (0.3 + second)
+    assert last == pytest.approx(0.504)
+    assert worth == pytest.approx([first, second, last], abs=1e-12)
+
+
+def test_the_best_of_the_next_state_is_of_what_was_not_tried_too() -> None:
+    module = block_search(learning_rate=0.5, shaping=False)
+    block = module.space.of_codes(parsed("(1,1,5,0,0) (2,7,0,0,0)"))  # type: ignore[attr-defined]
+    trajectory = steps(module.space, block)
+    module.update(trajectory, 0.1)
+    assert [module.q[s][a] for s, a, _ in trajectory] == pytest.approx([0.5, 0.3])  # 0.5: all others keep the initial
+
+
+def test_actions_are_whole_layers_of_a_block() -> None:
+    module = block_search()
+    walked = steps(module.space, module.space.sample(generator(0)))
+    assert [len(actions) for _, _, actions in walked[:3]] == [8, 21, 37][: len(walked)]
+    assert [state for state, _, _ in walked] == ["start", *(action for _, action, _ in walked[:-1])]
+
+
+def test_the_reward_is_corrected_as_worked() -> None:
+    """ACC 80, e million MACs, density e^(1/4): 80 - 1 - 2 = 77."""
+    module = block_search()
+    block = module.space.of_codes(parsed("(1,1,5,0,0) (2,5,0,0,1) (3,7,0,0,0)"))  # type: ignore[attr-defined]
+    macs = module.space.cost(block, Macs()(module.space))
+    expected = (80 - math.log(macs / 1e6) - 8 * math.log(density(module.space, block))) / 100
+    assert module.reward(Trial(0, block, {}, (0.5, 0.8), 1.0, None)) == pytest.approx(expected)
+    assert density(module.space, block) == 3 / 3  # two nodes and the input; the addition has two edges
+    assert (80 - math.log(math.e) - 8 * math.log(math.e**0.25)) == pytest.approx(77)
+
+
+def test_epsilon_is_how_often_an_action_is_drawn(tmp_path: Path) -> None:
+    """After what was learned the greedy actions are known: with epsilon 0 all of a batch take them."""
+    module = make(ToyEngine(), epsilons=((1.0, 8), (0.0, 1)), trials=60)
+    fit(module, None, tmp_path, epochs=1)
+    greedy = [trial.architecture for trial, _ in module.history if trial.info["epsilon"] == 0]
+    first = greedy[:5]
+    assert len(greedy) == 20
+    for architecture in first:
+        for state, action, actions in steps(module.space, architecture):
+            assert action in actions
+            assert state == "start" or state in module.q
+
+
+def test_nothing_is_drawn_before_a_batch_is_learned_from(tmp_path: Path) -> None:
+    engine = ToyEngine(slots=8)
+    module = make(engine, batch=5, in_flight=8, trials=20)
+    most = 0
+
+    class Watch(type(module)):  # type: ignore[misc]
+        def propose(self, number: int) -> Any:
+            nonlocal most
+            most = max(most, number - len(self.history))
+            return super().propose(number)
+
+    module.__class__ = Watch
+    fit(module, None, tmp_path, epochs=1)
+    assert most == 5
+
+
+def test_a_schedule_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"strategy\.epsilons"):
+        make(ToyEngine(), epsilons=[[1.5, 3]])
