@@ -6,8 +6,8 @@
 
 FOLDER holds nasbench201.npz. The strategies are those of conf/strategy that train children, with the settings of their
 files; KEY=VALUE goes to each of them, and ``--named NAME`` calls the row of a single one otherwise. A search sees the
-validation accuracy of CIFAR-10 after 12 epochs, the mean over the benchmark's seeds, and ends when 12,000 simulated
-seconds of training are spent. Each search is Lightning's loop with the ledger; ``trials.csv`` is left out.
+validation accuracy of CIFAR-10 after 12 epochs, and ends when 12,000 simulated seconds of training are spent. Each
+search is Lightning's loop with the ledger; ``trials.csv`` is left out.
 
 A row is the mean and the deviation over the seeds of the test accuracy after 200 epochs of the cell a search answers
 with, and what each search took. What a run finds is kept in nasbench201_trials.json beside this file; rows of earlier
@@ -162,7 +162,7 @@ def draw(results: dict[str, Any], best: float) -> None:
     axes.set_ylim(91.5, 94.6)
     axes.legend(loc="lower right", frameon=False, fontsize=8)
     x, y = "simulated seconds of training", "test accuracy on CIFAR-10, percent"
-    dress(axes, title="NAS-Bench-201: the best by validation so far, mean over seeds", x=x, y=y)
+    dress(axes, title="NAS-Bench-201: the best so far by validation", x=x, y=y)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "trials"}):
         figure.savefig(PICTURE, metadata={"Date": None})
 
