@@ -41,6 +41,7 @@ class ToyEngine(Engine):
         noise: at most so much is taken off, by the seed of the request.
         fails: architectures that fail, and with what reason.
         after: responses after which it breaks down; None for never.
+        worth: of an architecture, if it is not of a toy space.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class ToyEngine(Engine):
         noise: float = 0.0,
         fails: Callable[[Architecture], str | None] = lambda _: None,
         after: int | None = None,
+        worth: Callable[[Architecture], float] | None = None,
     ) -> None:
         self._slots, self.noise, self.fails, self.after = slots, noise, fails, after
+        self.worth = worth or toy_worth
         self.asked: list[Request] = []
         self._running: list[Request] = []
         self._given = 0
@@ -75,7 +78,7 @@ class ToyEngine(Engine):
         if reason := self.fails(request.architecture):
             return [Response(request.trial, request.attempt, "failed", reason=reason)]
         off = self.noise * torch.rand((), generator=generator(request.seed)).item()
-        worth = max(0.0, toy_worth(request.architecture) - off)
+        worth = max(0.0, self.worth(request.architecture) - off)
         return [Response(request.trial, request.attempt, "finished", (0.5 * worth, worth), seconds=1.0)]
 
 

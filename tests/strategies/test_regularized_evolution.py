@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from lightning_nas import zoo
+from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.trials import Trial
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, InvalidArchitecture
 from lightning_nas.latency.sources import Macs
+from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.strategies.trials.regularized_evolution import RegularizedEvolution
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToySpace
@@ -80,3 +83,39 @@ def test_a_sample_of_the_whole_population_makes_the_best_the_parent(tmp_path: Pa
 def test_more_members_than_trials_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"population=50.*20 trials"):
         make(ToyEngine(), trials=20, population=50)
+
+
+def test_it_starts_with_architectures_of_files(tmp_path: Path) -> None:
+    given = ToySpace(LAYERS).best
+    given.save(tmp_path / "given.json")
+    module = search(tmp_path, trials=12, start=[str(tmp_path / "given.json")])
+    assert module.history[0][0].architecture == given
+    assert module.history[1][0].architecture != given
+
+
+def test_it_starts_with_architectures_of_the_zoo() -> None:
+    names = ["nasbench201_resnet", "nasbench201_all_conv3x3"]
+    space = NasBench201Space()
+    module = RegularizedEvolution(
+        space, Classification(), engine=ToyEngine(), population=8, sample=3, trials=20, start=names
+    )
+    first = [module.propose(number) for number in range(3)]
+    assert first[:2] == [zoo.load(name) for name in names]
+    assert isinstance(first[2], Architecture)
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (["fbnet_c"], "strategy.start: 'fbnet_c': .*of the space 'fbnet', not of 'toy'"),
+        (["fbnet_cc"], "'fbnet_cc' is neither a file nor a zoo name"),
+    ],
+)
+def test_starts_that_cannot_be_are_named(start: list[str], says: str) -> None:
+    with pytest.raises(InvalidArchitecture, match=says):
+        make(ToyEngine(), start=start)
+
+
+def test_more_starts_than_members_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"9 architectures.*population=8"):
+        make(ToyEngine(), start=["fbnet_c"] * 9)

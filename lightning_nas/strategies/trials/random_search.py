@@ -1,4 +1,9 @@
-"""Random search: every trial is drawn from the space, whatever came of those before. The baseline."""
+"""Random search, the baseline of Li and Talwalkar (UAI 2019, arXiv:1902.07638): every trial is drawn from the space.
+
+What came of those before does not matter. With shared weights it is :mod:`lightning_nas.strategies.one_path.random_ws`.
+
+Differs from the paper: theirs ends children by asynchronous successive halving; here ``median_stop`` may end them.
+"""
 
 from __future__ import annotations
 

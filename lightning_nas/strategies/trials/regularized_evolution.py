@@ -8,6 +8,8 @@ A mutation changes one decision of the space, drawn uniformly. In cells of pairs
 operations, that is the paper's: half of the mutations give an element another input (hidden-state mutation), half
 another operation, and ``identity`` of all copy the parent as it is.
 
+With ``start`` the first architectures are given instead of drawn: names of the zoo or files.
+
 Differs from the paper: there 450 workers share the population without an order; here members join in the order of
 proposals unless ``ordered=false``. A child that failed is a member with the worst reward.
 """
@@ -15,15 +17,18 @@ proposals unless ``ordered=false``. A child that failed is a member with the wor
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Interval
 from pydantic import PositiveInt
 
+from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.trials import Proposal, Trial
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, InvalidArchitecture, shown
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.trials.base import TrialSearch
@@ -41,10 +46,12 @@ class RegularizedEvolution(TrialSearch):
         sample: members that compete to be a parent, S; 1 is a random walk.
         identity: share of the children that are copies of their parents.
         ageing: the oldest leaves, else the worst of the sample.
+        start: the first members, names of the zoo or files; the others are drawn.
         options: of :class:`~lightning_nas.strategies.trials.base.TrialSearch`.
 
     Raises:
-        ConfigError: fewer trials than members.
+        ConfigError: fewer trials than members, or more members to start with.
+        InvalidArchitecture: one of these is not of the space, or not to be found.
     """
 
     def __init__(
@@ -57,16 +64,22 @@ class RegularizedEvolution(TrialSearch):
         sample: PositiveInt = 25,
         identity: Annotated[float, Interval(ge=0, lt=1)] = 0.05,
         ageing: bool = True,
+        start: Sequence[str] = (),
         **options: Any,
     ) -> None:
         super().__init__(space, task, table, **options)
         if population > self.count:
             raise ConfigError(f"strategy.population={population}: only {self.count} trials; legal: at most as many")
+        if len(start) > population:
+            raise ConfigError(f"strategy.start: {len(start)} architectures; legal: at most population={population}")
+        self.start = [_named(name, space) for name in start]
         self.size, self.sample, self.identity, self.ageing = population, sample, identity, ageing
         self.population = deque[int]()  # places in the history, the oldest first
         self._leaving: dict[int, int] = {}  # without ageing: who leaves for the child of a trial
 
     def propose(self, number: int) -> Proposal | Architecture:
+        if number < len(self.start):
+            return self.start[number]
         rng = self.rng("propose", number)
         if number < self.size or not self.population:
             return self.space.sample(rng)
@@ -102,3 +115,12 @@ class RegularizedEvolution(TrialSearch):
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.population, self._leaving = deque(state["population"]), dict(state["leaving"])
+
+
+def _named(name: str, space: SearchSpace) -> Architecture:
+    if name not in zoo.names() and not Path(name).is_file():
+        raise InvalidArchitecture(f"strategy.start: {shown(name)} is neither a file nor a zoo name; see zoo.names()")
+    try:
+        return space.validate(zoo.load(name) if name in zoo.names() else Architecture.load(name))
+    except InvalidArchitecture as reason:
+        raise InvalidArchitecture(f"strategy.start: {shown(name)}: {reason}") from None

@@ -1,0 +1,123 @@
+"""Samplers of Optuna (arXiv:1907.10902)."""
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.errors import ConfigError, NumericalError
+from lightning_nas.latency.sources import Macs
+from lightning_nas.report.evolution import pareto
+from lightning_nas.spaces.pnas import PnasSpace
+from lightning_nas.strategies.trials.optuna_search import OptunaSearch
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.toys import ToySpace
+from lightning_nas.testing.training import fit
+from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
+
+optuna = pytest.importorskip("optuna")
+SPACE = ToySpace(LAYERS)
+MACS = Macs()(SPACE)  # to keep the image costs more than to lose it
+NSGA2: dict[str, Any] = {"sampler": "nsga2", "sampler_options": {"population_size": 8}}
+
+
+def make(engine: Engine, seed: int = 0, **options: Any) -> OptunaSearch:
+    return OptunaSearch(SPACE, Classification(), MACS, engine=engine, seed=seed, **options)
+
+
+def cost_of(kept: int) -> float:
+    """Of an architecture that keeps the image in so many layers."""
+    options = ("keep",) * kept + ("blur",) * (LAYERS - kept)
+    return SPACE.cost(SPACE.validate(dict(zip((d.name for d in SPACE.decisions), options, strict=True))), MACS)
+
+
+class TestTpe(TrialStrategyCase):
+    seeds, found_at_least = 6, 4
+
+    @pytest.fixture
+    def make(self) -> MakeTrials:
+        return make
+
+
+class TestNsga2WithTheCost(TrialStrategyCase):
+    seeds, found_at_least = 8, 4
+    search_options: ClassVar = {"minimize_cost": False}  # else it looks along the whole front
+
+    @pytest.fixture
+    def make(self) -> MakeTrials:
+        return lambda engine, seed=0, **options: make(engine, seed, **{"minimize_cost": True} | NSGA2 | options)
+
+
+def searched(folder: Path, **options: Any) -> OptunaSearch:
+    module = make(ToyEngine(), **{"trials": 60} | options)
+    fit(module, None, folder, epochs=1, every=1000)
+    return module
+
+
+@pytest.mark.parametrize("sampler", ["random", "gp", "qmc", "nsga3", "bruteforce"])
+def test_other_samplers_resume_exactly_too(sampler: str, tmp_path: Path) -> None:
+    case, engine = TestTpe(), ToyEngine(noise=0.1)
+    how = {"trials": 14, "every": 1, "sampler": sampler}
+    case.search(make, tmp_path, engine, **how)
+    whole = case.ended
+    last = sorted((tmp_path / "checkpoints").glob("*.ckpt"))[6]
+    case.search(make, tmp_path, engine, resume=last, **how)
+    assert case.ended == whole
+
+
+def test_two_objectives_give_a_front_and_its_costly_end_is_the_answer(tmp_path: Path) -> None:
+    """Each layer that keeps the image is worth 1 / 5 and has a price: the front is known."""
+    module = searched(tmp_path, minimize_cost=True, trials=150, **NSGA2)
+    points = [(module.cost(trial.architecture) or 0.0, reward) for trial, reward in module.history]
+    best = [(cost_of(kept), kept / LAYERS) for kept in range(LAYERS + 1)]
+    assert len(set(pareto(points)) & set(best)) >= LAYERS
+    assert {tuple(trial.values[::-1]) for trial in module.study.best_trials} == set(pareto(points))
+    assert toy_worth(module.answer()) == max(reward for _, reward in points)
+
+
+def test_under_a_limit_the_answer_is_the_best_that_keeps_it(tmp_path: Path) -> None:
+    module = searched(tmp_path, limit=cost_of(3))
+    kept = [reward for trial, reward in module.history if (module.cost(trial.architecture) or 0) <= cost_of(3)]
+    assert len(kept) > 30  # the sampler looks for them: of all architectures 79 %, of good ones few
+    assert toy_worth(module.answer()) == max(kept) == pytest.approx(0.6)
+
+
+def test_a_limit_that_nothing_keeps_is_named_with_the_cheapest(tmp_path: Path) -> None:
+    with pytest.raises(NumericalError, match=rf"limit=1; the cheapest costs {cost_of(0):g}"):
+        searched(tmp_path, limit=1.0, trials=40).answer()
+
+
+def test_what_is_not_decided_is_no_parameter(tmp_path: Path) -> None:
+    space = PnasSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=3)
+    engine = ToyEngine(worth=lambda architecture: int(architecture["blocks"]) / 3)
+    module = OptunaSearch(space, Classification(), engine=engine, trials=20)
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    for (trial, _), asked in zip(module.history, module.study.get_trials(), strict=True):
+        assert asked.params == dict(trial.architecture.choices)
+    assert len({len(asked.params) for asked in module.study.get_trials()}) == 3
+
+
+def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"pip install lightning_nas\[optuna\]"):
+        make(ToyEngine())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sampler": "tpee"}, "tpee.*random, tpe"),
+        ({"sampler_options": {"startup": 3}}, "no 'startup'; legal: .*n_startup_trials"),
+        ({"sampler": "nsga2", "sampler_options": {"population_size": 1}}, "nsga2 refuses them"),
+    ],
+)
+def test_wrong_settings_are_named(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        make(ToyEngine(), **options)
+
+
+def test_a_cost_needs_a_table() -> None:
+    with pytest.raises(ConfigError, match="latency_table="):
+        OptunaSearch(SPACE, Classification(), engine=ToyEngine(), minimize_cost=True)
