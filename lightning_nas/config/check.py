@@ -42,6 +42,7 @@ def check(config: DictConfig, *, allowed: Sequence[str] = ()) -> dict[str, Any]:
         for key, value in walk(content)
         if is_entry(value)
     ]
+    _check_places(content, _schema(_SECTIONS[""]))
     for section, name in _SECTIONS.items():
         _check_section(section, name, content[section] if section else content)
     _check_stages(content["stages"])
@@ -62,6 +63,21 @@ def _check_section(section: str, name: str, given: Any) -> None:
             kind = interpret(parameter.annotation, parameter.module)
             makes_nothing = "_target_" in kind.text or not any(is_entry(value) for _, value in walk(given[key]))
             _check_value(join(section, key), given[key], kind.text, kind.test(given[key]) and makes_nothing)
+
+
+def _check_places(content: Mapping[Any, Any], legal: Signature) -> None:
+    """Refuse what stands at the top and belongs in a section, such as ``limit`` or ``spos.limit`` of the strategy."""
+    for name, value in content.items():
+        if name in legal.parameters:
+            continue
+        keys = list(value) if isinstance(value, Mapping) else [name]
+        homes = [
+            own for own, held in content.items() if own != name and isinstance(held, Mapping) and {*keys} <= {*held}
+        ]
+        if keys and homes:
+            meant = " or ".join(repr(join(home, keys[0])) for home in homes)
+            key = join(name, keys[0]) if isinstance(value, Mapping) else join("", name)
+            raise ConfigError(f"{key}: the configuration has no such key; did you mean {meant}?")
 
 
 def _schema(name: str) -> Signature:

@@ -66,6 +66,10 @@ class SearchData(pl.LightningDataModule, ABC):
     ) -> Numbered[Batch]:
         """A whole part in order; arguments of :meth:`evaluation_loader`."""
 
+    def _scored(self, part: Literal["val", "arch"]) -> Numbered[Batch]:
+        """What architectures are scored on: a part as the search sees it, in order and without augmentation."""
+        return self._in_order(part, searched=True)
+
     def search_loader(
         self,
         alternate: Alternate | None,
@@ -128,11 +132,11 @@ class SearchData(pl.LightningDataModule, ABC):
 
         Args:
             count: training batches, and at most so many of the part to score on.
-            part: to score on.
+            part: to score on, in order and without augmentation.
         """
         if (count, part) not in self._score_batches:
             training = self._calibration()
-            scored = self._in_order("val", searched=True) if part == "val" else self._training("arch")
+            scored = self._scored(part)
             batches = [training[t] for t in range(count)], [scored[t] for t in range(min(count, len(scored)))]
             self._score_batches[count, part] = batches
         return self._score_batches[count, part]

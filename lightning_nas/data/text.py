@@ -150,6 +150,12 @@ class TextData(SearchData):
         del searched  # a search sees every word
         return Windows(self._parts[name], name, self.eval_batch_size, *self.shape, rank=rank, world_size=world_size)
 
+    def _scored(self, part: Literal["val", "arch"]) -> Windows:
+        """In as many rows as in training, if so many windows are there: a few batches then hold much of the part."""
+        (bptt,), words = self.shape, self._parts[part]
+        rows = min(self.batch_size, max(self.eval_batch_size, len(words) // (bptt + 1)))
+        return Windows(words, part, rows, bptt)
+
     def retrain_loader(
         self,
         position: Position,

@@ -171,5 +171,6 @@ class DartsRnnSpace(SharedRecurrentSpace):
 
 
 def _decisions(node: int) -> tuple[Decision, Decision]:
-    sources = tuple(f"s{j}" for j in range(node))
-    return Decision(f"node_{node}_from", sources), Decision(f"node_{node}_op", OPTIONS[1:])
+    name, sources = f"node_{node}", tuple(f"s{j}" for j in range(node))
+    earlier = tuple(f"node_{j}" for j in range(node))  # nothing is decided of node 0, the first state
+    return Decision(f"{name}_from", sources, name, refers=earlier), Decision(f"{name}_op", OPTIONS[1:], name)

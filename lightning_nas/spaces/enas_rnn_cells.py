@@ -9,7 +9,7 @@ Shapes: J nodes before one, N rows, H width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,19 +49,30 @@ class ChosenCell(Recurrent):
         self.norm: nn.Module = BatchStatistics() if norm else nn.Identity()
 
     def step(self, *told: Any) -> Transition:
-        first, *others = self.activations
-        nodes = list(zip(self.sources, self.steps, others, strict=True))
+        return _chosen(self.activations, self.sources, self.steps, self.outputs, self.norm)
 
-        def step(h: Tensor, c: Tensor, g: Tensor, h_mask: Tensor | None) -> Tensor:
-            states = [torch.lerp(h, first(g), c.sigmoid())]
-            for source, weight, activation in nodes:
-                s = states[source]
-                c, g = (masked(s, h_mask) @ weight).chunk(2, 1)
-                states.append(torch.lerp(s, activation(g), c.sigmoid()))
-            mean: Tensor = self.norm(_mean([states[j] for j in self.outputs]))
-            return mean
 
-        return step
+def _chosen(
+    activations: Iterable[nn.Module],
+    sources: Sequence[int],
+    weights: Iterable[Tensor],
+    outputs: Sequence[int],
+    norm: nn.Module,
+) -> Transition:
+    """The step of a cell with one input and one activation a node."""
+    first, *others = activations
+    nodes = list(zip(sources, weights, others, strict=True))
+
+    def step(h: Tensor, c: Tensor, g: Tensor, h_mask: Tensor | None) -> Tensor:
+        states = [torch.lerp(h, first(g), c.sigmoid())]
+        for source, weight, activation in nodes:
+            s = states[source]
+            c, g = (masked(s, h_mask) @ weight).chunk(2, 1)
+            states.append(torch.lerp(s, activation(g), c.sigmoid()))
+        mean: Tensor = norm(_mean([states[j] for j in outputs]))
+        return mean
+
+    return step
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,8 @@ class MixedCell(Recurrent):
     def step(self, *told: Any) -> Transition:
         """Args: the gates."""
         gates: Gates = told[0]
+        if gates.one_path and all(type(mix) is MixedOp for mix in self.mixed):
+            return self._one_path(gates)
         first, *nodes = (self._node(i, gates) for i in range(len(self.mixed)))
         chosen = [input_group(i) for i in range(3, len(self.mixed) + 1)]
         rows = [self.first.new_ones(1)] * (len(self.mixed) > 1) + [gates.values[group][0] for group in chosen]
@@ -135,6 +148,16 @@ class MixedCell(Recurrent):
             return mean
 
         return step
+
+    def _one_path(self, gates: Gates) -> Transition:
+        """The same without the ones that a path would be multiplied with."""
+        nodes = range(1, len(self.mixed))
+        options = [OPTIONS[k] for (k,) in gates.active[OPERATIONS]]
+        sources = [gates.active[input_group(i + 1)][0][0] if i > 1 else 0 for i in nodes]
+        activations = [mix.get_submodule(option) for mix, option in zip(self.mixed, options, strict=True)]
+        weights = [self.pairs[pair_name(i, j)] for i, j in zip(nodes, sources, strict=True)]
+        outputs = [j for j in range(len(self.mixed)) if j not in sources]
+        return _chosen(activations, sources, weights, outputs, self.norm)
 
     def _node(self, i: int, gates: Gates) -> _Node:
         row, run = gates.values[OPERATIONS][i].to(self.first.dtype), gates.active[OPERATIONS][i]

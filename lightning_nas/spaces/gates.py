@@ -19,6 +19,11 @@ class Gates:
     A row is one choice: soft rows mix, one-hot rows select. ``active`` holds plain Python integers, so that a
     one-path pass runs one operation a choice and never waits for a device to say which.
 
+    Attributes:
+        values: by group.
+        active: likewise.
+        one_path: every row is a constant with a one where its only active option is: nothing need be multiplied.
+
     Example:
         >>> soft = Gates.soft({"layers": torch.full((2, 3), 1 / 3)})
         >>> soft.active["layers"]
@@ -29,6 +34,7 @@ class Gates:
 
     values: Mapping[str, Tensor]
     active: Mapping[str, Active]
+    one_path: bool = False
 
     @classmethod
     def soft(cls, values: Mapping[str, Tensor]) -> Gates:
@@ -50,11 +56,11 @@ class Gates:
             matrix = torch.zeros(shapes[group])
             matrix[range(len(indices)), indices] = 1.0
             values[group] = matrix.to(device)
-        return cls(values, {group: tuple((i,) for i in indices) for group, indices in chosen.items()})
+        return cls(values, {group: tuple((i,) for i in indices) for group, indices in chosen.items()}, one_path=True)
 
     def to(self, device: torch.device) -> Gates:
         """The same gates on ``device``."""
-        return Gates({group: rows.to(device) for group, rows in self.values.items()}, self.active)
+        return Gates({group: rows.to(device) for group, rows in self.values.items()}, self.active, self.one_path)
 
 
 @dataclass(frozen=True)

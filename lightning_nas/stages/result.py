@@ -112,7 +112,8 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
 
 def _tabulated(run: Run, architecture: Architecture) -> dict[str, str]:
     """What NAS-Bench-201's authors got from this cell: a row of the table, if their figures are at hand."""
-    path = OmegaConf.select(run.config, "callbacks.rank_check.truth.path")
+    named = (OmegaConf.select(run.config, key) for key in ("callbacks.rank_check.truth.path", "engine.path"))
+    path = next((path for path in named if path is not None), None)
     try:
         known = tabulated(run.space, architecture, path)
     except DataError as reason:  # the run has its answer: a damaged table must not spoil it

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -15,12 +17,15 @@ from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.job import PARTS
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.stages.prepare import Run, make_trainer, stage_seconds, trains_children
 from lightning_nas.stages.resume import checkpoint_to_resume
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.trials.base import TrialSearch
-from lightning_nas.training.seeding import seeded
+from lightning_nas.training.seeding import generator, seeded
 from lightning_nas.training.table import Table
+
+log = logging.getLogger(__name__)
 
 _DRAWN = 2  # architectures besides the answer
 
@@ -43,8 +48,25 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
         answer = _of_shared_weights(run, module, trainer, callbacks)
     if trainer.is_global_zero:
         answer.save(run.folder / "architecture.json")
+        if ignores_its_input(run.space, answer):
+            log.warning("no path of the answer leads from its input to its output: it can only guess")
     run.result["search_seconds"] = stage_seconds(trainer)
     return answer
+
+
+def ignores_its_input(space: SearchSpace, architecture: Architecture) -> bool:
+    """Whether the network gives every input the same output, as a cell does whose edges are cut.
+
+    Args:
+        space: of the architecture, if it is one of :meth:`~lightning_nas.spaces.base.SearchSpace.network`'s.
+        architecture: of the network.
+    """
+    if architecture.space != space.name:
+        return False
+    rng = generator(0, "two inputs")
+    with seeded(0, "two inputs"), torch.no_grad():
+        outputs = space.network(architecture).eval()(space.example(2, rng))
+    return bool(torch.equal(outputs[0], outputs[1]))
 
 
 def _by_trials(run: Run, module: TrialSearch, trainer: pl.Trainer, checkpoint: Path | None) -> Architecture:

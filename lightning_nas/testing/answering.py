@@ -1,9 +1,8 @@
-"""Strategies answer with architectures: what they hold likely, draw, score and find."""
+"""Strategies answer with architectures: what they hold likely, draw and score."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,9 +10,7 @@ from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
-from lightning_nas.strategies.base import SearchModule
 from lightning_nas.testing.searching import Make, SearchCase
-from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import digest, fit
 from lightning_nas.training.seeding import seeded
 
@@ -74,21 +71,3 @@ class AnsweringCase(SearchCase):
                 network.train()(x)
             hits = [(network.eval()(x).argmax(-1) == y).float() for x, y in evaluation]
         assert score == pytest.approx(torch.cat(hits).mean().item())
-
-    def test_it_finds_the_best_toy_architecture_more_often_than_random_search(
-        self, make: Make, lessons: SearchData, tmp_path: Path
-    ) -> None:
-        found = 0
-        quick: dict[str, Any] = {"every": 1000, "log_every_n_steps": 10**6, "limit_val_batches": 0}
-        for seed in range(self.search_seeds):
-            module = make(seed=seed, **self.search_options)
-            fit(module, lessons, tmp_path / str(seed), epochs=self.search_epochs, **quick)
-            assert isinstance(module.space, ToySpace)
-            found += self.found(module) == module.space.best
-            if found >= self.found_at_least:
-                break  # whatever the others would find
-        assert found >= self.found_at_least, f"found in {found} of {self.search_seeds} seeds"
-
-    def found(self, module: SearchModule) -> Architecture:
-        """What a search has found; not :meth:`SearchModule.answer`, which may look at so many that it cannot miss."""
-        return module.derive()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,10 +19,6 @@ class SearchCase:
     """What a strategy's tests are given."""
 
     epochs = 2  #: of the short searches
-    search_epochs = 8  #: enough to find the best toy architecture
-    search_options: ClassVar[Mapping[str, Any]] = {}  #: of the strategy in these searches
-    search_seeds = 5  #: searches with these many seeds
-    found_at_least = 4  #: of them find it; random search at equal budget finds it in 1 of 9
 
     @pytest.fixture
     def make(self) -> Make:

@@ -1,15 +1,12 @@
 """A search on NAS-Bench-201's cells, ranked and judged by a table."""
 
 import csv
-import itertools
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from commands import Commands
-
-from lightning_nas.ops.nasbench201 import OPTIONS
+from tables import write_table
 
 SHORT = (
     *("debug=fast", "search_space=nasbench201_small", "search_space.channels=4", "search_space.cells=[1,1]"),
@@ -25,14 +22,7 @@ SHORT = (
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A table in which a cell is the better, the more 3x3 convolutions it has."""
-    cells = list(itertools.product(OPTIONS, repeat=6))
-    text = [f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|" for a, b, c, d, e, f in cells]
-    percent = np.array([10.0 * cell.count("nor_conv_3x3") for cell in cells])
-    columns = {f"{name}_test200": percent + i for i, name in enumerate(("c10", "c100", "in16"))}
-    file = tmp_path / "nasbench201.npz"
-    np.savez(file, arch=np.array(text), **columns)
-    return file
+    return write_table(tmp_path)
 
 
 def test_a_rank_check_by_table_trains_nothing_and_the_derived_cell_is_looked_up(cli: Commands, table: Path) -> None:
@@ -71,3 +61,28 @@ def _file(folder: Path) -> Path:
     file = folder / "mine.json"
     file.write_text(json.dumps({"format": 1, "space": "nasbench201_small", "choices": choices}))
     return file
+
+
+def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, table: Path) -> None:
+    """100 simulated seconds are some dozens of cells at 6 to 42 s; the best has six 3x3 convolutions."""
+    asked = ("strategy=evolution", "engine=table", "search_space=nasbench201", f"engine.path={table}", "logger=none")
+    short = (f"hydra.run.dir={table.parent / 'run'}", "latency_table=none", "strategy.seconds=3000")
+    ended = cli.run(*asked, *short)
+    assert ended.code == 0, ended.err
+    folder = table.parent / "run"
+    rows = list(csv.DictReader((folder / "trials.csv").open()))
+    spent = sum(float(row["seconds"]) for row in rows)
+    assert 3000 <= spent < 3000 + 6 * 7
+    for row in rows:
+        convolutions = row["choices"].split().count("nor_conv_3x3")
+        assert float(row["reward"]) == pytest.approx(convolutions / 10)
+        assert float(row["seconds"]) in (0.0, pytest.approx(6.0 * (1 + convolutions)))
+    best = max(float(row["reward"]) for row in rows)
+    found = json.loads((folder / "architecture.json").read_text())["choices"].values()
+    assert list(found).count("nor_conv_3x3") == round(10 * best)
+    assert f"{100 * best:.2f}% CIFAR-10" in ended.out
+    assert not (folder / "retrain").exists()
+    before = (folder / "trials.csv").read_text()
+    ended = cli.run(*asked, *short, "ckpt_path=last")
+    assert ended.code == 0, ended.err
+    assert (folder / "trials.csv").read_text() == before

@@ -20,7 +20,7 @@ from lightning_nas.testing.trials import ToyEngine
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
-CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith("local/")]
+CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(("local/", "length/"))]
 # what else to choose where a group is a part of some options
 NEEDS = {
     "strategy/penalty": ["strategy=proxyless"],
@@ -168,6 +168,15 @@ def test_text_brings_its_task_and_its_retraining(choice: str, composed: Compose)
     names = [node._target_.rpartition(".")[2] for node in (config.dataset, config.task, config.retrain.optimizer)]
     assert names == ["TextData", "LanguageModelling", "ASGD"]
     assert composed(choice, "task=classification").task._target_.endswith("Classification")
+
+
+def test_text_shortens_the_search_that_is_long_for_images_unless_another_length_is_named(composed: Compose) -> None:
+    text = ["strategy=enas", "search_space=enas_rnn_small"]
+    assert composed("strategy=enas").trainer.max_epochs == 56
+    assert composed(*text).trainer.max_epochs == 24
+    assert composed(*text, "trainer=default").trainer.max_epochs == 12
+    assert composed(*text, "trainer.max_epochs=7").trainer.max_epochs == 7
+    assert {option for option in OPTIONS if option.startswith("length/")} == {"length/restarts_language_modelling"}
 
 
 def test_debug_wins_over_an_experiment(composed: Compose) -> None:

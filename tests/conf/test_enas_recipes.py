@@ -84,13 +84,29 @@ def test_the_recipe_of_texts_has_the_papers_numbers() -> None:
     assert (strategy.arch_optimizer.lr, strategy.entropy_weight, config.task.reward_scale) == (3.5e-4, 1e-4, 80)
 
 
-def test_the_whole_of_the_recipe_of_texts_runs(tmp_path: Path) -> None:
+def test_the_recipe_of_the_later_code_has_its_numbers() -> None:
+    config = composed("experiment=enas_lm", "dataset.path=there")
+    strategy, data, space, shape = config.strategy, config.dataset, config.search_space, config.strategy.controller
+    sizes = (space.width, space.evaluation.width, data.batch_size, data.bptt, config.trainer.max_epochs)
+    assert sizes == (200, 800, 128, 35, 600)
+    weights = strategy.weights_optimizer
+    assert (weights.lr, weights.weight_decay, strategy.weights_clip, strategy.aggregate) == (20, 8e-7, 0.1, 10)
+    assert (shape.hidden, shape.init, shape.temperature, shape.tanh_constant) == (64, 0.01, 5.0, 2.25)
+    assert (strategy.arch_optimizer.lr, strategy.entropy_weight, strategy.baseline_decay) == (5e-5, 1e-5, 0.999)
+    drops = ("words", "input", "x", "hidden", "output")
+    assert [space[f"drop_{where}"] for where in drops] == [0.1, 0.2, 0.75, 0.25, 0.75]
+    assert [space.evaluation[f"drop_{where}"] for where in drops] == [0.125, 0.175, 0.725, 0.225, 0.75]
+    assert (config.task.slowness, config.retrain.epochs, config.retrain.clip) == (1.0, 3000, 0.25)
+
+
+@pytest.mark.parametrize(("name", "size"), [("enas_ptb", "nodes"), ("enas_lm", "steps")])
+def test_the_whole_of_a_recipe_of_texts_runs(name: str, size: str, tmp_path: Path) -> None:
     words, draw = [f"w{i}" for i in range(12)], random.Random(0)
     for part, lines in (("train", 80), ("valid", 12), ("test", 12)):
         text = "\n".join(" ".join(draw.choices(words, k=8)) for _ in range(lines))
         (tmp_path / f"ptb.{part}.txt").write_text(text)
-    small = ("search_space.width=8", "search_space.nodes=3", "search_space.evaluation.width=10", "dataset.bptt=5")
+    small = ("search_space.width=8", f"search_space.{size}=3", "search_space.evaluation.width=10", "dataset.bptt=5")
     rates = ("strategy.weights_optimizer.lr=1", "retrain.optimizer.lr=1", "dataset.eval_batch_size=2")
     own = ("dataset.batch_size=2", "retrain.batch_size=4", f"dataset.path={tmp_path}")
-    run(tmp_path, "experiment=enas_ptb", *SHORT, *small, *rates, *own)
+    run(tmp_path, f"experiment={name}", *SHORT, *small, *rates, *own)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_ppl"] > 1

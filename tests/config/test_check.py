@@ -24,6 +24,10 @@ MISTAKES = [
     ("trainer.max_epoch=1", "trainer.max_epoch: ", "did you mean 'max_epochs'?"),
     ("logger.wandb.offlne=true", "logger.wandb.offlne: ", "did you mean 'offline'?"),
     ("callbacks.stop.gamma=1", "callbacks.stop.gamma: ", "legal: "),
+    ("weights_clip=1", "weights_clip: the configuration has no such key; did you mean 'strategy.weights_clip'?"),
+    ("darts.weights_clip=1", "darts.weights_clip: ", "did you mean 'strategy.weights_clip'?"),
+    ("optimizer=1", "optimizer: ", "did you mean 'retrain.optimizer'?"),
+    ("spos={}", "spos: ", "legal: architecture, "),
     ("strategy._partal_=true", "strategy._partal_: "),
     # types
     ("seed=abc", "seed: got 'abc'; legal: int"),

@@ -52,6 +52,16 @@ def test_what_is_scored_on_is_fixed_and_comes_from_the_search_alone(data, number
     assert [len(part) for part in module.score_batches(100)] == [100, 3]
 
 
+def test_architectures_are_scored_on_images_in_order_and_as_they_are(data, numbers):
+    module, plain = data(crop_padding=2, flip=True, cutout=3), data()
+    for part in ("val", "arch"):
+        scored = torch.cat([x for x, _ in module.score_batches(100, part)[1]])
+        seen = {n for batch in search_batches(plain) if "arch" in batch for n in numbers(batch["arch"][0])}
+        assert torch.equal(scored, torch.cat([x for x, _ in plain.evaluation_loader(part)]))
+        assert len({*numbers(scored)}) == len(scored) == module.sizes[part]
+        assert (seen <= {*numbers(scored)}) == (part == "arch")
+
+
 def test_data_depend_on_the_seed_and_on_nothing_else(data):
     def content(seed):
         module = data(seed=seed, crop_padding=2, flip=True, cutout=3)

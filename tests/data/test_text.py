@@ -86,6 +86,18 @@ def test_windows_of_random_length_cover_each_pass_and_differ_between_passes() ->
     assert torch.equal(torch.cat(passes[1], 1), torch.arange(4004).view(4, 1001)[:, :-1])
 
 
+def test_architectures_are_scored_on_the_beginning_of_as_many_rows_as_there_are_windows_at_most(
+    numbered: Path,
+) -> None:
+    data = made(numbered, batch_size=16, eval_batch_size=2)
+    for part in ("arch", "val"):
+        words, (x, y) = data._parts[part], data.score_batches(1, part)[1][0]
+        lines = words[: len(words) // 16 * 16].view(16, -1)
+        assert torch.equal(x, lines[:, :5])
+        assert torch.equal(y, lines[:, 1:6])
+    assert len(made(numbered, batch_size=80, eval_batch_size=2, bptt=9).score_batches(1)[1][0][0]) == 10
+
+
 def test_a_loader_begins_anywhere(numbered: Path) -> None:
     data = made(numbered, random_length=True)
     whole = list(data.retrain_loader(lambda: 0))

@@ -5,23 +5,27 @@ import re
 from pathlib import Path
 
 import pytest
+from tables import write_table
 
 import lightning_nas
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
+WORSE = {"quickstart": 95, "comparing_on_a_table": 45}  # the test's own table has cells of 0 to 60 %
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notebook = nbformat.read(file, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     package = str(Path(lightning_nas.__file__).parents[1])
+    if not os.environ.get("LIGHTNING_NAS_DATA"):
+        monkeypatch.setenv("LIGHTNING_NAS_DATA", str(write_table(tmp_path_factory.mktemp("data")).parent))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in code for output in cell.outputs]
@@ -29,5 +33,5 @@ def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
     assert len(pictures) == 2
     text = "".join(output.get("text", "") for output in outputs)
     (accuracy,) = re.findall(r"test accuracy +([\d.]+)%", text)
-    assert float(accuracy) > 95
+    assert float(accuracy) > WORSE[file.stem]
     assert list(tmp_path.iterdir()) == []

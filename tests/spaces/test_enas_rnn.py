@@ -93,6 +93,22 @@ def test_a_soft_cell_is_the_sum_over_nodes_and_activations_of_all_that_can_be() 
     torch.testing.assert_close(model(torch.tensor([[3, 1]]), Gates.soft(rows)), torch.stack(expected, 1))
 
 
+def test_a_path_is_the_same_to_the_bit_with_and_without_products_with_one() -> None:
+    space = tiny(drop_hidden=0.5)
+    supernet, words = space.supernet(), space.example(4, torch.Generator().manual_seed(0))
+    for seed in range(8):
+        path, results = space.gates(space.sample(torch.Generator().manual_seed(seed))), []
+        for gates in (path, Gates(path.values, path.active)):
+            supernet.zero_grad()
+            torch.manual_seed(seed)
+            logits = supernet(words, gates)
+            logits.square().sum().backward()
+            results.append([logits, *(p.grad for p in supernet.parameters())])
+        assert path.one_path
+        for one, other in zip(*results, strict=True):
+            assert (one is None and other is None) or torch.equal(one, other)
+
+
 def test_two_windows_with_the_state_carried_equal_one_long_window() -> None:
     space = tiny(bptt=6, norm=False)
     words = space.example(4, torch.Generator().manual_seed(0))

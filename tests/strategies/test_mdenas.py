@@ -11,6 +11,7 @@ from lightning_nas.functional.multinomial import multinomial_update
 from lightning_nas.spaces.darts import DartsSpace
 from lightning_nas.strategies.one_path.mdenas import MdeNAS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.finding import FindingCase
 from lightning_nas.testing.repeating import resume_everywhere
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToyNodeSpace, ToySpace
@@ -25,19 +26,37 @@ def make_mdenas(seed: int = 0, **options: Any) -> MdeNAS:
         return MdeNAS(ToyNodeSpace(), Classification(), seed=seed, **defaults | options)
 
 
-class TestMdeNAS(StrategyCase):
-    """It finds the best in about half of the searches; one of nine at random would be the best in a ninth of them."""
+SHORT_TURNS = {
+    "weights_optimizer": partial(torch.optim.SGD, lr=0.05),
+    "path_batches": 1,
+    "warmup_epochs": 10,
+    "score_batches": 8,
+}
 
-    # the rule finds the best in no more even where accuracies have no noise: what is trained more can only fall
-    search_options: ClassVar = {
-        "weights_optimizer": partial(torch.optim.SGD, lr=0.05),
-        "rule": "safe",
-        "path_batches": 1,
-        "warmup_epochs": 10,
-        "score_batches": 8,
-    }
-    search_epochs = 16
-    search_seeds = 10
+
+class TestMdeNAS(StrategyCase):
+    """With the later rule it finds the best of 9 in 11 of 20 seeds; random search finds it in 3 of 20.
+
+    Random search answers with one architecture, as this does. The 42 turns give a score each, of paths in training; one
+    who scored as many architectures at random would see all nine.
+    """
+
+    search_options: ClassVar = SHORT_TURNS | {"rule": "safe"}
+    search_epochs, search_seeds, found_at_least = 16, 7, 3
+
+    @pytest.fixture
+    def make(self) -> Callable[..., MdeNAS]:
+        return make_mdenas
+
+
+class TestThePapersRule(FindingCase):
+    """It finds the best in 7 of 20 seeds; random search, which answers with one architecture too, in 3 of 20.
+
+    It finds no more even where accuracies have no noise: what is trained more can only fall.
+    """
+
+    search_options: ClassVar = SHORT_TURNS | {"rule": "paper"}
+    search_epochs, search_seeds, found_at_least = 16, 8, 3
 
     @pytest.fixture
     def make(self) -> Callable[..., MdeNAS]:

@@ -18,7 +18,6 @@ of other paths behind; the accuracy is taken on ``score_batches`` batches. An op
 accuracy, so that nothing moves on its account.
 """
 
-from itertools import islice
 from typing import Any
 
 import torch
@@ -129,8 +128,7 @@ class MdeNAS(SearchModule):
 
     def accuracy(self, path: Gates) -> float:
         """The task's score of a path on the arch part; the supernet is then as before."""
-        calibration, _ = self.data.score_batches(self.score_batches)
-        scoring = islice(self.data.evaluation_loader("arch", searched=True), self.score_batches)
+        calibration, scoring = self.data.score_batches(self.score_batches, "arch")
         with untouched(self):
             network = Gated(self.supernet, path)
             recalibrate(network, calibration)

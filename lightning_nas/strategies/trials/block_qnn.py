@@ -143,7 +143,7 @@ class BlockQnn(TrialSearch):
 
     @cached_property
     def _macs(self) -> LatencyTable:
-        return Macs()(self.space)
+        return self.table if self.table is not None and self.table.unit == "MACs" else Macs()(self.space)
 
     def learn(self, trial: Trial, reward: float) -> None:
         if len(self.history) % self.batch:

@@ -1,0 +1,83 @@
+"""Each strategy that trains children on each search space, those with a supernet included."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
+
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.children.requests import Request, Response
+from lightning_nas.command import conf_dir
+from lightning_nas.latency.sources import Macs
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.strategies.trials.base import TrialSearch
+from lightning_nas.testing.training import fit, one_thread
+from lightning_nas.training.seeding import mix
+
+CONF = Path(conf_dir())
+SPACES = sorted(file.stem for file in (CONF / "search_space").glob("*_small.yaml"))
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", [*overrides, "paths.output=''"])
+
+
+def trains_children(strategy: str) -> bool:
+    return issubclass(get_class(composed(f"strategy={strategy}").strategy._target_), TrialSearch)
+
+
+STRATEGIES = [name for name in sorted(f.stem for f in (CONF / "strategy").glob("*.yaml")) if trains_children(name)]
+
+
+@cache
+def parts(space: str) -> tuple[SearchSpace, Any, LatencyTable]:
+    config = composed(f"search_space={space}", "strategy=random")
+    if config.dataset.num_classes is None:
+        config.dataset.num_classes = 50
+    built: SearchSpace = instantiate(config.search_space)
+    return built, instantiate(config.task), Macs()(built)
+
+
+class Numbers(Engine):
+    """A figure for each architecture, of no meaning; some fail."""
+
+    def __init__(self) -> None:
+        self._ended: list[Response] = []
+
+    @property
+    def slots(self) -> int:
+        return 4
+
+    def submit(self, request: Request) -> None:
+        number = mix(request.architecture.key) % 1000
+        asked = (request.trial, request.attempt)
+        failed = Response(*asked, "failed", reason="one in ten")
+        self._ended.append(failed if number < 100 else Response(*asked, "finished", (0.5, number / 1000), 1.0))
+
+    def finished(self, timeout: float) -> list[Response]:
+        ended, self._ended = self._ended, []
+        return ended
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_searches_a_space(strategy: str, space: str, tmp_path: Path) -> None:
+    built, task, table = parts(space)
+    module: TrialSearch = instantiate(composed(f"strategy={strategy}").strategy)(
+        built, task, table, engine=Numbers(), seed=0, trials=24
+    )
+    with one_thread():
+        fit(module, None, tmp_path, epochs=1, every=1000)
+    assert 0 < len(module.history) <= 24
+    for trial, reward in module.history:
+        assert built.validate(trial.architecture) == trial.architecture
+        assert (reward == 0) if trial.reason else (reward >= 0)
+    best = max(reward for trial, reward in module.history if not trial.reason)
+    assert best == next(reward for trial, reward in module.history if trial.architecture == module.answer())
