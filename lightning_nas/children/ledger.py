@@ -61,8 +61,10 @@ class Ledger:
     def append(self, event: str, content: Event) -> None:
         """Write one event; :meth:`sync` makes it last."""
         line = json.dumps({"event": event, **content}, separators=(",", ":"), allow_nan=False)
+        left = memoryview(line.encode() + b"\n")
         try:
-            self._file.write(line.encode() + b"\n")
+            while left:  # a disk that fills up takes a part, and says so at the next
+                left = left[self._file.write(left) :]
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(str(self.path))}: {reason.strerror}") from reason
         self.events += 1

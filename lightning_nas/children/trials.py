@@ -8,16 +8,17 @@ the order of proposals, and that order is a function of the seed alone, whatever
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.ledger import Event, Ledger
 from lightning_nas.children.requests import Inherited, Request, Response
-from lightning_nas.errors import CheckpointError, shown
+from lightning_nas.errors import CheckpointError, InputError, shown
 from lightning_nas.training.seeding import mix
 from lightning_nas.training.signals import StopRequest
 
@@ -71,7 +72,8 @@ class Trials:
         seed: of everything random.
         in_flight: proposals that may be open at a time, at least 1; more than slots, and no slot waits for the search.
         ordered: hand results back in the order of proposals, else as they come.
-        attempts: how often a trial is tried whose worker is lost.
+        attempts: how often a trial is tried whose worker is lost; those cut off because the search itself was do not
+            count.
         reuse: a repeated architecture has the result it had, and is not trained.
         canonical: the form in which equal architectures are equal.
         keep: the file that a trial's weights are written to; None for none.
@@ -104,7 +106,7 @@ class Trials:
         self._known: dict[Architecture, Response] = {}
         try:
             self._past = _Past(ledger.found)
-        except (KeyError, TypeError) as reason:
+        except (InputError, AttributeError, KeyError, TypeError, ValueError) as reason:
             raise CheckpointError(f"{ledger.path.name}: an event lacks what it needs: {shown(str(reason))}") from None
 
     # -- the search's side --------------------------------------------------------------------------------------
@@ -167,6 +169,11 @@ class Trials:
             return first if first in self._results else None
         if self._past.ended:  # what came before the kill came in this order
             number = next(iter(self._past.ended))
+            if number not in self._open:
+                raise CheckpointError(
+                    f"trial {number} of {self.ledger.path.name} ended before this search proposes it: it was written "
+                    "under other settings; start in another folder"
+                )
             self._results = {number: self._past.ended.pop(number)} | self._results
             return number
         return next(iter(self._results), None)
@@ -181,9 +188,10 @@ class Trials:
     def _submit(self) -> None:
         while self._waiting and len(self._running) < self.engine.slots:
             number = self._waiting.popleft()
-            attempt = self._past.attempts.get(number, 0) + 1
-            if attempt > self.attempts:
-                self._end(Response(number, attempt, "failed", reason=f"lost {attempt - 1} times"))
+            attempt, lost = self._past.attempts.get(number, 0) + 1, self._past.lost.get(number, [])
+            if len(lost) >= self.attempts:
+                reason = f"lost {len(lost)} times, at last: {lost[-1]}"
+                self._end(Response(number, attempt - 1, "failed", reason=reason))
                 continue
             self._past.attempts[number] = self._running[number] = attempt
             self.ledger.append("started", {"trial": number, "attempt": attempt})
@@ -211,12 +219,16 @@ class Trials:
             if response.status == "lost":
                 event = {"trial": response.trial, "attempt": response.attempt, "reason": response.reason}
                 self.ledger.append("lost", event)
+                self._past.lost.setdefault(response.trial, []).append(response.reason)
                 self._waiting.appendleft(response.trial)
             else:
                 self._end(response)
         self._submit()
 
     def _end(self, response: Response) -> None:
+        if response.status == "finished" and not (response.curve and all(map(math.isfinite, response.curve))):
+            reason = f"its figures are {list(response.curve)}"
+            response = replace(response, status="failed", curve=(), reason=reason)
         content = response.to_dict()
         self.ledger.append(content.pop("status"), content)
         self._results[response.trial] = response
@@ -250,15 +262,19 @@ class _Past:
         self.proposed: dict[int, Proposal] = {}
         self.ended: dict[int, Response] = {}  # in the order in which they did
         self.attempts: dict[int, int] = {}
+        self.lost: dict[int, list[str | None]] = {}  # reasons
         for event in events:
             number = event["trial"]
             if event["event"] == "proposed":
                 self.proposed[number] = _proposal(event)
             elif event["event"] == "started":
-                self.attempts[number] = event["attempt"]
+                self.attempts[number] = int(event["attempt"])
+            elif event["event"] == "lost":
+                self.lost.setdefault(number, []).append(event["reason"])
             elif event["event"] in ("finished", "failed"):
                 content = {name: value for name, value in event.items() if name != "event"}
-                self.ended.setdefault(number, Response.from_dict(content | {"status": event["event"]}))
+                numbers = {"curve": [float(figure) for figure in event["curve"]], "seconds": float(event["seconds"])}
+                self.ended.setdefault(number, Response.from_dict(content | numbers | {"status": event["event"]}))
 
 
 def _proposal(event: Event) -> Proposal:

@@ -17,6 +17,27 @@ def reinforce_loss(log_probabilities: Tensor, rewards: Tensor, baseline: float |
     return -((rewards - baseline) * log_probabilities).mean()
 
 
+def ppo_loss(log_probabilities: Tensor, before: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    r"""Minus the clipped objective of proximal policy optimisation (Schulman et al., 2017, arXiv:1707.06347, eq. 7).
+
+    .. math:: -\frac{1}{m} \sum_k \min\big(r_k A_k,\ \mathrm{clip}(r_k, 1 - \epsilon, 1 + \epsilon) A_k\big),
+              \qquad r_k = \pi(a_k) / \pi_\text{before}(a_k)
+
+    Args:
+        log_probabilities: (samples,), differentiable.
+        before: (samples,), what they were when the samples were drawn.
+        advantages: (samples,), rewards less what they are compared with.
+        clip: :math:`\epsilon`.
+
+    Example:
+        >>> ratios, same = torch.tensor([1.5, 0.5, 0.5, 1.5]), torch.zeros(4)
+        >>> ppo_loss(ratios.log(), same, torch.tensor([1.0, 1.0, -1.0, -1.0]), 0.2)  # -(1.2 + 0.5 - 0.8 - 1.5) / 4
+        tensor(0.1500)
+    """
+    ratios = (log_probabilities - before).exp()
+    return -torch.minimum(ratios * advantages, ratios.clamp(1 - clip, 1 + clip) * advantages).mean()
+
+
 def moving_baselines(rewards: Tensor, baseline: float, decay: float) -> Tensor:
     """An exponentially moving average after each of the rewards, (samples,); the last one is where to go on.
 

@@ -23,6 +23,11 @@ from lightning_nas.strategies.controller_steps import Step, connects, plan, refe
 Choose = Callable[[Decision, Tensor], Tensor]
 """Gives (B,) options for a decision and the (B, options) logarithms of how likely each is."""
 
+Memory = list[tuple[Tensor, Tensor]]
+"""(B, hidden) state and cell of each LSTM."""
+
+_LEAST = torch.finfo(torch.float32).min  # an option that is not legal has minus infinity, and 0 times that is no number
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -31,7 +36,7 @@ class Drawn:
     Attributes:
         architectures: B of them.
         log_probabilities: (B,), differentiable.
-        entropies: (B,), summed over the decisions, in nats; no gradient.
+        entropies: (B,), of each decision given those before, summed, in nats; differentiable.
         divergences: (B,), see :func:`~lightning_nas.functional.reinforce.connection_divergence`; the mean over the
             nodes that decide on connections, differentiable.
     """
@@ -43,7 +48,7 @@ class Drawn:
 
 
 class Controller(nn.Module):
-    r"""An LSTM without biases that reads what was chosen last, and a way to choose for each kind of decision.
+    r"""LSTMs without biases that read what was chosen last, and a way to choose for each kind of decision.
 
     * an option of a set: a linear layer, one for each set of options; it reads the option's embedding next;
     * an earlier node: attention :math:`v^T \tanh(W_1 a_j + W_2 h)` to the anchors of the nodes, which are the states
@@ -58,6 +63,7 @@ class Controller(nn.Module):
         space: any.
         generator: of the weights, uniform in +-init.
         hidden: size of state and embeddings.
+        layers: LSTMs, each reads the state of the one before.
         init: see above.
         temperature: divides logits; None for not at all.
         tanh_constant: logits end in this times their tanh; None for not at all.
@@ -73,6 +79,7 @@ class Controller(nn.Module):
         generator: torch.Generator,
         *,
         hidden: PositiveInt = 64,
+        layers: PositiveInt = 1,
         init: PositiveFloat = 0.1,
         temperature: PositiveFloat | None = None,
         tanh_constant: PositiveFloat | None = None,
@@ -87,7 +94,8 @@ class Controller(nn.Module):
         self.plan, self.fixed_bias = plan(space.decisions), fixed_bias or {}
         sets = dict.fromkeys(d.options for d in space.decisions if not refers(d))
         self.kinds = {options: kind for kind, options in enumerate(sets)}
-        self.start, self.lstm = nn.Parameter(torch.empty(1, hidden)), nn.LSTMCell(hidden, hidden, bias=False)
+        self.start = nn.Parameter(torch.empty(1, hidden))
+        self.lstms = nn.ModuleList(nn.LSTMCell(hidden, hidden, bias=False) for _ in range(layers))
         self.embeddings = nn.ModuleList(nn.Embedding(len(options), hidden) for options in sets)
         self.heads = nn.ModuleList(nn.Linear(hidden, len(options), bias=bool(learned_bias)) for options in sets)
         if any(step.anchor for step in self.plan):
@@ -162,7 +170,7 @@ class _Walk:
     def __init__(self, controller: Controller, count: int, choose: Choose) -> None:
         self.controller, self.choose = controller, choose
         self.next = start = controller.start.expand(count, -1)
-        self.memory = torch.zeros_like(start), torch.zeros_like(start)
+        self.memory: Memory = [(torch.zeros_like(start),) * 2 for _ in controller.lstms]
         self.anchors, self.keys = dict[str, Tensor](), dict[str, Tensor]()
         self.choices: list[dict[str, str]] = [{} for _ in range(count)]
         self.logs, self.entropies = [start.new_zeros(count)], [start.new_zeros(count)]
@@ -171,25 +179,35 @@ class _Walk:
     def take(self, step: Step) -> None:
         """One step of the recurrent network."""
         controller, start = self.controller, self.controller.start.expand_as(self.next)
-        memory: tuple[Tensor, Tensor] = controller.lstm(start if step.anew else self.next, self.memory)
+        memory = self._remember(start if step.anew else self.next)
+        state = memory[-1][0]
         if step.anchor:
-            self.anchors[step.anchor] = torch.zeros_like(memory[0]) if step.anew else memory[0]
-            self.keys[step.anchor] = controller.of_anchor(memory[0])
+            self.anchors[step.anchor] = torch.zeros_like(state) if step.anew else state
+            self.keys[step.anchor] = controller.of_anchor(state)
         if not step.decisions:
             self.memory, self.next = memory, self.next if step.anew else start
             return
-        logits = controller.logits(step, memory[0], self.keys)
+        logits = controller.logits(step, state, self.keys)
         answers = [self._decide(decision, logits[:, i]) for i, decision in enumerate(step.decisions)]
         chosen, taken = (torch.stack(parts, 1) for parts in zip(*answers, strict=True))
         self._move(memory, self._following(step.decisions, chosen), taken.any(1))
         if connects(step.decisions[0]):
             self.divergences.append(connection_divergence(logits, controller.share))
 
-    def _move(self, memory: tuple[Tensor, Tensor], following: Tensor, moved: Tensor) -> None:
+    def _remember(self, read: Tensor) -> Memory:
+        """What the LSTMs remember after reading."""
+        memory: Memory = []
+        for lstm, before in zip(self.controller.lstms, self.memory, strict=True):
+            memory.append(lstm(read, before))
+            read = memory[-1][0]
+        return memory
+
+    def _move(self, memory: Memory, following: Tensor, moved: Tensor) -> None:
         """Go on; a row that decided nothing stays as it was."""
         if not moved.all():
-            rows, (state, cell) = moved.to(following.device)[:, None], self.memory
-            memory = torch.where(rows, memory[0], state), torch.where(rows, memory[1], cell)
+            rows = moved.to(following.device)[:, None]
+            pairs = zip(memory, self.memory, strict=True)
+            memory = [(torch.where(rows, h, old_h), torch.where(rows, c, old_c)) for (h, c), (old_h, old_c) in pairs]
             following = torch.where(rows, following, self.next)
         self.memory, self.next = memory, following
 
@@ -208,7 +226,7 @@ class _Walk:
                 row[decision.name] = decision.options[option]
         chosen, counts = chosen.to(logs.device), taken.to(logs)
         self.logs.append(logs.gather(1, chosen[:, None])[:, 0] * counts)
-        self.entropies.append(torch.special.entr(logs.detach().exp()).sum(-1) * counts)
+        self.entropies.append(-(logs.exp() * logs.clamp(min=_LEAST)).sum(-1) * counts)
         return chosen, taken
 
     def _following(self, decisions: Sequence[Decision], chosen: Tensor) -> Tensor:

@@ -10,14 +10,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 
+import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from lightning_nas.errors import LatencyTableError
 from lightning_nas.functional.penalties import add_linear_loss, fbnet_loss, mnasnet_reward, mul_log_loss
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.base import WeightSharingSpace, look_up
+from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace, look_up
 
 Penalised = Callable[[Tensor, Tensor], Tensor]
 """(loss, expected cost in the table's unit) -> loss; scalars."""
@@ -50,6 +52,12 @@ class Costs:
             cost = sum(look_up(table, key) for key in joint.keys)
             uniform += cost * (off if joint.when == "none" else 1 - off)
         return cls(space.name, table.unit, cheapest, uniform)
+
+    @classmethod
+    def drawn(cls, space: SearchSpace, table: LatencyTable, count: int, generator: torch.Generator) -> Costs:
+        """An estimate for any space, from architectures drawn uniformly."""
+        costs = [space.cost(space.sample(generator), table) for _ in range(count)]
+        return cls(space.name, table.unit, min(costs), fmean(costs))
 
 
 class Penalty(ABC):

@@ -23,7 +23,7 @@ atexit.register(lambda: "torch" in sys.modules and (sys.stderr.write("torch was 
         (["search_space=fbnet_smal"], ["fbnet_smal", "fbnet_small"]),
         (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean 'max_epochs'?"]),
         (["+trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean 'max_epochs'?"]),
-        (["traner.max_epochs=3"], ["traner", "did you mean 'trainer'?"]),
+        (["traner.max_epochs=3"], ["traner", "did you mean 'trainer.max_epochs'?"]),
         (["strategy.answer_by=best"], ["strategy.answer_by", "'best'", "'sample'", "'argmax'"]),
         (["retrain.epochs=many"], ["retrain.epochs", "'many'", "legal: int > 0"]),
         (["seed=-1"], ["seed", "-1", "legal: int >= 0"]),

@@ -12,6 +12,8 @@ seed: 0
 threads: 1
 stages: [search, retrain]
 ranking: null
+engine: null
+child: null
 architecture: null
 ckpt_path: null
 trusted_modules: []

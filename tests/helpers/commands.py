@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -154,6 +155,7 @@ def _become(out: Path, environment: dict[str, str], cwd: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     GlobalHydra.instance().clear()
+    multiprocessing.forkserver._forkserver.__init__()  # that of the process of the tests is not a child of this one
     __import__("__main__").__spec__ = importlib.util.find_spec(MODULE)  # for the processes that Lightning launches
 
 

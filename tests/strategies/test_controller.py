@@ -98,7 +98,7 @@ class ByHand:
         self.h = self.cell = torch.zeros(5, dtype=torch.float64)
 
     def lstm(self, x: Tensor) -> Tensor:
-        i, f, g, o = (self.c.lstm.weight_ih @ x + self.c.lstm.weight_hh @ self.h).split(5)
+        i, f, g, o = (self.c.lstms[0].weight_ih @ x + self.c.lstms[0].weight_hh @ self.h).split(5)
         self.cell = f.sigmoid() * self.cell + i.sigmoid() * g.tanh()
         self.h = o.sigmoid() * self.cell.tanh()
         return self.h
@@ -249,3 +249,36 @@ def test_weights_are_uniform_in_the_range_and_a_function_of_the_generator() -> N
     shares = [((values >= low) & (values <= high)).float().mean().item() for low, high in pairwise(edges)]
     assert shares == pytest.approx([0.25] * 4, abs=0.01)
     assert all("bias" not in name for name, _ in one.named_parameters())
+
+
+def test_layers_are_those_of_torchs_lstm() -> None:
+    module = Controller(Masked(), torch.Generator().manual_seed(0), hidden=5, layers=2, init=1.0)
+    lstm = nn.LSTM(5, 5, num_layers=2, bias=False)
+    ours = [weight for cell in module.lstms for weight in cell.parameters()]
+    with torch.no_grad():
+        for theirs, weight in zip(lstm.parameters(), ours, strict=True):
+            theirs.copy_(weight)
+    [taken] = module.replay(
+        [Architecture.of("decisions", {"first": "a", "second": "b", "third": "c"})]
+    ).log_probabilities
+    read = torch.stack([module.start[0], *(module.embeddings[0].weight[i] for i in (0, 1))])
+    logits = module.heads[0](lstm(read)[0])
+    logits[1, 0] = -torch.inf  # the second letter differs from the first
+    expected = sum(row.log_softmax(0)[i] for row, i in zip(logits, (0, 1, 2), strict=True))
+    torch.testing.assert_close(taken, expected)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_entropies_have_the_gradient_of_the_entropy_of_the_distribution(name: str) -> None:
+    module = controller(name)
+    drawn, parameters = module.replay(architectures(SPACES[name])), list(module.parameters())
+    chances = drawn.log_probabilities.exp()
+    ways = [(chances * drawn.entropies).sum(), -(chances * drawn.log_probabilities).sum()]
+    torch.testing.assert_close(*ways)
+    ours, exact = (
+        torch.autograd.grad(way, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for way in ways
+    )
+    assert max(gradient.abs().max() for gradient in exact) > 0.01
+    for found, expected in zip(ours, exact, strict=True):
+        torch.testing.assert_close(found, expected)

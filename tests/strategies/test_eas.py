@@ -28,7 +28,7 @@ SIZES: dict[str, Any] = {"embedding": 4, "hidden": 6}
 
 
 def make(engine: Engine, seed: int = 0, **options: Any) -> Eas:
-    how = {"networks": 4, "changes": 2, "restart_every": 2, "optimizer": partial(Adam, lr=0.01)}
+    how = {"networks": 4, "changes": 1, "restart_every": 1, "optimizer": partial(Adam, lr=0.01)}
     return Eas(ToySpace(LAYERS), Classification(), engine=engine, seed=seed, **how | SIZES | options)
 
 

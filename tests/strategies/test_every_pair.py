@@ -7,7 +7,7 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
@@ -32,7 +32,6 @@ from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.training.seeding import seeded
 
 SIZES: dict[str, Any] = {"image_size": 8, "in_channels": 1, "num_classes": 4}
-STRATEGIES = sorted(file.stem for file in Path(conf_dir(), "strategy").glob("*.yaml"))
 
 
 @cache
@@ -68,6 +67,11 @@ def configured(strategy: str) -> DictConfig:
         return hydra.compose("config", [f"strategy={strategy}", "paths.output=''"]).strategy
 
 
+def shares_weights(strategy: str) -> bool:
+    return issubclass(get_class(configured(strategy)._target_), SearchModule)
+
+
+STRATEGIES = [s for s in sorted(file.stem for file in Path(conf_dir(), "strategy").glob("*.yaml")) if shares_weights(s)]
 SPACES = (
     *("fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"),
     *("enas_micro", "enas_macro", "enas_rnn"),

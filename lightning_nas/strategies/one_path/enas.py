@@ -111,7 +111,7 @@ class Enas(AlternatingSearch):
         drawn = self.controller.sample(self.aggregate, self.generator("arch"))
         rewards = torch.tensor([self.path_reward(batch, self._path(one)) for one in drawn.architectures])
         worth = self.trainer.strategy.reduce(rewards.to(self.device), reduce_op="mean")  # each has data of its own
-        rewards = worth + self.entropy_weight * drawn.entropies
+        rewards = worth + self.entropy_weight * drawn.entropies.detach()
         baselines = self._baselines(rewards)
         self.log_batch("arch/entropy", drawn.entropies.mean() / len(self.space.decisions))
         self.log_batch("arch/reward", worth.mean(), prog_bar=True)

@@ -1,0 +1,82 @@
+"""MnasNet's search (arXiv:1807.11626)."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.children.trials import Trial
+from lightning_nas.errors import ConfigError
+from lightning_nas.latency.sources import Macs
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.strategies.controller import Controller
+from lightning_nas.strategies.penalties import AddLinear, MnasNetProduct
+from lightning_nas.strategies.trials.mnasnet import MnasNet
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.toys import ToySpace
+from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
+
+SPACE = ToySpace(LAYERS)
+NAMES = [decision.name for decision in SPACE.decisions]
+MACS = Macs()(SPACE)  # "blur" and "swap" cost nothing
+
+
+def make(engine: Engine | None = None, seed: int = 0, table: LatencyTable | None = MACS, **options: Any) -> MnasNet:
+    settings: dict[str, Any] = {
+        "controller": partial(Controller, hidden=16),
+        "optimizer": partial(torch.optim.Adam, lr=0.03),
+        "baseline_decay": 0.9,
+        "children": 3,
+        "in_flight": 1,
+    }
+    return MnasNet(SPACE, Classification(), table, engine=engine or ToyEngine(), seed=seed, **settings | options)
+
+
+class TestMnasNet(TrialStrategyCase):
+    """The best of the toy is also its dearest: a soft trade-off still prefers it."""
+
+    trials, seeds, found_at_least = 12, 6, 3
+
+    @pytest.fixture
+    def make(self) -> MakeTrials:
+        return make
+
+
+def reward(penalty: MnasNetProduct, accuracy: float, kept: int, latency: float) -> float:
+    """Of an architecture with so many convolutions, by a table that says it takes so many milliseconds."""
+    architecture = SPACE.validate({f"layer_{i + 1}": "keep" if i < kept else "blur" for i in range(LAYERS)})
+    scale = latency / SPACE.cost(architecture, MACS)
+    scaled = {key: entry.model_copy(update={"median": entry.median * scale}) for key, entry in MACS.entries.items()}
+    table = MACS.model_copy(update={"entries": scaled, "unit": "ms"})
+    trial = Trial(0, architecture, {}, (0.1, accuracy), 1.0, None)
+    return make(table=table, penalty=penalty).reward(trial)
+
+
+@pytest.mark.parametrize(
+    ("latency", "soft", "hard"), [(78.0, 0.7479437, 0.7211538), (150.0, 0.7144785, 0.375), (75.0, 0.75, 0.75)]
+)
+def test_the_reward_is_the_papers(latency: float, soft: float, hard: float) -> None:
+    for kept in (0, 3):
+        assert reward(MnasNetProduct(75.0), 0.75, kept, latency) == pytest.approx(soft, abs=1e-7)
+        assert reward(MnasNetProduct(75.0, 0.0, -1.0), 0.75, kept, latency) == pytest.approx(hard, abs=1e-7)
+    assert reward(MnasNetProduct(75.0), 0.75, 1, 37.5) == pytest.approx(0.7872875, abs=1e-7)
+
+
+def test_without_a_target_it_is_the_mean_cost_of_the_space() -> None:
+    module = make()
+    fixed, step = (SPACE.cost(SPACE.validate(dict.fromkeys(NAMES, o)), MACS) for o in ("blur", "keep"))
+    mean = fixed + (step - fixed) / 3  # a third of the layers has a convolution
+    assert module.costs.uniform == pytest.approx(mean, rel=0.1)
+    dear, cheap = (Architecture.of("toy", dict.fromkeys(NAMES, o)) for o in ("keep", "blur"))
+    rewards = [module.reward(Trial(0, a, {}, (0.5,), 1.0, None)) for a in (dear, cheap)]
+    assert rewards[0] < 0.5 < rewards[1]
+
+
+def test_without_a_table_or_with_a_penalty_that_is_no_reward_it_says_what_is_missing() -> None:
+    with pytest.raises(ConfigError, match="latency_table=measured"):
+        make(table=None)
+    with pytest.raises(ConfigError, match="mnasnet_hard"):
+        make(penalty=AddLinear())

@@ -1,0 +1,179 @@
+"""NAS-RL (arXiv:1611.01578)."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from policies import UNEQUAL, accuracies, average_step, chances, check_gradient, every
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.children.engines.base import Engine
+from lightning_nas.children.requests import Response
+from lightning_nas.children.trials import Trial
+from lightning_nas.functional.reinforce import reinforce_loss
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.nas_rl_cnn import NasRlCnnSpace
+from lightning_nas.strategies.controller import Controller
+from lightning_nas.strategies.trials.nas_rl import NasRl
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.toys import ToySpace
+from lightning_nas.testing.training import fit
+from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
+from lightning_nas.training.seeding import generator
+
+
+def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> NasRl:
+    settings: dict[str, Any] = {
+        "controller": partial(Controller, hidden=16),
+        "optimizer": partial(torch.optim.Adam, lr=0.03),
+        "baseline_decay": 0.9,
+        "children": 2,
+        "in_flight": 1,
+    }
+    space = space or ToySpace(LAYERS)
+    return NasRl(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
+
+
+class TestNasRl(TrialStrategyCase):
+    trials, seeds, found_at_least = 12, 6, 3
+
+    @pytest.fixture
+    def make(self) -> MakeTrials:
+        return make
+
+
+class TestReplicas(TrialStrategyCase):
+    trials, seeds, found_at_least = 12, 6, 3
+    search_options: ClassVar = {"accumulate": 1}  # sixty trials are few updates
+
+    @pytest.fixture
+    def make(self) -> MakeTrials:
+        return lambda engine, seed=0, **options: make(
+            engine, seed, **{"replicas": 3, "accumulate": 2, "in_flight": 6} | options
+        )
+
+
+def trial(architecture: Architecture, *curve: float) -> Trial:
+    return Trial(0, architecture, {"replica": 0, "version": 0}, curve, 1.0, None)
+
+
+def test_an_update_is_on_average_the_gradient_of_the_expected_reward() -> None:
+    worth = accuracies(9)
+
+    def searched() -> NasRl:
+        module = make(space=ToySpace(), controller=UNEQUAL, children=1).double()
+        module._moved, module._counted = 0.1 * 0.37, 1  # a baseline of 0.37; it is to make no difference
+        return module
+
+    found = average_step(searched, lambda module, i: trial(every(module.space)[i], worth[i].item()))
+    module = searched()
+    check_gradient(found, (chances(module) * worth**3).sum(), module)
+
+
+def test_the_reward_is_the_best_of_the_last_epochs_cubed() -> None:
+    best = ToySpace(LAYERS).best
+    assert make(last=5).reward(trial(best, 0.99, 0.1, 0.93, 0.2, 0.3, 0.92)) == pytest.approx(0.804357)
+    assert make(last=1, exponent=2.0).reward(trial(best, 0.99, 0.5)) == 0.25
+
+
+def test_the_baseline_is_the_moving_average_of_earlier_rewards(tmp_path: Path) -> None:
+    class Watched(NasRl):
+        def learn(self, trial: Trial, reward: float) -> None:
+            super().learn(trial, reward)
+            if len(self.history) % 2 == 0:
+                told.append(dict(self._figures))
+
+    told: list[dict[str, float]] = []
+    module = make(trials=8)
+    module.__class__ = Watched
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    rewards = [reward for _, reward in module.history]
+    for i, figures in enumerate(told):
+        weights = [0.9 ** (2 * i - 1 - k) for k in range(2 * i)]  # the youngest counts most
+        earlier = sum(w * r for w, r in zip(weights, rewards, strict=False)) / sum(weights) if i else None
+        assert figures["reward"] == pytest.approx(sum(rewards[2 * i : 2 * i + 2]) / 2)
+        assert figures["baseline"] == pytest.approx(figures["reward"] if earlier is None else earlier)
+
+
+def test_replicas_move_one_set_of_parameters_by_gradients_at_their_own_copies(tmp_path: Path) -> None:
+    """Three replicas of two children, against the parameter server written out."""
+    rate, space = 0.5, ToySpace(LAYERS)
+    module = make(replicas=3, in_flight=6, trials=24, optimizer=partial(torch.optim.SGD, lr=rate))
+    fit(module, None, tmp_path, epochs=1, every=1000)
+
+    servers = [Controller(space, generator(0, "controller"), hidden=16)]  # after 0, 1, 2, ... updates
+    pulled, past = dict.fromkeys(range(3), 0), list[float]()
+    for update in range(12):  # all take turns
+        replica = update % 3
+        pair = module.history[2 * update : 2 * update + 2]
+        assert [t.info for t, _ in pair] == [{"replica": replica, "version": pulled[replica]}] * 2
+        assert update - pulled[replica] == min(update, 2)  # updates of the two others in between
+        copy, server = servers[pulled[replica]], Controller(space, generator(0, "controller"), hidden=16)
+        rewards = torch.tensor([toy_worth(t.architecture) ** 3 for t, _ in pair])
+        weights = torch.tensor([0.9 ** (len(past) - 1 - i) for i in range(len(past))])
+        baseline = (weights * torch.tensor(past)).sum() / weights.sum() if past else rewards.mean()
+        loss = reinforce_loss(copy.replay([t.architecture for t, _ in pair]).log_probabilities, rewards, baseline)
+        steps = torch.autograd.grad(loss, list(copy.parameters()), allow_unused=True)
+        with torch.no_grad():
+            for new, old, step in zip(server.parameters(), servers[-1].parameters(), steps, strict=True):
+                new.copy_(old if step is None else old - rate * step)
+        servers.append(server)
+        pulled[replica], past = update + 1, past + rewards.tolist()
+    for found, expected in zip(module.controller.parameters(), servers[-1].parameters(), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert module.version == 12
+
+
+def test_one_replica_is_never_stale(tmp_path: Path) -> None:
+    module = make(trials=12, in_flight=4, children=3)
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    assert [t.info["version"] for t, _ in module.history] == [number // 3 for number in range(12)]
+    assert module._figures["staleness"] == 0
+
+
+def test_gradients_of_several_replicas_move_the_parameters_once_by_their_mean() -> None:
+    def step(*gradients: float) -> tuple[float, int]:
+        module = make(accumulate=len(gradients))
+        optimizer = torch.optim.SGD(module.controller.parameters(), lr=1.0)
+        module.optimizers = lambda: optimizer  # type: ignore[method-assign]
+        before = module.controller.start.detach().clone()
+        for gradient in gradients:
+            assert torch.equal(module.controller.start, before)
+            module._send([torch.full_like(p, gradient) for p in module.controller.parameters()])
+        return (before - module.controller.start).mean().item(), module.version
+
+    assert step(0.5) == (pytest.approx(0.5), 1)
+    assert step(0.1, 0.2, 0.6) == (pytest.approx(0.3), 1)
+
+
+def test_networks_grow_on_the_papers_schedule() -> None:
+    space = NasRlCnnSpace()
+    module = make(space=space, depth_every=1600)
+    assert [module.depth(n) for n in (0, 1599, 1600, 3200, 12799, 10**6)] == [6, 6, 8, 10, 20, 20]
+    assert make(space=space).depth(0) is None
+    assert make(depth_every=1600).depth(0) is None  # a space without depths
+
+
+class Filters(ToyEngine):
+    """More filters are better."""
+
+    def finished(self, timeout: float) -> list[Response]:
+        options = {request.trial: request.architecture.options for request in self.asked}
+        return [
+            replace(response, curve=(options[response.trial].count("6") / 9,)) for response in super().finished(timeout)
+        ]
+
+
+def test_a_growing_search_draws_and_learns_at_each_depth(tmp_path: Path) -> None:
+    space = NasRlCnnSpace("toy", image_size=8, in_channels=1, depths=[1, 2, 3], strides=[1], filters=[4, 6])
+    module = make(Filters(), space=space, depth_every=5, replicas=2, in_flight=4, trials=24)
+    start = [p.detach().clone() for p in module.controller.parameters()]
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    depths = {t.number: t.architecture["depth"] for t, _ in module.history}
+    assert depths == {number: str(min(number // 2 * 2 // 5, 2) + 1) for number in range(24)}  # pairs are alike
+    assert all(torch.isfinite(p).all() for p in module.controller.parameters())
+    changed = [not torch.equal(p, old) for p, old in zip(module.controller.parameters(), start, strict=True)]
+    assert sum(changed) > len(changed) / 2
