@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -45,6 +46,7 @@ class EasSpace(PlainNetworks, InheritingSpace):
         start: widths of the network that is grown, one layer a block; its kernels are 3.
         longest: layers of a block at most.
         dropout: probabilities after each pool and after each fully connected layer.
+        noise: see :meth:`inherit`, where nothing else is said there.
 
     Raises:
         InputError: a start that is no network of this space, lists that are not ascending, or even kernels.
@@ -76,7 +78,9 @@ class EasSpace(PlainNetworks, InheritingSpace):
         start: Sequence[int] = (16, 32, 64, 128, 256),
         longest: int = 10,
         dropout: Sequence[float] = (0.3, 0.5),
+        noise: NonNegativeFloat = 0.0,
     ) -> None:
+        self.noise = noise
         self.widths, self.kernels = (*[tuple(filters)] * len(pools), tuple(units)), tuple(kernels)
         self.longest = longest
         if any(list(listed) != sorted(set(listed)) for listed in (filters, units)) or any(k % 2 == 0 for k in kernels):
@@ -174,7 +178,7 @@ class EasSpace(PlainNetworks, InheritingSpace):
         generator: torch.Generator,
         *,
         images: Tensor | None = None,
-        noise: float = 0.0,
+        noise: float | None = None,
     ) -> PlainNetwork:
         """The network of ``architecture`` that computes, in evaluation mode, what ``parent`` does.
 
@@ -186,8 +190,8 @@ class EasSpace(PlainNetworks, InheritingSpace):
             images: (N, C, H, W), training images that the batch norms of new layers take their statistics from, 64 in
                 the authors' code; else they expect what a batch norm and a ReLU make of normal numbers. The nearer
                 they come, the less does the function change when training begins.
-            noise: on copies and new layers, to break their symmetry, in units of the authors'; then the function is
-                preserved nearly only.
+            noise: on copies and new layers, in units of the authors'; the space's unless given. Without it the function
+                is preserved exactly, but copies of a unit learn the same for ever where there is no dropout.
 
         Raises:
             InvalidArchitecture: the child is narrower or has another kernel somewhere.
@@ -204,6 +208,7 @@ class EasSpace(PlainNetworks, InheritingSpace):
             child = self.network(architecture, num_classes=len(weights.bias))
         child.to_empty(device=weights.bias.device).to(weights.bias.dtype)
         pixels = self.form.sizes[-1] ** 2
+        noise = self.noise if noise is None else noise
         transformed(weights, old, new, made_of, pixels, generator, noise).into(child)
         if images is not None:
             norms = [layer.norm for layer, known in zip(child.layers, made_of, strict=True) if known is None]

@@ -148,7 +148,9 @@ def check_pair(config: DictConfig, space: SearchSpace) -> None:
     sharing = (ArchitectureLogger, RankCheck, SearchHealth)
     for name, node in (config.callbacks or {}).items():
         if node and issubclass(get_class(node._target_), sharing):
-            raise ConfigError(f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials")
+            raise ConfigError(
+                f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials, debug=trials"
+            )
 
 
 def _sort(shape: tuple[int, ...]) -> str:

@@ -244,3 +244,14 @@ def test_starts_and_lists_that_cannot_be_are_refused() -> None:
     for options in ({"filters": (4, 2)}, {"units": (4, 4)}, {"kernels": (2, 3)}):
         with pytest.raises(InputError, match="ascending order and odd kernels"):
             small(**options)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_copies_of_a_unit_learn_the_same_for_ever_unless_there_is_noise(noise: float) -> None:
+    space, generator = small(dropout=(0, 0), noise=noise), torch.Generator().manual_seed(5)
+    torch.manual_seed(5)
+    larger = space.widened(space.start, 0)  # two filters, and copies of them
+    child = trained(space.inherit(space.network(space.start), space.start, larger, generator), space, generator)
+    filters = next(child.layers[0].parameters()).flatten(1)
+    apart = torch.cdist(filters, filters)[:2, 2:].min(0).values  # of each copy from its original
+    assert bool((apart > 1e-3).all()) if noise else apart.tolist() == pytest.approx([0, 0], abs=1e-5)
