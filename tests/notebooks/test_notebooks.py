@@ -12,7 +12,7 @@ import lightning_nas
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
-WORSE = {"quickstart": 95, "comparing_on_a_table": 45}  # the test's own table has cells of 0 to 60 %
+WORSE = {"quickstart": 95, "comparing_on_a_table": 45, "searching_with_ray": 50}  # of the test's own table 60 is best
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
@@ -20,6 +20,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
     file: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if file.stem.endswith("with_ray"):
+        pytest.importorskip("ray", reason="Ray is not installed: pip install lightning_nas[ray]")
     notebook = nbformat.read(file, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
@@ -32,6 +34,6 @@ def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 2
     text = "".join(output.get("text", "") for output in outputs)
-    (accuracy,) = re.findall(r"test accuracy +([\d.]+)%", text)
+    (accuracy,) = re.findall(r"(?:test|validation) accuracy +([\d.]+)%", text)
     assert float(accuracy) > WORSE[file.stem]
     assert list(tmp_path.iterdir()) == []
