@@ -34,7 +34,7 @@ SHORTER = [
 INSTEAD = {  # of an option of these, in commands with some word
     "strategy=spos": {"strategy.candidates=2": ("strategy.generations=2", "strategy.population=2")},
     "strategy=evolution": {
-        "debug=fast": ("debug=trials", "strategy.population=2"),
+        "debug=fast": ("debug=trials",),
         **dict.fromkeys(("~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"), ()),
     },
     "experiment=ranking_hypothesis": {

@@ -1,5 +1,6 @@
 """``trials.jsonl``: what became of every trial, one JSON object a line, only ever appended to.
 
+The first line, ``{"event": "began", "conditions": {...}}``, says under which settings; then
 ``{"event": "proposed", "trial": 0, "architecture": {...}, ...}``, then ``started`` for each attempt, then ``finished``,
 ``failed`` or ``lost`` as in :class:`~lightning_nas.children.requests.Response`. The search is its only writer.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ class Ledger:
 
     Attributes:
         found: the events of earlier processes.
-        events: how many are in it by now.
+        conditions: what the search that began it depended on, if it said so.
+        events: how many are in it by now, the first line included.
+        opened_with: how many were in it then.
 
     Raises:
         CheckpointError: the file is damaged otherwise, or is no ledger.
@@ -49,14 +52,33 @@ class Ledger:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.found, whole = _read(path) if path.exists() else ([], 0)
+            self.found, self.conditions, whole = _read(path) if path.exists() else ([], None, 0)
             self._file = path.open("ab", buffering=0)
             self._file.truncate(whole)
             sync_folder(path.parent)
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(str(path))}: {reason.strerror}") from reason
-        self.events = len(self.found)
+        self.opened_with = self.events = len(self.found) + (self.conditions is not None)
         self._unsynced = False
+
+    def begin(self, conditions: Mapping[str, str], *, allow_inexact: bool = False) -> None:
+        """Say what the search depends on, or make sure that it is what it was.
+
+        Raises:
+            CheckpointError: names what changed, unless ``allow_inexact``.
+        """
+        if self.conditions is None:
+            if not self.found:
+                self.append("began", {"conditions": dict(conditions)})
+            return
+        then = self.conditions
+        changed = [name for name in {**then, **conditions} if then.get(name) != conditions.get(name)]
+        if changed and not allow_inexact:
+            listed = ", ".join(f"{name} was {then.get(name)}, is {conditions.get(name)}" for name in changed[:3])
+            raise CheckpointError(
+                f"{self.path.name} was written under other conditions: {listed}{', ...' if len(changed) > 3 else ''}; "
+                "start in another folder; resume.allow_inexact=true goes on all the same"
+            )
 
     def append(self, event: str, content: Event) -> None:
         """Write one event; :meth:`sync` makes it last."""
@@ -86,20 +108,33 @@ class Ledger:
         self._file.close()
 
 
-def _read(path: Path) -> tuple[list[Event], int]:
-    """The events of a ledger, and how many bytes they take."""
-    events, whole = [], 0
-    for number, (line, end) in enumerate(_lines(path), start=1):
+def _read(path: Path) -> tuple[list[Event], dict[str, str] | None, int]:
+    """The events of a ledger, the conditions it began under, and how many bytes all of it takes."""
+    events, conditions, whole = list[Event](), None, 0
+    lines = list(_lines(path))
+    for number, (line, end) in enumerate(lines, start=1):
         where = f"line {number} of {shown(str(path))}"
         try:
             event = parse_json(line.decode(), where=where)
         except (InputError, UnicodeDecodeError) as reason:
+            if number == len(lines):
+                break  # nothing is built on it yet
             raise CheckpointError(f"{where} is damaged ({shown(str(reason))}); start in another folder") from None
+        if number == 1 and isinstance(event, dict) and event.get("event") == "began":
+            conditions, whole = _conditions(event, where), end
+            continue
         if not isinstance(event, dict) or event.get("event") not in EVENTS or type(event.get("trial")) is not int:
             raise CheckpointError(f"{where} is no event of a trial; legal: an object with event, one of {EVENTS}")
         events.append(event)
         whole = end
-    return events, whole
+    return events, conditions, whole
+
+
+def _conditions(event: Event, where: str) -> dict[str, str]:
+    content = event.get("conditions")
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise CheckpointError(f"{where}: conditions must be texts by name; start in another folder")
+    return content
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, int]]:

@@ -74,7 +74,7 @@ class Trials:
         ordered: hand results back in the order of proposals, else as they come.
         attempts: how often a trial is tried whose worker is lost; those cut off because the search itself was do not
             count.
-        reuse: a repeated architecture has the result it had, and is not trained.
+        reuse: a repeated architecture has the result of the first, and is not trained.
         canonical: the form in which equal architectures are equal.
         keep: the file that a trial's weights are written to; None for none.
 
@@ -104,6 +104,7 @@ class Trials:
         self._results: dict[int, Response] = {}  # of open trials, in the order in which they came
         self._waiting, self._running = deque[int](), dict[int, int]()  # trials; attempts of those that run
         self._known: dict[Architecture, Response] = {}
+        self._twins: list[int] = []  # open trials of architectures that are open before them
         try:
             self._past = _Past(ledger.found)
         except (InputError, AttributeError, KeyError, TypeError, ValueError) as reason:
@@ -136,10 +137,7 @@ class Trials:
         self.proposed += 1
         if number in self._past.ended:
             return
-        if self.reuse and (same := self._known.get(self.canonical(architecture))) is not None:
-            self._end(Response(number, 1, same.status, same.curve, 0.0, same.reason))
-            return
-        self._waiting.append(number)
+        self._enqueue(number)
         self._submit()
 
     def next(self) -> Trial | None:
@@ -152,6 +150,7 @@ class Trials:
             self.ledger.sync()
         proposal, response = self._open.pop(number), self._results.pop(number)
         self._note(proposal, response)
+        self._end_twins()
         return self.returned[-1]
 
     def close(self) -> None:
@@ -182,6 +181,24 @@ class Trials:
         taken = (proposal.architecture, proposal.info, response.curve, response.seconds, response.reason)
         self.returned.append(Trial(response.trial, *taken))
         self._known.setdefault(self.canonical(proposal.architecture), response)
+
+    def _enqueue(self, number: int) -> None:
+        """Have a trial run, unless an equal one is known, or is open before it: then it ends as that does."""
+        if not self.reuse:
+            self._waiting.append(number)
+            return
+        wanted = self.canonical(self._open[number].architecture)
+        if (same := self._known.get(wanted)) is not None:
+            self._end(Response(number, 1, same.status, same.curve, 0.0, same.reason))
+        elif any(other < number and self.canonical(p.architecture) == wanted for other, p in self._open.items()):
+            self._twins.append(number)
+        else:
+            self._waiting.append(number)
+
+    def _end_twins(self) -> None:
+        twins, self._twins = self._twins, []
+        for number in twins:
+            self._enqueue(number)
 
     # -- the engine's side --------------------------------------------------------------------------------------
 
@@ -251,7 +268,9 @@ class Trials:
         for number in state["returned"]:
             self._note(open_.pop(number), self._past.ended.pop(number))
         self._open = open_
-        self._waiting.extend(number for number in open_ if number not in self._past.ended)
+        for number in open_:
+            if number not in self._past.ended:
+                self._enqueue(number)
         self._submit()
 
 

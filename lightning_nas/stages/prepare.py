@@ -41,7 +41,7 @@ from lightning_nas.training.signals import StopRequest
 log = logging.getLogger(__name__)
 
 _DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "callbacks", "child")
-_OF_ENGINE = ("_target_", "dataset", "epochs", "threads")  # slots and the like change no bit
+_OF_ENGINE = ("_target_", "dataset", "epochs", "threads", "gpus")  # slots and the like change no bit
 _TRAINER_SETTINGS = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
 )

@@ -64,8 +64,8 @@ class Surrogate(ABC):
             steps: on all the data.
             lr: of Adam.
         """
-        targets = torch.tensor(rewards)
-        targets = (targets - targets.mean()) / targets.std()
+        exact = torch.tensor(rewards, dtype=torch.float64)
+        targets = ((exact - exact.mean()) / exact.std()).float()
         inputs, kept = self.encode(architectures), self._shares(len(rewards), generator)
         self.parameters = [parameter.requires_grad_() for parameter in self.draw(generator)]
         optimizer = torch.optim.Adam(self.parameters, lr=lr)

@@ -115,7 +115,7 @@ class ExactCheckpoint(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint[_FINGERPRINT] = self._fingerprint(trainer)
+        checkpoint[_FINGERPRINT] = self.fingerprint(trainer)
         checkpoint["lightning_nas_seconds"] = self.seconds
         checkpoint["lightning_nas_rows"] = [logger.table.rows for logger in _tables(trainer)]
         # Lightning counts the batch in hand as done when it restarts, and would shift the axis of every logger by one.
@@ -138,12 +138,13 @@ class ExactCheckpoint(Callback):
             CheckpointError: names what changed.
         """
         self._verified = True
-        if changed := changes(checkpoint, self._fingerprint(trainer)):
+        if changed := changes(checkpoint, self.fingerprint(trainer)):
             if not self.allow_inexact:
                 raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes all the same")
             rank_zero_warn(f"inexact resume: {changed}")
 
-    def _fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
+    def fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
+        """What changes the bits of a result, by name."""
         return {
             "lightning_nas": lightning_nas.__version__,
             "torch": str(torch.__version__),

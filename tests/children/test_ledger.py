@@ -140,3 +140,17 @@ def test_a_disk_that_fills_up_ends_with_a_ledger_that_can_be_read(tmp_path: Path
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
     assert path.stat().st_size == 1000  # a part of the last line
     assert [event["trial"] for event in Ledger(path).found] == list(range(path.read_bytes().count(b"\n")))
+
+
+def test_a_ledger_of_other_conditions_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    ledger.begin({"child.epochs": "1", "seed": "0"})
+    ledger.append("started", {"trial": 0, "attempt": 1})
+    ledger.close()
+    again = Ledger(ledger.path)
+    assert (again.opened_with, len(again.found)) == (2, 1)
+    with pytest.raises(CheckpointError, match=r"child\.epochs was 1, is 20"):
+        again.begin({"child.epochs": "20", "seed": "0"})
+    again.begin({"child.epochs": "20", "seed": "0"}, allow_inexact=True)
+    again.begin({"child.epochs": "1", "seed": "0"})
+    assert again.path.read_text().count("began") == 1

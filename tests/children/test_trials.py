@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from lightning_nas.children.ledger import Ledger
 from lightning_nas.children.requests import Request, Response
 from lightning_nas.children.trials import Proposal, Trial, Trials
 from lightning_nas.errors import CheckpointError, Interrupted
+from lightning_nas.testing.toys import ToySpace
+from lightning_nas.testing.trials import LAYERS, ToyEngine
 from lightning_nas.training.seeding import mix
 from lightning_nas.training.signals import StopRequest
 
@@ -306,3 +309,17 @@ def test_a_ledger_of_other_settings_is_refused(tmp_path: Path, ordered: bool) ->
     if not ordered:
         with pytest.raises(CheckpointError, match="another folder"):
             Search(Trials(AnyOrder(random.Random(0)), Ledger(path), seed=5, in_flight=1, ordered=False)).run()
+
+
+def test_an_architecture_that_is_open_already_is_not_trained_again(tmp_path: Path) -> None:
+    engine, space = ToyEngine(slots=4), ToySpace(LAYERS)
+    one, two = space.best, space.mutate(space.best, torch.Generator().manual_seed(0))
+    book = Trials(engine, Ledger(tmp_path / "trials.jsonl"), in_flight=4)
+    for architecture in (one, one, two, one):
+        book.propose(Proposal(architecture))
+    ended = [book.next() for _ in range(4)]
+    assert [trial.number for trial in ended if trial] == [0, 1, 2, 3]
+    assert [trial.architecture for trial in ended if trial] == [one, one, two, one]
+    assert [request.architecture for request in engine.asked] == [one, two]
+    assert [trial.seconds for trial in ended if trial] == [1.0, 0.0, 1.0, 0.0]
+    assert book.next() is None

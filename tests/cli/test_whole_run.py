@@ -76,7 +76,8 @@ def test_the_folder_holds_what_others_rely_on(shortened: tuple[Path, Ended]) -> 
 def test_the_result_has_the_documented_keys_and_every_figure(shortened: tuple[Path, Ended]) -> None:
     content = result(shortened[0])
     assert list(content) == DOCUMENTED == list(KEYS)
-    assert [name for name, value in content.items() if value is None] == []
+    missing = [name for name, value in content.items() if value is None]
+    assert missing in ([], ["kendall_tau"])  # which is not defined where all of the few scores are equal
     assert (content["strategy"], content["search_space"], content["dataset"]) == ("fbnet", "fbnet_small", "digits")
     assert 0 <= content["test_acc"] <= 1
     assert content["architecture"] == Architecture.load(shortened[0] / "architecture.json").to_dict()

@@ -40,6 +40,14 @@ class TestEas(TrialStrategyCase):
     def make(self) -> MakeTrials:
         return make
 
+    def test_a_failing_child_has_the_worst_reward_and_does_not_end_the_search(
+        self, make: MakeTrials, tmp_path: Path
+    ) -> None:
+        """The start fails too, and with it most of what differs from it in one decision: here in three."""
+        super().test_a_failing_child_has_the_worst_reward_and_does_not_end_the_search(
+            partial(make, changes=3), tmp_path
+        )
+
 
 def test_from_one_start_the_controller_learns_what_is_better(tmp_path: Path) -> None:
     """Two changes of three; the mean of the last five episodes beside that of the first."""

@@ -119,3 +119,9 @@ def test_starts_that_cannot_be_are_named(start: list[str], says: str) -> None:
 def test_more_starts_than_members_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"9 architectures.*population=8"):
         make(ToyEngine(), start=["fbnet_c"] * 9)
+
+
+def test_without_ageing_the_best_stays_although_several_children_are_open(tmp_path: Path) -> None:
+    module = make(ToyEngine(slots=4), in_flight=4, trials=80, ageing=False, sample=8)
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    assert module.history[module._best][1] == max(module.history[place][1] for place in module.population)

@@ -54,18 +54,21 @@ class ChildProcess:
         request: what to do.
         limits: what the child may have.
         devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES has them; None leaves that as it is.
+        folder: it works in, if there is such a one; None for that of this process.
 
     Attributes:
         request: as given.
         answers: can be read from once the child has ended.
     """
 
-    def __init__(self, job: Job, request: Request, limits: Limits, devices: str | None = None) -> None:
+    def __init__(
+        self, job: Job, request: Request, limits: Limits, devices: str | None = None, folder: str | None = None
+    ) -> None:
         self.request, self.limits = request, limits
         self._since, self._refused = time.monotonic(), ""
         self.answers, answering = _CONTEXT.Pipe(duplex=False)
         lifeline, self._lifeline = _CONTEXT.Pipe(duplex=False)
-        told = {"limits": asdict(limits), "devices": devices, "folder": os.getcwd()}  # noqa: PTH109
+        told = {"limits": asdict(limits), "devices": devices, "folder": folder or os.getcwd()}  # noqa: PTH109
         arguments = (answering, lifeline, json.dumps(job), json.dumps(request.to_dict()), json.dumps(told))
         _CONTEXT.set_forkserver_preload([_SERVED])
         self._process = _CONTEXT.Process(target=_work, args=arguments)

@@ -72,7 +72,7 @@ class RayEngine(Engine):
     ) -> None:
         check_gpus(gpus)
         self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
-        self._common = json.dumps(job), json.dumps(asdict(Limits(threads, minutes, memory_gb)))
+        self._common = json.dumps(job), json.dumps(asdict(Limits(threads, minutes, memory_gb))), os.getcwd()  # noqa: PTH109
         self._ray, self._ours = _connected(address)
         # the task's own process touches no GPU, so nothing is gained by a new one for each
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}
@@ -186,13 +186,13 @@ def _token() -> str:
     return secrets.token_hex(32)
 
 
-def _train(request: str, job: str, limits: str, *, gpus: float) -> str:
+def _train(request: str, job: str, limits: str, folder: str, *, gpus: float) -> str:
     """What a worker of the cluster does."""
     import ray
 
-    devices = ",".join(map(str, ray.get_gpu_ids())) if gpus else None
+    devices = ",".join(map(str, ray.get_gpu_ids())) if gpus else ""
     asked = Request.from_dict(json.loads(request))
-    child = ChildProcess(json.loads(job), asked, Limits(**json.loads(limits)), devices)
+    child = ChildProcess(json.loads(job), asked, Limits(**json.loads(limits)), devices, folder)
     try:
         while (response := child.ended(1.0)) is None:
             pass

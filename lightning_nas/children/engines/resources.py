@@ -63,10 +63,10 @@ def slots_of(wanted: int | None, *, threads: int, gpus: float) -> int:
     return wanted or min(room, cores() // threads)
 
 
-def devices_of(slot: int, gpus: float) -> str | None:
-    """The GPUs of a slot, as CUDA_VISIBLE_DEVICES names them; None without."""
+def devices_of(slot: int, gpus: float) -> str:
+    """The GPUs of a slot, as CUDA_VISIBLE_DEVICES names them; none without."""
     if not gpus:
-        return None
+        return ""
     visible = _visible()
     if gpus < 1:
         return visible[slot // fitting(1, gpus)]

@@ -21,6 +21,7 @@ from lightning_nas.errors import CheckpointError, ConfigError, NumericalError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
+from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.seeding import generator
 
@@ -218,9 +219,13 @@ class TrialSearch(ResumableModule):
         def weights(number: int) -> str:
             return str((folder / "children" / f"{number}.pt").resolve())
 
+        ledger = Ledger(folder / "trials.jsonl")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ExactCheckpoint):
+                ledger.begin(callback.fingerprint(self.trainer), allow_inexact=callback.allow_inexact)
         self.book = Trials(
             self.engine,
-            Ledger(folder / "trials.jsonl"),
+            ledger,
             seed=self.seed,
             canonical=self.space.canonical,
             keep=weights if self.keeps_weights else None,
@@ -236,9 +241,9 @@ class TrialSearch(ResumableModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         ledger = self.book.ledger
-        if len(ledger.found) < checkpoint.get(_EVENTS, 0):
+        if ledger.opened_with < checkpoint.get(_EVENTS, 0):
             raise CheckpointError(
-                f"{ledger.path.name} has {len(ledger.found)} events and the checkpoint was made after "
+                f"{ledger.path.name} has {ledger.opened_with} events and the checkpoint was made after "
                 f"{checkpoint[_EVENTS]}: it belongs to another folder, or its ledger is gone"
             )
         super().on_load_checkpoint(checkpoint)

@@ -113,8 +113,11 @@ class Eas(TrialSearch):
         return self._optimizer(list(self.policy.parameters()))
 
     def reward(self, trial: Trial) -> float:
-        """The tangent of the accuracy, by which a percent is worth more the fewer are left."""
-        return math.tan(min(max(super().reward(trial), 0.0), self.ceiling) * math.pi / 2)
+        """The tangent of an accuracy, by which a percent is worth more the fewer are left; another reward as it is."""
+        worth = super().reward(trial)
+        if self.task.score_name != "acc":
+            return worth
+        return math.tan(min(max(worth, 0.0), self.ceiling) * math.pi / 2)
 
     # -- an episode ---------------------------------------------------------------------------------------------
 

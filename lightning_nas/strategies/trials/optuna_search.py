@@ -27,7 +27,7 @@ from pydantic import PositiveFloat
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.children.trials import Trial
-from lightning_nas.errors import ConfigError, NumericalError, shown
+from lightning_nas.errors import ConfigError, NasError, NumericalError, shown
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.trials.base import TrialSearch
@@ -79,6 +79,17 @@ class OptunaSearch(TrialSearch):
         self.study: Any = self._optuna.create_study(storage=storage, directions=directions)
 
     def propose(self, number: int) -> Architecture:
+        try:
+            return self._asked(number)
+        except NasError:
+            raise
+        except Exception as reason:  # a sampler finds out late what it cannot do
+            raise ConfigError(
+                f"strategy.sampler: {type(self.study.sampler).__name__} gives up at trial {number}: "
+                f"{shown(str(reason), 200)}"
+            ) from reason
+
+    def _asked(self, number: int) -> Architecture:
         self.study.sampler = self._fresh("propose", number)
         trial = self.study.ask()
         choices: dict[str, str] = {}
@@ -95,7 +106,10 @@ class OptunaSearch(TrialSearch):
 
     def learn(self, trial: Trial, reward: float) -> None:
         self.study.sampler = self._fresh("learn", trial.number)
-        self.study.tell(trial.number, self._values(trial, reward))
+        if trial.reason is None:
+            self.study.tell(trial.number, self._values(trial, reward))
+        else:
+            self.study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
 
     def answer(self) -> Architecture:
         best = super().answer()
@@ -156,12 +170,13 @@ class OptunaSearch(TrialSearch):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        told = {trial.number: self._values(trial, reward) for trial, reward in self.history}
+        told = {trial.number: self._values(trial, reward) for trial, reward in self.history if trial.reason is None}
+        failed = {trial.number for trial, _ in self.history if trial.reason is not None}
         states, categorical = self._optuna.trial.TrialState, self._optuna.distributions.CategoricalDistribution
         for number, known in enumerate(state["asked"]):
             values = told.get(number)
             trial = self._optuna.trial.create_trial(
-                state=states.RUNNING if values is None else states.COMPLETE,
+                state=states.COMPLETE if values else states.FAIL if number in failed else states.RUNNING,
                 values=values,
                 params=known["params"],
                 distributions={name: categorical(choices) for name, choices in known["choices"].items()},

@@ -97,10 +97,12 @@ class RegularizedEvolution(TrialSearch):
         self.population.append(len(self.history) - 1)
         if len(self.population) > self.size:
             leaving = self._leaving.pop(trial.number, None)
-            if leaving is not None and leaving in self.population:
-                self.population.remove(leaving)
-            else:
+            if self.ageing or leaving is None:
                 self.population.popleft()
+            elif leaving in self.population:
+                self.population.remove(leaving)
+            else:  # it left for another child that was open at the same time
+                self.population.remove(min(self.population, key=lambda place: self.history[place][1]))
 
     def log_search(self) -> None:
         members = [self.history[place] for place in self.population]
