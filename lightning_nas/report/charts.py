@@ -18,6 +18,11 @@ _SEARCH = (
     ("arch/entropy",),
     ("arch/reward", "arch/baseline"),
     ("latency/expected_ms",),
+    ("controller/entropy",),
+    ("controller/reward", "controller/baseline"),
+    ("population/age",),
+    ("q/mean", "q/max"),
+    ("surrogate/spearman",),
 )
 _HEALTH = (
     ("supernet_score", "derived_score"),
