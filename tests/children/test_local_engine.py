@@ -200,7 +200,7 @@ def test_each_slot_has_gpus_of_those_the_search_sees(monkeypatch: pytest.MonkeyP
     assert [devices_of(slot, 1) for slot in range(4)] == ["0", "1", "2", "3"]
     assert [devices_of(slot, 2) for slot in range(2)] == ["0,1", "2,3"]
     assert [devices_of(slot, 0.3) for slot in range(6)] == ["0", "0", "0", "1", "1", "1"]
-    assert devices_of(0, 0) is None
+    assert devices_of(0, 0) == ""  # none, and not all
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc,7,2")
     assert [devices_of(slot, 1) for slot in range(4)] == ["5", "GPU-abc", "7", "2"]
 
