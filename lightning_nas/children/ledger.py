@@ -15,6 +15,7 @@ from typing import Any
 
 from lightning_nas.errors import CheckpointError, EnvironmentFailure, InputError, shown
 from lightning_nas.files import parse_json, sync_folder
+from lightning_nas.training.exact import differences
 
 Event = dict[str, Any]
 EVENTS = ("proposed", "started", "finished", "failed", "lost")
@@ -71,13 +72,10 @@ class Ledger:
             if not self.found:
                 self.append("began", {"conditions": dict(conditions)})
             return
-        then = self.conditions
-        changed = [name for name in {**then, **conditions} if then.get(name) != conditions.get(name)]
-        if changed and not allow_inexact:
-            listed = ", ".join(f"{name} was {then.get(name)}, is {conditions.get(name)}" for name in changed[:3])
+        if (listed := differences(self.conditions, conditions)) and not allow_inexact:
             raise CheckpointError(
-                f"{self.path.name} was written under other conditions: {listed}{', ...' if len(changed) > 3 else ''}; "
-                "start in another folder; resume.allow_inexact=true goes on all the same"
+                f"{self.path.name} was written under other conditions: {listed}; start in another folder; "
+                "resume.allow_inexact=true goes on all the same"
             )
 
     def append(self, event: str, content: Event) -> None:

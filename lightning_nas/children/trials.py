@@ -62,6 +62,11 @@ class Trial:
     seconds: float
     reason: str | None
 
+    @property
+    def failed(self) -> bool:
+        """Whether there is no figure of it."""
+        return self.reason is not None
+
 
 class Trials:
     """Keeps an engine busy, and the ledger.
@@ -101,6 +106,7 @@ class Trials:
         self.proposed = 0
         self.returned: list[Trial] = []
         self._open: dict[int, Proposal] = {}
+        self._forms: dict[int, Architecture] = {}  # of open trials, canonical; if results are reused
         self._results: dict[int, Response] = {}  # of open trials, in the order in which they came
         self._waiting, self._running = deque[int](), dict[int, int]()  # trials; attempts of those that run
         self._known: dict[Architecture, Response] = {}
@@ -133,7 +139,7 @@ class Trials:
                 f"trial {number} of {self.ledger.path.name} is {shown(str(known.architecture))}, this search proposes "
                 f"{architecture}: it was written under other settings; start in another folder"
             )
-        self._open[number] = proposal
+        self._take(number, proposal)
         self.proposed += 1
         if number in self._past.ended:
             return
@@ -148,8 +154,7 @@ class Trials:
             self._wait()
         if not self.engine.instant:
             self.ledger.sync()
-        proposal, response = self._open.pop(number), self._results.pop(number)
-        self._note(proposal, response)
+        self._note(self._results.pop(number))
         self._end_twins()
         return self.returned[-1]
 
@@ -177,20 +182,24 @@ class Trials:
             return number
         return next(iter(self._results), None)
 
-    def _note(self, proposal: Proposal, response: Response) -> None:
+    def _take(self, number: int, proposal: Proposal) -> None:
+        self._open[number] = proposal
+        if self.reuse:
+            self._forms[number] = self.canonical(proposal.architecture)
+
+    def _note(self, response: Response) -> None:
+        proposal = self._open.pop(response.trial)
         taken = (proposal.architecture, proposal.info, response.curve, response.seconds, response.reason)
         self.returned.append(Trial(response.trial, *taken))
-        self._known.setdefault(self.canonical(proposal.architecture), response)
+        if self.reuse:
+            self._known.setdefault(self._forms.pop(response.trial), response)
 
     def _enqueue(self, number: int) -> None:
         """Have a trial run, unless an equal one is known, or is open before it: then it ends as that does."""
-        if not self.reuse:
-            self._waiting.append(number)
-            return
-        wanted = self.canonical(self._open[number].architecture)
-        if (same := self._known.get(wanted)) is not None:
+        form = self._forms.get(number)
+        if form is not None and (same := self._known.get(form)) is not None:
             self._end(Response(number, 1, same.status, same.curve, 0.0, same.reason))
-        elif any(other < number and self.canonical(p.architecture) == wanted for other, p in self._open.items()):
+        elif form is not None and any(other < number and f == form for other, f in self._forms.items()):
             self._twins.append(number)
         else:
             self._waiting.append(number)
@@ -264,11 +273,11 @@ class Trials:
             state: of :meth:`state`, with a ledger that goes so far.
         """
         self.proposed = state["proposed"]
-        open_ = {number: self._past.proposed[number] for number in range(self.proposed)}
+        for number in range(self.proposed):
+            self._take(number, self._past.proposed[number])
         for number in state["returned"]:
-            self._note(open_.pop(number), self._past.ended.pop(number))
-        self._open = open_
-        for number in open_:
+            self._note(self._past.ended.pop(number))
+        for number in self._open:
             if number not in self._past.ended:
                 self._enqueue(number)
         self._submit()

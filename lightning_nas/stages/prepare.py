@@ -88,6 +88,8 @@ def prepare(config: DictConfig) -> Run:
         InputError: data, space or sizes do not go together.
         EnvironmentFailure: the folder cannot be written.
     """
+    if "search" in config.stages:
+        check_pair(config)
     folder = Path(config.paths.output)
     data = adapt(instantiate(config.dataset), seed=config.seed)
     data.setup("fit")
@@ -104,8 +106,6 @@ def prepare(config: DictConfig) -> Run:
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
-    if "search" in config.stages:
-        check_pair(config, space)
     if space.input_shape != data.shape:
         raise DataError(
             f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
@@ -125,18 +125,20 @@ def trains_children(config: DictConfig) -> bool:
     return issubclass(get_class(config.strategy._target_), TrialSearch)
 
 
-def check_pair(config: DictConfig, space: SearchSpace) -> None:
-    """Refuse parts of a configuration that do not go together.
+def check_pair(config: DictConfig) -> None:
+    """Refuse parts of a configuration that do not go together, before any data are read.
 
     Raises:
         ConfigError: a strategy that shares weights on a space without a supernet, or with an engine; one that trains
             children without an engine, or with callbacks that look at shared weights.
     """
     if not trains_children(config):
-        if not isinstance(space, WeightSharingSpace):
+        space = config.search_space
+        if not issubclass(get_class(space._target_), WeightSharingSpace):
+            name = space.get("name", space._target_)
             raise ConfigError(
-                f"this strategy shares weights and search_space={space.name} has no supernet; choose a space that has "
-                "one, e.g. fbnet_small, or a strategy that trains every architecture, e.g. evolution"
+                f"this strategy shares weights and search_space={name} has no supernet; choose a space that has one, "
+                "e.g. fbnet_small, or a strategy that trains every architecture, e.g. evolution"
             )
         if config.engine or config.child:
             raise ConfigError("engine, child: this strategy trains no children; leave them out")

@@ -76,7 +76,7 @@ def _by_trials(run: Run, module: TrialSearch, trainer: pl.Trainer, checkpoint: P
         module.engine.close()
     module.check_parameters()
     answer = module.answer()
-    best = sorted((entry for entry in module.history if entry[0].reason is None), key=lambda entry: -entry[1])
+    best = sorted((entry for entry in module.history if not entry[0].failed), key=lambda entry: -entry[1])
     ranked = dict.fromkeys(run.space.canonical(trial.architecture) for trial, _ in best)
     run.next_best = [other for other in ranked if other != run.space.canonical(answer)][:_DRAWN]
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -168,14 +169,25 @@ def changes(checkpoint: dict[str, Any], conditions: dict[str, str], *, known_so_
         known_so_far: these are not all that there will be.
     """
     then = checkpoint.get(_FINGERPRINT, {})
-    names = conditions if known_so_far else {**then, **conditions}
-    if not (changed := [name for name in names if then.get(name) != conditions.get(name)]):
+    if known_so_far:
+        then = {name: then.get(name) for name in conditions}
+    if not (listed := differences(then, conditions)):
         return ""
-    listed = ", ".join(f"{name} was {then.get(name)}, is {conditions.get(name)}" for name in changed[:3])
     return (
-        f"the checkpoint was made under other conditions: {listed}{', ...' if len(changed) > 3 else ''}; "
+        f"the checkpoint was made under other conditions: {listed}; "
         "the resumed run would not equal an uninterrupted one"
     )
+
+
+def differences(then: Mapping[str, str | None], now: Mapping[str, str]) -> str:
+    """What is not as it was, the first three by name; empty if everything is.
+
+    >>> differences({"seed": "0", "threads": "1"}, {"seed": "0", "threads": "2"})
+    'threads was 1, is 2'
+    """
+    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    listed = [f"{name} was {then.get(name)}, is {now.get(name)}" for name in changed[:3]]
+    return ", ".join([*listed, "..."] if len(changed) > 3 else listed)
 
 
 def _asked_to_stop(trainer: pl.Trainer) -> int:

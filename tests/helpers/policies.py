@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,12 @@ from lightning_nas.strategies.controller import Controller
 from lightning_nas.strategies.trials.policy import PolicySearch
 from lightning_nas.training.seeding import generator
 
+SETTINGS: dict[str, Any] = {
+    "controller": partial(Controller, hidden=16),
+    "optimizer": partial(torch.optim.Adam, lr=0.03),
+    "baseline_decay": 0.9,
+    "in_flight": 1,
+}
 UNEQUAL = partial(Controller, hidden=4, init=1.5)  # weights so large that no two architectures are equally likely
 
 

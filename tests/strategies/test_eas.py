@@ -19,6 +19,7 @@ from lightning_nas.strategies.trials.eas import Eas
 from lightning_nas.strategies.trials.eas_actors import Changing, Growing
 from lightning_nas.strategies.trials.eas_policies import Choose, Decisions, drawing, repeating
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
 from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
@@ -90,6 +91,14 @@ def test_rewards_have_a_bound_and_are_not_negative() -> None:
     module, trial = make(ToyEngine(), ceiling=0.99), partial(Trial, 0, ToySpace(LAYERS).best, {})
     assert module.reward(trial((1.0,), 1.0, None)) == pytest.approx(1 / math.tan(0.01 * math.pi / 2))
     assert module.reward(trial((0.0,), 1.0, None)) == 0
+
+
+def test_on_text_a_better_perplexity_has_a_better_reward() -> None:
+    module = make(ToyEngine())
+    module.task = LanguageModelling()
+    trial = partial(Trial, 0, ToySpace(LAYERS).best, {})
+    rewards = [module.reward(trial((perplexity,), 1.0, None)) for perplexity in (200.0, 60.0, 20.0)]
+    assert rewards == pytest.approx([80 / 200, 80 / 60, 80 / 20])
 
 
 def test_the_baseline_moves_before_it_is_subtracted(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 """MnasNet's search (arXiv:1807.11626)."""
 
-from functools import partial
 from typing import Any
 
 import pytest
-import torch
+from policies import SETTINGS
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
@@ -12,7 +11,6 @@ from lightning_nas.children.trials import Trial
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.strategies.controller import Controller
 from lightning_nas.strategies.penalties import AddLinear, MnasNetProduct
 from lightning_nas.strategies.trials.mnasnet import MnasNet
 from lightning_nas.tasks.classification import Classification
@@ -25,13 +23,7 @@ MACS = Macs()(SPACE)  # "blur" and "swap" cost nothing
 
 
 def make(engine: Engine | None = None, seed: int = 0, table: LatencyTable | None = MACS, **options: Any) -> MnasNet:
-    settings: dict[str, Any] = {
-        "controller": partial(Controller, hidden=16),
-        "optimizer": partial(torch.optim.Adam, lr=0.03),
-        "baseline_decay": 0.9,
-        "children": 3,
-        "in_flight": 1,
-    }
+    settings = SETTINGS | {"children": 3}
     return MnasNet(SPACE, Classification(), table, engine=engine or ToyEngine(), seed=seed, **settings | options)
 
 

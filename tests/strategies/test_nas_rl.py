@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from policies import UNEQUAL, accuracies, average_step, chances, check_gradient, every
+from policies import SETTINGS, UNEQUAL, accuracies, average_step, chances, check_gradient, every
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
@@ -26,13 +26,7 @@ from lightning_nas.training.seeding import generator
 
 
 def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> NasRl:
-    settings: dict[str, Any] = {
-        "controller": partial(Controller, hidden=16),
-        "optimizer": partial(torch.optim.Adam, lr=0.03),
-        "baseline_decay": 0.9,
-        "children": 2,
-        "in_flight": 1,
-    }
+    settings = SETTINGS | {"children": 2}
     space = space or ToySpace(LAYERS)
     return NasRl(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
 
@@ -84,7 +78,7 @@ def test_the_baseline_is_the_moving_average_of_earlier_rewards(tmp_path: Path) -
         def learn(self, trial: Trial, reward: float) -> None:
             super().learn(trial, reward)
             if len(self.history) % 2 == 0:
-                told.append(dict(self._figures))
+                told.append({name.removeprefix("controller/"): value for name, value in self.figures.items()})
 
     told: list[dict[str, float]] = []
     module = make(trials=8)
@@ -131,7 +125,7 @@ def test_one_replica_is_never_stale(tmp_path: Path) -> None:
     module = make(trials=12, in_flight=4, children=3)
     fit(module, None, tmp_path, epochs=1, every=1000)
     assert [t.info["version"] for t, _ in module.history] == [number // 3 for number in range(12)]
-    assert module._figures["staleness"] == 0
+    assert module.figures["controller/staleness"] == 0
 
 
 def test_gradients_of_several_replicas_move_the_parameters_once_by_their_mean() -> None:

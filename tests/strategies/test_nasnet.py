@@ -6,13 +6,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from policies import UNEQUAL, accuracies, average_step, chances, check_gradient, every
+from policies import SETTINGS, UNEQUAL, accuracies, average_step, chances, check_gradient, every
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.trials import Trial
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.strategies.controller import Controller
 from lightning_nas.strategies.trials.nasnet import Nasnet
 from lightning_nas.strategies.trials.random_search import RandomSearch
 from lightning_nas.tasks.classification import Classification
@@ -22,13 +21,7 @@ from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStr
 
 
 def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> Nasnet:
-    settings: dict[str, Any] = {
-        "controller": partial(Controller, hidden=16),
-        "optimizer": partial(torch.optim.Adam, lr=0.03),
-        "baseline_decay": 0.9,
-        "children": 4,
-        "in_flight": 1,
-    }
+    settings = SETTINGS | {"children": 4}
     space = space or ToySpace(LAYERS)
     return Nasnet(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
 
@@ -122,7 +115,7 @@ def test_children_wait_in_a_queue_and_the_ratio_is_to_the_controller_that_drew_t
     # two more are open when the fourth result comes
     assert [t.info["version"] for t, _ in module.history] == [0] * 6 + [1] * 4 + [2] * 4 + [3] * 2
     assert module.version == 4
-    assert module._figures["staleness"] == pytest.approx((1 + 1 + 0 + 0) / 4)
+    assert module.figures["controller/staleness"] == pytest.approx((1 + 1 + 0 + 0) / 4)
     fresh = make().controller.replay([t.architecture for t, _ in module.history[:6]]).log_probabilities
     told = torch.tensor([t.info["log_probability"] for t, _ in module.history[:6]])
     torch.testing.assert_close(told, fresh.detach())

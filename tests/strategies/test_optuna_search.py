@@ -121,3 +121,19 @@ def test_wrong_settings_are_named(options: dict[str, Any], says: str) -> None:
 def test_a_cost_needs_a_table() -> None:
     with pytest.raises(ConfigError, match="latency_table="):
         OptunaSearch(SPACE, Classification(), engine=ToyEngine(), minimize_cost=True)
+
+
+def test_a_cheap_architecture_that_failed_is_not_on_the_front(tmp_path: Path) -> None:
+    engine = ToyEngine(fails=lambda architecture: "NaN" if toy_worth(architecture) < 0.5 else None)
+    module = OptunaSearch(SPACE, Classification(), MACS, engine=engine, trials=60, minimize_cost=True, **NSGA2)
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    failed = {trial.number for trial, _ in module.history if trial.failed}
+    assert failed
+    assert not failed & {trial.number for trial in module.study.best_trials}
+
+
+def test_a_sampler_that_cannot_go_on_is_named(tmp_path: Path) -> None:
+    """Brute force has tried all nine."""
+    module = OptunaSearch(ToySpace(2), Classification(), engine=ToyEngine(), trials=40, sampler="bruteforce")
+    with pytest.raises(ConfigError, match=r"strategy\.sampler: BruteForceSampler"):
+        fit(module, None, tmp_path, epochs=1, every=1000)

@@ -112,6 +112,15 @@ def test_the_surrogate_ranks_architectures_it_has_not_seen(kind: Kind) -> None:
     assert rho > 0.7
 
 
+def test_rewards_that_differ_by_next_to_nothing_can_be_fitted() -> None:
+    space = ToySpace(LAYERS)
+    known, surrogate = space.different(20, generator(0)), SURROGATES["mlp"](space.decisions, 5, 16)
+    surrogate.fit(known, [0.5 + 1e-9 * toy_worth(a) for a in known], generator(0), steps=100, lr=0.02)
+    predicted = surrogate.predict(known)
+    assert predicted.isfinite().all()
+    assert spearman(predicted, torch.tensor([toy_worth(a) for a in known])) > 0.7
+
+
 @pytest.mark.parametrize("kind", SURROGATES)
 def test_members_of_an_ensemble_do_not_know_of_each_other(kind: Kind) -> None:
     """One that runs all members at once equals each by itself: the gradient of one is zero for another's loss."""

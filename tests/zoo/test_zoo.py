@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from timms import computes_what_timms_does
 
 from lightning_nas import zoo
 from lightning_nas.errors import InputError
@@ -123,20 +123,7 @@ def test_a_network_classifies_small_images_too() -> None:
 
 def test_fbnet_c_computes_what_timms_does() -> None:
     timm = pytest.importorskip("timm")
-    theirs = timm.create_model("fbnetc_100").eval()
-    ours = zoo.network("fbnet_c", num_classes=1000).eval()
-    # both list stem, blocks, head in the order of computation, but name them differently
-    names = [k for k in theirs.state_dict() if not k.endswith("num_batches_tracked")]
-    values = (theirs.state_dict()[k] for k in names)
-    filled = {k: next(values) for k in ours.state_dict() if not k.endswith("num_batches_tracked")}
-    assert next(values, None) is None
-    ours.load_state_dict(filled, strict=False)
-    for norm in (m for network in (ours, theirs) for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.eps = 1e-5
-    x = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = theirs(x)
-        torch.testing.assert_close(ours(x), expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-3)
+    computes_what_timms_does("fbnet_c", timm.create_model("fbnetc_100"))
 
 
 def test_an_unknown_name_lists_the_names() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 from collections import deque
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -74,6 +75,6 @@ class LocalEngine(Engine):
 
     def _start(self) -> None:
         while self._waiting and self._free:
-            slot = self._free.pop()
-            devices = devices_of(slot, self.gpus)
-            self._running[ChildProcess(self.job, self._waiting.popleft(), self.limits, devices)] = slot
+            request, slot = self._waiting.popleft(), self._free.pop()
+            child = ChildProcess(self.job, request, self.limits, devices_of(slot, self.gpus), str(Path.cwd()))
+            self._running[child] = slot

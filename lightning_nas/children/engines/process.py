@@ -53,22 +53,20 @@ class ChildProcess:
         job: see :func:`lightning_nas.children.job.make_worker`.
         request: what to do.
         limits: what the child may have.
-        devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES has them; None leaves that as it is.
-        folder: it works in, if there is such a one; None for that of this process.
+        devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES has them.
+        folder: it works in, if there is such a one.
 
     Attributes:
         request: as given.
         answers: can be read from once the child has ended.
     """
 
-    def __init__(
-        self, job: Job, request: Request, limits: Limits, devices: str | None = None, folder: str | None = None
-    ) -> None:
+    def __init__(self, job: Job, request: Request, limits: Limits, devices: str, folder: str) -> None:
         self.request, self.limits = request, limits
         self._since, self._refused = time.monotonic(), ""
         self.answers, answering = _CONTEXT.Pipe(duplex=False)
         lifeline, self._lifeline = _CONTEXT.Pipe(duplex=False)
-        told = {"limits": asdict(limits), "devices": devices, "folder": folder or os.getcwd()}  # noqa: PTH109
+        told = {"limits": asdict(limits), "devices": devices, "folder": folder}
         arguments = (answering, lifeline, json.dumps(job), json.dumps(request.to_dict()), json.dumps(told))
         _CONTEXT.set_forkserver_preload([_SERVED])
         self._process = _CONTEXT.Process(target=_work, args=arguments)
@@ -153,11 +151,10 @@ def _end_with_the_search(lifeline: Connection) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def _trained(job: Job, request: Request, limits: dict[str, Any], devices: str | None, folder: str) -> Response:
+def _trained(job: Job, request: Request, limits: dict[str, Any], devices: str, folder: str) -> Response:
     with contextlib.suppress(OSError):  # relative names mean what they mean to the search; another machine may lack it
         os.chdir(folder)
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices
     if limits["memory_gb"] is not None:
         most = int(limits["memory_gb"] * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

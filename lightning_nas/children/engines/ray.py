@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -72,7 +73,7 @@ class RayEngine(Engine):
     ) -> None:
         check_gpus(gpus)
         self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
-        self._common = json.dumps(job), json.dumps(asdict(Limits(threads, minutes, memory_gb))), os.getcwd()  # noqa: PTH109
+        self._common = json.dumps(job), json.dumps(asdict(Limits(threads, minutes, memory_gb))), str(Path.cwd())
         self._ray, self._ours = _connected(address)
         # the task's own process touches no GPU, so nothing is gained by a new one for each
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}

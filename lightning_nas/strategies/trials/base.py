@@ -59,6 +59,7 @@ class TrialSearch(ResumableModule):
 
     Attributes:
         history: every trial learned from, in order, with its reward.
+        figures: what is logged of the strategy's own, by key; kept in checkpoints.
     """
 
     keeps_weights = False  #: whether children begin with the weights of others
@@ -86,6 +87,7 @@ class TrialSearch(ResumableModule):
         self.count, self.seconds, self.median_stop, self.trials_per_step = trials, seconds, median_stop, trials_per_step
         self._how: dict[str, Any] = {"in_flight": in_flight, "ordered": ordered, "attempts": attempts, "reuse": reuse}
         self.history: list[tuple[Trial, float]] = []
+        self.figures: dict[str, float] = {}
         self.clock = 0.0
         self._best = -1
 
@@ -103,7 +105,9 @@ class TrialSearch(ResumableModule):
         return self.task.reward(trial.curve[-1])
 
     def log_search(self) -> None:
-        """Log what is the strategy's own; called after a batch whose values are logged."""
+        """Log what is the strategy's own; called after a batch whose values are logged. By default the figures."""
+        for name, value in self.figures.items():
+            self.log_batch(name, value)
 
     def answer(self) -> Architecture:
         """The best so far, of equals the first.
@@ -111,9 +115,7 @@ class TrialSearch(ResumableModule):
         Raises:
             NumericalError: every trial failed.
         """
-        if self._best < 0 or self.history[self._best][0].reason is not None:
-            last = self.history[-1][0].reason if self.history else "none was made"
-            raise NumericalError(f"all {len(self.history)} trials failed; the last: {last}")
+        self._check_that_one_succeeded()
         return self.history[self._best][0].architecture
 
     # -- what a strategy can ask --------------------------------------------------------------------------------
@@ -140,8 +142,9 @@ class TrialSearch(ResumableModule):
             if trial is None:
                 self.trainer.should_stop = True
                 break
-            self._note(trial)
-            self._give_up_if_hopeless()
+            self.learn(trial, self._recorded(trial))
+            if len(self.history) == min(_HOPELESS, self.count):
+                self._check_that_one_succeeded()
         if self.history and self.logging_is_due:
             best = self.history[self._best][1]
             values = {"trial/reward": self.history[-1][1], "trial/best": best, "trial/seconds": self.clock}
@@ -160,24 +163,20 @@ class TrialSearch(ResumableModule):
                 proposal = replace(proposal, bars=self._medians())
             self.book.propose(proposal)
 
-    def _note(self, trial: Trial) -> None:
-        reward = WORST if trial.reason is not None else self.reward(trial)
-        self._record(trial, reward)
-        self.learn(trial, reward)
-
-    def _record(self, trial: Trial, reward: float) -> None:
+    def _recorded(self, trial: Trial) -> float:
+        """The reward of a trial that has joined the history."""
+        reward = WORST if trial.failed else self.reward(trial)
         self.history.append((trial, reward))
         self.clock += trial.seconds
-        known = trial.reason is None
-        if self._best < 0 or (known and (reward > self.history[self._best][1] or self._failed(self._best))):
+        best, highest = self.history[self._best] if self._best >= 0 else (None, WORST)
+        if best is None or (not trial.failed and (reward > highest or best.failed)):
             self._best = len(self.history) - 1
+        return reward
 
-    def _failed(self, index: int) -> bool:
-        return self.history[index][0].reason is not None
-
-    def _give_up_if_hopeless(self) -> None:
-        if len(self.history) == min(_HOPELESS, self.count) and self._failed(self._best):
-            self.answer()
+    def _check_that_one_succeeded(self) -> None:
+        if self._best < 0 or self.history[self._best][0].failed:
+            last = self.history[-1][0].reason if self.history else "none was made"
+            raise NumericalError(f"all {len(self.history)} trials failed; the last: {last}")
 
     def _medians(self) -> tuple[float, ...]:
         """By epoch, of the best reward that each finished child had reached by then."""
@@ -249,10 +248,11 @@ class TrialSearch(ResumableModule):
         super().on_load_checkpoint(checkpoint)
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "trials": self.book.state()}
+        return {**super().state(), "trials": self.book.state(), "figures": self.figures}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.book.load_state(state["trials"])
+        self.figures = dict(state["figures"])
         for trial in self.book.returned:
-            self._record(trial, WORST if trial.reason is not None else self.reward(trial))
+            self._recorded(trial)

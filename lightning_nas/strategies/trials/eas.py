@@ -107,7 +107,6 @@ class Eas(TrialSearch):
         self.baseline = 0.0
         self._start = 0  # place in the history
         self._kept: list[int] = []  # trials with weights
-        self._figures: dict[str, float] = {}
 
     def configure_optimizers(self) -> Optimizer:
         return self._optimizer(list(self.policy.parameters()))
@@ -133,7 +132,7 @@ class Eas(TrialSearch):
         with torch.no_grad():
             walked = self._walk([number], drawing(self.rng("propose", number)))
         info = {"episode": episode, "parent": start.number, "decisions": walked.chosen[0]}
-        inherits = self.keeps_weights and start.reason is None
+        inherits = self.keeps_weights and not start.failed
         return Proposal(walked.architectures[0], info, parent=start.number if inherits else None)
 
     def _walk(self, numbers: list[int], choose: Choose) -> Walked:
@@ -163,7 +162,8 @@ class Eas(TrialSearch):
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
-        self._figures = {"reward": rewards.mean().item(), "baseline": self.baseline, "entropy": entropy.item()}
+        told = {"reward": rewards.mean().item(), "baseline": self.baseline, "entropy": entropy.item()}
+        self.figures = {f"controller/{name}": value for name, value in told.items()}
 
     # -- what is told and kept ----------------------------------------------------------------------------------
 
@@ -176,15 +176,9 @@ class Eas(TrialSearch):
             Path(self.book.keep(other)).unlink(missing_ok=True)
         self._kept = sorted(wanted)
 
-    def log_search(self) -> None:
-        for name, value in self._figures.items():
-            self.log_batch(f"controller/{name}", value)
-
     def state(self) -> dict[str, Any]:
-        own = {"baseline": self.baseline, "start": self._start, "kept": self._kept, "figures": self._figures}
-        return {**super().state(), **own}
+        return {**super().state(), "baseline": self.baseline, "start": self._start, "kept": self._kept}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.baseline, self._start = state["baseline"], state["start"]
-        self._kept, self._figures = list(state["kept"]), dict(state["figures"])
+        self.baseline, self._start, self._kept = state["baseline"], state["start"], list(state["kept"])

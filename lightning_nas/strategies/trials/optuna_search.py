@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import PositiveFloat
@@ -79,18 +80,10 @@ class OptunaSearch(TrialSearch):
         self.study: Any = self._optuna.create_study(storage=storage, directions=directions)
 
     def propose(self, number: int) -> Architecture:
-        try:
-            return self._asked(number)
-        except NasError:
-            raise
-        except Exception as reason:  # a sampler finds out late what it cannot do
-            raise ConfigError(
-                f"strategy.sampler: {type(self.study.sampler).__name__} gives up at trial {number}: "
-                f"{shown(str(reason), 200)}"
-            ) from reason
+        with self._sampling("propose", number):
+            return self._asked()
 
-    def _asked(self, number: int) -> Architecture:
-        self.study.sampler = self._fresh("propose", number)
+    def _asked(self) -> Architecture:
         trial = self.study.ask()
         choices: dict[str, str] = {}
         for decision in self.space.decisions:
@@ -105,17 +98,33 @@ class OptunaSearch(TrialSearch):
         return architecture
 
     def learn(self, trial: Trial, reward: float) -> None:
-        self.study.sampler = self._fresh("learn", trial.number)
-        if trial.reason is None:
-            self.study.tell(trial.number, self._values(trial, reward))
-        else:
-            self.study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+        with self._sampling("learn", trial.number):
+            if trial.failed:
+                self.study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+            else:
+                self.study.tell(trial.number, self._values(trial, reward))
+
+    @contextmanager
+    def _sampling(self, stream: str, number: int) -> Iterator[None]:
+        """Inside, the study has a fresh sampler.
+
+        Raises:
+            ConfigError: the sampler finds out that it cannot do what it is asked.
+        """
+        self.study.sampler = self._fresh(stream, number)
+        try:
+            yield
+        except NasError:
+            raise
+        except Exception as reason:
+            name, said = type(self.study.sampler).__name__, shown(str(reason), 200)
+            raise ConfigError(f"strategy.sampler: {name} gives up at trial {number}: {said}") from reason
 
     def answer(self) -> Architecture:
         best = super().answer()
         if not self.minimize_cost and self.limit is None:
             return best
-        known = [(trial.architecture, reward) for trial, reward in self.history if trial.reason is None]
+        known = [(trial.architecture, reward) for trial, reward in self.history if not trial.failed]
         limit = float("inf") if self.limit is None else self.limit
         legal = [(reward, -self._cost(taken), taken) for taken, reward in known if self._cost(taken) <= limit]
         if not legal:
@@ -170,8 +179,8 @@ class OptunaSearch(TrialSearch):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        told = {trial.number: self._values(trial, reward) for trial, reward in self.history if trial.reason is None}
-        failed = {trial.number for trial, _ in self.history if trial.reason is not None}
+        told = {trial.number: self._values(trial, reward) for trial, reward in self.history if not trial.failed}
+        failed = {trial.number for trial, _ in self.history if trial.failed}
         states, categorical = self._optuna.trial.TrialState, self._optuna.distributions.CategoricalDistribution
         for number, known in enumerate(state["asked"]):
             values = told.get(number)

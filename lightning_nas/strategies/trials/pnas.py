@@ -42,7 +42,7 @@ _PARTS = 5
 
 
 @runtime_checkable
-class Growing(Protocol):
+class Expandable(Protocol):
     """A space whose architectures grow."""
 
     def expansions(self, architecture: Architecture | None = None) -> list[Architecture]:
@@ -89,7 +89,7 @@ class Pnas(TrialSearch):
         super().__init__(space, task, table, **options)
         self.beam, self.first, self.levels, self.steps, self.lr = beam, first, levels, steps, lr
         decisions = space.decisions
-        if isinstance(space, Growing):  # how long an architecture is, is known and says nothing new
+        if isinstance(space, Expandable):  # how long an architecture is, is known and says nothing new
             decisions = tuple(decision for decision in decisions if decision.node is not None)
         self.surrogate = SURROGATES[predictor](decisions, ensemble, hidden)
         self.parts = _parts(space.decisions, levels or _PARTS)
@@ -118,7 +118,7 @@ class Pnas(TrialSearch):
         """Fill the queue for the next level that has something new."""
         tried = {self.space.canonical(trial.architecture) for trial, _ in self.history}
         for _ in range(len(self.parts) + 1):
-            if isinstance(self.space, Growing) and self.level == self.levels:
+            if isinstance(self.space, Expandable) and self.level == self.levels:
                 return
             self.level += 1
             rng = self.rng("level", number)
@@ -130,7 +130,7 @@ class Pnas(TrialSearch):
                 return
 
     def _smallest(self, rng: torch.Generator) -> list[Architecture]:
-        if not isinstance(self.space, Growing):
+        if not isinstance(self.space, Expandable):
             return self.space.different(self.first or self.beam, rng)
         found = self.space.expansions()
         order = torch.randperm(len(found), generator=rng).tolist() if self.first else range(len(found))
@@ -138,8 +138,8 @@ class Pnas(TrialSearch):
 
     def _grown(self, rng: torch.Generator) -> Iterator[Architecture]:
         """Candidates of a level: all that follow from what there is."""
-        known = [(trial, reward) for trial, reward in self.history if trial.reason is None]
-        if isinstance(self.space, Growing):
+        known = [(trial, reward) for trial, reward in self.history if not trial.failed]
+        if isinstance(self.space, Expandable):
             for trial, _ in known:
                 if trial.info["level"] == self.level - 1:
                     yield from self.space.expansions(trial.architecture)
@@ -153,7 +153,7 @@ class Pnas(TrialSearch):
 
     def _ranked(self, found: list[Architecture], rng: torch.Generator) -> list[tuple[Architecture, float | None]]:
         """The beam: the best by the surrogate, or any where all rewards are equal."""
-        worst = min((reward for trial, reward in self.history if trial.reason is None), default=0.0)
+        worst = min((reward for trial, reward in self.history if not trial.failed), default=0.0)
         rewards = [max(reward, worst) for _, reward in self.history]
         if len(set(rewards)) == 1:
             drawn = torch.randperm(len(found), generator=rng).tolist()
@@ -167,7 +167,7 @@ class Pnas(TrialSearch):
     def _judge(self) -> None:
         """How well the level that is over was ranked."""
         level = [(trial, reward) for trial, reward in self.history if trial.info["level"] == self.level]
-        pairs = [(trial.info["predicted"], reward) for trial, reward in level if trial.reason is None]
+        pairs = [(trial.info["predicted"], reward) for trial, reward in level if not trial.failed]
         if len(pairs) > 1 and pairs[0][0] is not None:
             predicted, rewards = torch.tensor(pairs, dtype=torch.float64).T
             if math.isfinite(agreement := spearman(predicted, rewards).item()):

@@ -62,7 +62,6 @@ class PolicySearch(TrialSearch):
         self.children_a_step, self.baseline_decay = children, baseline_decay
         self.version = 0
         self._moved, self._counted = 0.0, 0  # of the baseline: the weighted sum, and how many rewards are in it
-        self._figures: dict[str, float] = {}
 
     def configure_optimizers(self) -> Optimizer:
         return self._optimizer(list(self.controller.parameters()))
@@ -89,10 +88,10 @@ class PolicySearch(TrialSearch):
         baseline = self.baseline if self._counted else rewards.mean().item()
         self._moved = moving_baselines(rewards, self._moved, self.baseline_decay)[-1].item()
         self._counted += len(places)
-        self._figures = {
-            "reward": rewards.mean().item(),
-            "baseline": baseline,
-            "staleness": self.version - sum(versions) / len(versions),
+        self.figures = {
+            "controller/reward": rewards.mean().item(),
+            "controller/baseline": baseline,
+            "controller/staleness": self.version - sum(versions) / len(versions),
         }
         return rewards.float(), torch.tensor(baseline)
 
@@ -104,7 +103,7 @@ class PolicySearch(TrialSearch):
     def replayed(self, controller: Controller, places: Sequence[int]) -> Drawn:
         """Children of the history as ``controller`` would have drawn them."""
         drawn = controller.replay([self.history[place][0].architecture for place in places])
-        self._figures["entropy"] = drawn.entropies.mean().item() / len(self.space.decisions)
+        self.figures["controller/entropy"] = drawn.entropies.mean().item() / len(self.space.decisions)
         return drawn
 
     def step(self, gradients: Sequence[Tensor]) -> None:
@@ -115,19 +114,13 @@ class PolicySearch(TrialSearch):
         assert not isinstance(optimizer, list)
         optimizer.step()
 
-    # -- what is told and kept ----------------------------------------------------------------------------------
-
-    def log_search(self) -> None:
-        for name, value in self._figures.items():
-            self.log_batch(f"controller/{name}", value)
-
     def state(self) -> dict[str, Any]:
         baseline = {"moved": self._moved, "counted": self._counted}
-        return {**super().state(), "version": self.version, "baseline": baseline, "figures": self._figures}
+        return {**super().state(), "version": self.version, "baseline": baseline}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.version, self._figures = state["version"], dict(state["figures"])
+        self.version = state["version"]
         self._moved, self._counted = state["baseline"]["moved"], state["baseline"]["counted"]
 
 
