@@ -92,6 +92,14 @@ def test_zeros_that_a_power_cut_left_at_the_end_are_dropped(tmp_path: Path) -> N
     assert path.read_bytes() == content
 
 
+def test_a_damaged_line_at_the_end_is_dropped_although_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    content = write(path)
+    path.write_bytes(content + b"\0" * 100 + b"\n")
+    assert Ledger(path).found == EVENTS
+    assert path.read_bytes() == content
+
+
 def test_sync_forces_to_the_disk_what_was_written_before_and_only_if_there_is_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

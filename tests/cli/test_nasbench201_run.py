@@ -64,7 +64,7 @@ def _file(folder: Path) -> Path:
 
 
 def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, table: Path) -> None:
-    """100 simulated seconds are some dozens of cells at 6 to 42 s; the best has six 3x3 convolutions."""
+    """3,000 simulated seconds are some hundred cells at 6 to 42 s; the best has six 3x3 convolutions."""
     asked = ("strategy=evolution", "engine=table", "search_space=nasbench201", f"engine.path={table}", "logger=none")
     short = (f"hydra.run.dir={table.parent / 'run'}", "latency_table=none", "strategy.seconds=3000")
     ended = cli.run(*asked, *short)
@@ -82,7 +82,41 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     assert list(found).count("nor_conv_3x3") == round(10 * best)
     assert f"{100 * best:.2f}% CIFAR-10" in ended.out
     assert not (folder / "retrain").exists()
+    page = (folder / "report.html").read_text()
+    assert ">The next best, number 2<" in page
+    assert ">The next best, number 3<" in page
+    assert "no path of the answer" not in ended.err
     before = (folder / "trials.csv").read_text()
     ended = cli.run(*asked, *short, "ckpt_path=last")
     assert ended.code == 0, ended.err
     assert (folder / "trials.csv").read_text() == before
+
+
+def test_an_answer_that_ignores_its_input_is_told_of(cli: Commands, tmp_path: Path) -> None:
+    """By this table the best cell is the empty one."""
+    asked = (
+        "strategy=evolution",
+        "engine=table",
+        "search_space=nasbench201",
+        f"engine.path={write_table(tmp_path, 'none')}",
+    )
+    ended = cli.run(*asked, "logger=none", "latency_table=none", f"hydra.run.dir={tmp_path / 'run'}")
+    assert ended.code == 0, ended.err
+    assert "no path of the answer leads from its input to its output" in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["strategy=fbnet", "search_space=pnas_small"], ["search_space=pnas_small has no supernet", "evolution"]),
+        (["strategy=fbnet", "engine=local"], ["engine, child", "trains no children"]),
+        (["strategy=random", "engine=none"], ["engine=local"]),
+        (["strategy=random", "callbacks=default"], ["callbacks.architecture_logger", "callbacks=trials"]),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused_before_data_are_read(
+    overrides: list[str], words: list[str], cli: Commands
+) -> None:
+    ended = cli.run(*overrides, "logger=none", f"hydra.run.dir={cli.folder / 'run'}")
+    ended.refused(*words)
+    assert "parts of the data" not in ended.out + ended.err
