@@ -131,4 +131,4 @@ class Architecture:
         Raises:
             InvalidArchitecture: the file is missing, too large, not strict JSON, or not an architecture.
         """
-        return cls.from_dict(read_json(path, error=InvalidArchitecture, limit=2**20), where=shown(str(path)))
+        return cls.from_dict(read_json(path, error=InvalidArchitecture, limit=2**20), where=shown(Path(path)))

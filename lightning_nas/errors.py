@@ -4,6 +4,7 @@
 ``4`` the environment (disk, permissions), ``130`` / ``143`` stopped by SIGINT / SIGTERM.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -58,10 +59,14 @@ class Interrupted(SystemExit):
 def shown(value: Any, limit: int = 80) -> str:
     r"""``value`` as printable ASCII on one line, cut to ``limit`` characters: safe to put into an error message.
 
+    A :class:`~pathlib.Path` is given whole: it is there to be looked up.
+
     >>> shown("a\nb")
     "'a\\nb'"
     >>> shown("x" * 100, limit=10)
     "'xxxxxx..."
     """
+    if isinstance(value, Path):
+        return ascii(str(value))
     text = ascii(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

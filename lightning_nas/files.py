@@ -22,13 +22,13 @@ def read_json(path: str | Path, *, error: type[InputError] = InputError, limit: 
     try:
         size = path.stat().st_size
         if size > limit:
-            raise error(f"{shown(str(path))}: {size} bytes, more than the {limit} a JSON file may have here")
+            raise error(f"{shown(path)}: {size} bytes, more than the {limit} a JSON file may have here")
         text = path.read_text(encoding="utf-8")
     except OSError as reason:
-        raise error(f"cannot read {shown(str(path))}: {reason.strerror}") from None
+        raise error(f"cannot read {shown(path)}: {reason.strerror}") from None
     except UnicodeDecodeError:
-        raise error(f"{shown(str(path))} is not UTF-8 text") from None
-    return parse_json(text, where=shown(str(path)), error=error)
+        raise error(f"{shown(path)} is not UTF-8 text") from None
+    return parse_json(text, where=shown(path), error=error)
 
 
 def parse_json(text: str, *, where: str, error: type[InputError] = InputError) -> Any:
@@ -78,7 +78,7 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as reason:
-        raise EnvironmentFailure(f"cannot write {shown(str(path))}: {reason.strerror or reason}") from reason
+        raise EnvironmentFailure(f"cannot write {shown(path)}: {reason.strerror or reason}") from reason
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

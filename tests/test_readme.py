@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import forget_the_fork_server
 from PIL import Image
 from tables import write_table
 
@@ -116,6 +117,7 @@ def forked(command: str) -> int:
     with one_thread():
         child = os.fork()
         if child == 0:
+            forget_the_fork_server()
             output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(output, 1)
             os.dup2(output, 2)

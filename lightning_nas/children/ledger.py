@@ -58,7 +58,7 @@ class Ledger:
             self._file.truncate(whole)
             sync_folder(path.parent)
         except OSError as reason:
-            raise EnvironmentFailure(f"cannot write {shown(str(path))}: {reason.strerror}") from reason
+            raise EnvironmentFailure(f"cannot write {shown(path)}: {reason.strerror}") from reason
         self.opened_with = self.events = len(self.found) + (self.conditions is not None)
         self._unsynced = False
 
@@ -86,7 +86,7 @@ class Ledger:
             while left:  # a disk that fills up takes a part, and says so at the next
                 left = left[self._file.write(left) :]
         except OSError as reason:
-            raise EnvironmentFailure(f"cannot write {shown(str(self.path))}: {reason.strerror}") from reason
+            raise EnvironmentFailure(f"cannot write {shown(self.path)}: {reason.strerror}") from reason
         self.events += 1
         self._unsynced = True
 
@@ -97,7 +97,7 @@ class Ledger:
         try:
             os.fsync(self._file.fileno())
         except OSError as reason:
-            raise EnvironmentFailure(f"cannot write {shown(str(self.path))}: {reason.strerror}") from reason
+            raise EnvironmentFailure(f"cannot write {shown(self.path)}: {reason.strerror}") from reason
         self._unsynced = False
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ def _read(path: Path) -> tuple[list[Event], dict[str, str] | None, int]:
     events, conditions, whole = list[Event](), None, 0
     lines = list(_lines(path))
     for number, (line, end) in enumerate(lines, start=1):
-        where = f"line {number} of {shown(str(path))}"
+        where = f"line {number} of {shown(path)}"
         try:
             event = parse_json(line.decode(), where=where)
         except (InputError, UnicodeDecodeError) as reason:

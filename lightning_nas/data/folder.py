@@ -28,7 +28,7 @@ class Folder:
 
     def __init__(self, path: Path, classes: Sequence[str], mode: str) -> None:
         if unknown := sorted({folder.name for folder in path.iterdir() if folder.is_dir()} - set(classes)):
-            raise DataError(f"{shown(str(path))} has a class {shown(unknown[0])} that the training images lack")
+            raise DataError(f"{shown(path)} has a class {shown(unknown[0])} that the training images lack")
         numbers = {name: number for number, name in enumerate(classes)}
         found = make_dataset(path, numbers, extensions=IMG_EXTENSIONS, allow_empty=True)
         self.paths = [file for file, _ in found]
@@ -42,7 +42,7 @@ class Folder:
             with Image.open(self.paths[index]) as image:
                 return image.convert(self.mode), int(self.labels[index])
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as reason:
-            raise DataError(f"cannot decode {shown(self.paths[index], 160)}: {shown(str(reason))}") from None
+            raise DataError(f"cannot decode {shown(Path(self.paths[index]))}: {shown(str(reason))}") from None
 
     def take(self, indices: Sequence[int]) -> None:
         """None: images are read one by one."""
@@ -86,13 +86,13 @@ class ImageFolder(Pictures):
             raise DataError("dataset.image_size=PIXELS is needed: images in folders are brought to one size")
         root = Path(self.root).expanduser()
         if not (root / "train").is_dir():
-            raise DataError(f"there is no folder {shown(str(root / 'train'))}; dataset.root must hold train/CLASS/")
+            raise DataError(f"there is no folder {shown(root / 'train')}; dataset.root must hold train/CLASS/")
         classes = sorted(folder.name for folder in (root / "train").iterdir() if folder.is_dir())
         parts = {
             name: Folder(root / name, classes, self.mode) for name in ("train", "val", "test") if (root / name).is_dir()
         }
         if not len(parts["train"]):
-            raise DataError(f"no images in {shown(str(root / 'train'))}; legal are {', '.join(IMG_EXTENSIONS)}")
+            raise DataError(f"no images in {shown(root / 'train')}; legal are {', '.join(IMG_EXTENSIONS)}")
         if "val" in parts and "test" not in parts:
             parts["test"] = parts.pop("val")
         return Images(**parts)

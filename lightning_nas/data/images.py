@@ -54,7 +54,7 @@ class Npz(ArrayData):
         if self.path is None:
             raise DataError("dataset=npz needs dataset.path=FILE, a numpy file with x_train, y_train, x_test, y_test")
         arrays = read_npz(Path(self.path), _KEYS, option="dataset.path", limit=_LIMIT)
-        where = shown(self.path)
+        where = shown(Path(self.path))
         missing = [key for key in _KEYS if key not in arrays]
         if missing and missing != ["x_test", "y_test"]:
             raise DataError(f"{where} lacks {', '.join(missing)}; it must have {', '.join(_KEYS)}, or the first two")

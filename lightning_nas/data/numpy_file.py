@@ -22,7 +22,7 @@ def read_npz(path: Path, keys: Sequence[str], *, option: str, limit: int) -> dic
     Raises:
         DataError: no file, not an .npz file, a damaged one, too large, or with something else than arrays of numbers.
     """
-    where = shown(str(path))
+    where = shown(path)
     if not path.is_file():
         raise DataError(f"there is no file {where}; pass {option}=FILE")
     try:

@@ -1,5 +1,6 @@
 """Data sets of torchvision that fit into memory."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,8 +47,8 @@ class TorchvisionData(ArrayData):
             found = self.source(self.root, train=train, download=self.download)
         except (RuntimeError, ValueError, AssertionError, EOFError, OSError) as reason:
             raise DataError(
-                f"no usable {name} in {shown(self.root)} ({shown(str(reason))}); dataset.root=FOLDER says where it "
-                "lies, dataset.download=true fetches it"
+                f"no usable {name} in {shown(Path(self.root))} ({shown(str(reason))}); dataset.root=FOLDER says where "
+                "it lies, dataset.download=true fetches it"
             ) from None
         images = as_images(np.asarray(found.data), name)
         return Arrays(images, as_labels(np.asarray(found.targets), len(images), name))

@@ -39,7 +39,7 @@ def read_text(path: str) -> dict[str, str]:
     if given.is_file():
         return {"train": _read(given)}
     if not given.is_dir():
-        raise DataError(f"there is no file or folder {shown(path)}; pass dataset.path=FILE_OR_FOLDER")
+        raise DataError(f"there is no file or folder {shown(given)}; pass dataset.path=FILE_OR_FOLDER")
     found: dict[str, Path] = {}
     for file in sorted(entry for entry in given.iterdir() if entry.is_file()):
         named = set(re.split(r"[^a-z]+", file.name.lower()))
@@ -47,15 +47,15 @@ def read_text(path: str) -> dict[str, str]:
             if named & names:
                 if part in found:
                     both = f"{shown(found[part].name)} and {shown(file.name)}"
-                    raise DataError(f"{shown(path)} has two files for the {part} part: {both}; leave one there")
+                    raise DataError(f"{shown(given)} has two files for the {part} part: {both}; leave one there")
                 found[part] = file
     if "train" not in found:
-        raise DataError(f"{shown(path)} has no training text; legal names are e.g. train.txt, valid.txt, test.txt")
+        raise DataError(f"{shown(given)} has no training text; legal names are e.g. train.txt, valid.txt, test.txt")
     return {part: _read(file) for part, file in found.items()}
 
 
 def _read(file: Path) -> str:
-    where = shown(str(file))
+    where = shown(file)
     try:
         if file.stat().st_size > _LIMIT:
             raise DataError(f"{where} has more than the {_LIMIT} bytes that are read")

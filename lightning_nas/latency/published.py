@@ -1,6 +1,7 @@
 """Published latency tables, imported from their files."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -111,7 +112,7 @@ class Proxyless:
 def _read(model: type[Model], path: str | None) -> tuple[Model, str]:
     if path is None:
         raise LatencyTableError("a published table needs its file: latency_table.path=FILE")
-    where = shown(path)
+    where = shown(Path(path))
     return fit(model, read_json(path, error=LatencyTableError), where=where), where
 
 

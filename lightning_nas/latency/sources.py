@@ -100,7 +100,7 @@ class Measured:
             return table
         came = shown(f"{table.device}; {table.conditions or 'no measurement'}", 180)
         raise LatencyTableError(
-            f"{shown(str(file))} is not of this device and these conditions but of {came}; "
+            f"{shown(file)} is not of this device and these conditions but of {came}; "
             "remove it to measure, or read it as it is with latency_table=file"
         )
 

@@ -117,7 +117,7 @@ class LatencyTable(Strict, Mapping[str, float]):
         Raises:
             LatencyTableError: missing, too large, not strict JSON, or not a table.
         """
-        where = shown(str(path))
+        where = shown(Path(path))
         table = fit(cls, read_json(path, error=LatencyTableError), where=where)
         given = {"": table.model_fields_set}
         if table.conditions is not None:

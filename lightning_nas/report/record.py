@@ -28,7 +28,7 @@ def read_rows(path: Path) -> list[Row]:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             return [{k: v for k, v in row.items() if isinstance(k, str)} for row in csv.DictReader(file, restval="")]
     except csv.Error as reason:
-        raise InputError(f"{shown(str(path))} is not CSV: {shown(str(reason))}") from None
+        raise InputError(f"{shown(path)} is not CSV: {shown(str(reason))}") from None
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def read_result(path: Path) -> dict[str, Any]:
         return {}
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{shown(str(path))} must hold an object, not {shown(content)}")
+        raise InputError(f"{shown(path)} must hold an object, not {shown(content)}")
     return content
 
 

@@ -34,13 +34,13 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+")
     except OSError as reason:
-        raise ConfigError(f"cannot write to the folder {shown(str(folder))}: {reason.strerror}") from None
+        raise ConfigError(f"cannot write to the folder {shown(folder)}: {reason.strerror}") from None
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise ConfigError(f"{shown(str(folder))} is in use by process {shown(file.read())}") from None
+            raise ConfigError(f"{shown(folder)} is in use by process {shown(file.read())}") from None
         file.truncate(0)
         file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()

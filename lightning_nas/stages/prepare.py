@@ -166,9 +166,7 @@ def latency_table(run: Run) -> LatencyTable | None:
     if file.exists() and (run.resumes or StopRequest.follows):
         table = LatencyTable.load(file)
         if table.space_digest != run.space.digest:
-            raise ConfigError(
-                f"the run in {shown(str(run.folder))} was on another search space; ckpt_path=last needs it"
-            )
+            raise ConfigError(f"the run in {shown(run.folder)} was on another search space; ckpt_path=last needs it")
         return table.check(run.space)
     made: LatencyTable | None = instantiate(run.config.latency_table)(run.space)
     if made is not None and is_first_process():

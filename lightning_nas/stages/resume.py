@@ -78,6 +78,6 @@ def _check_shapes(path: Path, stored: Any, module: nn.Module) -> None:
     if theirs != ours:
         name = next(name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name))
         raise CheckpointError(
-            f"the checkpoint {shown(str(path))} is of another network: {shown(name)} has the shape {theirs.get(name)} "
+            f"the checkpoint {shown(path)} is of another network: {shown(name)} has the shape {theirs.get(name)} "
             f"there and {ours.get(name)} here"
         )

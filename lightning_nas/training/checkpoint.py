@@ -73,17 +73,17 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
     try:
         data = path.read_bytes()
     except OSError as reason:
-        raise CheckpointError(f"cannot read the checkpoint {shown(str(path))}: {reason.strerror}") from None
+        raise CheckpointError(f"cannot read the checkpoint {shown(path)}: {reason.strerror}") from None
     content, seal = data[:-_COMMENT], data[-_COMMENT:]
     content = content[:-2] + b"\0\0"
     if seal != _MARK + hashlib.sha256(content).hexdigest().encode():
         raise CheckpointError(
-            f"the checkpoint {shown(str(path))} is damaged or not one of this library: its checksum differs"
+            f"the checkpoint {shown(path)} is damaged or not one of this library: its checksum differs"
         )
     try:
         return torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except Exception as reason:  # noqa: BLE001 - torch raises whatever foreign content makes it raise
-        raise CheckpointError(f"refused the checkpoint {shown(str(path))}: {shown(str(reason), 160)}") from None
+        raise CheckpointError(f"refused the checkpoint {shown(path)}: {shown(str(reason), 160)}") from None
 
 
 def newest_valid(path: Path) -> Path | None:
@@ -110,5 +110,5 @@ def newest(path: Path) -> tuple[Path, Any] | None:
         except CheckpointError as reason:
             reasons.append(str(reason))
     if found:
-        raise CheckpointError(f"no checkpoint in {shown(str(path.parent))} can be used; the newest: {reasons[0]}")
+        raise CheckpointError(f"no checkpoint in {shown(path.parent)} can be used; the newest: {reasons[0]}")
     return None

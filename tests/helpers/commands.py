@@ -155,8 +155,13 @@ def _become(out: Path, environment: dict[str, str], cwd: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     GlobalHydra.instance().clear()
-    multiprocessing.forkserver._forkserver.__init__()  # that of the process of the tests is not a child of this one
+    forget_the_fork_server()
     __import__("__main__").__spec__ = importlib.util.find_spec(MODULE)  # for the processes that Lightning launches
+
+
+def forget_the_fork_server() -> None:
+    """In a fork of the process of the tests: its fork server is not a child of this one, which has to begin its own."""
+    multiprocessing.forkserver._forkserver.__init__()
 
 
 def _code_of(arguments: Sequence[str]) -> int:
