@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
@@ -28,7 +28,9 @@ class ChildModule(RememberingModule):
         scheduler: makes the learning-rate schedule; stepped once an epoch.
         clip: largest gradient norm, or None.
         auxiliary_weight: of the loss of the network's auxiliary classifier; 0 for a network without one.
-        drop_path: probability with which paths are dropped in the end, rising linearly from 0 with the epochs.
+        drop_path: probability with which paths are dropped in the end, rising linearly from 0.
+        drop_path_interval: by which it rises: "epoch" as DARTS, whose first has 0 and whose last is one short of the
+            end, or "step" as NASNet, whose last step has it all.
 
     Raises:
         InputError: paths are to be dropped and the network has none that can be.
@@ -46,10 +48,11 @@ class ChildModule(RememberingModule):
         clip: float | None = None,
         auxiliary_weight: float = 0.0,
         drop_path: float = 0.0,
+        drop_path_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__(seed)
         self.network, self.task, self.clip = network, task, clip
-        self.auxiliary_weight, self.drop_path = auxiliary_weight, drop_path
+        self.auxiliary_weight, self.drop_path, self.drop_path_interval = auxiliary_weight, drop_path, drop_path_interval
         self._paths = [module for module in network.modules() if isinstance(module, DropPath)]
         if drop_path and not self._paths:
             raise InputError(f"paths cannot be dropped in a {type(network).__name__}; leave drop_path=0")
@@ -59,7 +62,13 @@ class ChildModule(RememberingModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         for path in self._paths:
-            path.probability = self.drop_path * self.current_epoch / (self.trainer.max_epochs or 1)
+            path.probability = self.drop_path * self._elapsed()
+
+    def _elapsed(self) -> float:
+        """The share of the training that counts as past."""
+        if self.drop_path_interval == "step":
+            return min((self.global_step + 1) / self.trainer.estimated_stepping_batches, 1.0)
+        return self.current_epoch / (self.trainer.max_epochs or 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._loss(self.network(batch[0]), batch)

@@ -26,6 +26,7 @@ class Retrain:
     clip: PositiveFloat | None
     auxiliary_weight: NonNegativeFloat
     drop_path: Annotated[float, Field(ge=0, lt=1)]
+    drop_path_interval: Literal["epoch", "step"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None
     cutout: NonNegativeInt
     average_after: PositiveInt | None

@@ -21,6 +21,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
+from lightning_nas.children.engines.table import TableEngine
 from lightning_nas.config.check import check
 from lightning_nas.data.adapt import adapt
 from lightning_nas.data.base import SearchData
@@ -130,7 +131,8 @@ def check_pair(config: DictConfig) -> None:
 
     Raises:
         ConfigError: a strategy that shares weights on a space without a supernet, or with an engine; one that trains
-            children without an engine, or with callbacks that look at shared weights.
+            children without an engine, without saying how it is to train them, or with callbacks that look at shared
+            weights.
     """
     if not trains_children(config):
         space = config.search_space
@@ -143,9 +145,9 @@ def check_pair(config: DictConfig) -> None:
         if config.engine or config.child:
             raise ConfigError("engine, child: this strategy trains no children; leave them out")
         return
-    if not config.engine or not config.child:
+    if not config.engine or not (config.child or issubclass(get_class(config.engine._target_), TableEngine)):
         raise ConfigError(
-            "this strategy trains children: it needs engine=local, serial, table or ray, and child=default"
+            "this strategy trains children: it needs engine=local, serial or ray with child=default, or engine=table"
         )
     sharing = (ArchitectureLogger, RankCheck, SearchHealth)
     for name, node in (config.callbacks or {}).items():

@@ -46,6 +46,7 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         clip=settings.clip,
         auxiliary_weight=settings.auxiliary_weight,
         drop_path=settings.drop_path,
+        drop_path_interval=settings.drop_path_interval,
     )
     bars: list[pl.Callback] = [SearchProgress()] if (run.config.callbacks or {}).get("progress") else []
     averaging = [NonMonotonicAveraging(settings.average_after)] if settings.average_after else []

@@ -73,6 +73,16 @@ def test_paths_are_dropped_more_from_epoch_to_epoch_and_resuming_is_exact(tmp_pa
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
 
 
+def test_by_the_step_the_last_one_drops_as_many_paths_as_asked_for(tmp_path: Path) -> None:
+    probabilities: list[float] = []
+    module = child(drop_path=0.2, drop_path_interval="step")
+    watch = LambdaCallback(on_train_batch_end=lambda *_: probabilities.append(module.network.path.probability))
+    with one_thread():
+        fit(module, ToyData(), tmp_path, epochs=2, callbacks=[watch])
+    steps = len(probabilities)
+    assert probabilities == pytest.approx([0.2 * (step + 1) / steps for step in range(steps)])
+
+
 def test_a_network_without_paths_cannot_drop_them() -> None:
     with pytest.raises(InputError, match="in a Linear; leave drop_path=0"):
         ChildModule(nn.Linear(2, 2), Classification(), 2, seed=0, optimizer=torch.optim.SGD, drop_path=0.1)

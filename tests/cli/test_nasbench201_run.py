@@ -111,6 +111,7 @@ def test_an_answer_that_ignores_its_input_is_told_of(cli: Commands, tmp_path: Pa
         (["strategy=fbnet", "search_space=pnas_small"], ["search_space=pnas_small has no supernet", "evolution"]),
         (["strategy=fbnet", "engine=local"], ["engine, child", "trains no children"]),
         (["strategy=random", "engine=none"], ["engine=local"]),
+        (["strategy=random", "engine=table", "search_space=nasbench201", "child.epochs=2"], ["child: got", "or null"]),
         (["strategy=random", "callbacks=default"], ["callbacks.architecture_logger", "callbacks=trials"]),
     ],
 )

@@ -29,6 +29,7 @@ def test_a_recipe_has_the_numbers_of_its_source(name: str) -> None:
     rest = (recipe.auxiliary_weight, recipe.drop_path, recipe.label_smoothing)
     for ours, theirs in zip((*numbers, *rest), RECIPES[name], strict=True):
         assert ours == (None if theirs is None else pytest.approx(theirs))
+    assert recipe.drop_path_interval == "step"
     if name in DECAY:
         assert recipe.scheduler.gamma ** DECAY[name] == pytest.approx(0.97, abs=1e-5)
         assert (recipe.optimizer.alpha, recipe.optimizer.eps) == (0.9, 1.0 if name.startswith("nasnet") else 0.1)

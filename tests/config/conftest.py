@@ -37,6 +37,7 @@ retrain:
   clip: 5
   auxiliary_weight: 0
   drop_path: 0.0
+  drop_path_interval: epoch
   label_smoothing: null
   cutout: 0
   average_after: null

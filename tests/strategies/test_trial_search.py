@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_nas.errors import CheckpointError
+from lightning_nas.errors import CheckpointError, ConfigError
 from lightning_nas.strategies.trials.random_search import RandomSearch
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToySpace
@@ -49,6 +49,14 @@ def test_without_it_nothing_is_asked_for(tmp_path: Path) -> None:
     engine = ToyEngine()
     search(tmp_path, engine)
     assert {request.bars for request in engine.asked} == {()}
+
+
+def test_an_engine_that_trains_nothing_has_nothing_to_stop() -> None:
+    class Instant(ToyEngine):
+        instant = True
+
+    with pytest.raises(ConfigError, match="median_stop"):
+        RandomSearch(ToySpace(LAYERS), Classification(), engine=Instant(), median_stop=True)
 
 
 def test_several_trials_a_step_are_the_same_search(tmp_path: Path) -> None:

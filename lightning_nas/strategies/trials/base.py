@@ -57,6 +57,9 @@ class TrialSearch(ResumableModule):
             (Golovin et al., KDD 2017, section 3.2.1, of the best instead of the running average).
         trials_per_step: trials that one batch of the loop waits for; saves Lightning's time where trials take none.
 
+    Raises:
+        ConfigError: ``median_stop`` of an engine that trains nothing.
+
     Attributes:
         history: every trial learned from, in order, with its reward.
         figures: what is logged of the strategy's own, by key; kept in checkpoints.
@@ -82,6 +85,8 @@ class TrialSearch(ResumableModule):
         trials_per_step: PositiveInt = 1,
     ) -> None:
         super().__init__(seed)
+        if median_stop and engine.instant:
+            raise ConfigError("strategy.median_stop ends children early, and this engine trains none; leave it out")
         self.automatic_optimization = False
         self.space, self.task, self.table, self.engine = space, task, table, engine
         self.count, self.seconds, self.median_stop, self.trials_per_step = trials, seconds, median_stop, trials_per_step
