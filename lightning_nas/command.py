@@ -121,7 +121,7 @@ def _explained(error: Exception, config_name: str) -> Exception:
 def _report(error: Exception, code: int) -> int:
     lines = [line.strip() for line in str(error).partition("Config search path:")[0].splitlines() if line.strip()]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        where = f": {shown(error.filename)}" if error.filename else " (is the disk full?)"
+        where = f": {shown(Path(str(error.filename)))}" if error.filename else " (is the disk full?)"
         lines = [f"{error.strerror}{where}"]
     text = " ".join(lines).encode("ascii", "replace").decode()
     print(f"error: {text[:800]}", file=sys.stderr)

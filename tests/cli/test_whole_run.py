@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,8 +89,9 @@ def test_a_person_sees_the_summary_and_no_chatter(shortened: tuple[Path, Ended])
     assert ended.err.strip() == ""
     for word in ("parts of the data: weights", "train/loss", "val/acc", "rank/kendall_tau", "Epoch"):
         assert word in ended.out
+    told = re.sub(r" *│\n│ *│ *", "", ended.out)  # long cells fill several lines
     for row in ("architecture", "test accuracy", "parameters", "MACs", "measured", "Kendall", "report.html"):
-        assert row in ended.out
+        assert row in told
     for chatter in ("GPU available", "litlogger", "`Trainer", "weights_only", "LeafSpec", "wandb", "Warning"):
         assert chatter not in ended.out
 

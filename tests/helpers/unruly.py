@@ -91,7 +91,7 @@ def request(trial: int, attempt: int = 1) -> Request:
     return Request(trial, attempt, ToySpace().sample(generator(trial)), seed=trial)
 
 
-def answers(engine: Engine, count: int, seconds: float = 60.0) -> dict[int, Response]:
+def answers(engine: Engine, count: int, seconds: float = 120.0) -> dict[int, Response]:
     """The responses of an engine, by trial, waited for."""
     found, deadline = dict[int, Response](), time.monotonic() + seconds
     while len(found) < count:
@@ -102,7 +102,7 @@ def answers(engine: Engine, count: int, seconds: float = 60.0) -> dict[int, Resp
     return found
 
 
-def at_work(folder: Path, trial: int, attempt: int = 1, seconds: float = 60.0) -> int:
+def at_work(folder: Path, trial: int, attempt: int = 1, seconds: float = 120.0) -> int:
     """The process of an attempt, waited for."""
     mark, deadline = folder / f"{trial}-{attempt}", time.monotonic() + seconds
     while not mark.exists():
