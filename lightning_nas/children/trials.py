@@ -158,6 +158,10 @@ class Trials:
         self._end_twins()
         return self.returned[-1]
 
+    def gave_up(self, number: int) -> bool:
+        """Whether all attempts at a trial were lost: it failed for what became of its workers, not for what it is."""
+        return len(self._past.lost.get(number, [])) >= self.attempts
+
     def close(self) -> None:
         """End what runs, and the ledger."""
         self.engine.close()
@@ -214,8 +218,9 @@ class Trials:
     def _submit(self) -> None:
         while self._waiting and len(self._running) < self.engine.slots:
             number = self._waiting.popleft()
-            attempt, lost = self._past.attempts.get(number, 0) + 1, self._past.lost.get(number, [])
-            if len(lost) >= self.attempts:
+            attempt = self._past.attempts.get(number, 0) + 1
+            if self.gave_up(number):
+                lost = self._past.lost[number]
                 reason = f"lost {len(lost)} times, at last: {lost[-1]}"
                 self._end(Response(number, attempt - 1, "failed", reason=reason))
                 continue

@@ -208,9 +208,11 @@ class TrialStrategyCase:
         assert all(reward == 0 and not trial.curve for trial, reward in failed)
         assert module.answer().options[0] != "keep"
 
-    def test_where_all_children_fail_the_search_gives_up_and_says_why(self, make: MakeTrials, tmp_path: Path) -> None:
-        with pytest.raises(NumericalError, match="no memory"):
-            self.search(make, tmp_path, ToyEngine(fails=lambda _: "no memory"))
+    def test_where_all_children_fail_there_is_no_answer_and_it_says_why(self, make: MakeTrials, tmp_path: Path) -> None:
+        module = self.search(make, tmp_path, ToyEngine(fails=lambda _: "no memory"))
+        assert len(module.history) == self.trials
+        with pytest.raises(NumericalError, match=f"all {self.trials} trials failed; the last: no memory"):
+            module.answer()
 
     def test_several_epochs_are_refused(self, make: MakeTrials, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"strategy\.trials"):

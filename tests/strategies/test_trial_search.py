@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_nas.errors import CheckpointError, ConfigError
+from lightning_nas.children.requests import Response
+from lightning_nas.errors import CheckpointError, ConfigError, EnvironmentFailure
 from lightning_nas.strategies.trials.random_search import RandomSearch
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToySpace
@@ -57,6 +58,18 @@ def test_an_engine_that_trains_nothing_has_nothing_to_stop() -> None:
 
     with pytest.raises(ConfigError, match="median_stop"):
         RandomSearch(ToySpace(LAYERS), Classification(), engine=Instant(), median_stop=True)
+
+
+def test_where_children_cannot_be_trained_at_all_it_ends_after_ten(tmp_path: Path) -> None:
+    class Lossy(ToyEngine):
+        def finished(self, timeout: float) -> list[Response]:
+            ended = super().finished(timeout)
+            return [Response(each.trial, each.attempt, "lost", reason="no such data here") for each in ended]
+
+    engine = Lossy()
+    with pytest.raises(EnvironmentFailure, match=r"none of 10 children .* lost 3 times, at last: no such data here"):
+        search(tmp_path, engine, reuse=False)
+    assert len(engine.asked) == 3 * 10
 
 
 def test_several_trials_a_step_are_the_same_search(tmp_path: Path) -> None:

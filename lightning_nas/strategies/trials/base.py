@@ -17,7 +17,7 @@ from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.ledger import Ledger
 from lightning_nas.children.trials import Proposal, Trial, Trials
 from lightning_nas.data.loaders import Loader
-from lightning_nas.errors import CheckpointError, ConfigError, NumericalError
+from lightning_nas.errors import CheckpointError, ConfigError, EnvironmentFailure, NumericalError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
@@ -27,7 +27,8 @@ from lightning_nas.training.seeding import generator
 
 WORST = 0.0  # the reward of a child that failed; rewards of tasks are not below
 _EVENTS = "lightning_nas_events"  # in the ledger when a checkpoint was made
-_HOPELESS = 10  # so many failures and no success: it is not the architectures
+_HOPELESS = 10  # so many trials of which nothing came but lost workers: children cannot be trained here
+_CURVES = 5  # fewer have no median that a child should be held against
 
 
 class TrialSearch(ResumableModule):
@@ -120,7 +121,9 @@ class TrialSearch(ResumableModule):
         Raises:
             NumericalError: every trial failed.
         """
-        self._check_that_one_succeeded()
+        if self._best < 0 or self.history[self._best][0].failed:
+            last = self.history[-1][0].reason if self.history else "none was made"
+            raise NumericalError(f"all {len(self.history)} trials failed; the last: {last}")
         return self.history[self._best][0].architecture
 
     # -- what a strategy can ask --------------------------------------------------------------------------------
@@ -148,8 +151,9 @@ class TrialSearch(ResumableModule):
                 self.trainer.should_stop = True
                 break
             self.learn(trial, self._recorded(trial))
-            if len(self.history) == min(_HOPELESS, self.count):
-                self._check_that_one_succeeded()
+            hopeless = len(self.history) == min(_HOPELESS, self.count)
+            if hopeless and all(self.book.gave_up(past.number) for past, _ in self.history):
+                raise EnvironmentFailure(f"none of {len(self.history)} children could be trained here: {trial.reason}")
         if self.history and self.logging_is_due:
             best = self.history[self._best][1]
             values = {"trial/reward": self.history[-1][1], "trial/best": best, "trial/seconds": self.clock}
@@ -178,17 +182,12 @@ class TrialSearch(ResumableModule):
             self._best = len(self.history) - 1
         return reward
 
-    def _check_that_one_succeeded(self) -> None:
-        if self._best < 0 or self.history[self._best][0].failed:
-            last = self.history[-1][0].reason if self.history else "none was made"
-            raise NumericalError(f"all {len(self.history)} trials failed; the last: {last}")
-
     def _medians(self) -> tuple[float, ...]:
         """By epoch, of the best reward that each finished child had reached by then."""
         curves = [[self.task.reward(figure) for figure in trial.curve] for trial, _ in self.history if trial.curve]
         longest = max(map(len, curves), default=0)
         reached = ([max(curve[: epoch + 1]) for curve in curves if len(curve) > epoch] for epoch in range(longest))
-        return tuple(median(rewards) for rewards in reached) if len(curves) >= _HOPELESS // 2 else ()
+        return tuple(median(rewards) for rewards in reached) if len(curves) >= _CURVES else ()
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 
