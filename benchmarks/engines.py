@@ -100,8 +100,8 @@ def rate(make: Make, count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ray", action="store_true", help="engine=ray too")
-    parser.add_argument("--children", type=int, default=12)
-    parser.add_argument("--epochs", type=int, default=10, help="of each child")
+    parser.add_argument("--children", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=2, help="of each child")
     parser.add_argument("--json", type=Path, help="write the figures there, for scaling.py")
     given = parser.parse_args()
     torch.set_num_threads(1)

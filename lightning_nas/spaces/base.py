@@ -111,7 +111,8 @@ class SearchSpace(ABC):
             elif decision.name in old and old[decision.name] in legal:
                 legal = (old[decision.name],)
             if legal:
-                choices[decision.name] = legal[int(torch.randint(len(legal), (), generator=generator))]
+                drawn = int(torch.randint(len(legal), (), generator=generator)) if len(legal) > 1 else 0
+                choices[decision.name] = legal[drawn]
         return self.validate(choices)
 
     def validate(self, choices: Architecture | Mapping[str, str]) -> Architecture:

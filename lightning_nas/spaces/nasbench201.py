@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import networkx as nx
 import torch
@@ -212,6 +212,11 @@ class NasBench201Space(WeightSharingSpace):
             ),
         }
 
+    @cached_property
+    def _run(self) -> tuple[Keys, dict[str, Keys]]:
+        """What all cells run, and by option what one edge does in all of them."""
+        return tuple(self._fixed()), {option: self._keys(option) for option in OPTIONS}
+
     def _keys(self, option: str) -> Keys:
         """What one edge runs in all cells."""
         if option in _FREE:
@@ -232,7 +237,8 @@ class NasBench201Space(WeightSharingSpace):
 
     def cost_keys(self, architecture: Architecture) -> Keys:
         """What is fixed, and six operations a cell."""
-        return (*self._fixed(), *(key for option in self.validate(architecture).options for key in self._keys(option)))
+        fixed, run = self._run
+        return (*fixed, *(key for option in self.validate(architecture).options for key in run[option]))
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """Stem, reductions and head are always run; each option adds itself, once a cell."""

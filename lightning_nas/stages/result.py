@@ -105,6 +105,8 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
         "report": str(run.folder / "report.html"),
     }
     table = RichTable(show_header=False, title=f"{result['strategy'] or 'retraining'} on {result['dataset']}")
+    table.add_column()
+    table.add_column(overflow="fold")  # a long path is told whole
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)

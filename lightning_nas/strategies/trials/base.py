@@ -95,6 +95,7 @@ class TrialSearch(ResumableModule):
         self.history: list[tuple[Trial, float]] = []
         self.figures: dict[str, float] = {}
         self.clock = 0.0
+        self._costs: dict[Architecture, float] = {}
         self._best = -1
 
     # -- what a strategy says of itself -------------------------------------------------------------------------
@@ -134,7 +135,11 @@ class TrialSearch(ResumableModule):
 
     def cost(self, architecture: Architecture) -> float | None:
         """By the latency table, in its unit; None without one."""
-        return None if self.table is None else self.space.cost(architecture, self.table)
+        if self.table is None:
+            return None
+        if architecture not in self._costs:
+            self._costs[architecture] = self.space.cost(architecture, self.table)
+        return self._costs[architecture]
 
     @property
     def over(self) -> bool:
