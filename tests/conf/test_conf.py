@@ -29,6 +29,7 @@ NEEDS = {
     "engine": ["strategy=random"],
     "child": ["strategy=random"],
     "budget": ["strategy=random", "engine=table", "search_space=nasbench201"],
+    "lookup": ["strategy=random", "engine=table", "search_space=nasbench201"],
 }
 PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
 PARTS = (*PARTS, "engine", "child")
