@@ -47,6 +47,15 @@ def best_so_far(points: Points, title: str, x: str, y: str) -> Figure:
     return figure
 
 
+def scatter(points: Points, title: str, x: str, y: str) -> Figure:
+    """(x, y) of each."""
+    figure = new_figure(WIDTH / 2, 2.9)
+    axes = figure.add_subplot()
+    _dots(axes, points)
+    dress(axes, title=title, x=x, y=y)
+    return figure
+
+
 def front(points: Points, y: str) -> Figure:
     """(cost, score) of every candidate, and the Pareto front; ``y`` is what a score is."""
     figure = new_figure(WIDTH / 2, 2.9)

@@ -8,9 +8,11 @@ from html import escape
 from pathlib import Path
 
 from lightning_nas.report import markup
-from lightning_nas.report.evolution import best_so_far, front_figure
+from lightning_nas.report.evolution import best_so_far, front_figure, scatter
 from lightning_nas.report.record import Row, number, read_rows
 from lightning_nas.report.svg import to_svg
+
+_STATES = 20  # of a table of Q-values that are shown
 
 
 def trials(folder: Path) -> str:
@@ -29,7 +31,35 @@ def trials(folder: Path) -> str:
         if priced := [(cost, reward) for cost, reward in cells if cost is not None and reward is not None]:
             pictures.append(front_figure(priced, "reward"))
         parts.append(markup.pair(*pictures))
-    return markup.section("Trials", *parts)
+    return markup.section("Trials", *parts, _population(folder), _q_values(folder))
+
+
+def _population(folder: Path) -> str:
+    """How old and how good the members are that an evolution ended with."""
+    cells = [(number(row.get("age")), number(row.get("reward"))) for row in read_rows(folder / "population.csv")]
+    members = [(age, reward) for age, reward in cells if age is not None and reward is not None]
+    if not members:
+        return ""
+    oldest = max(age for age, _ in members)
+    said = f"{len(members)} members, the oldest of {oldest:.0f} trials"
+    drawn = scatter(members, "The last population", "age, in trials since it was born", "reward")
+    return markup.figure(to_svg(drawn, "population", said), f"{said}. Each dot is one member.")
+
+
+def _q_values(folder: Path) -> str:
+    """The best action of the states that promise most, by a Q-learning's table."""
+    best = dict[str, tuple[float, str]]()
+    rows = read_rows(folder / "q_values.csv")
+    for row in rows:
+        if (q := number(row.get("q"))) is not None:
+            state = row.get("state", "")
+            best[state] = max(best.get(state, (q, row.get("action", ""))), (q, row.get("action", "")))
+    if not best:
+        return ""
+    first = sorted(best.items(), key=lambda entry: -entry[1][0])[:_STATES]
+    cells = [(markup.code(state), markup.code(action), f"{q:.4f}") for state, (q, action) in first]
+    words = f"<p>Q-values: {len(rows)} of {len(best)} states; the {len(first)} that promise most.</p>\n"
+    return words + markup.table(("state", "its best action", "Q"), cells, frozenset({2}))
 
 
 def _reward(row: Mapping[str, str]) -> float | None:

@@ -5,7 +5,8 @@ of the search makes a layer wider (Net2Wider: the next width of its list) or put
 the grown network inherits the weights, so that it begins as the function it was grown from.
 
 Differs from the paper: plain networks only, not the DenseNets that it grows as well. The start network, from the
-paper's text, has pools that take the maximum; a new layer's noise and that of copies is off unless asked for. New
+paper's text, has pools that take the maximum. The noise of new layers and copies is off unless asked for, as both
+configurations do with the authors' amount (``noise=1``): the grown network is then the same function but for it. New
 batch norms expect rectified normal numbers where no images are given to take statistics from.
 """
 

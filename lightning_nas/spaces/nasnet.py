@@ -15,9 +15,9 @@ AmoebaNet (Real et al., AAAI 2019, arXiv:1802.01548) searches this space with 8 
 another earlier state, an "operation mutation" an ``op`` decision; both kinds of cell, blocks and slots are equally
 likely. (The first block has two states to choose from like any other; no choice makes a cycle.)
 
-Differs from the authors' code: paddings are symmetric where TensorFlow's are not, batch norms average with torch's
-momentum, and paths are dropped with a probability that rises from epoch to epoch, not from step to step. The code has
-no concatenating blocks; here a state of twice the cell's channels goes into operations and output as it is.
+Differs from the authors' code: paddings are symmetric where TensorFlow's are not, and batch norms average with torch's
+momentum. The code has no concatenating blocks; here a state of twice the cell's channels goes into operations and
+output as it is.
 """
 
 from __future__ import annotations

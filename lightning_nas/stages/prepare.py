@@ -107,6 +107,8 @@ def prepare(config: DictConfig) -> Run:
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
+    if "retrain" not in config.stages and looks_up(config):
+        return Run(config, folder, data, space, instantiate(config.task))
     if space.input_shape != data.shape:
         raise DataError(
             f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
@@ -124,6 +126,11 @@ def prepare(config: DictConfig) -> Run:
 def trains_children(config: DictConfig) -> bool:
     """Whether the strategy trains each architecture on its own, and shares no weights."""
     return issubclass(get_class(config.strategy._target_), TrialSearch)
+
+
+def looks_up(config: DictConfig) -> bool:
+    """Whether results come from a table, and no network sees the data."""
+    return bool(config.engine) and issubclass(get_class(config.engine._target_), TableEngine)
 
 
 def check_pair(config: DictConfig) -> None:
@@ -145,7 +152,7 @@ def check_pair(config: DictConfig) -> None:
         if config.engine or config.child:
             raise ConfigError("engine, child: this strategy trains no children; leave them out")
         return
-    if not config.engine or not (config.child or issubclass(get_class(config.engine._target_), TableEngine)):
+    if not config.engine or not (config.child or looks_up(config)):
         raise ConfigError(
             "this strategy trains children: it needs engine=local, serial or ray with child=default, or engine=table"
         )

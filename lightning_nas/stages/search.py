@@ -75,6 +75,10 @@ def _by_trials(run: Run, module: TrialSearch, trainer: pl.Trainer, checkpoint: P
     finally:  # however it ends, no child is left alone
         module.engine.close()
     module.check_parameters()
+    for name, rows in module.tables().items():
+        table = Table(run.folder / f"{name}.csv")
+        table.cut(0)
+        table.extend(rows)
     answer = module.answer()
     best = sorted((entry for entry in module.history if not entry[0].failed), key=lambda entry: -entry[1])
     ranked = dict.fromkeys(run.space.canonical(trial.architecture) for trial, _ in best)

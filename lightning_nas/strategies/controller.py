@@ -39,12 +39,19 @@ class Drawn:
         entropies: (B,), of each decision given those before, summed, in nats; differentiable.
         divergences: (B,), see :func:`~lightning_nas.functional.reinforce.connection_divergence`; the mean over the
             nodes that decide on connections, differentiable.
+        decided: (B,), how many decisions had more than one legal option.
     """
 
     architectures: tuple[Architecture, ...]
     log_probabilities: Tensor
     entropies: Tensor
     divergences: Tensor
+    decided: Tensor
+
+    @property
+    def mean_entropy(self) -> Tensor:
+        """Of a decision there was, over all architectures; without a gradient."""
+        return (self.entropies.detach() / self.decided.to(self.entropies).clamp(min=1)).mean()
 
 
 class Controller(nn.Module):
@@ -175,6 +182,7 @@ class _Walk:
         self.choices: list[dict[str, str]] = [{} for _ in range(count)]
         self.logs, self.entropies = [start.new_zeros(count)], [start.new_zeros(count)]
         self.divergences: list[Tensor] = []
+        self.decided = torch.zeros(count)
 
     def take(self, step: Step) -> None:
         """One step of the recurrent network."""
@@ -215,6 +223,7 @@ class _Walk:
         """(B,) options, and, on the CPU, whether a row takes this decision at all."""
         legal = [self.controller.space.options(decision, row) for row in self.choices]
         taken = torch.ones(len(legal), dtype=torch.bool)
+        self.decided += torch.tensor([len(options) > 1 for options in legal])
         if any(options != decision.options for options in legal):
             mask = torch.tensor([[option in options for option in decision.options] for options in legal])
             taken = mask.any(1)
@@ -246,4 +255,4 @@ class _Walk:
         name, (logs, entropies) = self.controller.space.name, (torch.stack(p) for p in (self.logs, self.entropies))
         divergences = torch.stack(self.divergences).mean(0) if self.divergences else torch.zeros_like(logs[0])
         made = tuple(Architecture.of(name, choices) for choices in self.choices)
-        return Drawn(made, logs.sum(0), entropies.sum(0), divergences)
+        return Drawn(made, logs.sum(0), entropies.sum(0), divergences, self.decided)

@@ -8,6 +8,10 @@ import pytest
 from commands import Commands
 from tables import write_table
 
+from lightning_nas.architecture import Architecture
+from lightning_nas.latency.macs import count_macs
+from lightning_nas.spaces.nasbench201 import NasBench201Space
+
 SHORT = (
     *("debug=fast", "search_space=nasbench201_small", "search_space.channels=4", "search_space.cells=[1,1]"),
     *(
@@ -81,6 +85,9 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     found = json.loads((folder / "architecture.json").read_text())["choices"].values()
     assert list(found).count("nor_conv_3x3") == round(10 * best)
     assert f"{100 * best:.2f}% CIFAR-10" in ended.out
+    cell = Architecture.load(folder / "architecture.json")
+    network = NasBench201Space().network(cell)  # CIFAR's, as in the table, though the data set is digits
+    assert json.loads((folder / "result.json").read_text())["macs"] == count_macs(network, (3, 32, 32))
     assert not (folder / "retrain").exists()
     page = (folder / "report.html").read_text()
     assert ">The next best, number 2<" in page

@@ -30,6 +30,20 @@ def test_the_page_shows_rewards_failures_and_the_front(tmp_path: Path) -> None:
     assert "Different architectures" in text
 
 
+def test_the_last_population_and_the_table_of_q_values_are_there(tmp_path: Path) -> None:
+    write_csv(tmp_path / "trials.csv", HEAD, [(0, "a", 0.4, 0.4, 3, 1.0, 2.5, "", "x y")])
+    assert "Q-values" not in section(tmp_path)
+    assert "population" not in section(tmp_path)
+    write_csv(tmp_path / "population.csv", "trial,age,reward,choices", [(3, 6, 0.5, "x"), (9, 0, 0.7, "<y>")])
+    values = [("start", "<a>", 0.5), ("start", "b", 0.75), ("b", "end", 0.25)]
+    write_csv(tmp_path / "q_values.csv", "state,action,q", values)
+    text = section(tmp_path)
+    assert "2 members, the oldest of 6 trials" in text
+    assert "3 of 2 states" in text
+    assert "&lt;a&gt;" not in text  # not the best of its state
+    assert text.index("0.7500") < text.index("0.2500")
+
+
 def test_a_run_without_trials_has_no_such_part(tmp_path: Path) -> None:
     assert ">Trials<" not in write_report(tmp_path, None).read_text()
 

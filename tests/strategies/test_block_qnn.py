@@ -117,6 +117,17 @@ def test_nothing_is_drawn_before_a_batch_is_learned_from(tmp_path: Path) -> None
     assert most == 5
 
 
+def test_its_table_has_every_worth_that_was_learned(tmp_path: Path) -> None:
+    module = make(ToyEngine(), trials=20)
+    fit(module, None, tmp_path, epochs=1)
+    rows = module.tables()["q_values"]
+    assert {(row["state"], row["action"]): row["q"] for row in rows} == {
+        (state, action): value for state, known in module.q.items() for action, value in known.items()
+    }
+    taken = {step[:2] for trial, _ in module.history for step in steps(module.space, trial.architecture)}
+    assert {(row["state"], row["action"]) for row in rows} == taken
+
+
 def test_a_schedule_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"strategy\.epsilons"):
         make(ToyEngine(), epsilons=[[1.5, 3]])

@@ -1,5 +1,6 @@
 """NAS-RL (arXiv:1611.01578)."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_replicas_move_one_set_of_parameters_by_gradients_at_their_own_copies(tm
     for found, expected in zip(module.controller.parameters(), servers[-1].parameters(), strict=True):
         torch.testing.assert_close(found, expected)
     assert module.version == 12
+
+
+def test_the_entropy_is_that_of_the_decisions_that_were_taken(tmp_path: Path) -> None:
+    """A blank controller draws evenly; networks are shallow at first."""
+    space = NasRlCnnSpace(image_size=8, in_channels=1, depths=[2, 4, 6])
+    blank = partial(Controller, hidden=8, init=1e-6, tanh_constant=None)
+    options = {"controller": blank, "trials": 2, "replicas": 1, "depth_every": 10}
+    module = make(ToyEngine(worth=lambda _: 0.5), space=space, **options)
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    expected = []
+    for trial, _ in module.history:
+        choices = trial.architecture.choices
+        taken = [decision for decision in space.decisions[1:] if decision.name in dict(choices)]  # the depth is given
+        expected.append(sum(math.log(len(decision.options)) for decision in taken) / len(taken))
+        assert len(taken) < len(space.decisions)
+    assert module.figures["controller/entropy"] == pytest.approx(sum(expected) / 2, rel=1e-3)
 
 
 def test_one_replica_is_never_stale(tmp_path: Path) -> None:

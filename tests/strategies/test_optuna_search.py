@@ -109,6 +109,7 @@ def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     ("options", "says"),
     [
         ({"sampler": "tpee"}, "tpee.*random, tpe"),
+        ({"sampler": "cmaes"}, "cmaes.*bruteforce, gp"),  # which knows no choices
         ({"sampler_options": {"startup": 3}}, "no 'startup'; legal: .*n_startup_trials"),
         ({"sampler": "nsga2", "sampler_options": {"population_size": 1}}, "nsga2 refuses them"),
     ],
@@ -130,6 +131,19 @@ def test_a_cheap_architecture_that_failed_is_not_on_the_front(tmp_path: Path) ->
     failed = {trial.number for trial, _ in module.history if trial.failed}
     assert failed
     assert not failed & {trial.number for trial in module.study.best_trials}
+
+
+def test_of_one_objective_a_failed_child_has_the_worst_value_and_its_like_are_left(tmp_path: Path) -> None:
+    def lost(fails: bool) -> int:
+        bad = lambda taken: taken.options[0] != "keep"  # noqa: E731
+        engine = ToyEngine(fails=lambda taken: "NaN" if fails and bad(taken) else None, worth=lambda _: 0.5)
+        module = OptunaSearch(SPACE, Classification(), engine=engine, trials=80, reuse=False)
+        fit(module, None, tmp_path / str(fails), epochs=1, every=1000)
+        for told, (trial, _) in zip(module.study.trials, module.history, strict=True):
+            assert told.value == (0.0 if trial.failed else 0.5)
+        return sum(bad(trial.architecture) for trial, _ in module.history[20:])
+
+    assert lost(True) < lost(False) / 2
 
 
 def test_a_sampler_that_cannot_go_on_is_named(tmp_path: Path) -> None:

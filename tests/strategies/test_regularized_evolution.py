@@ -66,6 +66,13 @@ def test_parents_are_of_the_youngest(tmp_path: Path) -> None:
             assert number - 8 <= trial.info["parent"] < number
 
 
+def test_its_table_has_the_ages_of_the_youngest(tmp_path: Path) -> None:
+    module = search(tmp_path, trials=60)
+    rows = module.tables()["population"]
+    assert [(row["trial"], row["age"]) for row in rows] == [(59 - age, age) for age in range(7, -1, -1)]
+    assert [row["reward"] for row in rows] == [reward for _, reward in module.history[-8:]]
+
+
 def test_without_ageing_the_best_stays_and_may_be_a_parent_for_ever(tmp_path: Path) -> None:
     module = search(tmp_path, trials=120, ageing=False)
     rewards = [module.history[place][1] for place in module.population]

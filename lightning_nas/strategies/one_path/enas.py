@@ -113,7 +113,7 @@ class Enas(AlternatingSearch):
         worth = self.trainer.strategy.reduce(rewards.to(self.device), reduce_op="mean")  # each has data of its own
         rewards = worth + self.entropy_weight * drawn.entropies.detach()
         baselines = self._baselines(rewards)
-        self.log_batch("arch/entropy", drawn.entropies.mean() / len(self.space.decisions))
+        self.log_batch("arch/entropy", drawn.mean_entropy)
         self.log_batch("arch/reward", worth.mean(), prog_bar=True)
         self.log_batch("arch/baseline", baselines[-1])
         loss = reinforce_loss(drawn.log_probabilities, rewards, baselines)

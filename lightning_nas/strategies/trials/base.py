@@ -127,6 +127,10 @@ class TrialSearch(ResumableModule):
             raise NumericalError(f"all {len(self.history)} trials failed; the last: {last}")
         return self.history[self._best][0].architecture
 
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of what the strategy has at its end, by name: files of the run's folder that the report draws."""
+        return {}
+
     # -- what a strategy can ask --------------------------------------------------------------------------------
 
     def rng(self, stream: str, number: int) -> torch.Generator:

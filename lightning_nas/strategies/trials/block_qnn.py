@@ -173,6 +173,11 @@ class BlockQnn(TrialSearch):
         self.log_batch("q/actions", float(len(values)))
         self.log_batch("q/epsilon", self.epsilon(self.history[-1][0].number))
 
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """``q_values``: the table."""
+        entries = [(state, action, value) for state, known in self.q.items() for action, value in known.items()]
+        return {"q_values": [dict(zip(("state", "action", "q"), entry, strict=True)) for entry in entries]}
+
     def state(self) -> dict[str, Any]:
         return {**super().state(), "q": self.q}
 

@@ -1,9 +1,9 @@
 r"""EAS: architecture search by network transformation (Cai et al., AAAI 2018, arXiv:1707.04873).
 
 A small network is trained, trial 0. An episode takes M copies of it: each is made wider and then deeper by
-transformations that preserve its function, which a controller chooses, and is trained for a short time, beginning with
-the inherited weights. Every episode starts with the same network; after ``restart_every`` episodes the best network so
-far is what the next ones start with, as in the paper's later stages.
+transformations that preserve its function, but for a little noise, which a controller chooses, and is trained for a
+short time, beginning with the inherited weights. Every episode starts with the same network; after ``restart_every``
+episodes the best network so far is what the next ones start with, as in the paper's later stages.
 
 The controller (:mod:`~lightning_nas.strategies.trials.eas_actors`) reads a network with a bidirectional LSTM. It learns
 by REINFORCE: all decisions that led to a network share its reward,

@@ -12,7 +12,8 @@ target T is a cost of the latency table, by default that of an architecture draw
 Differs from the paper: latencies are the sum of a table's operations instead of measured on a phone one model at a
 time. NASNet's differences are here too: the clip, the number of steps on a minibatch and the ratio are ours, the
 baseline begins with the first rewards, and a child that failed has the reward 0; the answer is the best of all, where
-the paper trains the top 15 in full.
+the paper trains the top 15 in full. In the controller, whose sizes the paper does not tell, decisions with the same
+options share a softmax and an embedding.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ does not see.
 
 Differs from the paper: the average that is the baseline, whose decay is not told there, begins with the first rewards
 instead of 0. The server is part of the search's process, and so are the replicas: only children run elsewhere. A child
-that failed has the reward 0. The controller's embeddings are as large as its states, and its LSTMs have no biases.
+that failed has the reward 0. The controller's embeddings are as large as its states, and its LSTMs have no biases. It
+is ENAS' otherwise too: decisions with the same options share a softmax and an embedding, an anchor's probability is of
+twice the paper's logit, and a cell's two indices are taken by attention over its earlier nodes, with steps of the LSTM
+for nodes that are there from the start.
 """
 
 from __future__ import annotations

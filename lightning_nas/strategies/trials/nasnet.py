@@ -14,7 +14,10 @@ update of NAS-RL.
 
 Differs from the paper: what it does not tell is ours: the clip, the number of steps on a minibatch, that a whole
 architecture is one action with one ratio. The baseline begins with the first rewards instead of 0, and a child that
-failed has the reward 0. The 250 best are not trained again; the answer is the best.
+failed has the reward 0. The 250 best are not trained again; the answer is the best. The controller is ENAS': where the
+paper has a softmax for each of 10 B decisions, here decisions with the same options share one and an embedding, in both
+cells, and hidden states are chosen by attention over the earlier ones, with steps of the LSTM for those that are there
+from the start.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ class Nasnet(PolicySearch):
         update: "ppo", "reinforce", or "random" for no controller at all.
         clip: how far the ratio of "ppo" counts from 1.
         steps: of the optimiser on one minibatch, with "ppo"; "reinforce" makes one.
-        entropy_weight: of the mean entropy of an architecture's decisions, which is to be large.
+        entropy_weight: of an architecture's entropy, the sum over its decisions, which is to be large.
         children: of a minibatch.
         options: of :class:`~lightning_nas.strategies.trials.policy.PolicySearch`.
     """

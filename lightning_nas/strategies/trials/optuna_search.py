@@ -13,7 +13,8 @@ without "Sampler", its arguments as ``sampler_options``.
 
 Differs from the paper: a sampler is made anew for each trial, seeded by the trial's number, so that what it proposes
 is a function of the seed and the trials so far, and a search resumes exactly; one that remembers more than its trials
-forgets it. Optuna prunes nothing. A failed child counts as a trial with the worst reward.
+forgets it. Optuna prunes nothing. A failed child counts as a trial with the worst reward, but of two objectives, where
+a cheap one would stand on the front: there Optuna is told that it failed, and its samplers leave it out.
 """
 
 from __future__ import annotations
@@ -99,10 +100,10 @@ class OptunaSearch(TrialSearch):
 
     def learn(self, trial: Trial, reward: float) -> None:
         with self._sampling("learn", trial.number):
-            if trial.failed:
-                self.study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+            if values := self._values(trial, reward):
+                self.study.tell(trial.number, values)
             else:
-                self.study.tell(trial.number, self._values(trial, reward))
+                self.study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
 
     @contextmanager
     def _sampling(self, stream: str, number: int) -> Iterator[None]:
@@ -154,8 +155,11 @@ class OptunaSearch(TrialSearch):
         except (TypeError, ValueError, ImportError) as reason:
             raise ConfigError(f"strategy.sampler_options: {name} refuses them: {shown(str(reason), 200)}") from reason
 
-    def _values(self, trial: Trial, reward: float) -> list[float]:
-        return [reward, self._cost(trial.architecture)] if self.minimize_cost else [reward]
+    def _values(self, trial: Trial, reward: float) -> list[float] | None:
+        """What Optuna is told; None for a trial that it is to leave out."""
+        if not self.minimize_cost:
+            return [reward]
+        return None if trial.failed else [reward, self._cost(trial.architecture)]
 
     def _cost(self, architecture: Architecture) -> float:
         cost = self.cost(architecture)
@@ -179,7 +183,7 @@ class OptunaSearch(TrialSearch):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        told = {trial.number: self._values(trial, reward) for trial, reward in self.history if not trial.failed}
+        told = {trial.number: self._values(trial, reward) for trial, reward in self.history}
         failed = {trial.number for trial, _ in self.history if trial.failed}
         states, categorical = self._optuna.trial.TrialState, self._optuna.distributions.CategoricalDistribution
         for number, known in enumerate(state["asked"]):
@@ -207,10 +211,10 @@ def _installed() -> Any:
 
 def _sampler(optuna: Any, name: str) -> Any:
     """The class called so, of those that take a seed."""
-    known = {}
+    known = {}  # but CMA-ES, which knows numbers only: here all are choices, and it would draw them at random
     for public in optuna.samplers.__all__:
         made = getattr(optuna.samplers, public)
-        if inspect.isclass(made) and "seed" in inspect.signature(made).parameters:
+        if public != "CmaEsSampler" and inspect.isclass(made) and "seed" in inspect.signature(made).parameters:
             known[public.removesuffix("Sampler").lower().replace("iii", "3").replace("ii", "2")] = made
     if name not in known:
         raise ConfigError(f"strategy.sampler={shown(name)}: Optuna has {', '.join(sorted(known))}")

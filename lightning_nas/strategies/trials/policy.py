@@ -28,8 +28,9 @@ class PolicySearch(TrialSearch):
     """A controller that is updated by minibatches of children.
 
     Rewards are compared with a baseline, the exponentially weighted mean of all rewards of earlier minibatches; that of
-    the first is its own mean. Logged after each update: the mean entropy of a decision, the mean reward, the baseline,
-    and the staleness, how many updates there were between a proposal and the update that used it, on average.
+    the first is its own mean. Logged after each update: the mean entropy of a decision there was, the mean reward,
+    the baseline, and the staleness, how many updates there were between a proposal and the update that used it, on
+    average.
 
     Args:
         space: any.
@@ -103,7 +104,7 @@ class PolicySearch(TrialSearch):
     def replayed(self, controller: Controller, places: Sequence[int]) -> Drawn:
         """Children of the history as ``controller`` would have drawn them."""
         drawn = controller.replay([self.history[place][0].architecture for place in places])
-        self.figures["controller/entropy"] = drawn.entropies.mean().item() / len(self.space.decisions)
+        self.figures["controller/entropy"] = drawn.mean_entropy.item()
         return drawn
 
     def step(self, gradients: Sequence[Tensor]) -> None:

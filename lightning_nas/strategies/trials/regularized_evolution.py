@@ -110,6 +110,17 @@ class RegularizedEvolution(TrialSearch):
         self.log_batch("population/age", sum(now - 1 - place for place in self.population) / len(members))
         self.log_batch("population/reward", sum(reward for _, reward in members) / len(members))
 
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """``population``: each member's age, in trials since it was born, and reward."""
+        members = [(place, *self.history[place]) for place in self.population]
+        age = len(self.history) - 1
+        return {
+            "population": [
+                {"trial": trial.number, "age": age - place, "reward": reward, "choices": str(trial.architecture)}
+                for place, trial, reward in members
+            ]
+        }
+
     def state(self) -> dict[str, Any]:
         own = {"population": list(self.population), "leaving": self._leaving}
         return {**super().state(), **own}
