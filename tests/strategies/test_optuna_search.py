@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 import pytest
 
+from lightning_nas import zoo
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.errors import ConfigError, NumericalError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.report.evolution import pareto
+from lightning_nas.spaces.nasbench201 import NasBench201Space
 from lightning_nas.spaces.pnas import PnasSpace
 from lightning_nas.strategies.trials.optuna_search import OptunaSearch
 from lightning_nas.tasks.classification import Classification
@@ -144,6 +146,18 @@ def test_of_one_objective_a_failed_child_has_the_worst_value_and_its_like_are_le
         return sum(bad(trial.architecture) for trial, _ in module.history[20:])
 
     assert lost(True) < lost(False) / 2
+
+
+def test_it_starts_with_what_it_is_given_and_learns_from_it(tmp_path: Path) -> None:
+    SPACE.best.save(tmp_path / "given.json")
+    module = make(ToyEngine(), trials=12, start=[str(tmp_path / "given.json")])
+    fit(module, None, tmp_path, epochs=1, every=1000)
+    assert module.history[0][0].architecture == SPACE.best
+    assert module.history[1][0].architecture != SPACE.best
+    assert module.study.best_trial.number == 0
+    names = ["nasbench201_resnet", "nasbench201_all_conv3x3"]
+    on_cells = OptunaSearch(NasBench201Space(), Classification(), engine=ToyEngine(), start=names, in_flight=4)
+    assert [on_cells.propose(number) for number in range(2)] == [zoo.load(name) for name in names]
 
 
 def test_a_sampler_that_cannot_go_on_is_named(tmp_path: Path) -> None:

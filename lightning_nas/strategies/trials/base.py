@@ -12,12 +12,20 @@ import pytorch_lightning as pl
 import torch
 from pydantic import PositiveFloat, PositiveInt
 
+from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.ledger import Ledger
 from lightning_nas.children.trials import Proposal, Trial, Trials
 from lightning_nas.data.loaders import Loader
-from lightning_nas.errors import CheckpointError, ConfigError, EnvironmentFailure, NumericalError
+from lightning_nas.errors import (
+    CheckpointError,
+    ConfigError,
+    EnvironmentFailure,
+    InvalidArchitecture,
+    NumericalError,
+    shown,
+)
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
@@ -269,3 +277,17 @@ class TrialSearch(ResumableModule):
         self.figures = dict(state["figures"])
         for trial in self.book.returned:
             self._recorded(trial)
+
+
+def named(name: str, space: SearchSpace) -> Architecture:
+    """What a search is to start with: of the zoo, or a file.
+
+    Raises:
+        InvalidArchitecture: there is no such, or it is not of the space.
+    """
+    if name not in zoo.names() and not Path(name).is_file():
+        raise InvalidArchitecture(f"strategy.start: {shown(name)} is neither a file nor a zoo name; see zoo.names()")
+    try:
+        return space.validate(zoo.load(name) if name in zoo.names() else Architecture.load(name))
+    except InvalidArchitecture as reason:
+        raise InvalidArchitecture(f"strategy.start: {shown(name)}: {reason}") from None

@@ -32,7 +32,7 @@ from lightning_nas.children.trials import Trial
 from lightning_nas.errors import ConfigError, NasError, NumericalError, shown
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.strategies.trials.base import TrialSearch
+from lightning_nas.strategies.trials.base import TrialSearch, named
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import mix
 
@@ -48,10 +48,12 @@ class OptunaSearch(TrialSearch):
         sampler_options: arguments of its class but the seed.
         minimize_cost: as a second objective.
         limit: of the cost, in the table's unit; None for none.
+        start: what the first trials are to be, names of the zoo or files.
         options: of :class:`~lightning_nas.strategies.trials.base.TrialSearch`.
 
     Raises:
         ConfigError: Optuna is not installed, has no such sampler or that no such argument; or there is no table.
+        InvalidArchitecture: a start is not of the space, or not to be found.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class OptunaSearch(TrialSearch):
         sampler_options: Mapping[str, Any] | None = None,
         minimize_cost: bool = False,
         limit: PositiveFloat | None = None,
+        start: Sequence[str] = (),
         **options: Any,
     ) -> None:
         super().__init__(space, task, table, **options)
@@ -76,13 +79,25 @@ class OptunaSearch(TrialSearch):
         self._class, self._options = _sampler(self._optuna, sampler), dict(sampler_options or {})
         self._check(sampler)
         self.minimize_cost, self.limit = minimize_cost, limit
+        self.start = [named(name, space) for name in start]
         directions = ["maximize", "minimize"] if minimize_cost else ["maximize"]
         storage = self._optuna.storages.InMemoryStorage()
         self.study: Any = self._optuna.create_study(storage=storage, directions=directions)
 
     def propose(self, number: int) -> Architecture:
         with self._sampling("propose", number):
+            if number < len(self.start):
+                self.study.enqueue_trial(self._fixed(self.start[number]))
             return self._asked()
+
+    def _fixed(self, architecture: Architecture) -> dict[str, str]:
+        """As Optuna knows them."""
+        parameters, choices = dict[str, str](), dict[str, str]()
+        for decision in self.space.decisions:
+            if legal := self.space.options(decision, choices):
+                choices[decision.name] = architecture[decision.name]
+                parameters[_parameter(decision, legal)] = choices[decision.name]
+        return parameters
 
     def _asked(self) -> Architecture:
         trial = self.study.ask()

@@ -18,20 +18,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Interval
 from pydantic import PositiveInt
 
-from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.trials import Proposal, Trial
-from lightning_nas.errors import ConfigError, InvalidArchitecture, shown
+from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.strategies.trials.base import TrialSearch
+from lightning_nas.strategies.trials.base import TrialSearch, named
 from lightning_nas.tasks.base import Task
 
 
@@ -72,7 +70,7 @@ class RegularizedEvolution(TrialSearch):
             raise ConfigError(f"strategy.population={population}: only {self.count} trials; legal: at most as many")
         if len(start) > population:
             raise ConfigError(f"strategy.start: {len(start)} architectures; legal: at most population={population}")
-        self.start = [_named(name, space) for name in start]
+        self.start = [named(name, space) for name in start]
         self.size, self.sample, self.identity, self.ageing = population, sample, identity, ageing
         self.population = deque[int]()  # places in the history, the oldest first
         self._leaving: dict[int, int] = {}  # without ageing: who leaves for the child of a trial
@@ -128,12 +126,3 @@ class RegularizedEvolution(TrialSearch):
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.population, self._leaving = deque(state["population"]), dict(state["leaving"])
-
-
-def _named(name: str, space: SearchSpace) -> Architecture:
-    if name not in zoo.names() and not Path(name).is_file():
-        raise InvalidArchitecture(f"strategy.start: {shown(name)} is neither a file nor a zoo name; see zoo.names()")
-    try:
-        return space.validate(zoo.load(name) if name in zoo.names() else Architecture.load(name))
-    except InvalidArchitecture as reason:
-        raise InvalidArchitecture(f"strategy.start: {shown(name)}: {reason}") from None
