@@ -57,7 +57,7 @@ PUBLISHED = {  # NAS-Bench-201's Table 5
     "published, REINFORCE": ((93.85, 0.37), (71.71, 1.09), (45.24, 1.18)),
     "published, BOHB": ((93.61, 0.52), (70.85, 1.28), (44.42, 1.49)),
 }
-_EVERY = ("strategy.trials_per_step=20", "trainer.log_every_n_steps=10")  # 200 trials a row of metrics.csv
+_COARSE = ("strategy.trials_per_step=20", "trainer.log_every_n_steps=10")  # 200 trials a row of metrics.csv
 GRID = [200.0 * step for step in range(1, 61)]  # simulated seconds
 
 
@@ -173,7 +173,7 @@ def speed(name: str, trials: int) -> list[str]:
     """One run of the command; the cells of its row."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
-        settings = [f"strategy.trials={trials}", "strategy.seconds=null", f"hydra.run.dir={folder}", *_EVERY]
+        settings = [f"strategy.trials={trials}", "strategy.seconds=null", f"hydra.run.dir={folder}", *_COARSE]
         command = [sys.executable, "-m", "lightning_nas.run", f"strategy={name}", *TABLE[:3], "logger=csv", *settings]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = json.loads((folder / "result.json").read_text())["search_seconds"]

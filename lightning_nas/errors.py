@@ -65,6 +65,8 @@ def shown(value: Any, limit: int = 80) -> str:
     "'a\\nb'"
     >>> shown("x" * 100, limit=10)
     "'xxxxxx..."
+    >>> len(shown(Path("x" * 100), limit=10))
+    102
     """
     if isinstance(value, Path):
         return ascii(str(value))

@@ -33,9 +33,9 @@ SHORTER = [
     *("dataset.batch_size=8", "dataset.num_workers=0"),
 ]
 INSTEAD = {  # of an option of these, in commands with some word
-    "strategy=spos": {
+    "strategy=spos": {  # milliseconds, which on a machine that is busy no architecture keeps
         "strategy.candidates=2": ("strategy.generations=2", "strategy.population=2", "strategy.limit=1000")
-    },  # of a busy machine
+    },
     "strategy=evolution": {
         "debug=fast": ("debug=trials",),
         **dict.fromkeys(("~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"), ()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -31,46 +30,38 @@ def pareto(points: Points) -> list[tuple[float, float]]:
     return front
 
 
-def best_so_far(points: Points, title: str, x: str, y: str) -> Figure:
-    """(number, score) of every candidate, and the best up to each number."""
+def scatter(points: Points, title: str, x: str, y: str) -> Figure:
+    """(x, y) of each."""
     figure = new_figure(WIDTH / 2, 2.9)
     axes = figure.add_subplot()
-    _dots(axes, points)
+    xs, ys = zip(*points, strict=True)
+    axes.scatter(xs, ys, s=16, color=ACCENT, alpha=0.45, linewidths=0)
+    dress(axes, title=title, x=x, y=y)
+    return figure
+
+
+def best_so_far(points: Points, title: str, x: str, y: str) -> Figure:
+    """(number, score) of every candidate, and the best up to each number."""
+    figure = scatter(points, title, x, y)
+    [axes] = figure.axes
     by_number: dict[float, float] = {}
     for number_, score in points:
         by_number[number_] = max(score, by_number.get(number_, score))
     best = accumulate((by_number[n] for n in sorted(by_number)), max)
     axes.step(sorted(by_number), list(best), where="post", color=SERIES[1], linewidth=1.5, label="best so far")
     axes.legend(loc="lower right", frameon=False, fontsize=SMALL, labelcolor=MUTED)
-    dress(axes, title=title, x=x, y=y)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    return figure
-
-
-def scatter(points: Points, title: str, x: str, y: str) -> Figure:
-    """(x, y) of each."""
-    figure = new_figure(WIDTH / 2, 2.9)
-    axes = figure.add_subplot()
-    _dots(axes, points)
-    dress(axes, title=title, x=x, y=y)
     return figure
 
 
 def front(points: Points, y: str) -> Figure:
     """(cost, score) of every candidate, and the Pareto front; ``y`` is what a score is."""
-    figure = new_figure(WIDTH / 2, 2.9)
-    axes = figure.add_subplot()
-    _dots(axes, points)
+    figure = scatter(points, "Pareto front", "cost, in the unit of the latency table", y)
+    [axes] = figure.axes
     axes.step(
         *zip(*pareto(points), strict=True), where="post", color=SERIES[1], linewidth=1.5, marker="o", markersize=3
     )
-    dress(axes, title="Pareto front", x="cost, in the unit of the latency table", y=y)
     return figure
-
-
-def _dots(axes: Any, points: Points) -> None:
-    xs, ys = zip(*points, strict=True)
-    axes.scatter(xs, ys, s=16, color=ACCENT, alpha=0.45, linewidths=0)
 
 
 def evolution(folder: Path) -> str:

@@ -52,13 +52,13 @@ def _q_values(folder: Path) -> str:
     rows = read_rows(folder / "q_values.csv")
     for row in rows:
         if (q := number(row.get("q"))) is not None:
-            state = row.get("state", "")
-            best[state] = max(best.get(state, (q, row.get("action", ""))), (q, row.get("action", "")))
+            state, entry = row.get("state", ""), (q, row.get("action", ""))
+            best[state] = max(best.get(state, entry), entry)
     if not best:
         return ""
     first = sorted(best.items(), key=lambda entry: -entry[1][0])[:_STATES]
     cells = [(markup.code(state), markup.code(action), f"{q:.4f}") for state, (q, action) in first]
-    words = f"<p>Q-values: {len(rows)} of {len(best)} states; the {len(first)} that promise most.</p>\n"
+    words = f"<p>Q-values: {len(rows)} known, of {len(best)} states; the {len(first)} that promise most.</p>\n"
     return words + markup.table(("state", "its best action", "Q"), cells, frozenset({2}))
 
 

@@ -242,7 +242,8 @@ class NasBench201Space(WeightSharingSpace):
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """Stem, reductions and head are always run; each option adds itself, once a cell."""
-        return tuple(self._fixed()), {GROUP: (tuple(map(self._keys, OPTIONS)),) * len(EDGES)}
+        fixed, run = self._run
+        return fixed, {GROUP: (tuple(run.values()),) * len(EDGES)}
 
 
 class NasBench201Supernet(Supernet):

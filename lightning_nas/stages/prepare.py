@@ -21,7 +21,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
-from lightning_nas.children.engines.table import TableEngine
+from lightning_nas.children.engines.base import Engine
 from lightning_nas.config.check import check
 from lightning_nas.data.adapt import adapt
 from lightning_nas.data.base import SearchData
@@ -107,8 +107,13 @@ def prepare(config: DictConfig) -> Run:
         with atomic(folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
-    if "retrain" not in config.stages and looks_up(config):
-        return Run(config, folder, data, space, instantiate(config.task))
+    if "retrain" in config.stages or not looks_up(config):
+        _check_sizes(space, data)
+    return Run(config, folder, data, space, instantiate(config.task))
+
+
+def _check_sizes(space: SearchSpace, data: SearchData) -> None:
+    """Networks of the space can be fed with the data."""
     if space.input_shape != data.shape:
         raise DataError(
             f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
@@ -120,7 +125,6 @@ def prepare(config: DictConfig) -> Run:
             f"search_space={space.name} has {space.num_classes} classes, the data has {data.search_num_classes}; "
             f"set search_space.num_classes={data.search_num_classes}"
         )
-    return Run(config, folder, data, space, instantiate(config.task))
 
 
 def trains_children(config: DictConfig) -> bool:
@@ -129,8 +133,11 @@ def trains_children(config: DictConfig) -> bool:
 
 
 def looks_up(config: DictConfig) -> bool:
-    """Whether results come from a table, and no network sees the data."""
-    return bool(config.engine) and issubclass(get_class(config.engine._target_), TableEngine)
+    """Whether results cost nothing, as those of a table do, and no network sees the data."""
+    if not config.engine:
+        return False
+    engine = get_class(config.engine._target_)
+    return issubclass(engine, Engine) and engine.instant
 
 
 def check_pair(config: DictConfig) -> None:

@@ -39,7 +39,7 @@ def test_the_last_population_and_the_table_of_q_values_are_there(tmp_path: Path)
     write_csv(tmp_path / "q_values.csv", "state,action,q", values)
     text = section(tmp_path)
     assert "2 members, the oldest of 6 trials" in text
-    assert "3 of 2 states" in text
+    assert "3 known, of 2 states" in text
     assert "&lt;a&gt;" not in text  # not the best of its state
     assert text.index("0.7500") < text.index("0.2500")
 
