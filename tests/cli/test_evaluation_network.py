@@ -45,6 +45,25 @@ def test_the_evaluation_network_is_retrained_and_reported_without_its_auxiliary_
     assert {name.removeprefix("network.") for name in state} == set(trained.state_dict())
 
 
+def test_paths_are_dropped_by_the_step_or_by_the_epoch_as_asked(cli: Commands, images: str) -> None:
+    """In the first epoch none are by the epoch."""
+
+    def trained(name: str, *wishes: str) -> dict[str, torch.Tensor]:
+        folder = cli.folder / name
+        how = (*DARTS, "retrain.epochs=1", "dataset=npz", images, "dataset.batch_size=8", f"hydra.run.dir={folder}")
+        ended = cli.run(*how, *wishes)
+        assert ended.code == 0, ended.err[-2000:]
+        state: dict[str, torch.Tensor]
+        state = torch.load(folder / "retrain/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        return state
+
+    none = trained("none", "retrain.drop_path=0")
+    by_epoch = trained("epoch", "retrain.drop_path=0.5", "retrain.drop_path_interval=epoch")
+    by_step = trained("step", "retrain.drop_path=0.5", "retrain.drop_path_interval=step")
+    assert all(torch.equal(none[name], by_epoch[name]) for name in none)
+    assert not all(torch.equal(none[name], by_step[name]) for name in none)
+
+
 @pytest.mark.parametrize(
     ("wish", "words"),
     [

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,9 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     page = (folder / "report.html").read_text()
     assert ">The next best, number 2<" in page
     assert ">The next best, number 3<" in page
+    assert "10 members, the oldest of 9 trials" in page
+    youngest = [row["trial"] for row in csv.DictReader((folder / "population.csv").open())]
+    assert youngest == [row["trial"] for row in rows[-10:]]
     assert "no path of the answer" not in ended.err
     before = (folder / "trials.csv").read_text()
     ended = cli.run(*asked, *short, "ckpt_path=last")
@@ -107,9 +111,17 @@ def test_an_answer_that_ignores_its_input_is_told_of(cli: Commands, tmp_path: Pa
         "search_space=nasbench201",
         f"engine.path={write_table(tmp_path, 'none')}",
     )
-    ended = cli.run(*asked, "logger=none", "latency_table=none", f"hydra.run.dir={tmp_path / 'run'}")
+    folder = tmp_path / ("deep" * 30)
+    ended = cli.run(*asked, "logger=none", "latency_table=none", f"hydra.run.dir={folder}")
     assert ended.code == 0, ended.err
+    assert f"{folder}/report.html" in re.sub(r" *│\n│ *│ *", "", ended.out)  # of a table, and whole
     assert "no path of the answer leads from its input to its output" in ended.out + ended.err
+
+
+def test_what_is_to_be_retrained_besides_must_fit_the_data(cli: Commands, table: Path) -> None:
+    asked = ("strategy=evolution", "engine=table", "search_space=nasbench201", f"engine.path={table}", "logger=none")
+    ended = cli.run(*asked, "stages=[search,retrain]", f"hydra.run.dir={cli.folder / 'run'}")
+    ended.refused("3x32x32", "1x8x8", "search_space.image_size")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from lightning_nas import zoo
+from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.errors import ConfigError, NumericalError
 from lightning_nas.latency.sources import Macs
@@ -18,6 +19,7 @@ from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
 from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
+from lightning_nas.training.checkpoint import load_checked
 
 optuna = pytest.importorskip("optuna")
 SPACE = ToySpace(LAYERS)
@@ -67,6 +69,22 @@ def test_other_samplers_resume_exactly_too(sampler: str, tmp_path: Path) -> None
     last = sorted((tmp_path / "checkpoints").glob("*.ckpt"))[6]
     case.search(make, tmp_path, engine, resume=last, **how)
     assert case.ended == whole
+
+
+@pytest.mark.parametrize("options", [{}, {"minimize_cost": True}])
+def test_with_failed_children_it_resumes_exactly(options: dict[str, Any], tmp_path: Path) -> None:
+    engine = ToyEngine(noise=0.1, fails=lambda taken: "NaN" if taken.options[0] != "keep" else None)
+    case, how = TestTpe(), {"trials": 30, "every": 1, **options}
+    whole = case.search(make, tmp_path, engine, **how)
+    ended, tried = case.ended, [trial.architecture for trial, _ in whole.history]
+    last = sorted((tmp_path / "checkpoints").glob("*.ckpt"))[14]
+    (tmp_path / "trials.jsonl").rename(tmp_path / "before.jsonl")
+    lines = (tmp_path / "before.jsonl").read_text().splitlines(keepends=True)
+    known = load_checked(last)["lightning_nas_events"]
+    (tmp_path / "trials.jsonl").write_text("".join(lines[:known]))
+    again = case.search(make, tmp_path, engine, resume=last, **how)
+    assert [trial.architecture for trial, _ in again.history] == tried
+    assert case.ended == ended
 
 
 def test_two_objectives_give_a_front_and_its_costly_end_is_the_answer(tmp_path: Path) -> None:
@@ -136,8 +154,10 @@ def test_a_cheap_architecture_that_failed_is_not_on_the_front(tmp_path: Path) ->
 
 
 def test_of_one_objective_a_failed_child_has_the_worst_value_and_its_like_are_left(tmp_path: Path) -> None:
+    def bad(taken: Architecture) -> bool:
+        return taken.options[0] != "keep"
+
     def lost(fails: bool) -> int:
-        bad = lambda taken: taken.options[0] != "keep"  # noqa: E731
         engine = ToyEngine(fails=lambda taken: "NaN" if fails and bad(taken) else None, worth=lambda _: 0.5)
         module = OptunaSearch(SPACE, Classification(), engine=engine, trials=80, reuse=False)
         fit(module, None, tmp_path / str(fails), epochs=1, every=1000)
