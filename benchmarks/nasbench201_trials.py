@@ -13,8 +13,9 @@ A row is the mean and the deviation over the seeds of the test accuracy after 20
 with, and what each search took. What a run finds is kept in nasbench201_trials.json beside this file; rows of earlier
 runs stay, and nasbench201_trials.svg draws all: the test accuracy on CIFAR-10 of the best so far, by simulated seconds.
 
-``--speed`` is the whole command instead, with trials.csv, metrics.csv and checkpoints: trials a second of the search.
-20 trials are a batch of Lightning's loop, and metrics are logged every ten batches.
+``--speed`` is the whole command instead, with trials.csv, metrics.csv and checkpoints: trials a second of the search,
+once as it is typed, with W&B and 10 trials a batch of Lightning's loop, whose metrics are logged; and once for speed,
+without W&B, with 50 trials a batch and metrics of every fourth.
 """
 
 import argparse
@@ -57,7 +58,10 @@ PUBLISHED = {  # NAS-Bench-201's Table 5
     "published, REINFORCE": ((93.85, 0.37), (71.71, 1.09), (45.24, 1.18)),
     "published, BOHB": ((93.61, 0.52), (70.85, 1.28), (44.42, 1.49)),
 }
-_COARSE = ("strategy.trials_per_step=20", "trainer.log_every_n_steps=10")  # 200 trials a row of metrics.csv
+_TYPED = {
+    "as typed": (),
+    "for speed": ("latency_table=macs", "logger=csv", "strategy.trials_per_step=50", "trainer.log_every_n_steps=4"),
+}
 GRID = [200.0 * step for step in range(1, 61)]  # simulated seconds
 
 
@@ -169,17 +173,17 @@ def draw(results: dict[str, Any], best: float) -> None:
         figure.savefig(PICTURE, metadata={"Date": None})
 
 
-def speed(name: str, trials: int) -> list[str]:
+def speed(name: str, trials: int, how: str) -> list[str]:
     """One run of the command; the cells of its row."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
-        settings = [f"strategy.trials={trials}", "strategy.seconds=null", f"hydra.run.dir={folder}", *_COARSE]
-        command = [sys.executable, "-m", "lightning_nas.run", f"strategy={name}", *TABLE[:3], "logger=csv", *settings]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        settings = [f"strategy.trials={trials}", "strategy.seconds=null", f"hydra.run.dir={folder}", *_TYPED[how]]
+        command = [sys.executable, "-m", "lightning_nas.run", f"strategy={name}", *TABLE[:2], *settings]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=scratch)
         seconds = json.loads((folder / "result.json").read_text())["search_seconds"]
         with (folder / "trials.csv").open() as file:
             rows = sum(1 for _ in csv.DictReader(file))
-    return [name, str(rows), f"{seconds:.1f}", f"{rows / seconds:.0f}"]
+    return [f"{name}, {how}", str(rows), f"{seconds:.1f}", f"{rows / seconds:.0f}"]
 
 
 def main() -> None:
@@ -199,7 +203,8 @@ def main() -> None:
         show(["strategy", "trials", "seconds", "trials a second"])
         show(["---"] * 4)
         for name in [name for name in given.strategies if name in ("evolution", "random")]:
-            show(speed(name, given.speed))
+            for how in _TYPED:
+                show(speed(name, given.speed, how))
         return
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)

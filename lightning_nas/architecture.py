@@ -13,6 +13,7 @@ from lightning_nas.errors import InvalidArchitecture, shown
 from lightning_nas.files import atomic, parse_json, read_json
 
 FORMAT = 1
+_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ class Architecture:
     @property
     def key(self) -> str:
         """A short stable name: 16 hexadecimal digits of the SHA-256 of the canonical text."""
-        text = json.dumps([self.space, self.choices], separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(_text([self.space, self.choices]).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """The content of an architecture file."""

@@ -19,6 +19,7 @@ from lightning_nas.training.exact import differences
 
 Event = dict[str, Any]
 EVENTS = ("proposed", "started", "finished", "failed", "lost")
+_line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class Ledger:
@@ -80,8 +81,7 @@ class Ledger:
 
     def append(self, event: str, content: Event) -> None:
         """Write one event; :meth:`sync` makes it last."""
-        line = json.dumps({"event": event, **content}, separators=(",", ":"), allow_nan=False)
-        left = memoryview(line.encode() + b"\n")
+        left = memoryview(_line({"event": event, **content}).encode() + b"\n")
         try:
             while left:  # a disk that fills up takes a part, and says so at the next
                 left = left[self._file.write(left) :]

@@ -140,13 +140,20 @@ def looks_up(config: DictConfig) -> bool:
     return issubclass(engine, Engine) and engine.instant
 
 
+def _asked(group: str) -> str | None:
+    """What the command line chose of a group; none if it chose nothing."""
+    asked = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    chosen = [value for name, _, value in (override.partition("=") for override in asked) if name == group]
+    return next((value for value in chosen if value not in ("none", "null")), None)
+
+
 def check_pair(config: DictConfig) -> None:
     """Refuse parts of a configuration that do not go together, before any data are read.
 
     Raises:
         ConfigError: a strategy that shares weights on a space without a supernet, or with an engine; one that trains
-            children without an engine, without saying how it is to train them, or with callbacks that look at shared
-            weights.
+            children without an engine, without saying how it is to train them or saying so where they are looked up,
+            or with callbacks that look at shared weights.
     """
     if not trains_children(config):
         space = config.search_space
@@ -163,6 +170,8 @@ def check_pair(config: DictConfig) -> None:
         raise ConfigError(
             "this strategy trains children: it needs engine=local, serial or ray with child=default, or engine=table"
         )
+    if looks_up(config) and (child := _asked("child")):
+        raise ConfigError(f"child={child}: this engine trains nothing, it looks results up; leave it out")
     sharing = (ArchitectureLogger, RankCheck, SearchHealth)
     for name, node in (config.callbacks or {}).items():
         if node and issubclass(get_class(node._target_), sharing):

@@ -20,7 +20,7 @@ from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.report.page import write_report
 from lightning_nas.spaces.base import WeightSharingSpace, look_up
 from lightning_nas.stages.loggers import tell
-from lightning_nas.stages.prepare import Run
+from lightning_nas.stages.prepare import Run, looks_up
 from lightning_nas.training.table import Table
 
 KEYS = (
@@ -35,7 +35,7 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     run.result |= {
         "strategy": chosen.get("strategy", config.strategy._target_) if "search" in config.stages else None,
         "search_space": run.space.name,
-        "dataset": chosen.get("dataset") or config.dataset.module._target_,  # a DataModule of one's own has no name
+        "dataset": _dataset(run),
         "seed": run.seed,
         "architecture": architecture.to_dict(),
         "params": count_params(network),
@@ -61,6 +61,14 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     ]
     write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture), others)
     _print(run, result, architecture)
+
+
+def _dataset(run: Run) -> str:
+    """The name of the data that the figures are of: where they were looked up, those of the table."""
+    named: str | None = HydraConfig.get().runtime.choices.get("dataset")
+    if "retrain" not in run.config.stages and looks_up(run.config):
+        named = run.config.engine.get("dataset", named)
+    return named or str(run.config.dataset.module._target_)  # a DataModule of one's own has no name
 
 
 def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | None) -> None:

@@ -17,7 +17,7 @@ from lightning_nas.children.engines.ray import RayEngine
 from lightning_nas.children.engines.serial import SerialEngine
 from lightning_nas.children.ledger import Ledger
 from lightning_nas.children.trials import Proposal, Trial, Trials
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, EnvironmentFailure
 from lightning_nas.testing.training import one_thread
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -193,3 +193,21 @@ def test_what_no_machine_has_is_refused_at_once_and_a_joined_cluster_goes_on(mak
     assert engine.slots == 3  # of four
     engine.submit(request(0))
     assert answers(engine, 1)[0].status == "finished"
+
+
+def test_a_cluster_without_machines_is_not_waited_for_for_ever(
+    make: Make, cluster: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, patient = make({0: "waits"}, patience_minutes=0.05), make()
+    engine.submit(request(0))
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node)
+    try:
+        with pytest.raises(EnvironmentFailure, match=r"they have 0 CPUs and 0 GPUs; waited 0\.05 minutes"):
+            answers(engine, 2)  # that of the lost child, and one that nobody can give
+        assert "no machine has room for a child any more" in caplog.text
+        assert patient.slots == 0
+    finally:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+    slots(patient, 2)

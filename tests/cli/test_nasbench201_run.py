@@ -86,6 +86,7 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     found = json.loads((folder / "architecture.json").read_text())["choices"].values()
     assert list(found).count("nor_conv_3x3") == round(10 * best)
     assert f"{100 * best:.2f}% CIFAR-10" in ended.out
+    assert "evolution on cifar10" in ended.out
     cell = Architecture.load(folder / "architecture.json")
     network = NasBench201Space().network(cell)  # CIFAR's, as in the table, though the data set is digits
     assert json.loads((folder / "result.json").read_text())["macs"] == count_macs(network, (3, 32, 32))
@@ -131,6 +132,7 @@ def test_what_is_to_be_retrained_besides_must_fit_the_data(cli: Commands, table:
         (["strategy=fbnet", "engine=local"], ["engine, child", "trains no children"]),
         (["strategy=random", "engine=none"], ["engine=local"]),
         (["strategy=random", "engine=table", "search_space=nasbench201", "child.epochs=2"], ["child: got", "or null"]),
+        (["strategy=random", "engine=table", "search_space=nasbench201", "child=block_qnn"], ["child=block_qnn:"]),
         (["strategy=random", "callbacks=default"], ["callbacks.architecture_logger", "callbacks=trials"]),
     ],
 )

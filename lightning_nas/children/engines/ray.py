@@ -27,7 +27,7 @@ from lightning_nas.children.engines.base import Engine, Job
 from lightning_nas.children.engines.process import ChildProcess, Limits
 from lightning_nas.children.engines.resources import check_gpus, cores, fitting
 from lightning_nas.children.requests import Request, Response
-from lightning_nas.errors import ConfigError, shown
+from lightning_nas.errors import ConfigError, EnvironmentFailure, shown
 
 log = logging.getLogger(__name__)
 _FRESH = 1.0  # seconds for which the number of slots is not looked at again
@@ -53,10 +53,12 @@ class RayEngine(Engine):
         threads: of torch, in each.
         minutes: a child may take; then it is killed, and failed. None for no end.
         memory_gb: of address space a child may have; a child that wants more is out of memory. None for no limit.
+        patience_minutes: to wait for a machine once none of the cluster has room for a child any more.
 
     Raises:
         ConfigError: Ray is not installed, there is no cluster at the address, or no machine of it has what one child
             holds.
+        EnvironmentFailure: later, no machine has had it for as long as there is patience.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class RayEngine(Engine):
         threads: PositiveInt = 1,
         minutes: PositiveFloat | None = None,
         memory_gb: PositiveFloat | None = None,
+        patience_minutes: NonNegativeFloat = 10.0,
     ) -> None:
         check_gpus(gpus)
+        self._patience = patience_minutes
         self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
         self._common = json.dumps(job), json.dumps(asdict(Limits(threads, minutes, memory_gb))), str(Path.cwd())
         self._ray, self._ours = _connected(address)
@@ -79,7 +83,7 @@ class RayEngine(Engine):
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}
         self._task = self._ray.remote(**options)(_train)
         self._running: dict[Any, tuple[Request, float]] = {}  # by reference to the result; since when
-        self._looked, self._slots = -_FRESH, 0
+        self._looked, self._had_room, self._slots = -_FRESH, time.monotonic(), 0
         if not self.slots:
             message = self._nobody_has()
             self.close()
@@ -87,13 +91,7 @@ class RayEngine(Engine):
 
     @property
     def slots(self) -> int:
-        now = time.monotonic()
-        if now - self._looked >= _FRESH:
-            self._looked, before = now, self._slots
-            room = sum(self._room(machine) for machine in self._machines())
-            self._slots = min(room, self._wanted or room)
-            if before and not self._slots:
-                log.warning("no machine of the cluster has room for a child any more; waiting for one that has")
+        self._look_around()
         return self._slots
 
     def submit(self, request: Request) -> None:
@@ -101,6 +99,7 @@ class RayEngine(Engine):
         self._running[reference] = request, time.monotonic()
 
     def finished(self, timeout: float) -> list[Response]:
+        self._look_around()  # what waits in Ray for a machine that is gone would do so for ever
         if not self._running:
             time.sleep(timeout)
             return []
@@ -125,6 +124,21 @@ class RayEngine(Engine):
             said = " ".join(str(error).split())[:300]
             seconds = time.monotonic() - since
             return Response(request.trial, request.attempt, "lost", (), seconds, f"{type(error).__name__}: {said}")
+
+    def _look_around(self) -> None:
+        """How many children there is room for now, and whether to wait for room any longer."""
+        now = time.monotonic()
+        if now - self._looked < _FRESH:
+            return
+        self._looked, before = now, self._slots
+        room = sum(self._room(machine) for machine in self._machines())
+        self._slots = min(room, self._wanted or room)
+        if self._slots:
+            self._had_room = now
+        elif before:
+            log.warning(f"no machine has room for a child any more; waiting {self._patience:g} minutes for one")
+        elif now - self._had_room > 60 * self._patience:
+            raise EnvironmentFailure(f"{self._nobody_has()}; waited {self._patience:g} minutes for one that has")
 
     def _machines(self) -> list[dict[str, float]]:
         """What each has."""
