@@ -159,14 +159,14 @@ def report(results: dict[str, Any], bench: Bench) -> None:
 
 def draw(results: dict[str, Any], best: float) -> None:
     """The anytime curves."""
-    figure = new_figure(7.2, 4.0)
+    figure = new_figure(9.6, 4.4)
     axes = figure.add_subplot()
-    for place, (name, row) in enumerate(sorted(results.items())):
-        style = ("-", "--", ":")[place // len(SERIES) % 3]
+    for place, (name, row) in enumerate(sorted(results.items(), key=lambda entry: -entry[1]["anytime"][-1])):
+        style = ("-", "--", ":", "-.")[place // len(SERIES) % 4]
         axes.plot(GRID, row["anytime"], style, color=SERIES[place % len(SERIES)], linewidth=1.4, label=name)
     axes.axhline(best, color="black", linewidth=0.6)
     axes.set_ylim(91.5, 94.6)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, title="best at the end first")
     x, y = "simulated seconds of training", "test accuracy on CIFAR-10, percent"
     dress(axes, title="NAS-Bench-201: the best so far by validation", x=x, y=y)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "trials"}):
