@@ -39,18 +39,24 @@ class NasBench201Table:
         columns: (data set, split, epochs) of the accuracies wanted.
         seconds: the data set whose training times are wanted, if any; CIFAR-10's are of the half that the benchmark
             searches on.
+        option: of the configuration, by which another file is named.
 
     Raises:
         DataError: no file, a damaged one, or one that is not such a table.
     """
 
     def __init__(
-        self, path: Path, columns: Iterable[tuple[Dataset, Split, Epochs]], *, seconds: Dataset | None = None
+        self,
+        path: Path,
+        columns: Iterable[tuple[Dataset, Split, Epochs]],
+        *,
+        seconds: Dataset | None = None,
+        option: str = _OPTION,
     ) -> None:
         names = {column: f"{_PREFIX[column[0]]}_{column[1]}{column[2]}" for column in columns}
         timed = [f"{_TIMED[seconds]}_train_seconds200"] if seconds else []
         where, wanted = shown(path), ("arch", *names.values(), *timed)
-        arrays = read_npz(path, wanted, option=_OPTION, limit=_LIMIT)
+        arrays = read_npz(path, wanted, option=option, limit=_LIMIT)
         if missing := [name for name in wanted if name not in arrays]:
             raise DataError(f"{where} has no {missing[0]}: it is not a table of NAS-Bench-201")
         cells = _cells(arrays["arch"], where)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_nas.report import figures, markup
-from lightning_nas.report.record import Row, number, read_points, read_probabilities, read_rows
+from lightning_nas.report.record import Row, number, read_object, read_points, read_probabilities, read_rows
 from lightning_nas.report.svg import to_svg
 
 _SEARCH = (
@@ -173,8 +173,9 @@ def _rank_table(last: Row) -> str:
 
 
 def layers(folder: Path) -> str:
-    """Where the derived network spends its time."""
-    title = "Latency by layer"
+    """Where the derived network spends its time, or whatever else the latency table counts."""
+    unit = read_object(folder / "latency_table.json").get("unit", "ms")
+    title, most = ("Latency by layer", "slowest") if unit == "ms" else (f"{unit} by layer", "largest")
     rows = [
         (row.get("decision", ""), row.get("option", ""), number(row.get("cost")))
         for row in read_rows(folder / "layers.csv")
@@ -183,7 +184,7 @@ def layers(folder: Path) -> str:
     if not known:
         return markup.section(title, markup.missing("No latency table was used in this run."))
     total = sum(cost for *_, cost in known)
-    slowest = max(known, key=lambda row: row[2])
-    said = f"{len(known)} layers, {total:.3g} ms in all; the slowest is {slowest[0]} {slowest[1]}, {slowest[2]:.3g} ms"
-    svg = to_svg(figures.latency_bars(known), "latency", f"Bars of predicted latency: {said}")
+    decision, option, cost = max(known, key=lambda row: row[2])
+    said = f"{len(known)} layers, {total:.3g} {unit} in all; the {most} is {decision} {option}, {cost:.3g} {unit}"
+    svg = to_svg(figures.latency_bars(known, unit), "latency", f"Bars of predicted cost: {said}")
     return markup.section(title, markup.figure(svg, f"{said}. Grey: what every architecture of the space runs."))

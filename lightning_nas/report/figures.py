@@ -156,8 +156,8 @@ def winner_history(groups: Mapping[str, tuple[Sequence[int], Any, Sequence[str]]
     return figure
 
 
-def latency_bars(rows: Sequence[tuple[str, str, float]]) -> Figure:
-    """What each layer costs: (decision, option, milliseconds), top to bottom; ``fixed`` rows in grey."""
+def latency_bars(rows: Sequence[tuple[str, str, float]], unit: str = "ms") -> Figure:
+    """What each layer costs: (decision, option, cost in the unit), top to bottom; ``fixed`` rows in grey."""
     figure = new_figure(WIDTH, 0.75 + 0.215 * len(rows))
     axes = figure.add_subplot()
     places = range(len(rows))
@@ -167,7 +167,7 @@ def latency_bars(rows: Sequence[tuple[str, str, float]]) -> Figure:
     axes.set_yticks(places, [plain(f"{decision}  {option}") for decision, option, _ in rows])
     axes.invert_yaxis()
     axes.margins(x=0.08, y=0.01)
-    dress(axes, x="predicted latency (ms)", grid="x")
+    dress(axes, x="predicted latency (ms)" if unit == "ms" else plain(str(unit)), grid="x")
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     return figure
 

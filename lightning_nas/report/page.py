@@ -11,7 +11,7 @@ import networkx as nx
 from lightning_nas.files import atomic
 from lightning_nas.report import charts, markup, sections
 from lightning_nas.report.evolution import evolution
-from lightning_nas.report.record import read_result
+from lightning_nas.report.record import read_object
 from lightning_nas.report.trials import trials
 
 
@@ -38,7 +38,7 @@ def write_report(
         InputError: a file is there but damaged.
         EnvironmentFailure: the page cannot be written.
     """
-    result = read_result(folder / "result.json")
+    result = read_object(folder / "result.json")
     parts = [
         sections.result(folder, result),
         charts.hypothesis(folder),

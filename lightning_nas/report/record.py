@@ -31,8 +31,8 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(f"{shown(path)} is not CSV: {shown(str(reason))}") from None
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """The object in ``result.json``; empty if the file is not there.
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file such as ``result.json``; empty if the file is not there.
 
     Raises:
         InputError: the file is damaged.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from lightning_nas.errors import ConfigError, shown
+
+log = logging.getLogger(__name__)
 
 
 def is_first_process() -> bool:
@@ -48,14 +51,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def forget(folder: Path, config: DictConfig) -> None:
-    """What an earlier run left in the folder must not be taken for an answer of this one, should this one fail."""
+    """What an earlier run left in the folder must not be taken for an answer of this one, should this one fail.
+
+    A ledger of trials is kept under another name: to train them again may take days.
+    """
     old = [folder / "result.json", folder / "report.html", folder / "layers.csv"]
     retrained = folder / "retrain"
     if not goes_on_in(retrained, config):
         old += [*retrained.glob("*.csv"), *(retrained / "checkpoints").glob("*.ckpt")]
     if "search" in config.stages and not goes_on_in(folder / "checkpoints", config):
         old += [folder / "architecture.json", folder / "latency_table.json", *folder.glob("*.csv")]
-        old += [*(folder / "checkpoints").glob("*.ckpt"), folder / "trials.jsonl", *(folder / "children").glob("*.pt")]
+        old += [*(folder / "checkpoints").glob("*.ckpt"), *(folder / "children").glob("*.pt")]
+        if (ledger := folder / "trials.jsonl").exists():
+            ledger.replace(folder / "trials.old.jsonl")
+            log.warning("what was tried here before is in trials.old.jsonl; ckpt_path=last would have gone on from it")
     for file in old:
         file.unlink(missing_ok=True)
 

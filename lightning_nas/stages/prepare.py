@@ -42,7 +42,6 @@ from lightning_nas.training.signals import StopRequest
 log = logging.getLogger(__name__)
 
 _DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "callbacks", "child")
-_OF_ENGINE = ("_target_", "dataset", "epochs", "threads", "gpus")  # slots and the like change no bit
 _TRAINER_SETTINGS = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
 )
@@ -263,9 +262,16 @@ def _settings(config: DictConfig) -> dict[str, str]:
     assert isinstance(content, dict)
     kept = {name: content[name] for name in _DECISIVE}
     kept["trainer"] = {name: content["trainer"].get(name) for name in _TRAINER_SETTINGS}
-    kept["engine"] = {name: value for name, value in (content["engine"] or {}).items() if name in _OF_ENGINE}
+    kept["engine"] = _engine_settings(content["engine"] or {}, content["threads"]) if config.engine else {}
     kept["latency_table"] = {name: value for name, value in content["latency_table"].items() if name != "cache_dir"}
     return dict(_flat(kept))
+
+
+def _engine_settings(engine: dict[str, Any], threads: int | None) -> dict[str, Any]:
+    """What children are trained with, or looked up in; not what spreads them: a search may move to more machines."""
+    if getattr(get_class(engine["_target_"]), "instant", False):
+        return {name: engine.get(name) for name in ("_target_", "dataset", "epochs")}
+    return {"threads": engine.get("threads", threads), "gpus": engine.get("gpus", 0) > 0}
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -39,6 +39,8 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     callbacks: list[pl.Callback] = [instantiate(node) for node in (run.config.callbacks or {}).values() if node]
     conditions = {} if table is None else {"latency table": table.digest[:16]}
     module = build_strategy(run, table)
+    if isinstance(module, TrialSearch) and module.engine.digest:
+        conditions["results"] = module.engine.digest
     trainer = make_trainer(run, "", callbacks, conditions=conditions)
     checkpoint = checkpoint_to_resume(run.config.ckpt_path, trainer, module)
     if isinstance(module, TrialSearch):

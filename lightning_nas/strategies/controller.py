@@ -16,6 +16,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import NumericalError
 from lightning_nas.functional.reinforce import bounded_logits, connection_divergence
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controller_steps import Step, connects, plan, refers
@@ -119,7 +120,7 @@ class Controller(nn.Module):
 
     def sample(self, count: int, generator: torch.Generator) -> Drawn:
         """Draw ``count`` architectures at once."""
-        drawn: Drawn = self(count, lambda _, logs: torch.multinomial(logs.exp().cpu(), 1, generator=generator)[:, 0])
+        drawn: Drawn = self(count, lambda _, logs: drawn_options(logs.exp(), generator))
         return drawn
 
     def greedy(self) -> Architecture:
@@ -169,6 +170,20 @@ class Controller(nn.Module):
             if first.name.startswith(prefix):
                 logits = logits + logits.new_tensor([biases.get(option, 0.0) for option in first.options])
         return logits[:, None]
+
+
+def drawn_options(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """An option of each row of (N, options), (N,) on the CPU.
+
+    Raises:
+        NumericalError: they are no probabilities, because what gave them has diverged.
+    """
+    try:
+        return torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0]
+    except RuntimeError:
+        if torch.isfinite(probabilities).all():
+            raise
+        raise NumericalError("the controller's probabilities are not finite: it diverged; lower its rate") from None
 
 
 class _Walk:

@@ -11,8 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
@@ -141,13 +143,13 @@ class MnasNetProduct(Penalty):
 
     Args:
         target: cost, in the table's unit, that changes nothing; None for the cost where the search begins.
-        alpha: exponent up to the target, at most 0.
-        beta: exponent beyond the target, at most 0.
+        alpha: exponent up to the target, -10 to 0.
+        beta: exponent beyond the target, -10 to 0.
     """
 
     target: PositiveFloat | None = None
-    alpha: float = -0.07
-    beta: float = -0.07
+    alpha: Annotated[float, Interval(ge=-10, le=0)] = -0.07
+    beta: Annotated[float, Interval(ge=-10, le=0)] = -0.07
 
     def bind(self, costs: Costs) -> Penalised:
         target = self.target or costs.uniform

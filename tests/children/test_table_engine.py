@@ -38,6 +38,20 @@ def test_without_a_file_it_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -
         TableEngine(JOB)
 
 
+def test_a_file_that_is_not_there_is_named_with_the_option_that_names_another(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"pass engine\.path=FILE"):
+        TableEngine(JOB, path=str(tmp_path / "nowhere.npz"))
+
+
+def test_another_table_is_another_search(tmp_path: Path) -> None:
+    digests = []
+    for best in ("nor_conv_3x3", "none", "none"):
+        folder = tmp_path / str(len(digests))
+        folder.mkdir()
+        digests.append(TableEngine(JOB, path=str(write_table(folder, best))).digest)
+    assert digests[0] != digests[1] == digests[2]
+
+
 def test_a_table_without_the_columns_it_needs_is_refused(tmp_path: Path) -> None:
     file = write_table(tmp_path)
     with pytest.raises(DataError, match="c100"):

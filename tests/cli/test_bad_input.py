@@ -91,9 +91,14 @@ def test_a_search_space_of_other_images(cli: Commands) -> None:
         (["dataset=text", "search_space=fbnet"], ["text in windows of 20", "darts_rnn_small (text)"]),
         (["search_space=darts_rnn_small", "dataset=digits"], ["search_space.bptt", "for text", "dataset=text"]),
         (["search_space=darts_rnn", "dataset=npz", "task=classification"], ["for text", "dataset=text"]),
+        (
+            ["strategy=mnasnet", "strategy.penalty.alpha=0.5"],
+            ["penalty.alpha: got 0.5", "float >= -10 and <= 0"],
+        ),
+        (["strategy=mnasnet", "strategy.penalty.beta=-5000"], ["strategy.penalty.beta: got -5000"]),
     ],
 )
-def test_a_search_space_for_images_and_text_or_the_other_way_round(
+def test_what_does_not_go_together_or_beyond_its_range_is_refused_at_once(
     cli: Commands, overrides: list[str], words: list[str]
 ) -> None:
     cli.run(*overrides).refused(*words)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from lightning_nas.errors import InputError
-from lightning_nas.report.record import number, read_points, read_probabilities, read_result, read_rows
+from lightning_nas.report.record import number, read_object, read_points, read_probabilities, read_rows
 
 
 def test_files_that_are_not_there_are_empty(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "metrics.csv") == []
-    assert read_result(tmp_path / "result.json") == {}
+    assert read_object(tmp_path / "result.json") == {}
 
 
 def test_rows_come_back_as_the_csv_module_wrote_them(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_csv_file_that_cannot_be_one_is_an_input_error(tmp_path: Path) -> None
 def test_a_damaged_result_is_an_input_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(InputError, match=r"result\.json"):
-        read_result(tmp_path / "result.json")
+        read_object(tmp_path / "result.json")
 
 
 @pytest.mark.parametrize("cell", ["", None, "nan", "-inf", "1e999", "0x10", "1,5", [], 10**400])

@@ -1,13 +1,16 @@
 """Block-QNN (arXiv:1708.05552)."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.trials import Trial
+from lightning_nas.children.trials import Proposal, Trial
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.spaces.block_code import parsed
@@ -78,27 +81,75 @@ def test_actions_are_whole_layers_of_a_block() -> None:
 
 
 def test_the_reward_is_corrected_as_worked() -> None:
-    """ACC 80, e million MACs, density e^(1/4): 80 - 1 - 2 = 77."""
     module = block_search()
     block = module.space.of_codes(parsed("(1,1,5,0,0) (2,5,0,0,1) (3,7,0,0,0)"))  # type: ignore[attr-defined]
     macs = module.space.cost(block, Macs()(module.space))
     expected = (80 - math.log(macs / 1e6) - 8 * math.log(density(module.space, block))) / 100
     assert module.reward(Trial(0, block, {}, (0.5, 0.8), 1.0, None)) == pytest.approx(expected)
     assert density(module.space, block) == 3 / 3  # two nodes and the input; the addition has two edges
-    assert (80 - math.log(math.e) - 8 * math.log(math.e**0.25)) == pytest.approx(77)
 
 
-def test_epsilon_is_how_often_an_action_is_drawn(tmp_path: Path) -> None:
-    """After what was learned the greedy actions are known: with epsilon 0 all of a batch take them."""
+def test_the_reward_is_77_for_80_percent_with_e_million_macs_and_a_density_of_the_fourth_root_of_e() -> None:
+    class Described(ToySpace):
+        def cost(self, architecture: Architecture, table: Mapping[str, float]) -> float:
+            return 1e6 * math.e
+
+        def graph(self, architecture: Architecture) -> Any:
+            return SimpleNamespace(number_of_edges=lambda: 3 * math.e**0.25, number_of_nodes=lambda: 3)
+
+    space = Described(LAYERS)
+    module = BlockQnn(space, Classification(), Macs()(space), engine=ToyEngine())
+    assert module.reward(Trial(0, space.best, {}, (0.5, 0.8), 1.0, None)) == pytest.approx(0.77)
+
+
+def test_with_epsilon_0_actions_of_the_largest_worth_are_taken(tmp_path: Path) -> None:
+    class Watched(BlockQnn):
+        def propose(self, number: int) -> Proposal | None:
+            proposal = super().propose(number)
+            if proposal is not None and not proposal.info["epsilon"]:
+                for state, action, actions in steps(self.space, proposal.architecture):
+                    known = self.q.get(state, {})
+                    worth = {each: known.get(each, self.initial) for each in actions}
+                    taken.append(worth[action] == max(worth.values()) > min(worth.values()))
+            return proposal
+
+    taken: list[bool] = []
     module = make(ToyEngine(), epsilons=((1.0, 8), (0.0, 1)), trials=60)
+    module.__class__ = Watched
     fit(module, None, tmp_path, epochs=1)
-    greedy = [trial.architecture for trial, _ in module.history if trial.info["epsilon"] == 0]
-    first = greedy[:5]
-    assert len(greedy) == 20
-    for architecture in first:
-        for state, action, actions in steps(module.space, architecture):
-            assert action in actions
-            assert state == "start" or state in module.q
+    assert len(taken) == 20 * len(module.space.decisions)
+    assert all(taken)
+
+
+def test_after_each_batch_so_many_trajectories_of_all_are_learned_from(tmp_path: Path) -> None:
+    class Watched(BlockQnn):
+        def update(self, trajectory: Any, reward: float) -> None:
+            learned[-1].append((tuple(action for _, action, _ in trajectory), reward))
+            super().update(trajectory, reward)
+
+        def learn(self, trial: Trial, reward: float) -> None:
+            learned.append([])
+            super().learn(trial, reward)
+
+    found = []
+    for _ in range(2):
+        learned: list[list[Any]] = []
+        module = make(ToyEngine(), replay=3, trials=20)
+        module.__class__ = Watched
+        fit(module, None, tmp_path / str(len(found)), epochs=1)
+        found.append(learned)
+    assert found[0] == found[1]
+    assert [len(each) for each in learned] == [0, 0, 0, 0, 3] * 4
+    known = [
+        (tuple(action for _, action, _ in steps(module.space, trial.architecture)), reward)
+        for trial, reward in module.history
+    ]
+    older = 0
+    for batch in range(1, 5):
+        replayed, memory = learned[5 * batch - 1], known[: 5 * batch]
+        assert all(replayed.count(each) <= memory.count(each) for each in replayed)
+        older += sum(each not in memory[-5:] for each in replayed)
+    assert older
 
 
 def test_nothing_is_drawn_before_a_batch_is_learned_from(tmp_path: Path) -> None:

@@ -8,18 +8,21 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from policies import SETTINGS, UNEQUAL, accuracies, average_step, chances, check_gradient, every
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.requests import Response
 from lightning_nas.children.trials import Trial
+from lightning_nas.errors import NumericalError
 from lightning_nas.functional.reinforce import reinforce_loss
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.nas_rl_cnn import NasRlCnnSpace
 from lightning_nas.strategies.controller import Controller
 from lightning_nas.strategies.trials.nas_rl import NasRl
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
 from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
@@ -72,6 +75,22 @@ def test_the_reward_is_the_best_of_the_last_epochs_cubed() -> None:
     best = ToySpace(LAYERS).best
     assert make(last=5).reward(trial(best, 0.99, 0.1, 0.93, 0.2, 0.3, 0.92)) == pytest.approx(0.804357)
     assert make(last=1, exponent=2.0).reward(trial(best, 0.99, 0.5)) == 0.25
+
+
+def test_on_penn_treebank_the_reward_is_80_over_the_squared_perplexity() -> None:
+    recipe = OmegaConf.load(Path(__file__).parents[2] / "conf" / "experiment" / "nas_rl_ptb.yaml")
+    task = LanguageModelling(reward_scale=recipe.task.reward_scale)
+    how = {name: recipe.strategy[name] for name in ("exponent", "last")}
+    module = NasRl(ToySpace(LAYERS), task, engine=ToyEngine(), **SETTINGS | how)
+    assert module.reward(trial(ToySpace(LAYERS).best, 300.0, 62.4)) == pytest.approx(0.0205457, abs=5e-8)
+
+
+def test_a_controller_that_diverged_says_so() -> None:
+    module = make()
+    with torch.no_grad():
+        module.controller.start.fill_(math.inf)
+    with pytest.raises(NumericalError, match="probabilities are not finite"):
+        module.controller.sample(1, generator(0))
 
 
 def test_the_baseline_is_the_moving_average_of_earlier_rewards(tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ class Engine(ABC):
 
     Attributes:
         instant: results cost nothing, and may be asked for again after a kill.
+        digest: of what results depend on besides the configuration, if there is anything.
     """
 
     instant: bool = False
+    digest: str = ""
 
     @property
     @abstractmethod

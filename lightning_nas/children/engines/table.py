@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from lightning_nas.children.engines.base import Engine, Job
@@ -41,6 +43,7 @@ class TableEngine(Engine):
                 "engine.path=FILE"
             )
         self._results = _results(file, space, dataset, epochs)
+        self.digest = hashlib.sha256(json.dumps(sorted(self._results.items())).encode()).hexdigest()[:16]
         self._ended: list[Response] = []
 
     @property
@@ -61,7 +64,7 @@ def _results(
     file: Path, space: NasBench201Space, dataset: Dataset, epochs: Epochs
 ) -> dict[tuple[str, ...], tuple[float, float]]:
     """Accuracy, 0 to 1, and seconds of training, by the options of the cell."""
-    table = NasBench201Table(file, [(dataset, "valid", epochs)], seconds=dataset)
+    table = NasBench201Table(file, [(dataset, "valid", epochs)], seconds=dataset, option="engine.path")
     return {
         space.from_string(cell).options: (table.accuracy(cell, dataset, "valid", epochs), table.seconds(cell, epochs))
         for cell in table.cells

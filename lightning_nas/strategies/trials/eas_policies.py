@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.strategies.controller import drawn_options
 
 Choose = Callable[[Tensor, Tensor], Tensor]
 """Gives (B, ...) options by the (B, ..., options) logarithms of how likely they are, and (B, ...) what is decided."""
@@ -26,7 +27,7 @@ def drawing(generator: torch.Generator) -> Choose:
     """Options drawn at random."""
 
     def choose(logs: Tensor, asked: Tensor) -> Tensor:
-        return torch.multinomial(logs.exp().flatten(0, -2), 1, generator=generator).view(asked.shape)
+        return drawn_options(logs.exp().flatten(0, -2), generator).view(asked.shape)
 
     return choose
 

@@ -108,12 +108,17 @@ class PolicySearch(TrialSearch):
         return drawn
 
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Move the controller."""
+        """Move the controller.
+
+        Raises:
+            NumericalError: it is not finite any more.
+        """
         for parameter, gradient in zip(self.controller.parameters(), gradients, strict=True):
             parameter.grad = gradient
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         optimizer.step()
+        self.check_parameters()
 
     def state(self) -> dict[str, Any]:
         baseline = {"moved": self._moved, "counted": self._counted}

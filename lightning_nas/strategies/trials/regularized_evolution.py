@@ -1,8 +1,8 @@
 """Regularized evolution (Real, Aggarwal, Huang and Le, AAAI 2019, arXiv:1802.01548).
 
-The first P architectures are random. Then, for each, a sample of S is drawn with replacement from a population, the
-best of it is copied and one thing in the copy changed; the child joins the population and its oldest member leaves
-(ageing), or, without ageing, the worst of the sample does. Any trial that was ever made may be the answer.
+Until P architectures are trained they are random. Then, for each, a sample of S is drawn with replacement from a
+population, the best of it is copied and one thing in the copy changed; the child joins the population and its oldest
+member leaves (ageing), or, without ageing, the worst of the sample does. Any trial ever made may be the answer.
 
 A mutation changes one decision of the space, drawn uniformly. In cells of pairs, whose decisions are as many inputs as
 operations, that is the paper's: half of the mutations give an element another input (hidden-state mutation), half
@@ -79,7 +79,7 @@ class RegularizedEvolution(TrialSearch):
         if number < len(self.start):
             return self.start[number]
         rng = self.rng("propose", number)
-        if number < self.size or not self.population:
+        if len(self.population) < self.size:
             return self.space.sample(rng)
         drawn = torch.randint(len(self.population), (self.sample,), generator=rng).tolist()
         competing = [self.population[place] for place in drawn]
