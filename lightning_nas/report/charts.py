@@ -175,7 +175,7 @@ def _rank_table(last: Row) -> str:
 def layers(folder: Path) -> str:
     """Where the derived network spends its time, or whatever else the latency table counts."""
     unit = read_object(folder / "latency_table.json").get("unit", "ms")
-    title, most = ("Latency by layer", "slowest") if unit == "ms" else (f"{unit} by layer", "largest")
+    title, most = ("Latency by layer", "slowest") if unit == "ms" else ("Cost by layer", "largest")
     rows = [
         (row.get("decision", ""), row.get("option", ""), number(row.get("cost")))
         for row in read_rows(folder / "layers.csv")

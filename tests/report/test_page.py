@@ -89,6 +89,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(dict.fromkeys(result, HOSTILE[1]) | {"search_space": HOSTILE[0]}))
     (folder / "config.yaml").write_text(HOSTILE[3] + HOSTILE[0])
+    (folder / "latency_table.json").write_text(json.dumps({"unit": HOSTILE[2] + HOSTILE[0]}))
     return write_report(folder, chain(HOSTILE))
 
 
@@ -111,7 +112,7 @@ def test_a_browser_would_say_so_if_the_page_asked_for_anything(tmp_path: Path) -
 
 def test_hostile_text_stays_text_in_a_browser(hostile: Path, tmp_path: Path) -> None:
     page, console = browsed(hostile, tmp_path)
-    assert page.text("h2") == HEADINGS
+    assert page.text("h2") == [heading.replace("Latency", "Cost") for heading in HEADINGS]  # the unit is unknown
     assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object"}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     assert console == ""
@@ -243,3 +244,12 @@ def test_a_damaged_result_is_an_error_and_writes_no_page(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"result\.json"):
         write_report(tmp_path, None)
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(("unit", "heading", "largest"), [("ms", "Latency", "slowest"), ("MACs", "Cost", "largest")])
+def test_what_layers_cost_is_told_in_the_tables_unit(unit: str, heading: str, largest: str, tmp_path: Path) -> None:
+    (tmp_path / "layers.csv").write_text("decision,option,cost\nlayer 1,k3,300\nlayer 2,k5,500\n")
+    (tmp_path / "latency_table.json").write_text(json.dumps({"unit": unit}))
+    page = write_report(tmp_path, None).read_text()
+    assert f"<h2>{heading} by layer</h2>" in page
+    assert f"2 layers, 800 {unit} in all; the {largest} is layer 2 k5, 500 {unit}." in page
