@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -96,9 +97,10 @@ def transformed(
     generator: torch.Generator,
     noise: float = 0.0,
 ) -> Weights:
-    """First the new layers, as wide as the ones before them, then all the widths.
+    """First the layers of the parent get wider, then new ones are put in that do nothing, as the authors have it.
 
-    A new layer's batch norm expects what that of the layer before makes of normal numbers.
+    A layer whose follower is new and narrower gets the rest of its width after that. A new layer's batch norm expects
+    what that of the layer before makes of normal numbers.
 
     Args:
         weights: of the parent.
@@ -109,21 +111,40 @@ def transformed(
         generator: of the copies and of noise.
         noise: in units of the authors'; without it the function is preserved.
     """
-    made, before = Weights(bias=weights.bias), 0
+    widths, before = [layer.width for layer in child], 0
+    narrowest = [math.inf] * len(parent)
+    for origin, width in zip(made_of, widths, strict=True):
+        before = before if origin is None else origin
+        narrowest[before] = min(narrowest[before], width)
+    wide = _widened(weights, parent, narrowest, pixels, generator, noise)
+    made = Weights(bias=wide.bias)
     for origin, layer in zip(made_of, child, strict=True):
         if origin is None:
-            norm = weights.norms[before]
-            made.layers.append(identity_weight(parent[before].width, layer.kernel, noise, generator).to(weights.bias))
+            norm = wide.norms[before]
+            made.layers.append(identity_weight(len(norm["bias"]), layer.kernel, noise, generator).to(weights.bias))
             made.norms.append(identity_norm(*rectified_moments(norm["bias"], norm["weight"]), EPS))
         else:
             before = origin
-            made.layers.append(weights.layers[origin])
-            made.norms.append(weights.norms[origin])
-    made.layers.append(weights.layers[-1])
-    for i, layer in enumerate(child):
-        if layer.width > (width := len(made.layers[i])):
-            units = remapping(width, layer.width, generator)
-            flattened = layer.kernel and not child[i + 1].kernel
+            made.layers.append(wide.layers[origin])
+            made.norms.append(wide.norms[origin])
+    made.layers.append(wide.layers[-1])
+    return _widened(made, child, widths, pixels, generator, noise)
+
+
+def _widened(
+    weights: Weights,
+    layers: Sequence[Layer],
+    widths: Sequence[float],
+    pixels: int,
+    generator: torch.Generator,
+    noise: float,
+) -> Weights:
+    """The same layers, each as wide as is wanted."""
+    made = Weights(list(weights.layers), list(weights.norms), weights.bias)
+    for i, (layer, wanted) in enumerate(zip(layers, widths, strict=True)):
+        if wanted > (width := len(made.layers[i])):
+            units = remapping(width, int(wanted), generator)
+            flattened = layer.kernel and not layers[i + 1].kernel
             made.layers[i] = wider_rows(made.layers[i], units, noise, generator)
             made.norms[i] = wider_norm(made.norms[i], units)
             made.layers[i + 1] = wider_columns(made.layers[i + 1], units, pixels if flattened else 1)

@@ -96,6 +96,14 @@ def test_the_papers_start_network_grows_without_a_change_of_its_function() -> No
     torch.testing.assert_close(logits(child, x), logits(parent, x), atol=1e-5, rtol=1e-5)
 
 
+def test_a_layer_put_in_after_one_that_got_wider_begins_as_the_identity_of_the_new_width() -> None:
+    space = small()
+    larger = space.deepened(space.widened(space.start, 0), 0, 0, 3)
+    child = space.inherit(space.network(space.start), space.start, larger, torch.Generator().manual_seed(0))
+    [new] = [p for name, p in child.layers[1].named_parameters() if "conv" in name]
+    assert torch.equal(new, nn.init.dirac_(torch.empty(4, 4, 3, 3)))
+
+
 def test_the_papers_start_network_has_its_parameters_and_multiply_adds() -> None:
     space = EasSpace()
     assert zoo.load("eas_start") == space.start

@@ -20,9 +20,7 @@ of its decisions one after another, from a random architecture; children are tra
 Differs from the paper: plain networks only, no DenseNets. The start network is trained as long as any other. Accuracies
 are taken for ``ceiling`` where they are higher, since the tangent has no bound. Full blocks are masked for the deeper
 actor as well as places that a block has not. Its first input is zeros. Sequences are read in their length, without
-padding. Where to start again is decided by a schedule, with one network. New layers get their weights as wide as those
-before them in the parent, and are then widened with these: the same function, where the authors widen first and so
-begin a new layer with the identity of the new width. The network found is retrained from scratch.
+padding. Where to start again is decided by a schedule, with one network. The network found is retrained from scratch.
 """
 
 from __future__ import annotations
