@@ -51,14 +51,15 @@ from lightning_nas.training.seeding import seeded
 
 FOUND = Path(__file__).with_suffix(".json")
 PICTURE = Path(__file__).with_suffix(".svg")
-TABLE = ["engine=table", "search_space=nasbench201", "latency_table=macs", "logger=none", "paths.output=."]
+ON_TABLE = ["engine=table", "search_space=nasbench201"]
+TABLE = [*ON_TABLE, "latency_table=macs", "logger=none", "paths.output=."]
 PUBLISHED = {  # NAS-Bench-201's Table 5
     "published, random": ((93.70, 0.36), (71.04, 1.07), (44.57, 1.25)),
     "published, regularized evolution": ((93.92, 0.30), (71.84, 0.99), (45.54, 1.03)),
     "published, REINFORCE": ((93.85, 0.37), (71.71, 1.09), (45.24, 1.18)),
     "published, BOHB": ((93.61, 0.52), (70.85, 1.28), (44.42, 1.49)),
 }
-_TYPED = {
+_MANNERS = {
     "as typed": (),
     "for speed": ("latency_table=macs", "logger=csv", "strategy.trials_per_step=50", "trainer.log_every_n_steps=4"),
 }
@@ -177,8 +178,8 @@ def speed(name: str, trials: int, how: str) -> list[str]:
     """One run of the command; the cells of its row."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
-        settings = [f"strategy.trials={trials}", "strategy.seconds=null", f"hydra.run.dir={folder}", *_TYPED[how]]
-        command = [sys.executable, "-m", "lightning_nas.run", f"strategy={name}", *TABLE[:2], *settings]
+        settings = [f"strategy.trials={trials}", "strategy.seconds=null", f"hydra.run.dir={folder}", *_MANNERS[how]]
+        command = [sys.executable, "-m", "lightning_nas.run", f"strategy={name}", *ON_TABLE, *settings]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=scratch)
         seconds = json.loads((folder / "result.json").read_text())["search_seconds"]
         with (folder / "trials.csv").open() as file:
@@ -203,7 +204,7 @@ def main() -> None:
         show(["strategy", "trials", "seconds", "trials a second"])
         show(["---"] * 4)
         for name in [name for name in given.strategies if name in ("evolution", "random")]:
-            for how in _TYPED:
+            for how in _MANNERS:
                 show(speed(name, given.speed, how))
         return
     torch.set_num_threads(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -112,11 +111,11 @@ def transformed(
         noise: in units of the authors'; without it the function is preserved.
     """
     widths, before = [layer.width for layer in child], 0
-    narrowest = [math.inf] * len(parent)
+    narrowest: dict[int, int] = {}  # of each layer of the parent and the new ones after it
     for origin, width in zip(made_of, widths, strict=True):
         before = before if origin is None else origin
-        narrowest[before] = min(narrowest[before], width)
-    wide = _widened(weights, parent, narrowest, pixels, generator, noise)
+        narrowest[before] = min(narrowest.get(before, width), width)
+    wide = _widened(weights, parent, list(narrowest.values()), pixels, generator, noise)
     made = Weights(bias=wide.bias)
     for origin, layer in zip(made_of, child, strict=True):
         if origin is None:
@@ -134,7 +133,7 @@ def transformed(
 def _widened(
     weights: Weights,
     layers: Sequence[Layer],
-    widths: Sequence[float],
+    widths: Sequence[int],
     pixels: int,
     generator: torch.Generator,
     noise: float,
@@ -143,7 +142,7 @@ def _widened(
     made = Weights(list(weights.layers), list(weights.norms), weights.bias)
     for i, (layer, wanted) in enumerate(zip(layers, widths, strict=True)):
         if wanted > (width := len(made.layers[i])):
-            units = remapping(width, int(wanted), generator)
+            units = remapping(width, wanted, generator)
             flattened = layer.kernel and not layers[i + 1].kernel
             made.layers[i] = wider_rows(made.layers[i], units, noise, generator)
             made.norms[i] = wider_norm(made.norms[i], units)

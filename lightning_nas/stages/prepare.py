@@ -139,11 +139,11 @@ def looks_up(config: DictConfig) -> bool:
     return issubclass(engine, Engine) and engine.instant
 
 
-def _asked(group: str) -> str | None:
-    """What the command line chose of a group; none if it chose nothing."""
+def _child_asked_for() -> str | None:
+    """What the command line says of ``child``, which strategies bring and tables take away; None for nothing."""
     asked = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    chosen = [value for name, _, value in (override.partition("=") for override in asked) if name == group]
-    return next((value for value in chosen if value not in ("none", "null")), None)
+    said = (override.removeprefix("child=") for override in asked if override.startswith("child="))
+    return next((child for child in said if child not in ("none", "null")), None)
 
 
 def check_pair(config: DictConfig) -> None:
@@ -169,7 +169,7 @@ def check_pair(config: DictConfig) -> None:
         raise ConfigError(
             "this strategy trains children: it needs engine=local, serial or ray with child=default, or engine=table"
         )
-    if looks_up(config) and (child := _asked("child")):
+    if looks_up(config) and (child := _child_asked_for()):
         raise ConfigError(f"child={child}: this engine trains nothing, it looks results up; leave it out")
     sharing = (ArchitectureLogger, RankCheck, SearchHealth)
     for name, node in (config.callbacks or {}).items():
@@ -262,16 +262,17 @@ def _settings(config: DictConfig) -> dict[str, str]:
     assert isinstance(content, dict)
     kept = {name: content[name] for name in _DECISIVE}
     kept["trainer"] = {name: content["trainer"].get(name) for name in _TRAINER_SETTINGS}
-    kept["engine"] = _engine_settings(content["engine"] or {}, content["threads"]) if config.engine else {}
+    kept["engine"] = _engine_settings(config) if config.engine else {}
     kept["latency_table"] = {name: value for name, value in content["latency_table"].items() if name != "cache_dir"}
     return dict(_flat(kept))
 
 
-def _engine_settings(engine: dict[str, Any], threads: int | None) -> dict[str, Any]:
+def _engine_settings(config: DictConfig) -> dict[str, Any]:
     """What children are trained with, or looked up in; not what spreads them: a search may move to more machines."""
-    if getattr(get_class(engine["_target_"]), "instant", False):
+    engine = config.engine
+    if looks_up(config):
         return {name: engine.get(name) for name in ("_target_", "dataset", "epochs")}
-    return {"threads": engine.get("threads", threads), "gpus": engine.get("gpus", 0) > 0}
+    return {"threads": engine.get("threads", config.threads), "gpus": bool(engine.get("gpus"))}
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

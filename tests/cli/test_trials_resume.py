@@ -44,6 +44,8 @@ def test_killed_and_stopped_while_children_train_it_ends_as_one_that_was_not(cli
     assert ended.code == 0, ended.err
     assert told(folder) == told(whole)
     assert (folder / "architecture.json").read_text() == (whole / "architecture.json").read_text()
+    other = cli.run(*TRIALS, "engine.threads=2", f"hydra.run.dir={folder}", "ckpt_path=last")
+    other.refused("engine.threads was 1, is 2", "resume.allow_inexact=true")
     for kind in ("proposed", "finished"):
         assert sorted(event["trial"] for event in events(folder, kind)) == list(range(6))
     proposals = [

@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam
 
 from lightning_nas.children.engines.base import Engine
 from lightning_nas.children.trials import Trial
+from lightning_nas.errors import NumericalError
 from lightning_nas.spaces.block_qnn import BlockQnnSpace
 from lightning_nas.spaces.eas import EasSpace
 from lightning_nas.strategies.trials.eas import Eas
@@ -99,6 +100,12 @@ def test_on_text_a_better_perplexity_has_a_better_reward() -> None:
     trial = partial(Trial, 0, ToySpace(LAYERS).best, {})
     rewards = [module.reward(trial((perplexity,), 1.0, None)) for perplexity in (200.0, 60.0, 20.0)]
     assert rewards == pytest.approx([80 / 200, 80 / 60, 80 / 20])
+
+
+def test_an_update_that_is_not_finite_is_told_with_its_batch_and_parameter(tmp_path: Path) -> None:
+    module = make(ToyEngine(), optimizer=partial(SGD, lr=math.inf))
+    with pytest.raises(NumericalError, match=r"the parameter policy.* is not finite at batch"):
+        fit(module, None, tmp_path, epochs=1, every=1000)
 
 
 def test_the_baseline_moves_before_it_is_subtracted(tmp_path: Path) -> None:

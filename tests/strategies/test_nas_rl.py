@@ -93,6 +93,12 @@ def test_a_controller_that_diverged_says_so() -> None:
         module.controller.sample(1, generator(0))
 
 
+def test_an_update_that_is_not_finite_is_told_with_its_batch_and_parameter(tmp_path: Path) -> None:
+    module = make(optimizer=partial(torch.optim.SGD, lr=math.inf))
+    with pytest.raises(NumericalError, match=r"the parameter controller.* is not finite at batch"):
+        fit(module, None, tmp_path, epochs=1, every=1000)
+
+
 def test_the_baseline_is_the_moving_average_of_earlier_rewards(tmp_path: Path) -> None:
     class Watched(NasRl):
         def learn(self, trial: Trial, reward: float) -> None:

@@ -67,7 +67,7 @@ def test_parents_are_of_the_youngest(tmp_path: Path) -> None:
 
 
 def test_nobody_is_bred_before_the_population_is_full(tmp_path: Path) -> None:
-    """With twelve proposals open twenty are drawn until eight members are there to be parents."""
+    """With twelve proposals open nineteen are drawn until eight members are there to be parents."""
     module = make(ToyEngine(), in_flight=12, trials=40, identity=0.0)
     fit(module, None, tmp_path, epochs=1, every=1000)
     bred = [number for number, trial in of(module).items() if trial.info]
