@@ -102,6 +102,10 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     ended = cli.run(*asked, *short, "ckpt_path=last")
     assert ended.code == 0, ended.err
     assert (folder / "trials.csv").read_text() == before
+    cli.run(*asked, *short, "engine.epochs=200", "ckpt_path=last").refused("engine.epochs was 12, is 200")
+    (table.parent / "other").mkdir()
+    other = f"engine.path={write_table(table.parent / 'other', 'none')}"  # resumed with it, two tables would be mixed
+    cli.run(*asked, *short, other, "ckpt_path=last").refused("results was", "resume.allow_inexact=true")
 
 
 def test_an_answer_that_ignores_its_input_is_told_of(cli: Commands, tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_an_answer_that_ignores_its_input_is_told_of(cli: Commands, tmp_path: Pa
         f"engine.path={write_table(tmp_path, 'none')}",
     )
     folder = tmp_path / ("deep" * 30)
-    ended = cli.run(*asked, "logger=none", "latency_table=none", f"hydra.run.dir={folder}")
+    ended = cli.run(*asked, "logger=none", "latency_table=none", "child=none", f"hydra.run.dir={folder}")
     assert ended.code == 0, ended.err
     assert f"{folder}/report.html" in re.sub(r" *│\n│ *│ *", "", ended.out)  # of a table, and whole
     assert "no path of the answer leads from its input to its output" in ended.out + ended.err

@@ -110,6 +110,8 @@ def test_latency_bars_run_from_top_to_bottom_with_fixed_rows_apart() -> None:
     fixed, layer, skip = (to_hex(bar.get_facecolor()) for bar in axes.patches)
     assert fixed != layer == skip
     assert [label.get_text() for label in axes.get_yticklabels()] == ["stem  fixed", "layer_01  k3", "layer_02  skip"]
+    assert axes.get_xlabel() == "predicted latency (ms)"
+    assert latency_bars([("stem", "fixed", 5.0)], "MACs").axes[0].get_xlabel() == "MACs"
 
 
 def test_importing_the_report_loads_neither_pyplot_nor_torch() -> None:
