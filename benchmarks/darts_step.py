@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from turns import Batch, Step, measure, print_machine, print_table
 
 from lightning_nas.functional.hypergradient import VirtualStep, unrolled_gradient
-from lightning_nas.spaces.darts import DartsSpace
-from lightning_nas.spaces.darts_networks import KINDS
+from lightning_nas.spaces.darts.networks import KINDS
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
 
 ORDERS = ("first", "second", "exact")
@@ -74,7 +74,7 @@ def peer_steps(options: Namespace) -> dict[str, Step]:
 
 def our_steps(options: Namespace, *, fused: bool) -> dict[str, Step]:
     """Our supernet; a weights step asks for weight gradients only, an architecture step for those of alpha only."""
-    space = DartsSpace(channels=options.channels, cells=options.cells, num_classes=CLASSES, fused=fused)
+    space = DARTSSpace(channels=options.channels, cells=options.cells, num_classes=CLASSES, fused=fused)
     model, train = space.supernet(), batches(options.batch)
     alpha = {kind: nn.Parameter(torch.zeros(space.gate_shapes[kind])) for kind in KINDS}
     weights, arch = list(model.parameters()), list(alpha.values())

@@ -17,8 +17,8 @@ from statistics import median
 
 import torch
 
-from lightning_nas.spaces.enas_micro import EnasMicroSpace
-from lightning_nas.strategies.controller import Controller
+from lightning_nas.spaces.enas.micro import ENASMicroSpace
+from lightning_nas.strategies.controllers.controller import Controller
 
 ADAM = {"lr": 3.5e-3, "betas": (0.0, 0.999), "eps": 1e-3}
 
@@ -26,7 +26,7 @@ ADAM = {"lr": 3.5e-3, "betas": (0.0, 0.999), "eps": 1e-3}
 def ours(batch: int) -> Callable[[], None]:
     """A step of this library."""
     settings = {"learned_bias": {"sep_conv_3x3": 10.0, "sep_conv_5x5": 10.0}, "tanh_constant": 1.1}
-    controller = Controller(EnasMicroSpace(), torch.Generator().manual_seed(0), op_tanh_reduce=2.5, **settings)
+    controller = Controller(ENASMicroSpace(), torch.Generator().manual_seed(0), op_tanh_reduce=2.5, **settings)
     optimizer, generator = torch.optim.Adam(controller.parameters(), **ADAM), torch.Generator().manual_seed(0)
 
     def step() -> None:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from turns import Batch, Step, measure, print_machine
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.ops.enas import MICRO
-from lightning_nas.spaces.enas_micro import EnasMicroSpace
+from lightning_nas.spaces.enas.micro import ENASMicroSpace
+from lightning_nas.spaces.enas.operations import MICRO
 
 NODES = range(2, 7)
 
 
-def drawn(space: EnasMicroSpace) -> Iterator[Architecture]:
+def drawn(space: ENASMicroSpace) -> Iterator[Architecture]:
     """The same architectures for each contestant."""
     generator = torch.Generator().manual_seed(0)
     while True:
@@ -45,13 +45,13 @@ def step_of(network: nn.Module, forward: Callable[[Tensor], Tensor]) -> Step:
     return step
 
 
-def ours(space: EnasMicroSpace) -> Step:
+def ours(space: ENASMicroSpace) -> Step:
     """The supernet under one-path gates."""
     supernet, architectures = space.supernet(), drawn(space)
     return step_of(supernet, lambda images: supernet(images, space.gates(next(architectures))))
 
 
-def theirs(space: EnasMicroSpace, path: Path, filters: int) -> Step:
+def theirs(space: ENASMicroSpace, path: Path, filters: int) -> Step:
     """The peer's model, which takes a list of input, operation, input, operation, ... for each kind of cell."""
     sys.path.insert(0, str(path))
     sizes = {"child_num_layers": 6, "child_out_filters": filters, "child_num_branches": 5, "child_num_cells": 5}
@@ -84,7 +84,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    space = EnasMicroSpace(channels=given.filters)
+    space = ENASMicroSpace(channels=given.filters)
     steps = {"MengTianjian/enas-pytorch": theirs(space, given.peer, given.filters), "ours": ours(space)}
     generator = torch.Generator().manual_seed(0)
 

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.child import Child
-from lightning_nas.children.engines.base import Engine, Job
-from lightning_nas.children.engines.local import LocalEngine
-from lightning_nas.children.ledger import Ledger
-from lightning_nas.children.requests import Request, Response
-from lightning_nas.children.trials import Proposal, Trials
 from lightning_nas.testing.toys import ToySpace
+from lightning_nas.trials.book import Proposal, Trials
+from lightning_nas.trials.child import Child
+from lightning_nas.trials.engines.base import Engine, Job
+from lightning_nas.trials.engines.local import LocalEngine
+from lightning_nas.trials.ledger import Ledger
+from lightning_nas.trials.requests import Request, Response
 
 Make = Callable[..., Engine]
 
@@ -75,7 +75,7 @@ def efficiency(make: Make, count: int, epochs: int, rounds: int) -> dict[str, An
     best, turns = ToySpace().best, dict[int, list[tuple[float, list[float]]]]({1: [], 2: []})
     for _ in range(rounds):
         for slots, each in turns.items():
-            engine = make(job("lightning_nas.children.child.Child", epochs), slots=slots)
+            engine = make(job("lightning_nas.trials.child.Child", epochs), slots=slots)
             timed(engine, best, slots, slots)
             each.append(timed(engine, best, count, slots))
             engine.close()
@@ -112,7 +112,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     makes: dict[str, Make] = {"local": LocalEngine}
     if given.ray:
-        from lightning_nas.children.engines.ray import RayEngine
+        from lightning_nas.trials.engines.ray import RayEngine
 
         makes["ray"] = RayEngine
     print("| engine | a child trains | one slot | two slots | efficiency | slots train | doing nothing |")

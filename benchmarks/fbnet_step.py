@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from turns import Batch, Step, measure, print_machine, print_table
 
-from lightning_nas.spaces.fbnet import GROUP, FBNetSpace
+from lightning_nas.spaces.chains.fbnet import GROUP, FBNetSpace
 from lightning_nas.spaces.gates import Gates
 
 ALPHA, BETA, TEMPERATURE = 0.2, 0.6, 5.0

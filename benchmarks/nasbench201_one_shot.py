@@ -29,10 +29,10 @@ from statistics import fmean
 import torch
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.table import DATASETS, NasBench201Table, table_file, tabulated
-from lightning_nas.command import conf_dir, run_command
+from lightning_nas.cli.command import conf_dir, run_command
 from lightning_nas.run import main as run_main
-from lightning_nas.spaces.nasbench201 import NasBench201Space
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.truth.nasbench201 import DATASETS, NasBench201Table, table_file, tabulated
 
 ONE = "--one-run"  # before the arguments of a child process
 
@@ -82,7 +82,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
         result = json.loads((folder / "result.json").read_text())
         rank = list(csv.DictReader((folder / "rank.csv").open()))[-1]
     architecture = Architecture.from_dict(result["architecture"])
-    space = NasBench201Space()
+    space = NASBench201Space()
     memory = f"{took['ram'] / 2**20:.0f}" + (f" + {took['gpu'] / 2**20:.0f} GPU" if took["gpu"] else "")
     tau = f"{number(rank['kendall_tau'])} [{number(rank['low'])}, {number(rank['high'])}]"
     return [

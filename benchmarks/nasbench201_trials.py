@@ -40,14 +40,14 @@ from hydra.utils import instantiate
 from matplotlib import rc_context
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.job import PARTS
-from lightning_nas.children.table import DATASETS, NasBench201Table, table_file
-from lightning_nas.command import conf_dir
+from lightning_nas.cli.command import conf_dir
 from lightning_nas.latency.sources import Macs
 from lightning_nas.report.theme import SERIES, dress, new_figure
-from lightning_nas.strategies.trials.base import TrialSearch
+from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.training.seeding import seeded
+from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.job import PARTS
+from lightning_nas.truth.nasbench201 import DATASETS, NasBench201Table, table_file
 
 FOUND = Path(__file__).with_suffix(".json")
 PICTURE = Path(__file__).with_suffix(".svg")

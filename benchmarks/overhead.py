@@ -28,7 +28,7 @@ from torch import nn
 
 from lightning_nas.data.loaders import Loader
 from lightning_nas.latency.sources import Macs
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.training.checkpoint import AtomicCheckpointIO

@@ -31,18 +31,18 @@ from turns import Batch, Step, measure
 
 from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, straight_through
 from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.nasbench201 import NasBench201Space
-from lightning_nas.spaces.proxyless import ProxylessSpace
-from lightning_nas.strategies.differentiable.proxyless import Proxyless
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.strategies.differentiable.proxyless import ProxylessNAS
 from lightning_nas.tasks.classification import Classification
 
 Space = Callable[[], WeightSharingSpace]
 SPACES: dict[str, tuple[Space, int]] = {  # with the batch
-    "darts": (DartsSpace, 16),
-    "nasbench201": (partial(NasBench201Space, affine=False), 16),
-    "proxyless": (ProxylessSpace, 2),
+    "darts": (DARTSSpace, 16),
+    "nasbench201": (partial(NASBench201Space, affine=False), 16),
+    "proxyless": (ProxylessNASSpace, 2),
 }
 METHODS = ("mixed", "one path", "one path, joint", "full", "two paths", "REINFORCE")
 UPDATES = {"full": "full", "two paths": "two_path", "REINFORCE": "reinforce"}
@@ -58,7 +58,7 @@ class Methods:
             "arch_optimizer": partial(torch.optim.Adam, lr=3e-4),
         }
         self.updates = {
-            name: Proxyless(space, Classification(), update=update, **optimizers) for name, update in UPDATES.items()
+            name: ProxylessNAS(space, Classification(), update=update, **optimizers) for name, update in UPDATES.items()
         }
         search = self.updates["full"]
         self.supernet, self.theta = search.supernet, search.theta

@@ -2,8 +2,8 @@
 
     python benchmarks/same_bits.py OLD_TREE NEW_TREE --folder /tmp/same_bits
 
-Each run's answer, tables (without durations) and the tensors of its two checkpoints must be equal. Nothing here depends on
-measured latencies: the cost is counted in multiply-adds.
+Each run's answer, tables (without durations) and the tensors of its two checkpoints must be equal. Costs are counted in
+multiply-adds, so nothing depends on measured latencies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ RUNS = {
     "fbnet": ["strategy=fbnet", *SHORT],
     "darts": ["strategy=darts", "strategy.order=second", *SHORT],
     "enas": ["strategy=enas", "strategy.weights_scheduler.T_0=4", *SHORT],
-    "evolution": ["strategy=evolution", "strategy.trials=12", "strategy.population=4", "child.epochs=1", "callbacks=trials"],
+    "evolution": [
+        "strategy=evolution",
+        "strategy.trials=12",
+        "strategy.population=4",
+        "child.epochs=1",
+        "callbacks=trials",
+    ],
     "text": ["strategy=darts", "strategy.order=first", "search_space=darts_rnn_small", *SHORT],
 }
 TIMES = {"seconds", "started", "ended", "worker", "search_seconds", "retrain_seconds", "latency_measured_ms", "time"}
@@ -56,7 +62,9 @@ def digests(folder: Path) -> dict[str, str]:
         if (folder / name).exists():
             with (folder / name).open() as file:
                 found[name] = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-    texts = {name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in found.items()}
+    texts = {
+        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in found.items()
+    }
     for name in CHECKPOINTS:
         content = torch.load(folder / name, weights_only=True, map_location="cpu")
         digest = hashlib.sha256()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
-from lightning_nas.command import run_command
-from lightning_nas.config.check import check
-from lightning_nas.stages.process import process
+from lightning_nas.cli.command import run_command
+from lightning_nas.cli.config.check import check
+from lightning_nas.experiment.process import process
 
 
 def main(config: DictConfig) -> None:
@@ -19,13 +19,13 @@ def main(config: DictConfig) -> None:
     own_data(config)
     check(config)
     with process(config.threads):
-        from lightning_nas.stages.folder import is_first_process, locked
-        from lightning_nas.stages.loggers import closed
-        from lightning_nas.stages.prepare import given_architecture, latency_table, prepare
-        from lightning_nas.stages.ranking import rank
-        from lightning_nas.stages.result import write_result
-        from lightning_nas.stages.retrain import check_retraining, retrain
-        from lightning_nas.stages.search import search
+        from lightning_nas.experiment.folder import is_first_process, locked
+        from lightning_nas.experiment.loggers import closed
+        from lightning_nas.experiment.prepare import given_architecture, latency_table, prepare
+        from lightning_nas.experiment.ranking import rank
+        from lightning_nas.experiment.result import write_result
+        from lightning_nas.experiment.retrain import check_retraining, retrain
+        from lightning_nas.experiment.search import search
         from lightning_nas.training.seeding import seed_everything
 
         seed_everything(config.seed, "run")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InvalidArchitecture
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 SPACE = FBNetSpace("small", image_size=8, in_channels=1, num_classes=10, stem=(8, 1), stages=[(8, 2, 1)], head=8)
 GOOD = {"format": 1, "space": "small", "choices": {"layer_01": "k3_e1", "layer_02": "skip"}}

@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_nas.command import conf_dir
-from lightning_nas.config.check import check
+from lightning_nas.cli.command import conf_dir
+from lightning_nas.cli.config.check import check
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.spaces.base import SearchSpace
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from lightning_nas.training.table import Table
+from lightning_nas.training.csv_table import CSVTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ class RecordingCallback(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         names = self.files if trainer.is_global_zero else ()
-        self.tables = {name: Table(Path(trainer.default_root_dir) / name, self.files[name]) for name in names}
+        self.tables = {name: CSVTable(Path(trainer.default_root_dir) / name, self.files[name]) for name in names}
 
     def record(self, file: str, row: Mapping[str, Any]) -> None:
         """Append a row to one of the files, on the first rank."""

@@ -32,8 +32,9 @@ class RankCheck(RecordingCallback):
     multiply-adds alone, more being better, would reach: a search that ranks no better has learned little.
 
     Args:
-        truth: gives the true score of each architecture: :class:`~lightning_nas.children.truth.StandAlone` trains them,
-            :class:`~lightning_nas.children.table.TabulatedTruth` looks them up.
+        truth: gives the true score of each architecture.
+            :class:`~lightning_nas.truth.stand_alone.StandAlone` trains them,
+            :class:`~lightning_nas.truth.nasbench201.TabulatedTruth` looks them up.
         architectures: how many, at least 3.
         every_n_epochs: between two checks; the last epoch is always checked.
         top_k: for the precision at the top.

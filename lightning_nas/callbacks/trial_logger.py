@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
 from lightning_nas.callbacks.base import RecordingCallback
-from lightning_nas.strategies.trials.base import TrialSearch
+from lightning_nas.strategies.multi_trial.base import TrialSearch
 
 COLUMNS = ("trial", "key", "reward", "figure", "epochs", "cost", "seconds", "failed", "choices")
 

@@ -35,7 +35,7 @@ class Digits(ArrayData):
         return Images(train=Arrays(grey.reshape(-1, 1, 8, 8), torch.from_numpy(labels).long()))
 
 
-class Npz(ArrayData):
+class NPZ(ArrayData):
     """Images in a numpy file: ``x_train``, ``y_train`` and, if there is a test part, ``x_test``, ``y_test``.
 
     Images are square, (N, H, W) or (N, H, W, C), uint8 or floating point; labels (N,) count classes from 0. The file is

@@ -54,19 +54,19 @@ class TorchvisionData(ArrayData):
         return Arrays(images, as_labels(np.asarray(found.targets), len(images), name))
 
 
-class Cifar10(TorchvisionData):
+class CIFAR10(TorchvisionData):
     """60,000 photographs, 32 x 32 in colour, 10 classes (Krizhevsky, 2009); 10,000 of them the test."""
 
     source = datasets.CIFAR10
 
 
-class Cifar100(TorchvisionData):
+class CIFAR100(TorchvisionData):
     """As CIFAR-10, with 100 classes (Krizhevsky, 2009)."""
 
     source = datasets.CIFAR100
 
 
-class FashionMnist(TorchvisionData):
+class FashionMNIST(TorchvisionData):
     """70,000 pictures of clothes, 28 x 28 grey, 10 classes (Xiao et al., 2017, arXiv:1708.07747); 10,000 the test."""
 
     source = datasets.FashionMNIST

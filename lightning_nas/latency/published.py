@@ -11,8 +11,8 @@ from lightning_nas.files import read_json
 from lightning_nas.latency.schema import Model, Strict, fit
 from lightning_nas.latency.table import Amount, Entry, LatencyTable, Text
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace, Layer
-from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.chains.fbnet import OPTIONS, FBNetSpace, Layer
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -104,7 +104,7 @@ class Proxyless:
     def __call__(self, space: SearchSpace) -> LatencyTable:
         content, _ = _read(_Proxyless, self.path)
         entries = content.entries
-        if isinstance(space, ProxylessSpace):
+        if isinstance(space, ProxylessNASSpace):
             entries = {ours: entries[key] for ours, key in space.published_keys().items() if key in entries}
         return _table(space, "Google Pixel 1 (ProxylessNAS)", entries)
 

@@ -11,8 +11,8 @@ import networkx as nx
 from lightning_nas.files import atomic
 from lightning_nas.report import charts, markup, sections
 from lightning_nas.report.evolution import evolution
+from lightning_nas.report.multi_trial import trials
 from lightning_nas.report.record import read_object
-from lightning_nas.report.trials import trials
 
 
 def write_report(

@@ -1,1 +1,1 @@
-"""Search spaces: what can be built, one space a file."""
+"""Search spaces: what can be built, a room for each family."""

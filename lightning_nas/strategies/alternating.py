@@ -13,7 +13,7 @@ from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.strategies.base import SearchModule
-from lightning_nas.strategies.weights import OptimizerFactory, SchedulerFactory, Training
+from lightning_nas.strategies.loop import OptimizerFactory, SchedulerFactory, Training
 from lightning_nas.tasks.base import Batch, Task
 
 

@@ -22,7 +22,7 @@ from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.evolution import Candidate
-from lightning_nas.strategies.weights import WeightsLoop
+from lightning_nas.strategies.loop import WeightsLoop
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.recalibrate import recalibrate
 from lightning_nas.training.seeding import generator
@@ -40,7 +40,7 @@ class SearchModule(WeightsLoop):
         table: what each operation costs, for strategies that look at it and for what is shown.
         mix: how the supernet mixes the options of a choice; the space's own form unless given.
         score_batches: batches used to recalibrate batch norm, and at most used to score, one architecture.
-        options: of :class:`~lightning_nas.strategies.weights.WeightsLoop`.
+        options: of :class:`~lightning_nas.strategies.loop.WeightsLoop`.
 
     Attributes:
         scored: the architectures :meth:`answer` chose from, with their scores; empty if it did not score any.

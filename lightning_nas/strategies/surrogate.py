@@ -90,7 +90,7 @@ class Surrogate(ABC):
             return torch.cat([self.run(self.encode(chunk)).mean(0) for chunk in chunks])
 
 
-class Mlp(Surrogate):
+class MLP(Surrogate):
     """Two layers on the averaged embeddings of each kind of decision.
 
     Decisions about nodes are of one kind if they come at one place among those of their node; others are of a kind of
@@ -132,7 +132,7 @@ class Mlp(Surrogate):
         return torch.baddbmm(bias, x, last).squeeze(-1)
 
 
-class Lstm(Surrogate):
+class LSTMSurrogate(Surrogate):
     """A recurrent network that reads the decisions in order and predicts from its last state.
 
     Options of the same set share an embedding whatever the decision, and so do earlier nodes.
@@ -171,7 +171,7 @@ class Lstm(Surrogate):
         return torch.baddbmm(shift, state, last).squeeze(-1)
 
 
-SURROGATES: dict[Kind, type[Surrogate]] = {"lstm": Lstm, "mlp": Mlp}
+SURROGATES: dict[Kind, type[Surrogate]] = {"lstm": LSTMSurrogate, "mlp": MLP}
 
 
 def _kind(decision: Decision) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
 from lightning_nas.strategies.base import SearchModule
-from lightning_nas.strategies.one_path.random_ws import RandomSharing
+from lightning_nas.strategies.one_path.random_ws import RandomWS
 from lightning_nas.testing.searching import Make, SearchCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
@@ -49,7 +49,7 @@ class FindingCase(SearchCase):
         """The answer of random search with shared weights: trained as long, choosing among as many ``candidates``."""
         weights = like.trainings["weights"].optimizer
         with seeded(like.seed, "supernet"):
-            module = RandomSharing(
+            module = RandomWS(
                 like.space,
                 like.task,
                 seed=like.seed,

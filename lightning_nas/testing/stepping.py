@@ -18,7 +18,7 @@ from lightning_nas.testing.searching import Make, SearchCase, steps_architecture
 from lightning_nas.testing.training import fingerprint, fit
 from lightning_nas.testing.watching import GradientNorms, OneGroupAtATime, guard, parameter_names
 from lightning_nas.training.checkpoint import load_checked
-from lightning_nas.training.table import Table
+from lightning_nas.training.csv_table import CSVTable
 
 
 class SteppingCase(SearchCase):
@@ -114,7 +114,7 @@ class SteppingCase(SearchCase):
         how = {"precision": precision} if precision == "bf16-mixed" else {"plugins": [scaled]}
         fit(half, data, tmp_path / "half", epochs=1, every=1000, **how)
         assert all(p.dtype == torch.float32 and p.isfinite().all() for p in half.parameters())
-        first = [float(Table(tmp_path / run / "metrics.csv").read()[0]["train/loss"]) for run in ("full", "half")]
+        first = [float(CSVTable(tmp_path / run / "metrics.csv").read()[0]["train/loss"]) for run in ("full", "half")]
         assert first[1] == pytest.approx(first[0], rel=0.02)
 
     def test_a_weight_that_is_nan_stops_the_search_and_is_named(

@@ -7,7 +7,7 @@ from typing import Any
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers.logger import Logger
 
-from lightning_nas.training.table import Table
+from lightning_nas.training.csv_table import CSVTable
 
 
 class MetricsFile(Logger):
@@ -21,7 +21,7 @@ class MetricsFile(Logger):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__()
-        self.table = Table(path, ("epoch", "step"))
+        self.table = CSVTable(path, ("epoch", "step"))
 
     @property
     def name(self) -> str:

@@ -15,37 +15,37 @@ from torch import nn
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, shown
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.darts import DartsSpace
-from lightning_nas.spaces.darts_cell import DartsCellSpace
-from lightning_nas.spaces.darts_rnn import DartsRnnSpace
-from lightning_nas.spaces.eas import EasSpace
-from lightning_nas.spaces.enas_macro_retrained import EnasMacroNetworks
-from lightning_nas.spaces.enas_micro_retrained import EnasMicroNetworks
-from lightning_nas.spaces.fbnet import FBNetSpace
-from lightning_nas.spaces.mnasnet import MnasNetSpace
-from lightning_nas.spaces.mobile import MobileSpace
-from lightning_nas.spaces.nas_rl_rnn import NasRlRnnSpace
-from lightning_nas.spaces.nasbench201 import NasBench201Space
-from lightning_nas.spaces.nasnet_cell import NasnetCellSpace
-from lightning_nas.spaces.pnas import PnasSpace
-from lightning_nas.spaces.proxyless import ProxylessSpace
-from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.mnasnet import MnasNetSpace
+from lightning_nas.spaces.chains.mobile import MobileSpace
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
+from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
+from lightning_nas.spaces.eas.space import EASSpace
+from lightning_nas.spaces.enas.macro_retrained import ENASMacroNetworks
+from lightning_nas.spaces.enas.micro_retrained import ENASMicroNetworks
+from lightning_nas.spaces.nas_rl.rnn import NASRLRNNSpace
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.spaces.nasnet.any_cell import NASNetCellSpace
+from lightning_nas.spaces.nasnet.pnas import PNASSpace
+from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 
 _SPACES: dict[str, Callable[..., SearchSpace]] = {
-    "darts": DartsSpace,
-    "darts_cell": DartsCellSpace,
-    "darts_rnn": DartsRnnSpace,
-    "eas": EasSpace,
-    "enas_macro": EnasMacroNetworks,
-    "enas_micro": EnasMicroNetworks,
+    "darts": DARTSSpace,
+    "darts_cell": DARTSCellSpace,
+    "darts_rnn": DARTSRNNSpace,
+    "eas": EASSpace,
+    "enas_macro": ENASMacroNetworks,
+    "enas_micro": ENASMicroNetworks,
     "fbnet": FBNetSpace,
     "mnasnet": MnasNetSpace,
     "mobile": MobileSpace,
-    "nas_rl_rnn": NasRlRnnSpace,
-    "nasbench201": NasBench201Space,
-    "nasnet_cell": NasnetCellSpace,
-    "pnas": PnasSpace,
-    "proxyless": ProxylessSpace,
+    "nas_rl_rnn": NASRLRNNSpace,
+    "nasbench201": NASBench201Space,
+    "nasnet_cell": NASNetCellSpace,
+    "pnas": PNASSpace,
+    "proxyless": ProxylessNASSpace,
     "spos_shufflenet": ShuffleNetSpace,
 }
 

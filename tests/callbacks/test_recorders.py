@@ -15,7 +15,7 @@ from lightning_nas.latency.macs import count_macs
 from lightning_nas.testing.callbacks import CallbackCase, toy_search
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit, one_thread
-from lightning_nas.training.table import Table
+from lightning_nas.training.csv_table import CSVTable
 
 # of the nine toy architectures: an operation that keeps more of the image is better
 WORTH = {"blur": 0.0, "swap": 1.0, "keep": 2.0}
@@ -46,7 +46,7 @@ def _one_thread() -> Iterator[None]:
 def test_scores_and_costs_in_the_table_are_those_of_the_search(tmp_path: Path) -> None:
     module = toy_search()
     fit(module, ToyData(), tmp_path, epochs=2, callbacks=[ArchitectureLogger(samples=1)])
-    rows = Table(tmp_path / "architectures.csv").read()
+    rows = CSVTable(tmp_path / "architectures.csv").read()
     assert [row["kind"] for row in rows] == ["derived", "sampled"] * 2
     assert module.table is not None
     for row in rows[2:]:  # the last epoch: nothing has changed since
@@ -54,7 +54,7 @@ def test_scores_and_costs_in_the_table_are_those_of_the_search(tmp_path: Path) -
         assert architecture.key == row["key"]
         assert float(row["score"]) == module.score(architecture)
         assert float(row["cost"]) == module.space.cost(architecture, module.table)
-    probabilities = Table(tmp_path / "probabilities.csv").read()
+    probabilities = CSVTable(tmp_path / "probabilities.csv").read()
     last = [float(row["probability"]) for row in probabilities if row["epoch"] == "1"]
     torch.testing.assert_close(torch.tensor(last).reshape(2, 3), module.probabilities()["layers"])
 
@@ -62,7 +62,7 @@ def test_scores_and_costs_in_the_table_are_those_of_the_search(tmp_path: Path) -
 def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
     module, check = toy_search(), RankCheck(worth, architectures=8, every_n_epochs=2, top_k=3)
     fit(module, ToyData(), tmp_path, epochs=3, callbacks=[check])
-    rows, points = Table(tmp_path / "rank.csv").read(), Table(tmp_path / "rank_points.csv").read()
+    rows, points = CSVTable(tmp_path / "rank.csv").read(), CSVTable(tmp_path / "rank_points.csv").read()
     assert [row["epoch"] for row in rows] == ["1", "2"]  # every second, and the last
     for row in rows:
         at = [(float(p["score"]), float(p["truth"])) for p in points if p["epoch"] == row["epoch"]]
@@ -77,7 +77,9 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
         assert float(row["kendall_tau_macs"]) == pytest.approx(kendalltau(macs, check.truths).statistic)
         assert float(row["spearman_macs"]) == pytest.approx(spearmanr(macs, check.truths).statistic)
     assert (check.tau, check.tau_macs) == (float(rows[-1]["kendall_tau"]), float(rows[-1]["kendall_tau_macs"]))
-    assert float(Table(tmp_path / "metrics.csv").read()[-1]["rank/kendall_tau_macs"]) == pytest.approx(check.tau_macs)
+    assert float(CSVTable(tmp_path / "metrics.csv").read()[-1]["rank/kendall_tau_macs"]) == pytest.approx(
+        check.tau_macs
+    )
 
 
 def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_path: Path) -> None:

@@ -18,22 +18,22 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks import search_health
 from lightning_nas.callbacks.search_health import SearchHealth, arch_eigenvalue, skip_dominance
 from lightning_nas.errors import ConfigError
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.experiment import search as stage
+from lightning_nas.experiment.prepare import Run
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.stages import search as stage
-from lightning_nas.stages.prepare import Run
 from lightning_nas.strategies.base import SearchModule
-from lightning_nas.strategies.differentiable.darts import Darts
-from lightning_nas.strategies.differentiable.gdas import Gdas
+from lightning_nas.strategies.differentiable.darts import DARTS
+from lightning_nas.strategies.differentiable.gdas import GDAS
 from lightning_nas.tasks.base import Batch
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.callbacks import CallbackCase, toy_search
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
+from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.seeding import seeded
-from lightning_nas.training.table import Table
 
 OPTIMISERS: dict[str, Any] = {
     "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
@@ -59,7 +59,7 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def darts(make: type[SearchModule] = Darts, space: Any = None, **options: Any) -> SearchModule:
+def darts(make: type[SearchModule] = DARTS, space: Any = None, **options: Any) -> SearchModule:
     with seeded(0, "supernet"):
         return make(space or ToySpace(), Classification(), None, theta_std=0.5, score_batches=2, **OPTIMISERS | options)
 
@@ -121,7 +121,7 @@ def test_the_look_at_the_eigenvalue_leaves_everything_as_it_was() -> None:
 
 
 def test_straight_through_gates_have_an_eigenvalue(tmp_path: Path) -> None:
-    module = darts(Gdas)
+    module = darts(GDAS)
     fit(module, ToyData(), tmp_path, epochs=1)
     value = arch_eigenvalue(module, [batch()])
     assert value is not None
@@ -139,7 +139,7 @@ def test_entropies_and_skips_agree_with_scipy_and_with_counting(tmp_path: Path) 
     module.space.gate_options = {"layers": ("blur", "swap", "skip")}
     fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth()])
     rows = module.probabilities()["layers"].numpy()
-    edges, [health] = Table(tmp_path / "edges.csv").read(), Table(tmp_path / "health.csv").read()
+    edges, [health] = CSVTable(tmp_path / "edges.csv").read(), CSVTable(tmp_path / "health.csv").read()
     expected = [float(scipy_entropy(row)) for row in rows]
     assert [float(edge["entropy"]) for edge in edges] == pytest.approx(expected)
     assert [float(edge["probability"]) for edge in edges] == pytest.approx([float(row.max()) for row in rows])
@@ -147,7 +147,7 @@ def test_entropies_and_skips_agree_with_scipy_and_with_counting(tmp_path: Path) 
     assert float(health["entropy"]) == pytest.approx(sum(expected) / 2)
     assert float(health["skip_share"]) == sum(row.argmax() == 2 for row in rows) / 2
     assert float(health["skip_probability"]) == pytest.approx(rows[:, 2].mean())
-    assert float(Table(tmp_path / "metrics.csv").read()[-1]["health/entropy"]) == pytest.approx(sum(expected) / 2)
+    assert float(CSVTable(tmp_path / "metrics.csv").read()[-1]["health/entropy"]) == pytest.approx(sum(expected) / 2)
 
 
 def test_a_space_without_skips_has_no_share_of_them_and_others_count_only_where_there_are_any() -> None:
@@ -160,7 +160,7 @@ def test_a_space_without_skips_has_no_share_of_them_and_others_count_only_where_
 def test_the_gap_is_that_of_an_independent_computation(tmp_path: Path) -> None:
     module, data = toy_search(), ToyData()
     fit(module, data, tmp_path, epochs=2, callbacks=[SearchHealth(every_n_epochs=2)])
-    [row] = Table(tmp_path / "health.csv").read()
+    [row] = CSVTable(tmp_path / "health.csv").read()
     assert (row["epoch"], row["step"]) == ("1", str(module.position))
     calibration, evaluation = data.score_batches(module.score_batches)
     module.eval()
@@ -246,7 +246,7 @@ def test_two_processes_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )  # fmt: skip
     told = [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)]
     assert told == [f"4 {_wandered(2)}"] * 2
-    assert len(Table(tmp_path / "health.csv").read()) == 4
+    assert len(CSVTable(tmp_path / "health.csv").read()) == 4
 
 
 def test_the_stage_answers_with_the_healthy_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

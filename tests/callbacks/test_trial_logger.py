@@ -6,11 +6,11 @@ from pathlib import Path
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.trial_logger import COLUMNS, TrialLogger
 from lightning_nas.latency.sources import Macs
-from lightning_nas.strategies.trials.regularized_evolution import RegularizedEvolution
+from lightning_nas.strategies.multi_trial.regularized_evolution import RegularizedEvolution
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, ToyEngine, toy_worth
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, ToyEngine, toy_worth
 
 
 def test_each_trial_is_a_row_with_what_it_was_proposed_with(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas import zoo
-from lightning_nas.command import conf_dir
+from lightning_nas.cli.command import conf_dir
 from lightning_nas.errors import InputError
-from lightning_nas.spaces.fbnet import FBNetSpace
-from lightning_nas.stages.prepare import given_architecture, prepare
+from lightning_nas.experiment.prepare import given_architecture, prepare
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
 LABELS = np.arange(80) % 4

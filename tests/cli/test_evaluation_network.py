@@ -10,7 +10,7 @@ from commands import TINY, Commands
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
 
 DARTS = (
     *("stages=[retrain]", "architecture=darts_v2", "search_space=darts", "search_space.evaluation=[3,4]"),
@@ -34,7 +34,7 @@ def test_the_evaluation_network_is_retrained_and_reported_without_its_auxiliary_
     ended = cli.run(*DARTS, "dataset=npz", images, "dataset.batch_size=8", f"hydra.run.dir={folder}")
     assert ended.code == 0, ended.err[-2000:]
     result = json.loads((folder / "result.json").read_text())
-    space = DartsSpace(cells=3, channels=4, affine=True)
+    space = DARTSSpace(cells=3, channels=4, affine=True)
     architecture = Architecture.load(folder / "architecture.json")
     with torch.device("meta"):
         network = space.network(architecture)

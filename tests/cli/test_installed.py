@@ -34,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_installed_command_finds_its_configuration(cli: Commands, site: Path, module: str) -> None:
     ended = cli.process("--cfg", "job", module=module, path=site).wait()
     assert ended.code == 0, ended.err
-    assert "lightning_nas.spaces.fbnet.FBNetSpace" in ended.out
+    assert "lightning_nas.spaces.chains.fbnet.FBNetSpace" in ended.out
     assert (site / "lightning_nas" / "conf" / "config.yaml").is_file()
 
 

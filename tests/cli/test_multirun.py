@@ -13,7 +13,7 @@ from commands import TINY, Commands, Ended
 from scipy import stats
 from test_resume import assert_same, result
 
-from lightning_nas.stages.process import process
+from lightning_nas.experiment.process import process
 
 
 def test_a_sweep_gives_folders_wandb_runs_and_a_table(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:

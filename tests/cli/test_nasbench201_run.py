@@ -11,7 +11,7 @@ from tables import write_table
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.macs import count_macs
-from lightning_nas.spaces.nasbench201 import NasBench201Space
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
 
 SHORT = (
     *("debug=fast", "search_space=nasbench201_small", "search_space.channels=4", "search_space.cells=[1,1]"),
@@ -88,7 +88,7 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     assert f"{100 * best:.2f}% CIFAR-10" in ended.out
     assert "evolution on cifar10" in ended.out
     cell = Architecture.load(folder / "architecture.json")
-    network = NasBench201Space().network(cell)  # CIFAR's, as in the table, though the data set is digits
+    network = NASBench201Space().network(cell)  # CIFAR's, as in the table, though the data set is digits
     assert json.loads((folder / "result.json").read_text())["macs"] == count_macs(network, (3, 32, 32))
     assert not (folder / "retrain").exists()
     page = (folder / "report.html").read_text()

@@ -13,7 +13,7 @@ import pytest
 from commands import TINY, Commands, Ended
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.stages.result import KEYS
+from lightning_nas.experiment.result import KEYS
 
 FILES = (
     *("config.yaml", "architecture.json", "architectures.csv", "metrics.csv", "rank.csv", "result.json", "report.html"),

@@ -14,9 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_nas.command import conf_dir
-from lightning_nas.config.check import check
-from lightning_nas.testing.trials import ToyEngine
+from lightning_nas.cli.command import conf_dir
+from lightning_nas.cli.config.check import check
+from lightning_nas.testing.multi_trial import ToyEngine
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
@@ -36,7 +36,7 @@ PARTS = (*PARTS, "engine", "child")
 
 # Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
 GIVEN_BY_THE_RUN = {"mix", "space", "task", "table", "seed", "optimizer", "generator", "job", "worker", "engine"}
-OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("Cifar10", "Cifar100", "FashionMnist")}
+OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("CIFAR10", "CIFAR100", "FashionMNIST")}
 OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
 SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files
 

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lightning_nas.command import conf_dir
+from lightning_nas.cli.command import conf_dir
 
 
 def retrain(name: str) -> DictConfig:

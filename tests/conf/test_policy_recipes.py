@@ -7,7 +7,7 @@ import pytest
 from hydra.utils import instantiate
 from recipes import ON_IMAGENET, composed, run
 
-from lightning_nas.strategies.controller import Controller
+from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.training.seeding import generator
 

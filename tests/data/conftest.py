@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from lightning_nas.data.images import Npz
+from lightning_nas.data.images import NPZ
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def numbers() -> Callable[[Tensor], list[int]]:
 
 
 @pytest.fixture
-def data(write_npz: Callable[..., str], labelled: Callable[..., dict[str, Any]]) -> Callable[..., Npz]:
+def data(write_npz: Callable[..., str], labelled: Callable[..., dict[str, Any]]) -> Callable[..., NPZ]:
     """A data set of ``labelled`` images, not augmented and not normalised unless asked for."""
 
-    def make(train: int = 120, test: int = 30, classes: int = 3, **options: Any) -> Npz:
+    def make(train: int = 120, test: int = 30, classes: int = 3, **options: Any) -> NPZ:
         as_is = {"mean": [0.0] * 3, "std": [1.0] * 3, "flip": False, "batch_size": 4}
-        module = Npz(path=write_npz(**labelled(train, test, classes)), **as_is | options)
+        module = NPZ(path=write_npz(**labelled(train, test, classes)), **as_is | options)
         module.setup()
         return module
 

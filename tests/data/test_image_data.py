@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from lightning_nas.data.images import Digits, Npz
+from lightning_nas.data.images import NPZ, Digits
 from lightning_nas.errors import DataError
 
 
@@ -119,7 +119,7 @@ def test_flip_and_cutout_are_done_when_asked_for(data):
 def test_normalisation_is_taken_from_the_images_of_the_search_alone(write_npz, labelled):
     arrays = labelled()
     arrays["x_test"] = arrays["x_test"] * 0
-    module = Npz(path=write_npz(**arrays), flip=False, batch_size=4)
+    module = NPZ(path=write_npz(**arrays), flip=False, batch_size=4)
     module.setup()
     x = torch.cat([module.score_batches(1)[0][0][0]] + [x for x, _ in module.retrain_loader(start)])
     seen = torch.cat([x for x, _ in module.retrain_loader(start)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_nas.data import images
-from lightning_nas.data.images import Npz
+from lightning_nas.data.images import NPZ
 from lightning_nas.errors import DataError
 
 real = Path(os.environ.get("LIGHTNING_NAS_DATA", ""))
@@ -16,7 +16,7 @@ needs_real = pytest.mark.skipif(not os.environ.get("LIGHTNING_NAS_DATA"), reason
 
 
 def setup(path, **options):
-    data = Npz(path=path, flip=False, batch_size=2, **options)
+    data = NPZ(path=path, flip=False, batch_size=2, **options)
     data.setup()
     return data
 

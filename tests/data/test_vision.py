@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from lightning_nas.data.vision import Cifar10, Cifar100, FashionMnist
+from lightning_nas.data.vision import CIFAR10, CIFAR100, FashionMNIST
 from lightning_nas.errors import DataError
 
 AS_IS = {"flip": False, "batch_size": 4}
@@ -28,7 +28,7 @@ def fashion(tmp_path):
 
 def test_fashion_mnist_is_read_with_its_own_test_part(fashion):
     root, kept = fashion
-    data = FashionMnist(root=str(root), mean=[0.0], std=[1.0], **AS_IS)
+    data = FashionMNIST(root=str(root), mean=[0.0], std=[1.0], **AS_IS)
     data.setup()
     assert (data.shape, data.num_classes) == ((1, 28, 28), 10)
     assert (data.sizes["test"], sum(data.sizes.values())) == (20, 120)
@@ -44,11 +44,11 @@ def test_damaged_fashion_mnist_is_one_line(fashion, how):
     content = file.read_bytes()
     file.unlink() if how == "gone" else file.write_bytes(content[:500] if how == "cut" else b"\xff" + content[1:])
     with pytest.raises(DataError, match=r"no usable FashionMNIST in .*dataset.download=true fetches it") as error:
-        FashionMnist(root=str(root), **AS_IS).setup()
+        FashionMNIST(root=str(root), **AS_IS).setup()
     assert str(error.value).isprintable()
 
 
-@pytest.mark.parametrize("kind", [Cifar10, Cifar100, FashionMnist])
+@pytest.mark.parametrize("kind", [CIFAR10, CIFAR100, FashionMNIST])
 def test_missing_data_say_what_to_pass_and_nothing_is_fetched(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(kind.source, "download", lambda self: pytest.fail("tried to download"))
     data = kind(root=str(tmp_path), **AS_IS)
@@ -63,7 +63,7 @@ def test_download_is_torchvisions_and_happens_when_data_are_prepared(tmp_path, m
     asked = []
     monkeypatch.setattr(datasets.CIFAR10, "download", lambda self: asked.append(self.root))
     with pytest.raises(DataError, match="no usable CIFAR10"):
-        Cifar10(root=str(tmp_path), download=True, **AS_IS).prepare_data()
+        CIFAR10(root=str(tmp_path), download=True, **AS_IS).prepare_data()
     assert asked == [str(tmp_path)]
 
 
@@ -83,7 +83,7 @@ def test_cifar10_is_read_from_its_authors_files(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [batch("test_batch", 20)])
     meta = write("batches.meta", {"label_names": list("abcdefghij")})
     monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
-    data = Cifar10(root=str(tmp_path), mean=[0.0] * 3, std=[1.0] * 3, **AS_IS)
+    data = CIFAR10(root=str(tmp_path), mean=[0.0] * 3, std=[1.0] * 3, **AS_IS)
     data.setup()
     assert (data.shape, data.num_classes, data.sizes["test"]) == ((3, 32, 32), 10, 20)
     np.testing.assert_allclose(next(iter(data.test_dataloader()))[0], kept["test_batch"][:4] / 255, atol=1e-6)

@@ -19,11 +19,11 @@ import sklearn.datasets  # noqa: F401 - forks find it imported
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-import lightning_nas.stages.result
-import lightning_nas.stages.retrain
-import lightning_nas.stages.search  # noqa: F401
-from lightning_nas.command import conf_dir, run_command
-from lightning_nas.config.check import check
+import lightning_nas.experiment.result
+import lightning_nas.experiment.retrain
+import lightning_nas.experiment.search  # noqa: F401
+from lightning_nas.cli.command import conf_dir, run_command
+from lightning_nas.cli.config.check import check
 from lightning_nas.run import main
 
 ROOT = Path(__file__).parents[2]

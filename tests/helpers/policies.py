@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.trials import Trial
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.strategies.controller import Controller
-from lightning_nas.strategies.trials.policy import PolicySearch
+from lightning_nas.strategies.controllers.controller import Controller
+from lightning_nas.strategies.multi_trial.policy import PolicySearch
 from lightning_nas.training.seeding import generator
+from lightning_nas.trials.book import Trial
 
 SETTINGS: dict[str, Any] = {
     "controller": partial(Controller, hidden=16),

@@ -6,8 +6,8 @@ from commands import Commands
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from lightning_nas.command import conf_dir
-from lightning_nas.config.check import check
+from lightning_nas.cli.command import conf_dir
+from lightning_nas.cli.config.check import check
 
 ON_IMAGENET = (  # on the few of tests/conf/conftest.py
     *("dataset.num_classes=3", "dataset.batch_size=8", "dataset.val_fraction=0.1", "dataset.num_workers=0"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_nas.ops.nasbench201 import OPTIONS
+from lightning_nas.spaces.nasbench201.operations import OPTIONS
 
 NAMES = ("c10", "c100", "in16")
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from lightning_nas.children.child import Child
-from lightning_nas.children.engines.base import Engine, Job
-from lightning_nas.children.requests import Request, Response
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import DataError
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.training.seeding import generator
+from lightning_nas.trials.child import Child
+from lightning_nas.trials.engines.base import Engine, Job
+from lightning_nas.trials.requests import Request, Response
 
 
 class Unruly(Child):

@@ -5,7 +5,7 @@ import pytest
 
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from lightning_nas.latency.additivity import additivity
 from lightning_nas.latency.measure import measure_space
 from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 OVERHEAD_MS = 2.0
 

@@ -8,7 +8,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import LatencyTableError
 from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace
+from lightning_nas.spaces.chains.fbnet import OPTIONS, FBNetSpace
 from lightning_nas.spaces.gates import Gates
 
 

@@ -10,12 +10,12 @@ from omegaconf import OmegaConf
 from lightning_nas.errors import InputError
 from lightning_nas.latency.__main__ import main
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 ROOT = Path(__file__).parents[2]
 
 SPACE = {
-    "_target_": "lightning_nas.spaces.fbnet.FBNetSpace",
+    "_target_": "lightning_nas.spaces.chains.fbnet.FBNetSpace",
     "name": "toy",
     "image_size": 8,
     "in_channels": 1,

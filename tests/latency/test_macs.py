@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from lightning_nas.latency import count_macs
 from lightning_nas.latency.macs import count_params
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 
 def by_hand(network: nn.Module, x: Tensor) -> int:

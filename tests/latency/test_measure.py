@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lightning_nas.errors import InputError
 from lightning_nas.latency.measure import measure, measure_space
 from lightning_nas.latency.table import Conditions
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 
 class Sleep(nn.Module):

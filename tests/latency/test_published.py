@@ -13,8 +13,8 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import LatencyTableError
 from lightning_nas.latency.published import HWNASBench, Proxyless
 from lightning_nas.spaces.base import Operation
-from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace
-from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.chains.fbnet import OPTIONS, FBNetSpace
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -116,7 +116,7 @@ def test_proxyless_costs_are_found_by_their_keys(tmp_path: Path, data: Path, spa
 
 
 def test_the_proxyless_table_covers_the_proxyless_space(data: Path) -> None:
-    path, space = data / "lut_proxylessnas_pixel1.json", ProxylessSpace()
+    path, space = data / "lut_proxylessnas_pixel1.json", ProxylessNASSpace()
     table = Proxyless(str(path))(space)
     entries = json.loads(path.read_text())["entries"]
     first_blocks = [key for key in entries if "expand:1-" in key and "kernel:3-" not in key]  # not in the paper's space

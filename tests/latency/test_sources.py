@@ -15,7 +15,7 @@ from lightning_nas.latency.measure import device_description
 from lightning_nas.latency.sources import File, Macs, Measured, NoTable, Params
 from lightning_nas.latency.table import Conditions, Entry, LatencyTable
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf" / "latency_table").glob("*.yaml"))
 

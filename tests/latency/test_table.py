@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from lightning_nas.errors import LatencyTableError
 from lightning_nas.latency.table import Conditions, Entry, LatencyTable
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 GOOD: dict[str, Any] = {
     "format": 1,

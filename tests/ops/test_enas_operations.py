@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_nas.ops.cells import DropPath, FactorizedReduction
-from lightning_nas.ops.enas import MACRO, Combine, branch, by_batch, fixed_branch
+from lightning_nas.spaces.enas.operations import MACRO, Combine, branch, by_batch, fixed_branch
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightning_nas.ops import fused
 from lightning_nas.ops.fused import FusedMixedBlock
 from lightning_nas.ops.mixed import MixedOp
-from lightning_nas.spaces.fbnet import OPTIONS, FBNetSpace, Layer
+from lightning_nas.spaces.chains.fbnet import OPTIONS, FBNetSpace, Layer
+from lightning_nas.spaces.chains.proxyless import Block, ProxylessNASSpace
+from lightning_nas.spaces.chains.proxyless_blocks import MBBlock
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.proxyless import Block, ProxylessSpace
-from lightning_nas.spaces.proxyless_blocks import MBBlock
 
 ALL = tuple(range(len(OPTIONS)))
 LAYERS = {
@@ -225,7 +225,7 @@ def test_bfloat16_autocast_stays_close_to_the_plain_form():
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in fast.parameters())
 
 
-@pytest.mark.parametrize("make", [partial(FBNetSpace, head=16), partial(ProxylessSpace, mix=16, first=8)])
+@pytest.mark.parametrize("make", [partial(FBNetSpace, head=16), partial(ProxylessNASSpace, mix=16, first=8)])
 def test_two_training_steps_of_a_whole_supernet_agree(make):
     nets = []
     for fast in (False, True):

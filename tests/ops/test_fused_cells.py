@@ -11,8 +11,8 @@ from lightning_nas.ops import fused_cells
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.convolutions import depthwise, grouped_pointwise
 from lightning_nas.ops.mixed import plain
-from lightning_nas.spaces.darts import DartsSpace
-from lightning_nas.spaces.darts_networks import KINDS, CellShape, MixedCell, edges
+from lightning_nas.spaces.darts.networks import KINDS, CellShape, MixedCell, edges
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
 
 NODES = 2
@@ -132,7 +132,7 @@ def test_two_training_steps_of_a_whole_supernet_agree_and_states_are_interchange
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for fast in (False, True):
         torch.manual_seed(0)
-        space = DartsSpace(image_size=8, num_classes=5, cells=3, channels=2, fused=fast)
+        space = DARTSSpace(image_size=8, num_classes=5, cells=3, channels=2, fused=fast)
         net = space.supernet().double()
         logits = {kind: torch.zeros(14, 8, dtype=torch.float64, requires_grad=True) for kind in KINDS}
         optimizer = torch.optim.SGD([*net.parameters(), *logits.values()], lr=0.05)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lightning_nas.ops import nasbench201
 from lightning_nas.ops.altered import partial_channels
 from lightning_nas.ops.mixed import Choice, plain
-from lightning_nas.ops.nasbench201 import EDGES, OPTIONS, MixedCell, operation
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.nasbench201 import GROUP, NasBench201Space
+from lightning_nas.spaces.nasbench201.operations import EDGES, OPTIONS, MixedCell, operation
+from lightning_nas.spaces.nasbench201.space import GROUP, NASBench201Space
 
 ALL = (tuple(range(5)),) * 6
 SOME = {
@@ -126,7 +126,7 @@ def test_two_training_steps_of_a_whole_supernet_agree_and_states_are_interchange
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for fast in (False, True):
         torch.manual_seed(0)
-        space = NasBench201Space(image_size=8, num_classes=5, channels=4, cells=(1, 1), fused=fast)
+        space = NASBench201Space(image_size=8, num_classes=5, channels=4, cells=(1, 1), fused=fast)
         net = space.supernet().double()
         logits = torch.zeros(6, 5, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.SGD([*net.parameters(), logits], lr=0.05)
@@ -139,7 +139,7 @@ def test_two_training_steps_of_a_whole_supernet_agree_and_states_are_interchange
 
 
 def test_a_method_that_mixes_in_its_own_way_is_not_fused(fusions):
-    space = NasBench201Space(image_size=8, channels=8, cells=(1,))
+    space = NASBench201Space(image_size=8, channels=8, cells=(1,))
     gates = Gates.soft({GROUP: torch.full((6, 5), 0.2)})
     space.supernet(lambda choice: partial_channels(choice, 4))(torch.zeros(2, 3, 8, 8), gates)
     assert not fusions

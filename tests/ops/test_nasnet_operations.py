@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from lightning_nas.latency.macs import count_params
 from lightning_nas.ops.cells import FactorizedReduction, auxiliary_head
-from lightning_nas.ops.nasnet import ALL, AMOEBANET, NASNET, PNAS, operation
+from lightning_nas.spaces.nasnet.operations import ALL, AMOEBANET, NASNET, PNAS, operation
 
 
 def test_the_papers_have_so_many_operations() -> None:

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import norm as norm_distribution
 from torch import Tensor, nn
 
-from lightning_nas.ops.net2net import (
+from lightning_nas.spaces.eas.net2net import (
     identity_norm,
     identity_weight,
     magnifiers,

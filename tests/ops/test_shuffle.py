@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_nas.ops.shuffle import KERNELS, shuffle_block
+from lightning_nas.spaces.chains.shuffle_operations import KERNELS, shuffle_block
 
 
 def convolved(x: Tensor, block: nn.Module, names: str) -> Tensor:

@@ -17,17 +17,17 @@ from lightning_nas.report.cell_drawing import cell_drawing, cell_words
 from lightning_nas.report.svg import to_svg
 from lightning_nas.report.theme import COLORS
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.darts import DartsSpace
-from lightning_nas.spaces.darts_cell import DartsCellSpace
-from lightning_nas.spaces.darts_rnn import DartsRnnSpace
-from lightning_nas.spaces.nasbench201 import NasBench201Space
+from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 
 Cell = nx.MultiDiGraph
 SPACES: dict[str, SearchSpace] = {
-    "darts": DartsSpace(),
-    "darts_cell": DartsCellSpace(nodes=3, operations=["skip_connect", "conv_7x1_1x7"]),
-    "darts_rnn": DartsRnnSpace(),
-    "nasbench201": NasBench201Space(),
+    "darts": DARTSSpace(),
+    "darts_cell": DARTSCellSpace(nodes=3, operations=["skip_connect", "conv_7x1_1x7"]),
+    "darts_rnn": DARTSRNNSpace(),
+    "nasbench201": NASBench201Space(),
 }
 
 
@@ -102,7 +102,7 @@ def test_the_recurrent_cell_runs_from_word_and_hidden_state_to_the_mean() -> Non
 
 def test_an_edge_without_connection_is_dashed_on_both_sides_of_its_word() -> None:
     space = SPACES["nasbench201"]
-    assert isinstance(space, NasBench201Space)
+    assert isinstance(space, NASBench201Space)
     text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
     [cell] = space.cell_graphs(space.from_string(text)).values()
     assert cell.number_of_edges() == 6
@@ -112,7 +112,7 @@ def test_an_edge_without_connection_is_dashed_on_both_sides_of_its_word() -> Non
 
 
 def test_two_operations_between_the_same_states_are_two_lines() -> None:
-    cell = DartsCellSpace().cell_graphs(zoo.load("nasnet"))["normal cell"]
+    cell = DARTSCellSpace().cell_graphs(zoo.load("nasnet"))["normal cell"]
     assert cell.number_of_edges("c_{k-2}", "3") == 2  # the paper averages the same input twice
     arrows = [p for p in cell_drawing(cell).axes[0].patches if isinstance(p, FancyArrowPatch)]
     assert len(arrows) == 2 * 10 + 5

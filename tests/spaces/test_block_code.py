@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lightning_nas.errors import InvalidArchitecture
-from lightning_nas.spaces.block_code import LayerCode, checked, density, legal_codes, loose, parsed, written
-from lightning_nas.spaces.block_qnn import BlockQnnSpace
+from lightning_nas.spaces.block_qnn.code import LayerCode, checked, density, legal_codes, loose, parsed, written
+from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
 
 T = 23
 
@@ -56,7 +56,7 @@ def test_there_are_as_many_codes_as_an_enumeration_by_hand_finds() -> None:
 
 
 def test_codes_survive_a_round_trip_through_text_and_through_architectures() -> None:
-    space, generator = BlockQnnSpace(layers=9), torch.Generator().manual_seed(0)
+    space, generator = BlockQNNSpace(layers=9), torch.Generator().manual_seed(0)
     for _ in range(200):
         architecture = space.sample(generator)
         codes = space.codes(architecture)
@@ -66,7 +66,7 @@ def test_codes_survive_a_round_trip_through_text_and_through_architectures() -> 
 
 
 def test_any_walk_through_the_actions_is_an_architecture() -> None:
-    space, generator = BlockQnnSpace(layers=5), torch.Generator().manual_seed(0)
+    space, generator = BlockQNNSpace(layers=5), torch.Generator().manual_seed(0)
     for _ in range(200):
         codes = list[LayerCode]()
         while not codes or codes[-1].kind != "terminal":
@@ -89,11 +89,11 @@ def test_any_walk_through_the_actions_is_an_architecture() -> None:
 )
 def test_what_is_no_block_is_refused(text: str, words: str) -> None:
     with pytest.raises(InvalidArchitecture, match=words):
-        BlockQnnSpace(layers=4).of_codes(parsed(text))
+        BlockQNNSpace(layers=4).of_codes(parsed(text))
 
 
 def test_density_and_loose_ends_are_those_of_the_graph() -> None:
-    space, generator = BlockQnnSpace(layers=8), torch.Generator().manual_seed(1)
+    space, generator = BlockQNNSpace(layers=8), torch.Generator().manual_seed(1)
     for _ in range(50):
         codes = space.codes(space.sample(generator))
         graph: nx.DiGraph[int] = nx.DiGraph()

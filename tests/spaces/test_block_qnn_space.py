@@ -5,19 +5,19 @@ from torch.nn import functional as F
 from lightning_nas.architecture import Decision
 from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.spaces.block_code import parsed
-from lightning_nas.spaces.block_qnn import BlockQnnSpace
+from lightning_nas.spaces.block_qnn.code import parsed
+from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 
-def small(**options: object) -> BlockQnnSpace:
+def small(**options: object) -> BlockQNNSpace:
     sizes = {"image_size": 5, "in_channels": 1, "num_classes": 3, "layers": 4, "blocks": 2, "channels": (2, 4)}
-    return BlockQnnSpace("small", **sizes | options)  # type: ignore[arg-type]
+    return BlockQNNSpace("small", **sizes | options)  # type: ignore[arg-type]
 
 
 class TestBlockQnn(SpaceCase):
     @pytest.fixture
-    def space(self) -> BlockQnnSpace:
+    def space(self) -> BlockQNNSpace:
         return small()
 
 
@@ -28,7 +28,7 @@ def test_decisions_come_layer_by_layer_and_refer_to_earlier_ones() -> None:
         "layer_03_pred2", ("0", "1", "2"), "layer_03", ("input", "layer_01", "layer_02")
     )
     assert decisions["layer_04_type"].options == ("terminal",)
-    assert len(BlockQnnSpace().decisions) == 3 + 21 * 4 + 1
+    assert len(BlockQNNSpace().decisions) == 3 + 21 * 4 + 1
 
 
 def test_nothing_is_decided_after_the_terminal() -> None:
@@ -92,7 +92,7 @@ def test_multiply_adds_are_those_that_are_counted(sizes: dict[str, object]) -> N
 
 
 def test_density_and_multiply_adds_in_the_papers_size() -> None:
-    space = BlockQnnSpace()
+    space = BlockQNNSpace()
     chain = space.of_codes(parsed("(1,1,3,0,0) (2,1,3,1,0) (3,7,0,0,0)"))
     assert space.density(chain) == 2 / 3
     with torch.device("meta"):

@@ -9,25 +9,25 @@ from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_params
 from lightning_nas.ops.mixed import plain
 from lightning_nas.ops.recurrent import BatchStatistics, Window
-from lightning_nas.spaces.darts_rnn import DartsRnnSpace
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.testing.spaces import SpaceCase
 from lightning_nas.training.seeding import seeded
 
 
 class TestDartsRnn(SpaceCase):
     @pytest.fixture(params=["search", "evaluation"])
-    def space(self, request: pytest.FixtureRequest) -> DartsRnnSpace:
-        space = DartsRnnSpace("tiny", bptt=4, num_classes=7, width=6, steps=3, drop_words=0.1)
+    def space(self, request: pytest.FixtureRequest) -> DARTSRNNSpace:
+        space = DARTSRNNSpace("tiny", bptt=4, num_classes=7, width=6, steps=3, drop_words=0.1)
         return space if request.param == "search" else space.evaluation()
 
 
-def tiny(**options: Any) -> DartsRnnSpace:
-    return DartsRnnSpace("tiny", **{"bptt": 6, "num_classes": 7, "width": 5, "steps": 3} | options)
+def tiny(**options: Any) -> DARTSRNNSpace:
+    return DARTSRNNSpace("tiny", **{"bptt": 6, "num_classes": 7, "width": 5, "steps": 3} | options)
 
 
 def test_the_papers_space_has_36_edges_of_5_options() -> None:
-    space = DartsRnnSpace()
+    space = DARTSRNNSpace()
     assert space.gate_shapes == {"steps": (36, 5)}
     assert space.gate_options == {"steps": ("none", "tanh", "relu", "sigmoid", "identity")}
     assert [space.nodes("steps").count(node) for node in range(8)] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -35,9 +35,9 @@ def test_the_papers_space_has_36_edges_of_5_options() -> None:
 
 def test_sizes_are_the_published_ones() -> None:
     with torch.device("meta"):
-        search = DartsRnnSpace()
+        search = DARTSRNNSpace()
         assert count_params(search.supernet()) == 4_810_000
-        retrained = DartsRnnSpace(evaluation={"width": 850}).evaluation()
+        retrained = DARTSRNNSpace(evaluation={"width": 850}).evaluation()
         network = retrained.network(zoo.load("darts_v1_ptb"))
     assert count_params(network) == 22_960_000
     assert not any(isinstance(module, BatchStatistics) for module in network.modules())

@@ -10,31 +10,31 @@ from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ops.cells import OPTIONS
-from lightning_nas.spaces.darts import DartsSpace
-from lightning_nas.spaces.darts_cell import DartsCellSpace
-from lightning_nas.spaces.darts_networks import Cell, CellShape, Genotype
+from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
+from lightning_nas.spaces.darts.networks import Cell, CellShape, Genotype
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 
 class TestDartsSmall(SpaceCase):
     @pytest.fixture
-    def space(self) -> DartsSpace:
-        return DartsSpace(image_size=8, in_channels=1, num_classes=3, cells=3, channels=2)
+    def space(self) -> DARTSSpace:
+        return DARTSSpace(image_size=8, in_channels=1, num_classes=3, cells=3, channels=2)
 
 
 class TestDartsImageNetForm(SpaceCase):
     @pytest.fixture
-    def space(self) -> DartsSpace:
+    def space(self) -> DARTSSpace:
         sizes = {"image_size": 36, "in_channels": 1, "num_classes": 3, "cells": 3, "channels": 2}
-        return DartsSpace(**sizes, stem="imagenet", affine=True, pool_norm=True)
+        return DARTSSpace(**sizes, stem="imagenet", affine=True, pool_norm=True)
 
 
 class TestDartsCell(SpaceCase):
     every_weight_trains = False  # nodes may lead nowhere
 
     @pytest.fixture
-    def space(self) -> DartsCellSpace:
-        return DartsCellSpace(
+    def space(self) -> DARTSCellSpace:
+        return DARTSCellSpace(
             image_size=8,
             in_channels=1,
             num_classes=3,
@@ -46,12 +46,12 @@ class TestDartsCell(SpaceCase):
 
 
 def test_the_paper_counts_as_many_cells() -> None:
-    of_a_kind = [d for d in DartsSpace().decisions if d.name.startswith("normal")]
+    of_a_kind = [d for d in DARTSSpace().decisions if d.name.startswith("normal")]
     assert math.prod(len(d.options) for d in of_a_kind) == 1_037_664_180
 
 
 def test_the_papers_search_network_has_the_published_size() -> None:
-    space = DartsSpace()
+    space = DARTSSpace()
     with torch.device("meta"):
         assert count_params(space.supernet()) == 1_930_618
     fixed, matrices = space.cost_matrices(Macs()(space))
@@ -59,7 +59,7 @@ def test_the_papers_search_network_has_the_published_size() -> None:
 
 
 def test_the_evaluation_network_has_the_published_size_in_both_sizes(v2: dict[str, str]) -> None:
-    small, large = DartsSpace(evaluation=(8, 16)).evaluation(), DartsSpace().evaluation()
+    small, large = DARTSSpace(evaluation=(8, 16)).evaluation(), DARTSSpace().evaluation()
     with torch.device("meta"):
         networks = [space.network(space.validate(v2)) for space in (small, large)]
     assert [count_params(network) for network in networks] == [246_106, 3_349_342]
@@ -70,12 +70,12 @@ def test_the_evaluation_network_has_the_published_size_in_both_sizes(v2: dict[st
 def test_batch_norms_of_pools_stay_where_they_are_wanted() -> None:
     cell = zoo.load("mdenas_cifar")
     with torch.device("meta"):
-        sizes = [count_params(DartsSpace(pool_norm=p).evaluation().network(cell)) for p in (False, True)]
+        sizes = [count_params(DARTSSpace(pool_norm=p).evaluation().network(cell)) for p in (False, True)]
     assert sizes == [3_783_286, 3_786_742]
 
 
 def test_edges_stand_in_the_papers_order(v2: dict[str, str]) -> None:
-    space = DartsSpace()
+    space = DARTSSpace()
     assert space.nodes("normal") == (0,) * 2 + (1,) * 3 + (2,) * 4 + (3,) * 5
     sep, skip, dil = (OPTIONS.index(option) for option in ("sep_conv_3x3", "skip_connect", "dil_conv_3x3"))
     chosen = space.gates(space.validate(v2)).values["normal"].argmax(1).tolist()
@@ -85,7 +85,7 @@ def test_edges_stand_in_the_papers_order(v2: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_derived_cells_are_the_best_of_all_pairs_of_edges_and_operations(seed: int) -> None:
-    space = DartsSpace()
+    space = DARTSSpace()
     logits = torch.randn(2, 14, 8, generator=torch.Generator().manual_seed(seed))
     logits[:, :, 0] += 3  # "none" is the most probable nearly everywhere, and never chosen
     probabilities = dict(zip(("normal", "reduce"), logits.softmax(-1), strict=True))
@@ -111,7 +111,7 @@ def test_a_cell_of_skips_adds_what_its_edges_say() -> None:
 
 
 def test_reduction_cells_stand_at_one_and_two_thirds_and_halve_by_their_inputs() -> None:
-    shapes = DartsSpace(cells=20, channels=36).form.shapes({"normal": 4, "reduce": 4})
+    shapes = DARTSSpace(cells=20, channels=36).form.shapes({"normal": 4, "reduce": 4})
     assert [i for i, shape in enumerate(shapes) if shape.kind == "reduce"] == [6, 13]
     assert [(shapes[i].channels, shapes[i].size) for i in (0, 5, 6, 12, 13, 19)] == [
         *((36, 32), (36, 32), (72, 16), (72, 16), (144, 8), (144, 8))
@@ -121,14 +121,14 @@ def test_reduction_cells_stand_at_one_and_two_thirds_and_halve_by_their_inputs()
 
 
 def test_deeper_networks_have_the_same_choices() -> None:
-    space = DartsSpace(cells=5)
+    space = DARTSSpace(cells=5)
     assert [len(space.deeper(more).form.shapes({"normal": 4, "reduce": 4})) for more in (0, 6, 12)] == [5, 11, 17]
     assert space.deeper(6).decisions == space.decisions
     assert space.deeper(6).evaluation().form == space.evaluation().form
 
 
 def test_drop_path_spares_identities_alone(v2: dict[str, str]) -> None:
-    space = DartsSpace(image_size=8, cells=3, channels=2, affine=True)
+    space = DARTSSpace(image_size=8, cells=3, channels=2, affine=True)
     network, x = space.network(space.validate(v2)), torch.randn(2, 3, 8, 8)
     dropped: list[int] = []
     for cell in network.cells:
@@ -146,13 +146,13 @@ def test_sizes_that_cannot_be_are_refused() -> None:
         ({"image_size": 31, "stem": "imagenet"}, "at least 32 pixels"),
     ):
         with pytest.raises(InputError, match=words):
-            DartsSpace(**options)
+            DARTSSpace(**options)
     with pytest.raises(InputError, match=r"no operation 'conv'; legal: max_pool_3x3"):
-        DartsCellSpace(operations=["conv"])
+        DARTSCellSpace(operations=["conv"])
 
 
 def test_a_cell_without_nodes_and_edges_from_missing_nodes_are_refused() -> None:
-    space = DartsCellSpace(nodes=2)
+    space = DARTSCellSpace(nodes=2)
     nothing = {f"normal_{edge}": "none" for edge in ("0_0", "0_1", "1_0", "1_1")}
     with pytest.raises(InvalidArchitecture, match="normal_1_1 cannot be 'none'"):
         space.validate(nothing)

@@ -7,24 +7,24 @@ from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.spaces.eas import EasSpace
-from lightning_nas.spaces.eas_inheriting import origins
-from lightning_nas.spaces.eas_networks import Layer, PlainNetwork
+from lightning_nas.spaces.eas.inheriting import origins
+from lightning_nas.spaces.eas.networks import Layer, PlainNetwork
+from lightning_nas.spaces.eas.space import EASSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 
-def small(**options: object) -> EasSpace:
+def small(**options: object) -> EASSpace:
     sizes = {"image_size": 7, "in_channels": 1, "num_classes": 3, "filters": (2, 4, 7), "units": (4, 5), "longest": 2}
-    return EasSpace("small", **sizes | {"pools": (2, 2), "start": (2, 2, 4)} | options)  # type: ignore[arg-type]
+    return EASSpace("small", **sizes | {"pools": (2, 2), "start": (2, 2, 4)} | options)  # type: ignore[arg-type]
 
 
 class TestEas(SpaceCase):
     @pytest.fixture
-    def space(self) -> EasSpace:
+    def space(self) -> EASSpace:
         return small()
 
 
-def grown(space: EasSpace, architecture: Architecture, generator: torch.Generator, steps: int) -> Architecture:
+def grown(space: EASSpace, architecture: Architecture, generator: torch.Generator, steps: int) -> Architecture:
     """After some legal steps drawn at random."""
 
     def drawn(count: int) -> int:
@@ -42,7 +42,7 @@ def grown(space: EasSpace, architecture: Architecture, generator: torch.Generato
     return architecture
 
 
-def trained(network: PlainNetwork, space: EasSpace, generator: torch.Generator) -> PlainNetwork:
+def trained(network: PlainNetwork, space: EASSpace, generator: torch.Generator) -> PlainNetwork:
     """After three steps, so that no weight and no statistic is what it was, and with logits of about one."""
     nn.init.normal_(network.classifier.weight, generator=generator)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -84,7 +84,7 @@ def test_children_compute_what_their_parents_did_along_random_chains(seed: int, 
 
 
 def test_the_papers_start_network_grows_without_a_change_of_its_function() -> None:
-    space, generator = EasSpace(), torch.Generator().manual_seed(0)
+    space, generator = EASSpace(), torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     parent = trained(space.network(space.start), space, generator)
     x, target = space.example(8, generator), space.start
@@ -105,7 +105,7 @@ def test_a_layer_put_in_after_one_that_got_wider_begins_as_the_identity_of_the_n
 
 
 def test_the_papers_start_network_has_its_parameters_and_multiply_adds() -> None:
-    space = EasSpace()
+    space = EASSpace()
     assert zoo.load("eas_start") == space.start
     with torch.device("meta"):
         network = zoo.network("eas_start")

@@ -9,14 +9,14 @@ from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_params
 from lightning_nas.ops.cells import FactorizedReduction
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.enas_macro import EnasMacroSpace
+from lightning_nas.spaces.enas.macro import ENASMacroSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.testing.spaces import SpaceCase
 
 
-def small(**options: object) -> EnasMacroSpace:
+def small(**options: object) -> ENASMacroSpace:
     sizes = {"image_size": 9, "in_channels": 1, "num_classes": 3, "layers": 4, "channels": 2, "evaluation": (2, 0.1)}
-    return EnasMacroSpace(**sizes | options)  # type: ignore[arg-type]
+    return ENASMacroSpace(**sizes | options)  # type: ignore[arg-type]
 
 
 class TestEnasMacro(SpaceCase):
@@ -34,13 +34,13 @@ class TestEnasMacroRetrained(SpaceCase):
 
 
 def test_the_papers_space_has_as_many_networks() -> None:
-    space = EnasMacroSpace()
+    space = ENASMacroSpace()
     assert math.prod(len(d.options) for d in space.decisions) == 6**12 * 2**66 == 160618186625454535808756219904
     assert (space.form.pools, space.evaluation().form.channels) == ((4, 8), 96)
 
 
 def test_decisions_come_layer_by_layer_and_connections_ask_about_one_earlier_tensor() -> None:
-    decisions = {d.name: d for d in EnasMacroSpace(layers=3).decisions}
+    decisions = {d.name: d for d in ENASMacroSpace(layers=3).decisions}
     assert list(decisions) == [
         *("layer_1_op", "layer_2_op", "layer_2_skip_0", "layer_3_op", "layer_3_skip_0", "layer_3_skip_1")
     ]
@@ -50,7 +50,7 @@ def test_decisions_come_layer_by_layer_and_connections_ask_about_one_earlier_ten
 
 @pytest.mark.parametrize(("connected", "halved"), [("no", 1 + 1), ("yes", 5 + 9)])
 def test_a_tensor_is_halved_only_if_it_is_needed_later(connected: str, halved: int) -> None:
-    space = EnasMacroSpace(image_size=8, in_channels=1, channels=2)
+    space = ENASMacroSpace(image_size=8, in_channels=1, channels=2)
     choices = {d.name: connected if d.refers else "conv_3x3" for d in space.decisions}
     architecture, runs = space.validate(choices), list[int]()
     supernet, network = space.supernet(), space.network(architecture)
@@ -86,7 +86,7 @@ def test_a_layer_is_the_batch_norm_of_its_operation_and_the_weighted_tensors_bef
 
 
 def test_the_retrained_network_merges_by_concatenation_and_doubles_its_channels() -> None:
-    space = EnasMacroSpace(evaluation=(4, 0.0)).evaluation()
+    space = ENASMacroSpace(evaluation=(4, 0.0)).evaluation()
     choices = {d.name: "no" if d.refers else "sep_conv_3x3" for d in space.decisions}
     choices["layer_12_skip_3"] = "yes"
     with torch.device("meta"):

@@ -12,15 +12,15 @@ from lightning_nas.latency.macs import count_params
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.enas_micro import EnasMicroSpace
+from lightning_nas.spaces.enas.micro import ENASMicroSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.penalties import Costs
 from lightning_nas.testing.spaces import SpaceCase
 
 
-def small(**options: object) -> EnasMicroSpace:
+def small(**options: object) -> ENASMicroSpace:
     sizes = {"image_size": 8, "in_channels": 1, "num_classes": 3, "layers": 1, "nodes": 3, "channels": 2}
-    return EnasMicroSpace(**sizes | {"evaluation": (1, 2, 0.0)} | options)  # type: ignore[arg-type]
+    return ENASMicroSpace(**sizes | {"evaluation": (1, 2, 0.0)} | options)  # type: ignore[arg-type]
 
 
 class TestEnasMicro(SpaceCase):
@@ -36,21 +36,21 @@ class TestEnasMicroRetrained(SpaceCase):
 
 
 def test_the_paper_counts_as_many_pairs_of_cells() -> None:
-    space = EnasMicroSpace()
+    space = ENASMicroSpace()
     operations = len(space.gate_options["normal_operations"])
     assert (operations * math.factorial(space.form.nodes)) ** 4 == 129_600_000_000
     assert math.prod(len(d.options) for d in space.decisions) == (5**5 * math.factorial(6)) ** 4
 
 
 def test_the_controllers_order_is_that_of_the_paper_and_inputs_are_choices_of_earlier_nodes() -> None:
-    first, second, third, fourth, *_, last = EnasMicroSpace().decisions
+    first, second, third, fourth, *_, last = ENASMicroSpace().decisions
     assert first == Decision("normal_2_input_1", ("s0", "s1"), "normal_2", ("normal_0", "normal_1"))
     assert [d.name for d in (second, third, fourth)] == ["normal_2_input_2", "normal_2_op_1", "normal_2_op_2"]
     assert (first.is_index, third.is_index, last.name) == (True, False, "reduce_6_op_2")
 
 
 def test_the_script_searches_8_cells_and_retrains_17() -> None:
-    space = EnasMicroSpace()
+    space = ENASMicroSpace()
     searched, retrained = space.form.searched(), space.evaluation().form
     assert [i for i, place in enumerate(searched) if place.kind == "reduce"] == [2, 5]
     assert [(place.channels, place.size) for place in searched][::3] == [(20, 32), (40, 16), (80, 8)]
@@ -109,7 +109,7 @@ def test_paths_are_dropped_the_more_the_deeper_but_never_skips() -> None:
 
 
 def test_the_cost_where_a_search_begins_is_the_one_expected_of_equal_gates() -> None:
-    space = EnasMicroSpace()
+    space = ENASMicroSpace()
     table = Macs()(space)
     uniform = Gates.soft({group: torch.full(shape, 1 / shape[1]) for group, shape in space.gate_shapes.items()})
     assert Costs.of(space, table).uniform == pytest.approx(float(ExpectedCost(space, table)(uniform)), rel=1e-5)

@@ -12,13 +12,13 @@ from lightning_nas.ops.altered import PartialMixedOp
 from lightning_nas.ops.mixed import Choice
 from lightning_nas.ops.recurrent import ACTIVATIONS, BatchStatistics, Window
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.enas_rnn import EnasRnnSpace
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.recurrent.enas import ENASRNNSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 
-def tiny(**options: Any) -> EnasRnnSpace:
-    return EnasRnnSpace("tiny", **{"bptt": 4, "num_classes": 7, "width": 6, "nodes": 4} | options)
+def tiny(**options: Any) -> ENASRNNSpace:
+    return ENASRNNSpace("tiny", **{"bptt": 4, "num_classes": 7, "width": 6, "nodes": 4} | options)
 
 
 class TestEnasRnn(SpaceCase):
@@ -29,12 +29,12 @@ class TestEnasRnn(SpaceCase):
 
 
 def test_the_papers_space_has_as_many_cells() -> None:
-    space = EnasRnnSpace()
+    space = ENASRNNSpace()
     assert math.prod(len(d.options) for d in space.decisions) == 4**12 * math.factorial(11) == 669_692_775_628_800
 
 
 def test_every_pair_of_nodes_has_a_matrix_and_the_retrained_cell_one_a_node() -> None:
-    space = EnasRnnSpace(width=850)
+    space = ENASRNNSpace(width=850)
     architecture = space.sample(torch.Generator().manual_seed(0))
     with torch.device("meta"):
         supernet, network = space.supernet(), space.network(architecture)
@@ -121,7 +121,7 @@ def test_two_windows_with_the_state_carried_equal_one_long_window() -> None:
 
 
 def test_the_retrained_cell_has_no_norm_and_the_scripts_width() -> None:
-    evaluation = EnasRnnSpace(evaluation={"width": 748}).evaluation()
+    evaluation = ENASRNNSpace(evaluation={"width": 748}).evaluation()
     architecture = evaluation.sample(torch.Generator().manual_seed(0))
     with torch.device("meta"):
         network = evaluation.network(architecture)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_nas.errors import InputError
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.testing.spaces import SpaceCase
 

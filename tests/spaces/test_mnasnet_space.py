@@ -9,8 +9,8 @@ from torch import nn
 from lightning_nas import zoo
 from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.ops.mnasnet import Kind, MnasLayer
-from lightning_nas.spaces.mnasnet import MnasNetSpace, rounded
+from lightning_nas.spaces.chains.mnasnet import MnasNetSpace, rounded
+from lightning_nas.spaces.chains.mnasnet_operations import Kind, MnasLayer
 from lightning_nas.testing.spaces import SpaceCase
 
 # the authors' strings: repeats, kernel, stride, expansion, input and output filters, squeeze and excitation

@@ -4,8 +4,8 @@ import torch
 from lightning_nas import zoo
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import MBConv
-from lightning_nas.spaces.mobile import MobileSpace
-from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.chains.mobile import MobileSpace
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 
@@ -27,7 +27,7 @@ def test_every_block_has_nine_options(backbone: str, blocks: int) -> None:
 def test_a_backbone_is_the_network_proxylessnas_found(backbone: str) -> None:
     found = zoo.load(f"proxyless_{backbone}")
     original = zoo.space(f"proxyless_{backbone}", 1000)
-    assert isinstance(original, ProxylessSpace)
+    assert isinstance(original, ProxylessNASSpace)
     chosen = ["k3_e1", *(option for option in found.options if option != "zero")]
     space = MobileSpace(backbone=backbone)
     choices = {decision.name: option for decision, option in zip(space.decisions, chosen, strict=True)}

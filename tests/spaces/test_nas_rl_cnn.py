@@ -11,20 +11,20 @@ from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_params
 from lightning_nas.latency.sources import Params
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.nas_rl_cnn import NasRlCnnSpace
-from lightning_nas.spaces.nas_rl_networks import joined
-from lightning_nas.strategies.controller import Controller
+from lightning_nas.spaces.nas_rl.cnn import NASRLCNNSpace
+from lightning_nas.spaces.nas_rl.networks import joined
+from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.testing.spaces import SpaceCase
 
 SIZES: dict[str, Any] = {"image_size": 7, "in_channels": 1, "num_classes": 3}
 
 
-def small(**options: Any) -> NasRlCnnSpace:
+def small(**options: Any) -> NASRLCNNSpace:
     defaults = {"depths": (2, 4), "heights": (1, 3), "widths": (1, 5), "strides": (1, 2), "filters": (2, 3)}
-    return NasRlCnnSpace("small", **SIZES | defaults | options)
+    return NASRLCNNSpace("small", **SIZES | defaults | options)
 
 
-def written(space: NasRlCnnSpace, *layers: str) -> dict[str, str]:
+def written(space: NASRLCNNSpace, *layers: str) -> dict[str, str]:
     """Choices by HEIGHT WIDTH STRIDE_HEIGHT STRIDE_WIDTH FILTERS and the numbers of inputs of each layer."""
     choices = {"depth": str(len(layers))}
     for k, layer in enumerate(layers, start=1):
@@ -43,7 +43,7 @@ class TestNasRlCnn(SpaceCase):
 
 @pytest.mark.parametrize(("strides", "tokens"), [((1,), 3), ((1, 2, 3), 5)])
 def test_networks_of_each_depth_are_as_many_tokens_as_in_the_paper(strides: tuple[int, ...], tokens: int) -> None:
-    space = NasRlCnnSpace(strides=strides)
+    space = NASRLCNNSpace(strides=strides)
     for layers in space.depths:
         depth, *others = space.at_depth(layers).sample(torch.Generator().manual_seed(0)).choices
         assert depth == ("depth", str(layers))
@@ -51,7 +51,7 @@ def test_networks_of_each_depth_are_as_many_tokens_as_in_the_paper(strides: tupl
 
 
 def test_the_depths_are_the_papers_schedule() -> None:
-    depths = NasRlCnnSpace().depths
+    depths = NASRLCNNSpace().depths
     for sampled in range(0, 12_800, 400):
         assert depths[sampled // 1_600] == 6 + 2 * math.floor(sampled / 1_600)
 
@@ -124,7 +124,7 @@ def test_smaller_tensors_are_filled_up_with_zeros_at_the_bottom_and_on_the_right
 
 @pytest.mark.parametrize("connected", ["no", "yes"])
 def test_all_or_no_connections_are_networks(connected: str) -> None:
-    space = NasRlCnnSpace(depths=(15,), strides=(1,))
+    space = NASRLCNNSpace(depths=(15,), strides=(1,))
     choices = {d.name: connected if d.refers else d.options[-1] for d in space.decisions}
     with torch.device("meta"):
         network = space.network(space.validate(choices))
@@ -143,8 +143,8 @@ def test_the_parameters_of_the_cost_keys_add_up_to_those_of_the_network() -> Non
 
 
 def test_a_latency_table_of_the_papers_space_can_be_counted() -> None:
-    assert len(NasRlCnnSpace().operations()) < 15_000
-    assert len(NasRlCnnSpace(strides=(1,)).operations()) < 300
+    assert len(NASRLCNNSpace().operations()) < 15_000
+    assert len(NASRLCNNSpace(strides=(1,)).operations()) < 300
 
 
 def test_a_controller_goes_on_where_a_shallower_stage_ended() -> None:

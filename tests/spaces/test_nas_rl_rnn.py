@@ -10,9 +10,9 @@ from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.ops.recurrent import Window
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.nas_rl_cells import Rule, Tree, TreeCell
-from lightning_nas.spaces.nas_rl_rnn import NasRlRnnSpace
-from lightning_nas.strategies.controller import Controller
+from lightning_nas.spaces.nas_rl.rnn import NASRLRNNSpace
+from lightning_nas.spaces.nas_rl.tree_cells import Rule, Tree, TreeCell
+from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.testing.spaces import SpaceCase
 
 PAPERS_EXAMPLE = {  # figure 5
@@ -30,12 +30,12 @@ PAPERS_EXAMPLE = {  # figure 5
 WORDS = torch.tensor([[1.0], [2.0], [3.0]])
 
 
-def tiny(**options: Any) -> NasRlRnnSpace:
-    return NasRlRnnSpace("tiny", **{"bptt": 4, "num_classes": 7, "width": 6, "base": 2} | options)
+def tiny(**options: Any) -> NASRLRNNSpace:
+    return NASRLRNNSpace("tiny", **{"bptt": 4, "num_classes": 7, "width": 6, "base": 2} | options)
 
 
 def nascell() -> Tree:
-    return NasRlRnnSpace().chosen(zoo.load("nascell"))
+    return NASRLRNNSpace().chosen(zoo.load("nascell"))
 
 
 class TestNasRlRnn(SpaceCase):
@@ -45,7 +45,7 @@ class TestNasRlRnn(SpaceCase):
 
 
 def test_the_papers_space_has_as_many_cells() -> None:
-    cells = math.prod(len(d.options) for d in NasRlRnnSpace().decisions)
+    cells = math.prod(len(d.options) for d in NASRLRNNSpace().decisions)
     assert cells == 8**15 * 8 * 15**2 == pytest.approx(6.3e16, rel=1e-2)
 
 
@@ -101,7 +101,7 @@ def test_nascell_has_the_published_number_of_parameters() -> None:
 @pytest.mark.parametrize(("width", "millions"), [(650, 20), (740, 25), (1152, 54)])
 def test_the_widths_give_the_papers_model_sizes(width: int, millions: int) -> None:
     with torch.device("meta"):
-        network = NasRlRnnSpace(width=width).network(zoo.load("nascell"))
+        network = NASRLRNNSpace(width=width).network(zoo.load("nascell"))
     params = 2 * 8 * width * (2 * width) + 10_000 * width + 10_000  # two cells, the embedding, the decoder's biases
     assert count_params(network) == params
     assert round(params / 1e6) == millions
@@ -109,7 +109,7 @@ def test_the_widths_give_the_papers_model_sizes(width: int, millions: int) -> No
 
 
 def test_a_search_has_the_medium_size_and_what_it_finds_is_retrained_in_another() -> None:
-    assert NasRlRnnSpace(evaluation={"width": 740}).evaluation().width == zoo.space("nascell", 10_000).width == 740
+    assert NASRLRNNSpace(evaluation={"width": 740}).evaluation().width == zoo.space("nascell", 10_000).width == 740
 
 
 def test_layers_feed_each_other_and_remember_by_themselves() -> None:

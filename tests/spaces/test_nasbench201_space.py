@@ -7,8 +7,8 @@ from torch import nn
 from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.ops.mixed import Choice, MixedOp, plain
-from lightning_nas.ops.nasbench201 import OPTIONS
-from lightning_nas.spaces.nasbench201 import GROUP, NasBench201Space
+from lightning_nas.spaces.nasbench201.operations import OPTIONS
+from lightning_nas.spaces.nasbench201.space import GROUP, NASBench201Space
 from lightning_nas.testing.spaces import SpaceCase
 
 RESNET = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -40,22 +40,22 @@ GOLDEN = {
 ALL_3X3 = next(iter(GOLDEN))
 
 
-def small(**options: object) -> NasBench201Space:
+def small(**options: object) -> NASBench201Space:
     sizes = {"image_size": 8, "in_channels": 1, "channels": 4, "cells": (1, 2)}
-    return NasBench201Space("nasbench201_small", **sizes | options)  # type: ignore[arg-type]
+    return NASBench201Space("nasbench201_small", **sizes | options)  # type: ignore[arg-type]
 
 
 class TestNasBench201Small(SpaceCase):
     every_weight_trains = False  # a node from which every way on is "none"
 
     @pytest.fixture(params=[True, False], ids=["affine", "not affine"])
-    def space(self, request: pytest.FixtureRequest) -> NasBench201Space:
+    def space(self, request: pytest.FixtureRequest) -> NASBench201Space:
         return small(affine=request.param)
 
 
 @pytest.mark.parametrize("text", GOLDEN)
 def test_networks_have_the_published_size(text: str) -> None:
-    space = NasBench201Space()
+    space = NASBench201Space()
     with torch.device("meta"):
         network = space.network(space.from_string(text))
     assert (count_params(network), count_macs(network, space.input_shape)) == GOLDEN[text]
@@ -65,14 +65,14 @@ def test_networks_have_the_published_size(text: str) -> None:
     ("classes", "size", "golden"), [(100, 32, (1_537_396, 220_125_440)), (120, 16, (1_538_696, 55_037_440))]
 )
 def test_the_other_data_sets_have_their_own_sizes(classes: int, size: int, golden: tuple[int, int]) -> None:
-    space = NasBench201Space(image_size=size, num_classes=classes)
+    space = NASBench201Space(image_size=size, num_classes=classes)
     with torch.device("meta"):
         network = space.network(space.from_string(ALL_3X3))
     assert (count_params(network), count_macs(network, space.input_shape)) == golden
 
 
 def test_all_5_to_the_6_strings_are_read_and_written() -> None:
-    space, seen = NasBench201Space(), set()
+    space, seen = NASBench201Space(), set()
     for options in itertools.product(OPTIONS, repeat=6):
         a, b, c, d, e, f = options
         text = f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
@@ -95,7 +95,7 @@ def test_all_5_to_the_6_strings_are_read_and_written() -> None:
 )
 def test_other_strings_are_refused_in_one_line(text: str, said: str) -> None:
     with pytest.raises(InvalidArchitecture) as caught:
-        NasBench201Space().from_string(text)
+        NASBench201Space().from_string(text)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -124,7 +124,7 @@ def test_any_image_size_ends_in_logits(size: int) -> None:
 
 
 def test_affine_is_of_the_searched_operations_alone() -> None:
-    space = NasBench201Space(affine=False)
+    space = NASBench201Space(affine=False)
     with torch.device("meta"):
         network = space.network(space.from_string(ALL_3X3))
     norms = [m for cell in network.cells if hasattr(cell, "edges") for m in cell.modules()]
@@ -136,7 +136,7 @@ def test_more_cells_go_to_the_shortest_stages_and_the_decisions_stay() -> None:
     space = small(cells=(2, 1), num_classes=7, affine=False)
     deeper = space.deeper(2)
     assert (space.cells, deeper.cells) == ((2, 1), (3, 2))
-    assert NasBench201Space().deeper(6).cells == (7, 7, 7)
+    assert NASBench201Space().deeper(6).cells == (7, 7, 7)
     assert (deeper.name, deeper.decisions, deeper.input_shape) == (space.name, space.decisions, space.input_shape)
     assert (deeper.num_classes, deeper.channels, deeper.affine) == (7, 4, False)
     architecture = space.from_string(RESNET)

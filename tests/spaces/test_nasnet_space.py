@@ -12,18 +12,18 @@ from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_params
 from lightning_nas.ops.cells import DropPath
-from lightning_nas.ops.nasnet import AMOEBANET, NASNET
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.nasnet import NasnetSpace
-from lightning_nas.spaces.nasnet_cell import NasnetCellSpace
-from lightning_nas.spaces.nasnet_form import NasnetForm
+from lightning_nas.spaces.nasnet.any_cell import NASNetCellSpace
+from lightning_nas.spaces.nasnet.form import NASNetForm
+from lightning_nas.spaces.nasnet.operations import AMOEBANET, NASNET
+from lightning_nas.spaces.nasnet.space import NASNetSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 SIZES = {"image_size": 8, "in_channels": 1, "num_classes": 3, "cells": 1, "filters": 4, "blocks": 2}
 
 
-def small(**options: object) -> NasnetSpace:
-    return NasnetSpace(**SIZES | {"evaluation": (2, 6)} | options)  # type: ignore[arg-type]
+def small(**options: object) -> NASNetSpace:
+    return NASNetSpace(**SIZES | {"evaluation": (2, 6)} | options)  # type: ignore[arg-type]
 
 
 class TestNasnet(SpaceCase):
@@ -42,11 +42,11 @@ class TestNasnetOnImageNet(SpaceCase):
 class TestNasnetCell(SpaceCase):
     @pytest.fixture
     def space(self) -> SearchSpace:
-        return NasnetCellSpace(**SIZES | {"operations": ["skip_connect", "narrow_1x7_7x1", "max_pool_3x3"]})
+        return NASNetCellSpace(**SIZES | {"operations": ["skip_connect", "narrow_1x7_7x1", "max_pool_3x3"]})
 
 
 def test_the_controller_takes_the_papers_decisions_in_its_order() -> None:
-    space = NasnetSpace()
+    space = NASNetSpace()
     names = [decision.name for decision in space.decisions]
     assert len(names) == 2 * 5 * 5
     assert [name.partition("_")[0] for name in names] == ["normal"] * 25 + ["reduce"] * 25
@@ -58,7 +58,7 @@ def test_the_controller_takes_the_papers_decisions_in_its_order() -> None:
 
 
 def test_amoebanets_space_has_8_operations_and_always_adds() -> None:
-    space = NasnetSpace("amoebanet", operations=AMOEBANET, joins=["add"])
+    space = NASNetSpace("amoebanet", operations=AMOEBANET, joins=["add"])
     assert {len(d.options) for d in space.decisions if "_op_" in d.name} == {8}
     assert math.prod(len(d.options) for d in space.decisions) == ((2 * 3 * 4 * 5 * 6) ** 2 * 8**10) ** 2
 
@@ -73,7 +73,7 @@ def test_a_mutation_of_amoebanet_changes_one_input_or_one_operation() -> None:
     assert seen == {decision.name for decision in space.decisions}
 
 
-def swapped(space: NasnetSpace, architecture: Architecture, generator: torch.Generator) -> Architecture:
+def swapped(space: NASNetSpace, architecture: Architecture, generator: torch.Generator) -> Architecture:
     """The same network, blocks and their halves in another order."""
     made = {}
     for kind, genotype in space.genotypes(architecture).items():
@@ -91,8 +91,8 @@ def swapped(space: NasnetSpace, architecture: Architecture, generator: torch.Gen
     return space.architecture(made)
 
 
-@pytest.mark.parametrize("made", [NasnetSpace, NasnetCellSpace])
-def test_orders_of_blocks_and_of_their_halves_have_one_canonical_form(made: type[NasnetSpace]) -> None:
+@pytest.mark.parametrize("made", [NASNetSpace, NASNetCellSpace])
+def test_orders_of_blocks_and_of_their_halves_have_one_canonical_form(made: type[NASNetSpace]) -> None:
     space, generator = made(operations=["conv_1x1", "conv_3x3"]), torch.Generator().manual_seed(0)
     different = 0
     for _ in range(25):
@@ -105,7 +105,7 @@ def test_orders_of_blocks_and_of_their_halves_have_one_canonical_form(made: type
 
 
 def test_canonical_forms_of_one_block_are_as_many_as_there_are_cells() -> None:
-    space = NasnetSpace(blocks=1, operations=["conv_1x1", "conv_3x3", "max_pool_3x3"])
+    space = NASNetSpace(blocks=1, operations=["conv_1x1", "conv_3x3", "max_pool_3x3"])
     legal = itertools.product(*(decision.options for decision in space.decisions[:5]))
     reduce = {d.name: d.options[0] for d in space.decisions[5:]}
     names = [decision.name for decision in space.decisions[:5]]
@@ -131,7 +131,7 @@ def test_a_canonical_form_computes_the_same() -> None:
 
 def test_reductions_stand_before_the_second_and_third_stack() -> None:
     for cells, stem, golden in ((6, "cifar", (6, 13)), (6, "imagenet", (8, 15)), (4, "imagenet", (6, 11))):
-        form = NasnetForm(224, 3, 10, cells, 32, stem, 1, 0.0)  # type: ignore[arg-type]
+        form = NASNetForm(224, 3, 10, cells, 32, stem, 1, 0.0)  # type: ignore[arg-type]
         assert form.reductions == golden
         assert len(form.places({"normal": 1, "reduce": 1})) == 3 * cells + 2 + 2 * (stem == "imagenet")
 
@@ -199,12 +199,12 @@ def test_sizes_are_named_by_cells_of_a_stack_and_channels_of_the_last() -> None:
     names = {"nasnet_a_cifar": "6 @ 768", "nasnet_a_mobile": "4 @ 1056", "nasnet_a_large": "6 @ 4032"}
     for name, size in names.items():
         space = zoo.space(name)
-        assert isinstance(space, NasnetSpace)
+        assert isinstance(space, NASNetSpace)
         assert space.size(zoo.load(name)) == size
 
 
 def test_a_cells_output_has_all_that_no_block_takes() -> None:
-    space = NasnetCellSpace(**SIZES)
+    space = NASNetCellSpace(**SIZES)
     choices = dict(space.sample(torch.Generator().manual_seed(0)).choices)
     choices |= {f"normal_{i}_input_{slot}": "s1" for i in (2, 3) for slot in (1, 2)}
     with pytest.raises(InvalidArchitecture, match=r"normal_concat cannot be '2,3'; legal: 0,2,3, 0,1,2,3"):
@@ -215,7 +215,7 @@ def test_a_narrow_nasnet_a_large_computes_what_timms_does() -> None:
     models = pytest.importorskip("timm.models.nasnet")
     theirs = models.NASNetALarge(num_classes=7, num_features=16 * 24, pad_type="").double()
     sizes = {"image_size": 67, "stem": "imagenet", "filters": 16, "cells": 6, "pass_reduction": True, "joins": ["add"]}
-    ours = NasnetCellSpace(num_classes=7, **sizes).network(zoo.load("nasnet_a_large")).double()
+    ours = NASNetCellSpace(num_classes=7, **sizes).network(zoo.load("nasnet_a_large")).double()
     ran: list[nn.Module] = []
     for leaf in (m for m in theirs.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear)):
         leaf.register_forward_pre_hook(lambda module, _: ran.append(module))

@@ -11,15 +11,15 @@ from lightning_nas import zoo
 from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_params
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.pnas import PnasSpace
+from lightning_nas.spaces.nasnet.pnas import PNASSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 SIZES = {"image_size": 8, "in_channels": 1, "num_classes": 3, "cells": 1, "filters": 4, "evaluation": (2, 6)}
 PAIR = ("conv_1x1", "conv_3x3")
 
 
-def small(**options: object) -> PnasSpace:
-    return PnasSpace(**SIZES | options)  # type: ignore[arg-type]
+def small(**options: object) -> PNASSpace:
+    return PNASSpace(**SIZES | options)  # type: ignore[arg-type]
 
 
 class TestPnas(SpaceCase):
@@ -39,7 +39,7 @@ class TestPnasOnImageNet(SpaceCase):
 
 
 def test_the_paper_counts_as_many_cells() -> None:
-    space = PnasSpace()
+    space = PNASSpace()
     lengths = [[d for d in space.decisions if d.node == f"cell_{i}"] for i in range(2, 7)]
     counts = [math.prod(len(decision.options) for decision in block) for block in lengths]
     assert counts == [256, 576, 1024, 1600, 2304]
@@ -90,8 +90,8 @@ def test_blocks_that_are_not_there_are_not_decided_on() -> None:
 
 def test_the_one_cell_halves_at_the_beginning_of_later_stacks_and_in_the_stem() -> None:
     cifar, mobile = (zoo.space(f"pnasnet5_{name}") for name in ("cifar", "mobile"))
-    assert isinstance(cifar, PnasSpace)
-    assert isinstance(mobile, PnasSpace)
+    assert isinstance(cifar, PNASSpace)
+    assert isinstance(mobile, PNASSpace)
     halving = [
         [i for i, p in enumerate(s.form.places({"normal": 5, "reduce": 5})) if p.halves] for s in (cifar, mobile)
     ]

@@ -7,23 +7,23 @@ from torch import nn
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import MBConv, Zero
 from lightning_nas.ops.mixed import plain
-from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 
-def small(image_size: int = 8) -> ProxylessSpace:
+def small(image_size: int = 8) -> ProxylessNASSpace:
     shape = {"stem": (8, 1), "first": 8, "stages": [(12, 2, 2), (12, 1, 1)], "mix": 16}
-    return ProxylessSpace("small", image_size=image_size, in_channels=1, num_classes=5, **shape)
+    return ProxylessNASSpace("small", image_size=image_size, in_channels=1, num_classes=5, **shape)
 
 
 class TestProxylessSmall(SpaceCase):
     @pytest.fixture
-    def space(self) -> ProxylessSpace:
+    def space(self) -> ProxylessNASSpace:
         return small()
 
 
 def test_the_papers_space_has_its_size() -> None:
-    space = ProxylessSpace()
+    space = ProxylessNASSpace()
     sizes = [len(d.options) for d in space.decisions]
     assert math.prod(sizes) == 221_502_229_807_900_608
     assert (sizes.count(6), sizes.count(7)) == (6, 15)
@@ -31,7 +31,7 @@ def test_the_papers_space_has_its_size() -> None:
 
 
 def test_the_papers_blocks_have_its_widths_and_sizes() -> None:
-    blocks = ProxylessSpace().blocks
+    blocks = ProxylessNASSpace().blocks
     assert [b.out_channels for b in blocks] == [24] * 4 + [40] * 4 + [80] * 4 + [96] * 4 + [192] * 4 + [320]
     assert [b.out_size for b in blocks] == [56] * 4 + [28] * 4 + [14] * 8 + [7] * 5
     assert [i for i, b in enumerate(blocks) if b.group == "first_blocks"] == [0, 4, 8, 12, 16, 20]
@@ -70,7 +70,7 @@ def test_gradients_of_gates_are_products_with_the_outputs_beside_the_shortcut() 
 
 @pytest.mark.parametrize("size", [8, 9, 31])
 def test_any_image_size_fits(size: int) -> None:
-    space = ProxylessSpace(image_size=size)
+    space = ProxylessNASSpace(image_size=size)
     architecture = space.sample(torch.Generator().manual_seed(size))
     with torch.device("meta"):
         network = space.network(architecture).eval()
@@ -79,7 +79,7 @@ def test_any_image_size_fits(size: int) -> None:
 
 def test_images_that_are_too_small_are_refused() -> None:
     with pytest.raises(InputError, match="at least 8 pixels, got 7"):
-        ProxylessSpace("tiny", image_size=7)
+        ProxylessNASSpace("tiny", image_size=7)
 
 
 def test_the_norms_and_activations_are_those_of_the_paper() -> None:

@@ -6,7 +6,7 @@ import torch
 from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.spaces.base import Gated
-from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 TEN = tuple(i / 5 for i in range(1, 11))

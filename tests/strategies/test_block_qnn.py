@@ -9,27 +9,27 @@ from typing import Any
 import pytest
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.trials import Proposal, Trial
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
-from lightning_nas.spaces.block_code import parsed
-from lightning_nas.spaces.block_qnn import BlockQnnSpace
-from lightning_nas.strategies.trials.block_qnn import PAPER, BlockQnn, density, steps
+from lightning_nas.spaces.block_qnn.code import parsed
+from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
+from lightning_nas.strategies.multi_trial.block_qnn import PAPER, BlockQNN, density, steps
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
 from lightning_nas.training.seeding import generator
+from lightning_nas.trials.book import Proposal, Trial
+from lightning_nas.trials.engines.base import Engine
 
 PLAIN = {"macs_weight": 0.0, "density_weight": 0.0}
 SHORT = ((1.0, 3), (0.5, 2), (0.1, 1))
 
 
-def make(engine: Engine, seed: int = 0, **options: Any) -> BlockQnn:
+def make(engine: Engine, seed: int = 0, **options: Any) -> BlockQNN:
     space = ToySpace(LAYERS)
     how = {"batch": 5, "epsilons": SHORT, "learning_rate": 0.2} | PLAIN
-    return BlockQnn(space, Classification(), Macs()(space), engine=engine, seed=seed, **how | options)
+    return BlockQNN(space, Classification(), Macs()(space), engine=engine, seed=seed, **how | options)
 
 
 class TestBlockQnn(TrialStrategyCase):
@@ -38,9 +38,9 @@ class TestBlockQnn(TrialStrategyCase):
         return make
 
 
-def block_search(**options: Any) -> BlockQnn:
-    space = BlockQnnSpace(image_size=8, in_channels=1, layers=4, blocks=1, channels=[8, 16])
-    return BlockQnn(space, Classification(), engine=ToyEngine(), **options)
+def block_search(**options: Any) -> BlockQNN:
+    space = BlockQNNSpace(image_size=8, in_channels=1, layers=4, blocks=1, channels=[8, 16])
+    return BlockQNN(space, Classification(), engine=ToyEngine(), **options)
 
 
 def test_the_papers_schedule_has_178_batches() -> None:
@@ -98,12 +98,12 @@ def test_the_reward_is_77_for_80_percent_with_e_million_macs_and_a_density_of_th
             return SimpleNamespace(number_of_edges=lambda: 3 * math.e**0.25, number_of_nodes=lambda: 3)
 
     space = Described(LAYERS)
-    module = BlockQnn(space, Classification(), Macs()(space), engine=ToyEngine())
+    module = BlockQNN(space, Classification(), Macs()(space), engine=ToyEngine())
     assert module.reward(Trial(0, space.best, {}, (0.5, 0.8), 1.0, None)) == pytest.approx(0.77)
 
 
 def test_with_epsilon_0_actions_of_the_largest_worth_are_taken(tmp_path: Path) -> None:
-    class Watched(BlockQnn):
+    class Watched(BlockQNN):
         def propose(self, number: int) -> Proposal | None:
             proposal = super().propose(number)
             if proposal is not None and not proposal.info["epsilon"]:
@@ -122,7 +122,7 @@ def test_with_epsilon_0_actions_of_the_largest_worth_are_taken(tmp_path: Path) -
 
 
 def test_after_each_batch_so_many_trajectories_of_all_are_learned_from(tmp_path: Path) -> None:
-    class Watched(BlockQnn):
+    class Watched(BlockQNN):
         def update(self, trajectory: Any, reward: float) -> None:
             learned[-1].append((tuple(action for _, action, _ in trajectory), reward))
             super().update(trajectory, reward)

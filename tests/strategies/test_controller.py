@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.functional.reinforce import reinforce_loss
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
-from lightning_nas.strategies.controller import Controller
+from lightning_nas.strategies.controllers.controller import Controller
 
 OPS = ("sep", "pool", "skip")
 

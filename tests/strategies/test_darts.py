@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lightning_nas.errors import ConfigError
 from lightning_nas.ops.recurrent import Window
-from lightning_nas.spaces.darts_rnn import DartsRnnSpace
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.darts import Darts
+from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
+from lightning_nas.strategies.differentiable.darts import DARTS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.testing.strategies import StrategyCase
@@ -21,7 +21,7 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_darts(seed: int = 0, **options: Any) -> Darts:
+def make_darts(seed: int = 0, **options: Any) -> DARTS:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=3e-4),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999), weight_decay=1e-3),
@@ -29,22 +29,22 @@ def make_darts(seed: int = 0, **options: Any) -> Darts:
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
-        return Darts(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return DARTS(ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestDartsOfSecondOrder(StrategyCase):
     @pytest.fixture
-    def make(self) -> Callable[..., Darts]:
+    def make(self) -> Callable[..., DARTS]:
         return make_darts
 
 
 class TestDartsOfFirstOrder(StrategyCase):
     @pytest.fixture
-    def make(self) -> Callable[..., Darts]:
+    def make(self) -> Callable[..., DARTS]:
         return partial(make_darts, order="first")
 
 
-class Spy(Darts):
+class Spy(DARTS):
     """Keeps the gradient of the architecture parameters of the first step, and what it was computed from."""
 
     def arch_backward(self, batch: Any, weights_batch: Any) -> Tensor:
@@ -113,16 +113,16 @@ def test_second_order_says_what_it_needs(tmp_path: Path) -> None:
 
 def test_it_searches_on_the_space_of_fbnet() -> None:
     space = FBNetSpace(image_size=8, in_channels=1, num_classes=4, stem=(4, 1), stages=[(4, 1, 1), (8, 2, 2)], head=8)
-    module = Darts(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
+    module = DARTS(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
     batch = torch.randn(4, 1, 8, 8), torch.arange(4)
     module.arch_loss(batch).backward()
     assert all(p.grad is not None for p in module.arch_parameters())
 
 
 def test_the_architecture_loss_has_nothing_of_what_regularises_the_weights() -> None:
-    space = DartsRnnSpace("tiny", bptt=5, num_classes=9, width=6, steps=2)
+    space = DARTSRNNSpace("tiny", bptt=5, num_classes=9, width=6, steps=2)
     optimizers: dict[str, Any] = {"weights_optimizer": None, "arch_optimizer": None}
-    module = Darts(space, LanguageModelling(slowness=3.0), order="first", **optimizers).eval()  # without dropout
+    module = DARTS(space, LanguageModelling(slowness=3.0), order="first", **optimizers).eval()  # without dropout
     words = torch.randint(9, (2, 6), generator=torch.Generator().manual_seed(0))
     batch = Window(words[:, :-1]), words[:, 1:]
     logits = module.supernet(batch[0], Gates.soft(module.probabilities()))

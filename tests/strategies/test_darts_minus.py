@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_nas.strategies.differentiable.darts_minus import DartsMinus
+from lightning_nas.strategies.differentiable.darts_minus import DARTSMinus
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
@@ -14,19 +14,19 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_darts_minus(seed: int = 0, **options: Any) -> DartsMinus:
+def make_darts_minus(seed: int = 0, **options: Any) -> DARTSMinus:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
-        return DartsMinus(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return DARTSMinus(ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestDartsMinus(StrategyCase):
     @pytest.fixture
-    def make(self) -> Callable[..., DartsMinus]:
+    def make(self) -> Callable[..., DARTSMinus]:
         return make_darts_minus
 
 

@@ -11,27 +11,27 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam
 
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.trials import Trial
 from lightning_nas.errors import NumericalError
-from lightning_nas.spaces.block_qnn import BlockQnnSpace
-from lightning_nas.spaces.eas import EasSpace
-from lightning_nas.strategies.trials.eas import Eas
-from lightning_nas.strategies.trials.eas_actors import Changing, Growing
-from lightning_nas.strategies.trials.eas_policies import Choose, Decisions, drawing, repeating
+from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
+from lightning_nas.spaces.eas.space import EASSpace
+from lightning_nas.strategies.controllers.eas_actors import Changing, Growing
+from lightning_nas.strategies.controllers.eas_policies import Choose, Decisions, drawing, repeating
+from lightning_nas.strategies.multi_trial.eas import EAS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
 from lightning_nas.training.seeding import generator, seeded
+from lightning_nas.trials.book import Trial
+from lightning_nas.trials.engines.base import Engine
 
 SIZES: dict[str, Any] = {"embedding": 4, "hidden": 6}
 
 
-def make(engine: Engine, seed: int = 0, **options: Any) -> Eas:
+def make(engine: Engine, seed: int = 0, **options: Any) -> EAS:
     how = {"networks": 4, "changes": 1, "restart_every": 1, "optimizer": partial(Adam, lr=0.01)}
-    return Eas(ToySpace(LAYERS), Classification(), engine=engine, seed=seed, **how | SIZES | options)
+    return EAS(ToySpace(LAYERS), Classification(), engine=engine, seed=seed, **how | SIZES | options)
 
 
 class TestEas(TrialStrategyCase):
@@ -55,7 +55,7 @@ def test_from_one_start_the_controller_learns_what_is_better(tmp_path: Path) -> 
     """Two changes of three; the mean of the last five episodes beside that of the first."""
     for seed in range(2):
         options: dict[str, Any] = {"seed": seed, "networks": 4, "changes": 2, "trials": 121}
-        module = Eas(
+        module = EAS(
             ToySpace(3), Classification(), engine=ToyEngine(), optimizer=partial(Adam, lr=0.03), **options, **SIZES
         )
         fit(module, None, tmp_path / str(seed), epochs=1, every=1000)
@@ -63,13 +63,13 @@ def test_from_one_start_the_controller_learns_what_is_better(tmp_path: Path) -> 
         assert sum(worth[-20:]) / 20 > sum(worth[:20]) / 20 + 0.1
 
 
-def small(**options: Any) -> EasSpace:
+def small(**options: Any) -> EASSpace:
     sizes = {"image_size": 4, "in_channels": 1, "num_classes": 4, "filters": (2, 4), "units": (4, 8)}
     more = {"kernels": (1, 3), "pools": (2,), "start": (2, 4), "longest": 2, "dropout": (0.0, 0.0)}
-    return EasSpace("small", **sizes | more | options)
+    return EASSpace("small", **sizes | more | options)
 
 
-def growing(space: EasSpace, wider: int = 1, deeper: int = 1) -> Growing:
+def growing(space: EASSpace, wider: int = 1, deeper: int = 1) -> Growing:
     with seeded(7, "policy"):
         return Growing(space, wider=wider, deeper=deeper, **SIZES)
 
@@ -114,7 +114,7 @@ def test_the_baseline_moves_before_it_is_subtracted(tmp_path: Path) -> None:
     rewards, before = [0.0, 1.0, 3.0, 3.0, 3.0], module.policy.state_dict()
     before = {name: value.clone() for name, value in before.items()}
 
-    class Told(Eas):
+    class Told(EAS):
         def reward(self, trial: Trial) -> float:
             return rewards[trial.number]
 
@@ -177,7 +177,7 @@ def test_full_blocks_have_no_place_and_a_full_network_stays_as_it_is() -> None:
 # -- how likely it is ---------------------------------------------------------------------------------------------
 
 
-def outcomes(space: EasSpace) -> list[list[int]]:
+def outcomes(space: EASSpace) -> list[list[int]]:
     """All that a wider and a deeper step can decide of the small start network: 2 x 2 x (kernels of conv + fc)."""
     deeper = [[0, 0, 0], [0, 0, 1], [1, 0]]
     assert space.can_deepen(space.start) == (1, 1)
@@ -188,7 +188,7 @@ def repeated(policy: Any, start: Any, chosen: list[list[int]]) -> Any:
     return policy([start] * len(chosen), repeating(chosen), [generator(0)] * len(chosen))
 
 
-def by_hand(policy: Growing, space: EasSpace, chosen: list[int]) -> Tensor:
+def by_hand(policy: Growing, space: EASSpace, chosen: list[int]) -> Tensor:
     """The probability of one outcome, from the layers' outputs."""
     reading = policy.encoder([space.tokens(space.start)])
     p = policy.widens(reading.states)[0, :, 0].sigmoid()
@@ -300,7 +300,7 @@ def test_what_a_network_becomes_does_not_depend_on_the_batch(kind: str) -> None:
             space.deepened(space.start, 1, 0),
         ]
     else:
-        space = BlockQnnSpace(image_size=8, in_channels=1, layers=4, blocks=1, channels=[8, 16])
+        space = BlockQNNSpace(image_size=8, in_channels=1, layers=4, blocks=1, channels=[8, 16])
         policy = changing(space, 3)
         begun = space.different(3, generator(2))
     fills = [lambda i=i: generator("fill", i) for i in range(3)]

@@ -12,21 +12,21 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 from lightning_nas.callbacks.trial_logger import TrialLogger
-from lightning_nas.children.child import Child
-from lightning_nas.children.engines.serial import SerialEngine
-from lightning_nas.children.requests import Request, Response
-from lightning_nas.spaces.eas import EasSpace
-from lightning_nas.strategies.trials.eas import Eas
+from lightning_nas.spaces.eas.space import EASSpace
+from lightning_nas.strategies.multi_trial.eas import EAS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import BrokenDownError
 from lightning_nas.testing.toys import ToyData
 from lightning_nas.testing.training import fingerprint, fit, one_thread
-from lightning_nas.testing.trials import BrokenDownError
+from lightning_nas.trials.child import Child
+from lightning_nas.trials.engines.serial import SerialEngine
+from lightning_nas.trials.requests import Request, Response
 
 
-def space(**options: Any) -> EasSpace:
+def space(**options: Any) -> EASSpace:
     sizes = {"image_size": 4, "in_channels": 1, "num_classes": 4, "filters": (2, 4, 6), "units": (4, 8)}
     more = {"kernels": (1, 3), "pools": (2,), "start": (2, 4), "longest": 3, "dropout": (0.0, 0.0)}
-    return EasSpace("small", **sizes | more | options)
+    return EASSpace("small", **sizes | more | options)
 
 
 class Watched(Child):
@@ -76,7 +76,7 @@ def engine(child: Child, asked: list[Request], after: int | None = None) -> Seri
 
 def search(folder: Path, make: Callable[[], SerialEngine], resume: Path | None = None, **options: Any) -> Any:
     how = {"networks": 3, "wider": 1, "deeper": 1, "restart_every": 1, "trials": 7, "embedding": 4, "hidden": 6}
-    module = Eas(space(), Classification(), engine=make(), optimizer=partial(Adam, lr=0.01), **how | options)
+    module = EAS(space(), Classification(), engine=make(), optimizer=partial(Adam, lr=0.01), **how | options)
     with one_thread():
         trainer = fit(module, None, folder, epochs=1, every=3, resume=resume, callbacks=[TrialLogger()])
     return module, fingerprint(trainer, module, folder)

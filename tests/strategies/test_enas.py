@@ -10,8 +10,8 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 from lightning_nas.architecture import Architecture
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.strategies.base import SearchModule
-from lightning_nas.strategies.controller import Controller
-from lightning_nas.strategies.one_path.enas import Enas
+from lightning_nas.strategies.controllers.controller import Controller
+from lightning_nas.strategies.one_path.enas import ENAS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace, toy_images
@@ -19,7 +19,7 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_enas(seed: int = 0, space: WeightSharingSpace | None = None, **options: Any) -> Enas:
+def make_enas(seed: int = 0, space: WeightSharingSpace | None = None, **options: Any) -> ENAS:
     defaults: dict[str, Any] = {
         "controller": partial(Controller, hidden=16),
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
@@ -29,7 +29,7 @@ def make_enas(seed: int = 0, space: WeightSharingSpace | None = None, **options:
         "aggregate": 4,
     }
     with seeded(seed, "supernet"):
-        return Enas(space or ToySpace(), Classification(), seed=seed, **defaults | options)
+        return ENAS(space or ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestEnas(StrategyCase):
@@ -48,7 +48,7 @@ class TestEnas(StrategyCase):
     search_epochs, candidates = 16, 3
 
     @pytest.fixture
-    def make(self) -> Callable[..., Enas]:
+    def make(self) -> Callable[..., ENAS]:
         return make_enas
 
     def found(self, module: SearchModule) -> Architecture:
@@ -57,7 +57,7 @@ class TestEnas(StrategyCase):
         return answer
 
 
-def fitted(folder: Path, **options: Any) -> Enas:
+def fitted(folder: Path, **options: Any) -> ENAS:
     module = make_enas(**options)
     fit(module, ToyData(), folder, epochs=1, every=1000)
     return module

@@ -11,20 +11,20 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
-from lightning_nas.command import conf_dir
+from lightning_nas.cli.command import conf_dir
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.recurrent import Window
 from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.spaces.darts import DartsSpace
-from lightning_nas.spaces.enas_macro import EnasMacroSpace
-from lightning_nas.spaces.enas_micro import EnasMicroSpace
-from lightning_nas.spaces.enas_rnn import EnasRnnSpace
-from lightning_nas.spaces.fbnet import FBNetSpace
-from lightning_nas.spaces.mobile import MobileSpace
-from lightning_nas.spaces.nasbench201 import NasBench201Space
-from lightning_nas.spaces.proxyless import ProxylessSpace
-from lightning_nas.spaces.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.mobile import MobileSpace
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
+from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
+from lightning_nas.spaces.enas.macro import ENASMacroSpace
+from lightning_nas.spaces.enas.micro import ENASMicroSpace
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.spaces.recurrent.enas import ENASRNNSpace
 from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.classification import Classification
@@ -39,21 +39,21 @@ def space_called(name: str) -> WeightSharingSpace:
     if name == "fbnet":
         return FBNetSpace(**SIZES, stem=(8, 1), stages=[(8, 1, 1), (16, 2, 2)], head=16)
     if name == "darts":
-        return DartsSpace(**SIZES, cells=3, channels=4, evaluation=None)
+        return DARTSSpace(**SIZES, cells=3, channels=4, evaluation=None)
     if name == "proxyless":
-        return ProxylessSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 2, 1), (16, 2, 2)], mix=16)
+        return ProxylessNASSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 2, 1), (16, 2, 2)], mix=16)
     if name == "mobile":
         return MobileSpace(**SIZES, backbone="small")
     if name == "spos_shufflenet":
         stages = [(8, 1, 1), (16, 1, 2)]
         return ShuffleNetSpace(**SIZES, stem=(8, 1), stages=stages, mix=16, channels=(0.5, 1.5))
     if name == "enas_micro":
-        return EnasMicroSpace(**SIZES, layers=1, nodes=2, channels=4)
+        return ENASMicroSpace(**SIZES, layers=1, nodes=2, channels=4)
     if name == "enas_macro":
-        return EnasMacroSpace(**SIZES, layers=3, channels=4)
+        return ENASMacroSpace(**SIZES, layers=3, channels=4)
     if name == "enas_rnn":
-        return EnasRnnSpace(bptt=5, num_classes=11, width=8, nodes=4)
-    return NasBench201Space(**SIZES, channels=4, cells=(1, 1))
+        return ENASRNNSpace(bptt=5, num_classes=11, width=8, nodes=4)
+    return NASBench201Space(**SIZES, channels=4, cells=(1, 1))
 
 
 @cache

@@ -9,15 +9,15 @@ import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.requests import Request, Response
-from lightning_nas.command import conf_dir
+from lightning_nas.cli.command import conf_dir
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.strategies.trials.base import TrialSearch
+from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.testing.training import fit, one_thread
 from lightning_nas.training.seeding import mix
+from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.requests import Request, Response
 
 CONF = Path(conf_dir())
 SPACES = sorted(file.stem for file in (CONF / "search_space").glob("*_small.yaml"))

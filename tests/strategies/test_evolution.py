@@ -9,13 +9,13 @@ import torch
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.sources import Macs
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.darts import DartsSpace
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.strategies.evolution import Candidate, Evolution, cheapest, crossed, mutated, ranked
 from lightning_nas.testing.toys import ToySpace
 
 FBNET = FBNetSpace(image_size=8, in_channels=1, num_classes=4, stem=(8, 1), stages=[(8, 3, 1), (16, 3, 2)], head=16)
-DARTS = DartsSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
+DARTS = DARTSSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
 
 
 def generator(seed: int = 0) -> torch.Generator:

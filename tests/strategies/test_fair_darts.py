@@ -7,16 +7,16 @@ import torch
 
 from lightning_nas import zoo
 from lightning_nas.ops.cells import OPTIONS
-from lightning_nas.spaces.darts import EDGES, DartsSpace
-from lightning_nas.spaces.darts_cell import DartsCellSpace
-from lightning_nas.strategies.differentiable.fair_darts import FairDarts, zero_one_loss
+from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
+from lightning_nas.spaces.darts.space import EDGES, DARTSSpace
+from lightning_nas.strategies.differentiable.fair_darts import FairDARTS, zero_one_loss
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.training.seeding import seeded
 
 
-def make_fair_darts(seed: int = 0, **options: Any) -> FairDarts:
+def make_fair_darts(seed: int = 0, **options: Any) -> FairDARTS:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
@@ -24,12 +24,12 @@ def make_fair_darts(seed: int = 0, **options: Any) -> FairDarts:
         "zero_one": 0.1,  # on so small a problem the loss of the data is small too
     }
     with seeded(seed, "supernet"):
-        return FairDarts(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return FairDARTS(ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestFairDarts(StrategyCase):
     @pytest.fixture
-    def make(self) -> Callable[..., FairDarts]:
+    def make(self) -> Callable[..., FairDARTS]:
         return make_fair_darts
 
 
@@ -39,7 +39,7 @@ def test_gates_are_independent_and_none_is_no_option() -> None:
     torch.testing.assert_close(gates.values["layers"], 1 / (1 + (-module.theta["layers"]).exp()))
     space = ToySpace()
     space.gate_options = {"layers": ("none", "swap", "keep")}
-    module = FairDarts(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
+    module = FairDARTS(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
     assert module.gates(torch.Generator()).active == {"layers": ((1, 2), (1, 2))}
     assert module.probabilities()["layers"][:, 0].tolist() == [0, 0]
 
@@ -54,7 +54,7 @@ def test_the_architecture_loss_has_the_zero_one_loss_in_it() -> None:
 
 
 def test_the_answer_keeps_what_is_above_the_threshold_on_the_two_strongest_edges_of_a_node() -> None:
-    space = DartsSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
+    space = DARTSSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
     rows = torch.full((14, len(OPTIONS)), 0.1)
     for edge, strong in {
         0: {"skip_connect": 0.9, "sep_conv_3x3": 0.95, "dil_conv_5x5": 0.86},  # three: the weakest goes
@@ -71,7 +71,7 @@ def test_the_answer_keeps_what_is_above_the_threshold_on_the_two_strongest_edges
             rows[edge, OPTIONS.index(option)] = weight
     weak = torch.full((14, len(OPTIONS)), 0.1)
     weak[:, OPTIONS.index("dil_conv_3x3")] = 0.5
-    module = FairDarts(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
+    module = FairDARTS(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
     with torch.no_grad():
         module.theta["normal"].copy_(rows.logit())
         module.theta["reduce"].copy_(weak.logit())
@@ -94,9 +94,9 @@ def test_the_answer_keeps_what_is_above_the_threshold_on_the_two_strongest_edges
 
 @pytest.mark.parametrize("name", [f"fair_darts_{letter}" for letter in "abcdefg"])
 def test_a_published_cell_is_the_answer_to_weights_that_are_one_where_it_has_operations(name: str) -> None:
-    published, space = zoo.load(name), DartsSpace()
+    published, space = zoo.load(name), DARTSSpace()
     weights = {kind: torch.full((14, len(OPTIONS)), 0.1) for kind in ("normal", "reduce")}
-    for kind, genotype in DartsCellSpace().genotypes(published).items():
+    for kind, genotype in DARTSCellSpace().genotypes(published).items():
         for node, entries in enumerate(genotype.nodes):
             for option, state in entries:
                 weights[kind][EDGES.index((node, state)), OPTIONS.index(option)] = 0.9

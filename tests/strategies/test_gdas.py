@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_nas.strategies.differentiable.gdas import Gdas
+from lightning_nas.strategies.differentiable.gdas import GDAS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToyNodeSpace
@@ -14,25 +14,25 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_gdas(seed: int = 0, **options: Any) -> Gdas:
+def make_gdas(seed: int = 0, **options: Any) -> GDAS:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.02, momentum=0.9),  # at 0.1 one path at a time diverges
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
-        return Gdas(ToyNodeSpace(), Classification(), seed=seed, **defaults | options)
+        return GDAS(ToyNodeSpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestGdas(StrategyCase):
     """On operations that are added: in a chain a straight-through gate scales what the next batch norm scales back."""
 
     @pytest.fixture
-    def make(self) -> Callable[..., Gdas]:
+    def make(self) -> Callable[..., GDAS]:
         return make_gdas
 
 
-def at_epoch(module: Gdas, epoch: int, epochs: int) -> Gdas:
+def at_epoch(module: GDAS, epoch: int, epochs: int) -> GDAS:
     class Clock:
         current_epoch, max_epochs = epoch, epochs
 

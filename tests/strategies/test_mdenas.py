@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from lightning_nas.functional.multinomial import multinomial_update
-from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.strategies.one_path.mdenas import MdeNAS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.finding import FindingCase
@@ -139,7 +139,7 @@ def test_multinomials_are_in_checkpoints(tmp_path: Path) -> None:
 
 
 def test_in_cells_every_edge_has_an_operation_and_the_space_derives() -> None:
-    space = DartsSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
+    space = DARTSSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
     module = MdeNAS(space, Classification(), weights_optimizer=partial(torch.optim.SGD, lr=0.1))
     drawn = module.draw_path(torch.Generator().manual_seed(0))
     assert all(len(active) == 1 for rows in drawn.active.values() for active in rows)

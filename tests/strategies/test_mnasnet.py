@@ -6,16 +6,16 @@ import pytest
 from policies import SETTINGS
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.trials import Trial
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.strategies.multi_trial.mnasnet import MnasNet
 from lightning_nas.strategies.penalties import AddLinear, MnasNetProduct
-from lightning_nas.strategies.trials.mnasnet import MnasNet
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
 from lightning_nas.testing.toys import ToySpace
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
+from lightning_nas.trials.book import Trial
+from lightning_nas.trials.engines.base import Engine
 
 SPACE = ToySpace(LAYERS)
 NAMES = [decision.name for decision in SPACE.decisions]

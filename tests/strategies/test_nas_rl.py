@@ -12,27 +12,27 @@ from omegaconf import OmegaConf
 from policies import SETTINGS, UNEQUAL, accuracies, average_step, chances, check_gradient, every
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.requests import Response
-from lightning_nas.children.trials import Trial
 from lightning_nas.errors import NumericalError
 from lightning_nas.functional.reinforce import reinforce_loss
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.nas_rl_cnn import NasRlCnnSpace
-from lightning_nas.strategies.controller import Controller
-from lightning_nas.strategies.trials.nas_rl import NasRl
+from lightning_nas.spaces.nas_rl.cnn import NASRLCNNSpace
+from lightning_nas.strategies.controllers.controller import Controller
+from lightning_nas.strategies.multi_trial.nas_rl import NASRL
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.training.seeding import generator
+from lightning_nas.trials.book import Trial
+from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.requests import Response
 
 
-def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> NasRl:
+def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> NASRL:
     settings = SETTINGS | {"children": 2}
     space = space or ToySpace(LAYERS)
-    return NasRl(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
+    return NASRL(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
 
 
 class TestNasRl(TrialStrategyCase):
@@ -61,7 +61,7 @@ def trial(architecture: Architecture, *curve: float) -> Trial:
 def test_an_update_is_on_average_the_gradient_of_the_expected_reward() -> None:
     worth = accuracies(9)
 
-    def searched() -> NasRl:
+    def searched() -> NASRL:
         module = make(space=ToySpace(), controller=UNEQUAL, children=1).double()
         module._moved, module._counted = 0.1 * 0.37, 1  # a baseline of 0.37; it is to make no difference
         return module
@@ -81,7 +81,7 @@ def test_on_penn_treebank_the_reward_is_80_over_the_squared_perplexity() -> None
     recipe = OmegaConf.load(Path(__file__).parents[2] / "conf" / "experiment" / "nas_rl_ptb.yaml")
     task = LanguageModelling(reward_scale=recipe.task.reward_scale)
     how = {name: recipe.strategy[name] for name in ("exponent", "last")}
-    module = NasRl(ToySpace(LAYERS), task, engine=ToyEngine(), **SETTINGS | how)
+    module = NASRL(ToySpace(LAYERS), task, engine=ToyEngine(), **SETTINGS | how)
     assert module.reward(trial(ToySpace(LAYERS).best, 300.0, 62.4)) == pytest.approx(0.0205457, abs=5e-8)
 
 
@@ -100,7 +100,7 @@ def test_an_update_that_is_not_finite_is_told_with_its_batch_and_parameter(tmp_p
 
 
 def test_the_baseline_is_the_moving_average_of_earlier_rewards(tmp_path: Path) -> None:
-    class Watched(NasRl):
+    class Watched(NASRL):
         def learn(self, trial: Trial, reward: float) -> None:
             super().learn(trial, reward)
             if len(self.history) % 2 == 0:
@@ -149,7 +149,7 @@ def test_replicas_move_one_set_of_parameters_by_gradients_at_their_own_copies(tm
 
 def test_the_entropy_is_that_of_the_decisions_that_were_taken(tmp_path: Path) -> None:
     """A blank controller draws evenly; networks are shallow at first."""
-    space = NasRlCnnSpace(image_size=8, in_channels=1, depths=[2, 4, 6])
+    space = NASRLCNNSpace(image_size=8, in_channels=1, depths=[2, 4, 6])
     blank = partial(Controller, hidden=8, init=1e-6, tanh_constant=None)
     options = {"controller": blank, "trials": 2, "replicas": 1, "depth_every": 10}
     module = make(ToyEngine(worth=lambda _: 0.5), space=space, **options)
@@ -186,7 +186,7 @@ def test_gradients_of_several_replicas_move_the_parameters_once_by_their_mean() 
 
 
 def test_networks_grow_on_the_papers_schedule() -> None:
-    space = NasRlCnnSpace()
+    space = NASRLCNNSpace()
     module = make(space=space, depth_every=1600)
     assert [module.depth(n) for n in (0, 1599, 1600, 3200, 12799, 10**6)] == [6, 6, 8, 10, 20, 20]
     assert make(space=space).depth(0) is None
@@ -204,7 +204,7 @@ class Filters(ToyEngine):
 
 
 def test_a_growing_search_draws_and_learns_at_each_depth(tmp_path: Path) -> None:
-    space = NasRlCnnSpace("toy", image_size=8, in_channels=1, depths=[1, 2, 3], strides=[1], filters=[4, 6])
+    space = NASRLCNNSpace("toy", image_size=8, in_channels=1, depths=[1, 2, 3], strides=[1], filters=[4, 6])
     module = make(Filters(), space=space, depth_every=5, replicas=2, in_flight=4, trials=24)
     start = [p.detach().clone() for p in module.controller.parameters()]
     fit(module, None, tmp_path, epochs=1, every=1000)

@@ -9,21 +9,21 @@ import torch
 from policies import SETTINGS, UNEQUAL, accuracies, average_step, chances, check_gradient, every
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.trials import Trial
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.strategies.trials.nasnet import Nasnet
-from lightning_nas.strategies.trials.random_search import RandomSearch
+from lightning_nas.strategies.multi_trial.nasnet import NASNet
+from lightning_nas.strategies.multi_trial.random_search import RandomSearch
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase
+from lightning_nas.trials.book import Trial
+from lightning_nas.trials.engines.base import Engine
 
 
-def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> Nasnet:
+def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> NASNet:
     settings = SETTINGS | {"children": 4}
     space = space or ToySpace(LAYERS)
-    return Nasnet(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
+    return NASNet(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
 
 
 class TestNasnet(TrialStrategyCase):
@@ -39,7 +39,7 @@ def trial(architecture: Architecture, accuracy: float, log_probability: float) -
     return Trial(0, architecture, {"version": 0, "log_probability": log_probability}, (accuracy,), 1.0, None)
 
 
-def searched(**options: Any) -> Nasnet:
+def searched(**options: Any) -> NASNet:
     settings = {"children": 1, "steps": 1, "entropy_weight": 0.0, "controller": UNEQUAL}
     module = make(space=ToySpace(), **settings | options).double()
     module._moved, module._counted = 0.1 * 0.37, 1  # a baseline of 0.37; it is to make no difference
@@ -60,7 +60,7 @@ def test_a_late_step_of_ppo_is_the_gradient_where_the_controller_is_now() -> Non
     """Children are drawn by one controller and learned from by another: the ratio makes up for it."""
     worth, old = accuracies(9), chances(searched())
 
-    def tell(module: Nasnet, i: int) -> Trial:
+    def tell(module: NASNet, i: int) -> Trial:
         noise = torch.Generator().manual_seed(5)
         with torch.no_grad():
             for parameter in module.controller.parameters():

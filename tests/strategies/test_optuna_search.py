@@ -8,18 +8,18 @@ import pytest
 
 from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.engines.base import Engine
 from lightning_nas.errors import ConfigError, NumericalError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.report.evolution import pareto
-from lightning_nas.spaces.nasbench201 import NasBench201Space
-from lightning_nas.spaces.pnas import PnasSpace
-from lightning_nas.strategies.trials.optuna_search import OptunaSearch
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.spaces.nasnet.pnas import PNASSpace
+from lightning_nas.strategies.multi_trial.optuna_search import OptunaSearch
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.training.checkpoint import load_checked
+from lightning_nas.trials.engines.base import Engine
 
 optuna = pytest.importorskip("optuna")
 SPACE = ToySpace(LAYERS)
@@ -110,7 +110,7 @@ def test_a_limit_that_nothing_keeps_is_named_with_the_cheapest(tmp_path: Path) -
 
 
 def test_what_is_not_decided_is_no_parameter(tmp_path: Path) -> None:
-    space = PnasSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=3)
+    space = PNASSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=3)
     engine = ToyEngine(worth=lambda architecture: int(architecture["blocks"]) / 3)
     module = OptunaSearch(space, Classification(), engine=engine, trials=20)
     fit(module, None, tmp_path, epochs=1, every=1000)
@@ -176,7 +176,7 @@ def test_it_starts_with_what_it_is_given_and_learns_from_it(tmp_path: Path) -> N
     assert module.history[1][0].architecture != SPACE.best
     assert module.study.best_trial.number == 0
     names = ["nasbench201_resnet", "nasbench201_all_conv3x3"]
-    on_cells = OptunaSearch(NasBench201Space(), Classification(), engine=ToyEngine(), start=names, in_flight=4)
+    on_cells = OptunaSearch(NASBench201Space(), Classification(), engine=ToyEngine(), start=names, in_flight=4)
     assert [on_cells.propose(number) for number in range(2)] == [zoo.load(name) for name in names]
 
 

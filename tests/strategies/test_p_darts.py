@@ -8,7 +8,7 @@ import torch
 
 from lightning_nas.errors import ConfigError
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.p_darts import PDarts
+from lightning_nas.strategies.differentiable.p_darts import PDARTS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
@@ -16,7 +16,7 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_p_darts(seed: int = 0, **options: Any) -> PDarts:
+def make_p_darts(seed: int = 0, **options: Any) -> PDARTS:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
@@ -27,14 +27,14 @@ def make_p_darts(seed: int = 0, **options: Any) -> PDarts:
         "skip_dropout": (0.0, 0.4),
     }
     with seeded(seed, "supernet"):
-        return PDarts(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return PDARTS(ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestPDarts(StrategyCase):
     search_options: ClassVar[dict[str, Any]] = {"stage_epochs": 4}
 
     @pytest.fixture
-    def make(self) -> Callable[..., PDarts]:
+    def make(self) -> Callable[..., PDARTS]:
         return make_p_darts
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from lightning_nas.strategies.differentiable.pc_darts import PCDarts, softmax_by_node
+from lightning_nas.strategies.differentiable.pc_darts import PCDARTS, softmax_by_node
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
@@ -14,7 +14,7 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_pc_darts(seed: int = 0, **options: Any) -> PCDarts:
+def make_pc_darts(seed: int = 0, **options: Any) -> PCDARTS:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
@@ -22,7 +22,7 @@ def make_pc_darts(seed: int = 0, **options: Any) -> PCDarts:
         "k": 2,
     }
     with seeded(seed, "supernet"):
-        return PCDarts(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return PCDARTS(ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestPCDarts(StrategyCase):
@@ -30,7 +30,7 @@ class TestPCDarts(StrategyCase):
     search_options: ClassVar[dict[str, Any]] = {"arch_warmup_epochs": 3}  # as the paper, the weights first
 
     @pytest.fixture
-    def make(self) -> Callable[..., PCDarts]:
+    def make(self) -> Callable[..., PCDARTS]:
         return make_pc_darts
 
 
@@ -74,7 +74,7 @@ def test_both_parameters_are_trained(tmp_path: Path) -> None:
     space = ToySpace()
     space.nodes = lambda group: (0, 0)  # type: ignore[method-assign]
     with seeded(0, "supernet"):
-        module = PCDarts(
+        module = PCDARTS(
             space,
             Classification(),
             weights_optimizer=partial(torch.optim.SGD, lr=0.1),

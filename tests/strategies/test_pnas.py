@@ -8,25 +8,25 @@ import pytest
 import torch
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.engines.base import Engine
 from lightning_nas.functional.ranking import spearman
 from lightning_nas.latency.sources import Macs
-from lightning_nas.spaces.pnas import PnasSpace
+from lightning_nas.spaces.nasnet.pnas import PNASSpace
+from lightning_nas.strategies.multi_trial.pnas import PNAS
 from lightning_nas.strategies.surrogate import SURROGATES, Kind
-from lightning_nas.strategies.trials.pnas import Pnas
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.training.seeding import generator
+from lightning_nas.trials.engines.base import Engine
 
 SMALL = {"beam": 6, "ensemble": 2, "hidden": 8, "steps": 30, "lr": 0.03}
-CELLS = PnasSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=3)
+CELLS = PNASSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=3)
 
 
-def make(engine: Engine, seed: int = 0, **options: Any) -> Pnas:
+def make(engine: Engine, seed: int = 0, **options: Any) -> PNAS:
     space = ToySpace(LAYERS)
-    return Pnas(space, Classification(), Macs()(space), engine=engine, seed=seed, **SMALL | options)
+    return PNAS(space, Classification(), Macs()(space), engine=engine, seed=seed, **SMALL | options)
 
 
 class TestPnas(TrialStrategyCase):
@@ -47,20 +47,20 @@ def cell_worth(architecture: Architecture) -> float:
     return 0.5 * good / len(operations) + 0.1 * late / len(operations) + 0.05 * blocks
 
 
-def grown(folder: Path, **options: Any) -> Pnas:
+def grown(folder: Path, **options: Any) -> PNAS:
     engine = ToyEngine(noise=0.02, worth=cell_worth)
     asked = {**SMALL, "first": 30, "beam": 10, "trials": 100, "steps": 60} | options
-    module = Pnas(CELLS, Classification(), engine=engine, **asked)
+    module = PNAS(CELLS, Classification(), engine=engine, **asked)
     fit(module, None, folder, epochs=1, every=1000)
     return module
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Pnas:
+def one(tmp_path_factory: pytest.TempPathFactory) -> PNAS:
     return grown(tmp_path_factory.mktemp("one"))
 
 
-def test_cells_grow_by_a_block_a_level_and_each_is_an_expansion_of_a_trained_one(one: Pnas) -> None:
+def test_cells_grow_by_a_block_a_level_and_each_is_an_expansion_of_a_trained_one(one: PNAS) -> None:
     levels = {level: [t.architecture for t, _ in one.history if t.info["level"] == level] for level in (1, 2, 3)}
     assert {level: len(cells) for level, cells in levels.items()} == {1: 30, 2: 10, 3: 10}  # and the search ends
     for level, cells in levels.items():
@@ -76,7 +76,7 @@ def test_without_a_share_all_136_cells_of_one_block_are_trained(tmp_path: Path) 
     assert len({trial.architecture for trial, _ in module.history}) == 136
 
 
-def test_the_next_level_is_better_than_the_one_before(one: Pnas) -> None:
+def test_the_next_level_is_better_than_the_one_before(one: PNAS) -> None:
     """The surrogate picks 10 of thousands; drawn at random they would be no better."""
     means = [torch.tensor([r for t, r in one.history if t.info["level"] == level]).mean() for level in (1, 2, 3)]
     drawn = [cell_worth(cell) for cell in CELLS.different(500, generator(0)) if cell["blocks"] == "3"]
@@ -139,7 +139,7 @@ def test_each_share_of_the_data_is_left_out_by_one_member() -> None:
     assert shares.sum(1).tolist() == [16.0] * 5
 
 
-def test_what_was_predicted_is_compared_with_what_came(one: Pnas) -> None:
+def test_what_was_predicted_is_compared_with_what_came(one: PNAS) -> None:
     assert [level for level, _ in one.quality] == [2, 3]
     for level, agreement in one.quality:
         pairs = [(t.info["predicted"], reward) for t, reward in one.history if t.info["level"] == level]

@@ -14,9 +14,9 @@ from lightning_nas.functional.reinforce import reinforce_loss
 from lightning_nas.functional.relaxation import keep_total, straight_through
 from lightning_nas.latency.sources import Macs
 from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.spaces.proxyless import ProxylessSpace
+from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 from lightning_nas.strategies.differentiable import proxyless
-from lightning_nas.strategies.differentiable.proxyless import Proxyless
+from lightning_nas.strategies.differentiable.proxyless import ProxylessNAS
 from lightning_nas.strategies.penalties import AddLinear, MnasNetProduct, MulLog
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
@@ -34,7 +34,7 @@ PENALTIES = {
 
 def make_proxyless(
     seed: int = 0, space: WeightSharingSpace | None = None, update: str = "full", **options: Any
-) -> Proxyless:
+) -> ProxylessNAS:
     space = space or ToySpace()
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
@@ -44,7 +44,7 @@ def make_proxyless(
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
-        return Proxyless(space, Classification(), Macs()(space), seed=seed, **defaults | options)
+        return ProxylessNAS(space, Classification(), Macs()(space), seed=seed, **defaults | options)
 
 
 # as in the paper the weights learn first, else the logits follow what untrained options do
@@ -56,7 +56,7 @@ SEARCHING: dict[str, Any] = {
 
 class TestProxylessFull(StrategyCase):
     @pytest.fixture
-    def make(self) -> Callable[..., Proxyless]:
+    def make(self) -> Callable[..., ProxylessNAS]:
         return make_proxyless
 
     search_epochs = 11
@@ -137,7 +137,7 @@ TABLE = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.7, -1.0], [2.0, 0.0, 0.1]])  # a
 LOGITS = torch.tensor([[0.2, -0.1, 0.4], [-0.3, 0.5, 0.0]])
 
 
-def with_logits(**options: Any) -> Proxyless:
+def with_logits(**options: Any) -> ProxylessNAS:
     module = make_proxyless(**options)
     module.theta["layers"].data.copy_(LOGITS)
     return module
@@ -247,9 +247,9 @@ def test_two_path_leaves_all_other_probabilities_unchanged(tmp_path: Path) -> No
     assert max(int(rows.max()) for rows in changed) == 2
 
 
-def small(*, fused: bool = True) -> ProxylessSpace:
+def small(*, fused: bool = True) -> ProxylessNASSpace:
     shape = {"stem": (4, 1), "first": 4, "stages": [(4, 2, 1)], "mix": 8}
-    return ProxylessSpace("small", image_size=8, in_channels=1, num_classes=4, fused=fused, **shape)
+    return ProxylessNASSpace("small", image_size=8, in_channels=1, num_classes=4, fused=fused, **shape)
 
 
 @pytest.mark.parametrize("penalty", [None, AddLinear(1.0)])

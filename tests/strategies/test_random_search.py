@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from lightning_nas.children.engines.base import Engine
 from lightning_nas.latency.sources import Macs
-from lightning_nas.strategies.trials.random_search import RandomSearch
+from lightning_nas.strategies.multi_trial.random_search import RandomSearch
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, TrialStrategyCase
 from lightning_nas.testing.toys import ToySpace
-from lightning_nas.testing.trials import LAYERS, MakeTrials, TrialStrategyCase
+from lightning_nas.trials.engines.base import Engine
 
 
 class TestRandomSearch(TrialStrategyCase):

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.strategies.base import SearchModule
-from lightning_nas.strategies.one_path.random_ws import RandomSharing
+from lightning_nas.strategies.one_path.random_ws import RandomWS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
@@ -17,10 +17,10 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_random(seed: int = 0, **options: Any) -> RandomSharing:
+def make_random(seed: int = 0, **options: Any) -> RandomWS:
     defaults = {"weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9), "score_batches": 2}
     with seeded(seed, "supernet"):
-        return RandomSharing(ToySpace(), Classification(), seed=seed, **defaults | options)
+        return RandomWS(ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestRandomSharing(StrategyCase):
@@ -29,7 +29,7 @@ class TestRandomSharing(StrategyCase):
     search_epochs = 16
 
     @pytest.fixture
-    def make(self) -> Callable[..., RandomSharing]:
+    def make(self) -> Callable[..., RandomWS]:
         return make_random
 
     def found(self, module: SearchModule) -> Architecture:

@@ -7,16 +7,16 @@ import pytest
 
 from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
-from lightning_nas.children.engines.base import Engine
-from lightning_nas.children.trials import Trial
 from lightning_nas.errors import ConfigError, InvalidArchitecture
 from lightning_nas.latency.sources import Macs
-from lightning_nas.spaces.nasbench201 import NasBench201Space
-from lightning_nas.strategies.trials.regularized_evolution import RegularizedEvolution
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.strategies.multi_trial.regularized_evolution import RegularizedEvolution
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
-from lightning_nas.testing.trials import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
+from lightning_nas.trials.book import Trial
+from lightning_nas.trials.engines.base import Engine
 
 
 def make(engine: Engine, seed: int = 0, **options: Any) -> RegularizedEvolution:
@@ -110,7 +110,7 @@ def test_it_starts_with_architectures_of_files(tmp_path: Path) -> None:
 
 def test_it_starts_with_architectures_of_the_zoo() -> None:
     names = ["nasbench201_resnet", "nasbench201_all_conv3x3"]
-    space = NasBench201Space()
+    space = NASBench201Space()
     module = RegularizedEvolution(
         space, Classification(), engine=ToyEngine(), population=8, sample=3, trials=20, start=names
     )

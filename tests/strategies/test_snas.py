@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.snas import Snas
+from lightning_nas.strategies.differentiable.snas import SNAS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToyNodeSpace, ToySpace
@@ -15,19 +15,19 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_snas(seed: int = 0, space: ToySpace | None = None, **options: Any) -> Snas:
+def make_snas(seed: int = 0, space: ToySpace | None = None, **options: Any) -> SNAS:
     defaults: dict[str, Any] = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
-        return Snas(space or ToySpace(), Classification(), seed=seed, **defaults | options)
+        return SNAS(space or ToySpace(), Classification(), seed=seed, **defaults | options)
 
 
 class TestSnas(StrategyCase):
     @pytest.fixture
-    def make(self) -> Callable[..., Snas]:
+    def make(self) -> Callable[..., SNAS]:
         return make_snas
 
 
@@ -37,7 +37,7 @@ class TestHardSnas(StrategyCase):
     search_epochs = 10
 
     @pytest.fixture
-    def make(self) -> Callable[..., Snas]:
+    def make(self) -> Callable[..., SNAS]:
         slower = partial(torch.optim.SGD, lr=0.02, momentum=0.9)  # at 0.1 one path at a time diverges
         return partial(make_snas, space=ToyNodeSpace(), hard=True, weights_optimizer=slower)
 

@@ -16,7 +16,7 @@ from lightning_nas.data.split import Images
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ops.mixed import Choice, Mix, plain
-from lightning_nas.spaces.darts import DartsSpace
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.one_path.spos import SPOS, fair_paths
 from lightning_nas.tasks.classification import Classification
@@ -141,7 +141,7 @@ def test_each_option_is_trained_once_in_a_fair_batch() -> None:
 
 
 def test_in_a_fair_batch_options_of_smaller_choices_differ_by_one_training_at_most() -> None:
-    space = DartsSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
+    space = DARTSSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
     most, total = max(len(d.options) for d in space.decisions), Counter[tuple[str, str]]()
     for seed in range(30):
         paths = fair_paths(space, torch.Generator().manual_seed(seed))

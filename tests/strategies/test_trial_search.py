@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_nas.children.requests import Response
 from lightning_nas.errors import CheckpointError, ConfigError, EnvironmentFailure
-from lightning_nas.strategies.trials.random_search import RandomSearch
+from lightning_nas.strategies.multi_trial.random_search import RandomSearch
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.multi_trial import LAYERS, ToyEngine
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit, one_thread
-from lightning_nas.testing.trials import LAYERS, ToyEngine
+from lightning_nas.trials.requests import Response
 
 
 def search(folder: Path, engine: ToyEngine | None = None, **options: Any) -> RandomSearch:

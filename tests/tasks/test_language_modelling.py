@@ -7,13 +7,13 @@ from torch.nn import functional as F
 from torchmetrics.text import Perplexity
 
 from lightning_nas.ops.recurrent import Window
-from lightning_nas.spaces.darts_rnn import DartsRnnSpace
+from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.tasks.language_modelling import LanguageModelling
 
 
 @pytest.fixture
 def network() -> nn.Module:
-    space = DartsRnnSpace("tiny", bptt=5, num_classes=9, width=6, steps=2).evaluation()
+    space = DARTSRNNSpace("tiny", bptt=5, num_classes=9, width=6, steps=2).evaluation()
     network = space.network(space.sample(torch.Generator().manual_seed(0)))
     for parameter in network.parameters():
         nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))

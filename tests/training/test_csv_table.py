@@ -4,11 +4,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_nas.training.table import Table
+from lightning_nas.training.csv_table import CSVTable
 
 
 def test_a_row_comes_back_as_the_csv_module_reads_it_and_floats_are_exact(tmp_path: Path) -> None:
-    table = Table(tmp_path / "t.csv", ("epoch", "value"))
+    table = CSVTable(tmp_path / "t.csv", ("epoch", "value"))
     values = [0.1, 1 / 3, 1e-300, -0.0, 123456789.123456789]
     for epoch, value in enumerate(values):
         table.append({"epoch": epoch, "value": value})
@@ -19,7 +19,7 @@ def test_a_row_comes_back_as_the_csv_module_reads_it_and_floats_are_exact(tmp_pa
 
 
 def test_columns_that_come_later_are_empty_before(tmp_path: Path) -> None:
-    table = Table(tmp_path / "t.csv")
+    table = CSVTable(tmp_path / "t.csv")
     table.append({"a": 1})
     table.append({"b": 'x,\n"y"'})
     table.append({"a": None, "b": 2})
@@ -27,9 +27,9 @@ def test_columns_that_come_later_are_empty_before(tmp_path: Path) -> None:
 
 
 def test_a_new_table_replaces_an_old_file(tmp_path: Path) -> None:
-    Table(tmp_path / "t.csv").append({"a": 1})
-    Table(tmp_path / "t.csv").append({"b": 2})
-    assert Table(tmp_path / "t.csv").read() == [{"b": "2"}]
+    CSVTable(tmp_path / "t.csv").append({"a": 1})
+    CSVTable(tmp_path / "t.csv").append({"b": 2})
+    assert CSVTable(tmp_path / "t.csv").read() == [{"b": "2"}]
 
 
 @settings(max_examples=30, deadline=None)
@@ -40,12 +40,12 @@ def test_cutting_and_going_on_equals_never_having_written_more(tmp_path_factory,
     def row(i: int) -> dict[str, object]:
         return {"i": i} | ({"late": i * 0.5} if i >= 2 else {})
 
-    straight, cut = Table(folder / "straight.csv"), Table(folder / "cut.csv")
+    straight, cut = CSVTable(folder / "straight.csv"), CSVTable(folder / "cut.csv")
     for i in range(keep + more):
         straight.append(row(i))
     for i in range(6):
         cut.append(row(i))
-    again = Table(folder / "cut.csv")
+    again = CSVTable(folder / "cut.csv")
     again.cut(keep)
     for i in range(min(keep, 6), keep + more):
         again.append(row(i))

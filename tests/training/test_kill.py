@@ -20,9 +20,9 @@ from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fingerprint, fit, one_thread
 from lightning_nas.training.checkpoint import load_checked, newest_valid
+from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.seeding import seed_everything, seeded
 from lightning_nas.training.signals import StopRequest
-from lightning_nas.training.table import Table
 
 EPOCHS = 4
 
@@ -134,7 +134,7 @@ def test_a_signal_ends_with_its_code_and_a_checkpoint_of_that_very_batch(
     assert wait(child) == code
     assert time.monotonic() - sent < 5
     state = load_checked(folder / "checkpoints" / "last.ckpt")
-    rows = Table(folder / "metrics.csv").read()
+    rows = CSVTable(folder / "metrics.csv").read()
     last = max(int(row["step"]) for row in rows if row["train/loss"] or row["arch/loss"])
     assert state["lightning_nas"]["position"] in (last, last + 1)
     assert wait(start(folder)) == 0

@@ -13,16 +13,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from lightning_nas.children.averaging import NonMonotonicAveraging
-from lightning_nas.children.training import ChildModule
 from lightning_nas.data.text import TextData
 from lightning_nas.latency.sources import Macs
-from lightning_nas.spaces.darts_rnn import DartsRnnSpace
+from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
+from lightning_nas.training.averaging import NonMonotonicAveraging
 from lightning_nas.training.checkpoint import load_checked
 from lightning_nas.training.module import ResumableModule
+from lightning_nas.training.network import NetworkTraining
 from lightning_nas.training.seeding import seeded
 
 
@@ -42,8 +42,8 @@ def data(tmp_path: Path) -> TextData:
     return data
 
 
-def space(data: TextData) -> DartsRnnSpace:
-    return DartsRnnSpace("tiny", bptt=5, num_classes=data.num_classes, width=6, steps=2)
+def space(data: TextData) -> DARTSRNNSpace:
+    return DARTSRNNSpace("tiny", bptt=5, num_classes=data.num_classes, width=6, steps=2)
 
 
 def search(data: TextData, **options: Any) -> FBNet:
@@ -59,12 +59,12 @@ def search(data: TextData, **options: Any) -> FBNet:
         return FBNet(own, LanguageModelling(1e-3), Macs()(own), seed=4, **defaults | options)
 
 
-def child(data: TextData, lr: float = 60.0) -> ChildModule:
+def child(data: TextData, lr: float = 60.0) -> NetworkTraining:
     own = space(data).evaluation()
     with seeded(4, "child"):
         network = own.network(own.sample(torch.Generator().manual_seed(0)))
     optimizer = partial(torch.optim.ASGD, lr=lr, lambd=0.0, t0=1e12)
-    return ChildModule(network, LanguageModelling(1e-3), own.num_classes, seed=4, optimizer=optimizer, clip=0.25)
+    return NetworkTraining(network, LanguageModelling(1e-3), own.num_classes, seed=4, optimizer=optimizer, clip=0.25)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_resuming_from_any_batch_equals_never_having_stopped(
     assert len(checkpoints) == module.position
     remembering = [file for file in checkpoints if load_checked(file)["lightning_nas"]["memories"]]
     assert len(remembering) == len(checkpoints) - epochs  # not before the first batch of an epoch, nor at the end
-    if isinstance(module, ChildModule):
+    if isinstance(module, NetworkTraining):
         assert any(state.get("averages") for state in load_checked(checkpoints[-1])["callbacks"].values())
     for checkpoint in checkpoints[:: 1 + len(checkpoints) // 10]:
         folder = tmp_path / checkpoint.stem

@@ -6,8 +6,8 @@ from lightning_nas import zoo
 from lightning_nas.errors import InputError
 from lightning_nas.latency import count_macs
 from lightning_nas.latency.macs import count_params
-from lightning_nas.spaces.darts_rnn import DartsRnnSpace
-from lightning_nas.spaces.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 
 IMAGE = (3, 224, 224)
 # parameters and multiply-adds of the published networks, by channels of the last convolution
@@ -98,7 +98,7 @@ def test_the_cell_of_enas_lm_is_the_one_in_its_code() -> None:
     words = (f"s{number}" if i % 2 == 0 else functions[number] for i, number in enumerate(numbers))
     assert zoo.load("enas_lm").options == tuple(words)
     space = zoo.space("enas_lm")
-    assert isinstance(space, DartsRnnSpace)
+    assert isinstance(space, DARTSRNNSpace)
     assert space.outputs == tuple(range(1, 9))  # the mean of all but the first
 
 

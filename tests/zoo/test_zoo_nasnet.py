@@ -6,7 +6,7 @@ from macs import macs_of_parts
 
 from lightning_nas import zoo
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.spaces.nasnet_cell import NasnetCellSpace
+from lightning_nas.spaces.nasnet.any_cell import NASNetCellSpace
 
 # classes, parameters, those of the auxiliary classifier (None: not known), multiply-adds
 GOLDEN = {
@@ -59,7 +59,7 @@ def test_nasnet_a_for_other_numbers_of_classes_has_the_published_size() -> None:
 
 
 def test_amoebanet_a_of_32_filters_has_the_published_size() -> None:
-    space = NasnetCellSpace(cells=6, filters=32, joins=["add"])
+    space = NASNetCellSpace(cells=6, filters=32, joins=["add"])
     with torch.device("meta"):
         network = space.network(zoo.load("amoebanet_a_cifar"))
     assert count_params(network) == 2_567_754

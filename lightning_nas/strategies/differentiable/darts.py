@@ -30,7 +30,7 @@ from lightning_nas.strategies.differentiable.base import DifferentiableSearch
 from lightning_nas.tasks.base import Batch, Task
 
 
-class Darts(DifferentiableSearch):
+class DARTS(DifferentiableSearch):
     """Softmax-weighted mixtures, bilevel.
 
     Args:

@@ -16,13 +16,13 @@ from pydantic import NonNegativeFloat
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.altered import AuxiliaryMixedOp
 from lightning_nas.spaces.base import WeightSharingSpace
-from lightning_nas.strategies.differentiable.darts import Darts
+from lightning_nas.strategies.differentiable.darts import DARTS
 from lightning_nas.tasks.base import Task
 
 Decay = Literal["linear", "cosine", "slow_cosine"]
 
 
-class DartsMinus(Darts):
+class DARTSMinus(DARTS):
     """DARTS with an auxiliary skip connection that fades out.
 
     Args:
@@ -31,7 +31,7 @@ class DartsMinus(Darts):
         table: cost of every operation, if it is to be shown or penalised.
         beta: weight of the auxiliary connection in the first epoch.
         decay: how it falls, see :func:`auxiliary_weight`.
-        options: of :class:`~lightning_nas.strategies.differentiable.darts.Darts`.
+        options: of :class:`~lightning_nas.strategies.differentiable.darts.DARTS`.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from lightning_nas.strategies.differentiable.base import DifferentiableSearch
 from lightning_nas.tasks.base import Batch, Task
 
 
-class FairDarts(DifferentiableSearch):
+class FairDARTS(DifferentiableSearch):
     """Independent sigmoid gates with a zero-one loss.
 
     Args:

@@ -21,7 +21,7 @@ from lightning_nas.strategies.differentiable.base import AnnealedSearch
 from lightning_nas.tasks.base import Task
 
 
-class Gdas(AnnealedSearch):
+class GDAS(AnnealedSearch):
     """Straight-through Gumbel-softmax, one operation a choice.
 
     Args:

@@ -31,7 +31,7 @@ from lightning_nas.tasks.base import Task
 Rate = Annotated[float, Interval(ge=0, lt=1)]
 
 
-class PDarts(DifferentiableSearch):
+class PDARTS(DifferentiableSearch):
     """Progressively deeper supernets with ever fewer options.
 
     ``arch_warmup_epochs`` are those at the beginning of each stage.

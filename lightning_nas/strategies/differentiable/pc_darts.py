@@ -27,7 +27,7 @@ from lightning_nas.strategies.differentiable.base import DifferentiableSearch, s
 from lightning_nas.tasks.base import Task
 
 
-class PCDarts(DifferentiableSearch):
+class PCDARTS(DifferentiableSearch):
     """Partial channels and edge normalisation.
 
     Args:

@@ -43,7 +43,7 @@ from lightning_nas.tasks.base import Batch, Task
 NO_CONNECTION = ("zero", "none")
 
 
-class Proxyless(DifferentiableSearch):
+class ProxylessNAS(DifferentiableSearch):
     """Latency-aware search with binary gates.
 
     Args:

@@ -22,7 +22,7 @@ from lightning_nas.strategies.differentiable.base import AnnealedSearch
 from lightning_nas.tasks.base import Batch, Task
 
 
-class Snas(AnnealedSearch):
+class SNAS(AnnealedSearch):
     """Concrete samples, weights and architecture in one step.
 
     Args:

@@ -34,14 +34,14 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.alternating import AlternatingSearch
-from lightning_nas.strategies.controller import Controller
+from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import generator
 
 ControllerFactory = Callable[[WeightSharingSpace, torch.Generator], Controller]
 
 
-class Enas(AlternatingSearch):
+class ENAS(AlternatingSearch):
     """A controller that learns by REINFORCE which paths of a supernet are good.
 
     Args:

@@ -18,7 +18,7 @@ from lightning_nas.strategies.one_path.uniform import UniformPaths
 from lightning_nas.tasks.base import Task
 
 
-class RandomSharing(UniformPaths):
+class RandomWS(UniformPaths):
     """One random path a batch; the best of ``candidates`` by inherited weights.
 
     Args:

@@ -1,1 +1,0 @@
-"""Training one stand-alone network."""

@@ -1,0 +1,128 @@
+"""Running a Hydra command so that every failure has one line and its own exit code. Never imports torch itself."""
+
+import errno
+import gc
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from lightning_nas.cli.config.check import check
+from lightning_nas.cli.config.composing import guarded
+from lightning_nas.cli.config.spelling import hint
+from lightning_nas.errors import ConfigError, EnvironmentFailure, Interrupted, NasError, shown
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_UNKNOWN = re.compile(r"Could not override '([^']+)'")
+
+
+def conf_dir() -> str:
+    """The folder of the Hydra groups: inside an installed package, beside it in a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    return str(here / "conf" if (here / "conf").is_dir() else here.parent / "conf")
+
+
+def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
+    """Compose the configuration, run ``task`` on it, and leave the process with the documented exit code.
+
+    Bad input and configuration, Hydra's own errors included, end with one line beginning ``error:`` on stderr and exit
+    code 2; numerical failure with 3, the environment with 4, signals with 130 and 143. Anything else is a bug of this
+    library: it keeps its traceback and ends with 1. A job of a sweep that fails so lets the others run; the first
+    failure is the exit code.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    logging.raiseExceptions = False  # a log file on a full disk prints no traceback
+
+    begun, failures = False, list[int]()
+
+    def reporting(config: DictConfig) -> None:
+        nonlocal begun
+        begun = True
+        code = _reported(task, config)
+        if code:
+            failures.append(code)
+        if code and HydraConfig.get().mode != RunMode.MULTIRUN:
+            sys.exit(code)
+
+    try:
+        with guarded():
+            hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(reporting)()
+        if failures:
+            sys.exit(failures[0])
+    except NasError as error:
+        sys.exit(_report(error, error.exit_code))
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_report(_explained(error, config_name), 2))
+    except (OSError, YAMLError, ValueError) as error:
+        if begun:
+            raise
+        # Hydra cannot read a file of the configuration, or make the output folder
+        sys.exit(_report(error, EnvironmentFailure.exit_code if getattr(error, "errno", None) in _FULL else 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        gc.freeze()  # else the interpreter searches torch's objects for garbage on its way out, for two seconds
+
+
+def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> int:
+    """Run the task and report from inside, where Hydra has no line of its own to print; the exit code."""
+    try:
+        task(config)
+    except NasError as error:
+        return _report(error, error.exit_code)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, NasError):
+            raise
+        return _report(error.__cause__, error.__cause__.exit_code)
+    except KeyboardInterrupt:
+        raise Interrupted(130) from None
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, ConnectionError, TimeoutError)) or not error.strerror:
+            raise
+        return _report(error, EnvironmentFailure.exit_code)
+    return 0
+
+
+def _explained(error: Exception, config_name: str) -> Exception:
+    """Hydra's error about an override, with what is legal."""
+    if isinstance(error, OverrideParseException):
+        return ConfigError(f"cannot read {shown(error.override)}: {error}")
+    unknown = _UNKNOWN.match(str(error))
+    if not unknown or unknown[1].startswith("hydra"):
+        return error
+    key, folder = unknown[1], Path(conf_dir())
+    groups = {path.name for path in folder.iterdir() if path.is_dir()}
+    single = {text.partition("=")[0]: text for text in sys.argv[1:] if "," not in text}  # not the lists of a sweep
+    chosen = [text for name, text in single.items() if name in groups]
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(folder), version_base="1.3"), guarded():
+            config = hydra.compose(config_name, [*chosen, f"+{single.get(key, f'{key}=')}", "paths.output=''"])
+        if "." not in key:
+            legal = groups | {str(name) for name in config} - {key}
+            return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")
+        check(config)
+    except (NasError, HydraException, OmegaConfBaseException) as better:
+        return better if isinstance(better, ConfigError) else error
+    return error
+
+
+def _report(error: Exception, code: int) -> int:
+    lines = [line.strip() for line in str(error).partition("Config search path:")[0].splitlines() if line.strip()]
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        where = f": {shown(Path(str(error.filename)))}" if error.filename else " (is the disk full?)"
+        lines = [f"{error.strerror}{where}"]
+    text = " ".join(lines).encode("ascii", "replace").decode()
+    print(f"error: {text[:800]}", file=sys.stderr)
+    return code

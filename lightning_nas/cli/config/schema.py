@@ -1,0 +1,67 @@
+"""What a composed configuration holds, key by key; the entries with ``_target_`` are checked by their constructors.
+
+:func:`lightning_nas.cli.config.check.check` reads these classes as text. A field without a default must be there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class Entry:
+    """Something Hydra makes an object of: a mapping with ``_target_``."""
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """How the derived network is trained."""
+
+    epochs: PositiveInt
+    optimizer: Entry
+    scheduler: Entry | None
+    batch_size: PositiveInt | None
+    clip: PositiveFloat | None
+    auxiliary_weight: NonNegativeFloat
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+    drop_path_interval: Literal["epoch", "step"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None
+    cutout: NonNegativeInt
+    average_after: PositiveInt | None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """When checkpoints are taken, and which of them may be taken up."""
+
+    allow_inexact: bool
+    save_every: PositiveInt
+    keep: PositiveInt
+
+
+@dataclass(frozen=True)
+class Run:
+    """The top level."""
+
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295)]
+    threads: PositiveInt | None
+    stages: Annotated[list[Literal["search", "retrain", "ranking"]], Field(min_length=1)]
+    architecture: str | None
+    ckpt_path: str | None
+    trusted_modules: list[str]
+    search_space: Entry
+    strategy: Entry
+    dataset: Entry
+    latency_table: Entry
+    task: Entry
+    trainer: Entry
+    retrain: Retrain
+    ranking: Entry | None
+    callbacks: dict[str, Entry | None] | None
+    logger: dict[str, Entry | None] | None
+    paths: dict[str, str]
+    resume: Resume
+    engine: Entry | None
+    child: Entry | None

@@ -1,0 +1,132 @@
+"""What a run tells: ``result.json``, ``layers.csv``, ``report.html`` and a short table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table as RichTable
+from torch import nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.errors import DataError
+from lightning_nas.experiment.loggers import tell
+from lightning_nas.experiment.prepare import Run, looks_up
+from lightning_nas.files import write_json
+from lightning_nas.latency.macs import count_macs, count_params
+from lightning_nas.latency.measure import measure
+from lightning_nas.latency.table import Conditions, LatencyTable
+from lightning_nas.report.page import write_report
+from lightning_nas.spaces.base import WeightSharingSpace, look_up
+from lightning_nas.training.csv_table import CSVTable
+from lightning_nas.truth.nasbench201 import tabulated
+
+KEYS = (
+    *("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "params", "macs"),
+    *("latency_predicted_ms", "latency_measured_ms", "kendall_tau", "search_seconds", "retrain_seconds"),
+)
+
+
+def write_result(run: Run, architecture: Architecture, network: nn.Module, table: LatencyTable | None) -> None:
+    """Measure the network, write the run's files, print the table."""
+    chosen, config = HydraConfig.get().runtime.choices, run.config
+    run.result |= {
+        "strategy": chosen.get("strategy", config.strategy._target_) if "search" in config.stages else None,
+        "search_space": run.space.name,
+        "dataset": _dataset(run),
+        "seed": run.seed,
+        "architecture": architecture.to_dict(),
+        "params": count_params(network),
+        "macs": count_macs(network, run.space.input_shape, run.space.input_dtype),
+    }
+    searched = architecture.space == run.space.name
+    # else the table is of another classifier, or of the smaller network that was searched
+    as_searched = searched and run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
+    if table is not None and table.unit == "ms" and as_searched:
+        run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
+    conditions = table.conditions if table is not None and table.conditions else Conditions()
+    timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
+    run.result["latency_measured_ms"] = timing.median_ms
+    _write_layers(run, architecture, table if searched else None)
+    figure = f"test_{run.task.score_name}"
+    result = {key: run.result.get(key) for key in (figure if key == "test_acc" else key for key in KEYS)}
+    write_json(run.folder / "result.json", result)
+    tell(run.config, result)
+    space = run.home(architecture)
+    others = [
+        (f"The next best, number {place}", run.home(other).graph(other), run.home(other).cell_graphs(other))
+        for place, other in enumerate(run.next_best, start=2)
+    ]
+    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture), others)
+    _print(run, result, architecture)
+
+
+def _dataset(run: Run) -> str:
+    """The name of the data that the figures are of: where they were looked up, those of the table."""
+    named: str | None = HydraConfig.get().runtime.choices.get("dataset")
+    if "retrain" not in run.config.stages and looks_up(run.config):
+        named = run.config.engine.get("dataset", named)
+    return named or str(run.config.dataset.module._target_)  # a DataModule of one's own has no name
+
+
+def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | None) -> None:
+    layers = CSVTable(run.folder / "layers.csv", ("decision", "option", "cost"))
+    layers.cut(0)
+    if table is None:
+        return
+    if not isinstance(run.space, WeightSharingSpace):
+        for key in run.space.cost_keys(architecture):
+            layers.append({"decision": "", "option": key, "cost": look_up(table, key)})
+        return
+    fixed, groups = run.space.gate_keys()
+    for key in fixed:
+        layers.append({"decision": "fixed", "option": key.split()[0], "cost": look_up(table, key)})
+    gates = run.space.gates(architecture)
+    for joint in run.space.joint_keys():
+        if joint.runs(gates):
+            for key in joint.keys:
+                layers.append({"decision": "joint", "option": key.split()[0], "cost": look_up(table, key)})
+    for group, active in gates.active.items():
+        for number, (row, chosen) in enumerate(zip(groups[group], active, strict=True), start=1):
+            cost = sum(look_up(table, key) for i in chosen for key in row[i])
+            option = " ".join(run.space.gate_options[group][i] for i in chosen)
+            layers.append({"decision": f"{group} {number}", "option": option, "cost": cost})
+
+
+def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None:
+    def shown(key: str, form: str, unit: str = "") -> str:
+        return "not taken" if result[key] is None else format(result[key], form) + unit
+
+    predicted, measured = shown("latency_predicted_ms", ".3f", " ms"), shown("latency_measured_ms", ".3f", " ms")
+    by_macs = run.result.get("kendall_tau_macs")
+    rows = {
+        "architecture": str(architecture),
+        **({"test accuracy": shown("test_acc", ".2%")} if "test_acc" in result else {}),
+        **({"test perplexity": shown("test_ppl", ".2f")} if "test_ppl" in result else {}),
+        "parameters": shown("params", ","),
+        "MACs": shown("macs", ","),
+        "latency": f"{measured} measured, {predicted} predicted",
+        "Kendall tau": shown("kendall_tau", ".3f") + (f"; of MACs alone {by_macs:.3f}" if by_macs is not None else ""),
+        **_tabulated(run, architecture),
+        "report": str(run.folder / "report.html"),
+    }
+    table = RichTable(show_header=False, title=f"{result['strategy'] or 'retraining'} on {result['dataset']}")
+    table.add_column()
+    table.add_column(overflow="fold")  # a long path is told whole
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _tabulated(run: Run, architecture: Architecture) -> dict[str, str]:
+    """What NAS-Bench-201's authors got from this cell: a row of the table, if their figures are at hand."""
+    named = (OmegaConf.select(run.config, key) for key in ("callbacks.rank_check.truth.path", "engine.path"))
+    path = next((path for path in named if path is not None), None)
+    try:
+        known = tabulated(run.space, architecture, path)
+    except DataError as reason:  # the run has its answer: a damaged table must not spoil it
+        return {"NAS-Bench-201": str(reason)}
+    said = "\n".join(f"{accuracy:.2%} {name}" for name, accuracy in known.items())
+    return {"NAS-Bench-201": f"{said}\n(test accuracy, 200 epochs)"} if known else {}

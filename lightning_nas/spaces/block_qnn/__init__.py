@@ -1,0 +1,1 @@
+"""Block-QNN: one block of up to 23 layers."""

@@ -1,0 +1,1 @@
+"""Stacked cells with two inputs: what the cell spaces of DARTS, ENAS and NASNet share."""

@@ -1,0 +1,208 @@
+r"""The search space of MnasNet (Tan et al., CVPR 2019, arXiv:1807.11626): factorised, hierarchical.
+
+A chain of blocks; all layers of a block are alike, and each block chooses on its own: operation, kernel, squeeze and
+excitation, skip, and, relative to MobileNetV2's, the number of channels and of layers. Five blocks of 432 choices give
+:math:`432^5 = 15{,}045{,}919{,}506{,}432` architectures. Before them stands a separable convolution, after them an
+inverted residual block, as in both networks that were published.
+
+Differs from the paper: it does not say where the skips stand, what a "pooling" skip is, and where squeeze and
+excitation goes without a depthwise convolution: here see
+:class:`~lightning_nas.spaces.chains.mnasnet_operations.MnasLayer`. The published
+networks have one block each whose channels are no multiple of MobileNetV2's that the paper lists: theirs are the
+reference in the zoo. Batch norms forget as PyTorch's do (0.1 a batch, the paper's 0.01), so that short trainings can
+be scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import networkx as nx
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import InputError
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
+from lightning_nas.spaces.chains.mnasnet_operations import OPS, SKIPS, Kind, MnasLayer, convolution, standing
+from lightning_nas.spaces.chains.networks import ChainNetwork
+from lightning_nas.spaces.chains.shapes import Shape, chain_graph, shapes
+from lightning_nas.spaces.chains.space import SMALLEST, Frame
+
+BLOCKS = ((24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2))
+FACTORS = ("0.75", "1.0", "1.25")
+QUESTIONS = {
+    "op": OPS,
+    "kernel": ("3", "5"),
+    "squeeze": ("0", "0.25"),
+    "skip": SKIPS,
+    "filters": FACTORS,
+    "layers": ("-1", "+0", "+1"),
+}
+FIRST, LAST = Kind("sep_conv", 3, 0, "none"), Kind("mbconv6", 3, 0, "none")
+
+
+def rounded(channels: float) -> int:
+    """The nearest multiple of 8, or the next where that loses more than a tenth.
+
+    >>> [rounded(channels) for channels in (18, 24, 40, 4)]
+    [24, 24, 40, 8]
+    """
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near if near >= 0.9 * channels else near + 8
+
+
+class Layer(NamedTuple):
+    """One layer of a network."""
+
+    shape: Shape
+    kind: Kind
+
+    @property
+    def key(self) -> str:
+        """Cost key: equal for layers that are alike."""
+        channels, out, stride, size = self.shape
+        kind = self.kind._replace(skip=standing(self.kind.skip, channels, out, stride))
+        return f"{kind} {channels}x{size}x{size} -> {out} /{stride}"
+
+    def build(self) -> MnasLayer:
+        """A fresh one."""
+        return MnasLayer(self.shape.in_channels, self.shape.out_channels, self.shape.stride, self.kind)
+
+    def operation(self) -> Operation:
+        """What it costs is that of this."""
+        return Operation(self.build, (self.shape.in_channels, self.shape.size, self.shape.size))
+
+
+class MnasNetSpace(SearchSpace):
+    """MnasNet's blocks, for any image size.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 8.
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        stem: (channels, stride) of the first 3x3 convolution.
+        first: channels of the separable convolution after it, which is not searched.
+        blocks: (channels, layers, stride of the first layer) that the choices of each block are relative to.
+        last: channels of the block after them, which is not searched.
+        mix: channels of the last 1x1 convolution.
+        dropout: probability before the classifier.
+
+    Raises:
+        InputError: images below 8 pixels, or a block with fewer than two layers, one of which may be taken away.
+
+    Example:
+        >>> import torch
+        >>> space = MnasNetSpace(image_size=8, in_channels=1, num_classes=10, blocks=[(8, 2, 1)], last=16, mix=32)
+        >>> [decision.name for decision in space.decisions][:3]
+        ['block_1_op', 'block_1_kernel', 'block_1_squeeze']
+        >>> tuple(space.network(space.sample(torch.Generator()))(torch.zeros(2, 1, 8, 8)).shape)
+        (2, 10)
+    """
+
+    def __init__(
+        self,
+        name: str = "mnasnet",
+        *,
+        image_size: int = 224,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        stem: Sequence[int] = (32, 2),
+        first: int = 16,
+        blocks: Sequence[Sequence[int]] = BLOCKS,
+        last: int = 320,
+        mix: int = 1280,
+        dropout: float = 0.2,
+    ) -> None:
+        if image_size < SMALLEST:
+            raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {image_size}")
+        if short := [block for block in blocks if block[1] < 2]:
+            raise InputError(f"the space {name!r} needs blocks of at least 2 layers, got {list(short[0])}")
+        self.name, self.first, self.blocks, self.last = name, first, tuple(tuple(block) for block in blocks), last
+        self.frame = Frame(in_channels, image_size, num_classes, tuple(stem), mix, dropout, convolution)
+        self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
+        self.decisions = tuple(
+            Decision(f"block_{i}_{question}", options)
+            for i in range(1, len(blocks) + 1)
+            for question, options in QUESTIONS.items()
+        )
+
+    def layers(self, architecture: Architecture) -> list[Layer]:
+        """Every layer between the stem and the last convolution."""
+        options = iter(self.validate(architecture).options)
+        stages, kinds = [(self.first, 1, 1)], [FIRST]
+        for channels, layers, stride in self.blocks:
+            op, kernel, ratio, skip, factor, more = (next(options) for _ in QUESTIONS)
+            stages.append((rounded(channels * float(factor)), layers + int(more), stride))
+            kinds += [Kind(op, int(kernel), float(ratio), skip)] * stages[-1][1]
+        made = shapes(self.frame.stem[0], self.frame.size, [*stages, (self.last, 1, 1)])
+        return [Layer(*layer) for layer in zip(made, [*kinds, LAST], strict=True)]
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The first of the factors that give the same channels, and no skip where no layer could have one."""
+        choices = dict(architecture.choices)
+        before = self.first
+        for i, (channels, layers, stride) in enumerate(self.blocks, start=1):
+            skip, factor = f"block_{i}_skip", f"block_{i}_filters"
+            width = rounded(channels * float(choices[factor]))
+            choices[factor] = next(f for f in FACTORS if rounded(channels * float(f)) == width)
+            if layers + int(choices[f"block_{i}_layers"]) == 1:
+                choices[skip] = standing(choices[skip], before, width, stride)
+            before = width
+        return Architecture.of(self.name, choices)
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> ChainNetwork:
+        """First convolution, the layers, 1x1 convolution, pooling, dropout, classifier; no auxiliary one."""
+        no_auxiliary(self, auxiliary)
+        layers = [layer.build() for layer in self.layers(architecture)]
+        return ChainNetwork(self.frame.parts(layers, self.last, num_classes))
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        """A chain: input, stem, the layers, head."""
+        frame = self.frame
+        nodes = [("input", "x".join(map(str, self.input_shape))), ("stem", f"conv 3x3\n{frame.stem[0]} channels")]
+        for i, layer in enumerate(self.layers(architecture)):
+            op, kernel, ratio, _ = layer.kind
+            label = f"{op} {kernel}x{kernel}{' se' if ratio else ''}\n{layer.shape.out_channels} channels"
+            nodes.append((f"layer_{i:02d}", label))
+        return chain_graph([*nodes, ("head", f"conv 1x1, pool\n{frame.mix} -> {self.num_classes}")])
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def _out_size(self) -> int:
+        size = self.frame.size
+        for *_, stride in self.blocks:
+            size = -(-size // stride)
+        return size
+
+    def _fixed(self) -> dict[str, Operation]:
+        return self.frame.operations(self.last, self._out_size())
+
+    def _possible(self) -> Iterator[Layer]:
+        """Every layer that some architecture has."""
+        before, size = {self.first}, self.frame.size
+        yield Layer(Shape(self.frame.stem[0], self.first, 1, size), FIRST)
+        for channels, _, stride in self.blocks:
+            widths = {rounded(channels * float(factor)) for factor in FACTORS}
+            out = -(-size // stride)
+            places = [Shape(a, b, stride, size) for a in sorted(before) for b in sorted(widths)]
+            places += [Shape(width, width, 1, out) for width in sorted(widths)]
+            for place in places:
+                for op, kernel, ratio, skip in product(*(QUESTIONS[q] for q in ("op", "kernel", "squeeze", "skip"))):
+                    yield Layer(place, Kind(op, int(kernel), float(ratio), skip))
+            before, size = widths, out
+        for width in sorted(before):
+            yield Layer(Shape(width, self.last, 1, size), LAST)
+
+    def operations(self) -> dict[str, Operation]:
+        """The fixed parts, and every layer that a block can have."""
+        return self._fixed() | {layer.key: layer.operation() for layer in self._possible()}
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        """The fixed parts and the layers."""
+        return (*self._fixed(), *(layer.key for layer in self.layers(architecture)))

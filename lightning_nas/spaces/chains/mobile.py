@@ -1,0 +1,77 @@
+r"""The mobile space of MdeNAS (Zheng et al., ICCV 2019, arXiv:1905.07529): ProxylessNAS' networks, searched again.
+
+A backbone gives the blocks, their widths and strides: those of a network that ProxylessNAS found, without the blocks
+left out there. Each block, the first included, takes kernel 3, 5 or 7 and expansion 1, 3 or 6: :math:`9^{14}`
+architectures of the GPU backbone, :math:`9^{20}` of the CPU's.
+
+Differs from the paper: nothing in the networks. The authors published no supernet; here it is that of ProxylessNAS,
+in which a block's shortcut is not part of the mixture.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lightning_nas.errors import InputError, shown
+from lightning_nas.ops.blocks import conv_bn6
+from lightning_nas.spaces.chains.proxyless_blocks import MBBlock
+from lightning_nas.spaces.chains.shapes import shapes
+from lightning_nas.spaces.chains.space import ChainSpace, Frame
+
+
+class Backbone(NamedTuple):
+    """(channels, stride) of the stem; (channels, blocks, stride of the first) of each stage; the last convolution."""
+
+    stem: tuple[int, int]
+    stages: tuple[tuple[int, int, int], ...]
+    mix: int
+
+
+_GPU = ((24, 1, 1), (32, 1, 2), (56, 2, 2), (112, 2, 2), (128, 3, 1), (256, 4, 2), (432, 1, 1))
+_CPU = ((24, 1, 1), (32, 4, 2), (48, 4, 2), (88, 2, 2), (104, 4, 1), (216, 4, 2), (360, 1, 1))
+BACKBONES = {
+    "gpu": Backbone((40, 2), _GPU, 1728),
+    "cpu": Backbone((40, 2), _CPU, 1432),
+    "small": Backbone((16, 1), ((16, 1, 1), (24, 2, 2), (32, 1, 2)), 128),
+}
+
+
+class MobileSpace(ChainSpace):
+    """MdeNAS' blocks on a backbone, for any image size.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 8.
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        backbone: "gpu" or "cpu", which ProxylessNAS found for these; "small", for images of 8 to 64 pixels.
+        dropout: probability before the classifier.
+        fused: run the supernet's mixed blocks in the fused form (same numbers, same state, faster).
+
+    Raises:
+        InputError: images below 8 pixels, or an unknown backbone.
+
+    Example:
+        >>> space = MobileSpace()
+        >>> len(space.decisions), space.decisions[0].options[:4]
+        (14, ('k3_e1', 'k5_e1', 'k7_e1', 'k3_e3'))
+    """
+
+    def __init__(
+        self,
+        name: str = "mobile",
+        *,
+        image_size: int = 224,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        backbone: str = "gpu",
+        dropout: float = 0.0,
+        fused: bool = True,
+    ) -> None:
+        if backbone not in BACKBONES:
+            legal = ", ".join(BACKBONES)
+            raise InputError(f"no backbone is called {shown(backbone)} (search_space.backbone=); legal: {legal}")
+        stem, stages, mix = BACKBONES[backbone]
+        frame = Frame(in_channels, image_size, num_classes, stem, mix, dropout, conv_bn6)
+        blocks = [MBBlock(*shape) for shape in shapes(stem[0], frame.size, stages)]
+        super().__init__(name, frame, blocks, fused=fused)

@@ -1,0 +1,1 @@
+"""DARTS' convolutional cells."""

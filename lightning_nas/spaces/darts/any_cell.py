@@ -1,0 +1,143 @@
+"""Any cell in the network of DARTS (arXiv:1806.09055): other papers' cells, compared under equal conditions.
+
+Wider than what DARTS searches: more nodes, more operations, up to two operations on an edge, nodes with any number of
+inputs or none, and any nodes as the output. A space of networks to name and retrain; it has no supernet.
+
+Differs from FairDARTS (arXiv:1911.12126): paths are dropped operation by operation as in DARTS, not node by node.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import InputError, shown
+from lightning_nas.ops.cells import FOREIGN, OPTIONS
+from lightning_nas.spaces.base import Operation
+from lightning_nas.spaces.darts.form import CellsSpace, Form, Stem
+from lightning_nas.spaces.darts.networks import KINDS, Genotype, edges
+
+ALL = (*OPTIONS[1:], *FOREIGN)
+
+
+class DARTSCellSpace(CellsSpace):
+    """Normal and reduction cell of any wiring.
+
+    For each edge, from a state to a later node, "none", an operation, or two joined by "+"; a node without any is not
+    there, and there are no decisions on edges from it. At last the states whose concatenation is the output.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 4 (32 with stem="imagenet").
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        cells: number of cells, at least 3.
+        channels: of the first cells, even.
+        stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
+        pool_norm: pools have a batch norm, as in MdeNAS' networks.
+        nodes: of a cell, at most.
+        operations: those an edge may have.
+
+    Raises:
+        InputError: a size that cannot be, or an unknown operation.
+
+    Example:
+        >>> space = DARTSCellSpace(nodes=1, cells=3, channels=4)
+        >>> parallel, one = {"normal_0_0": "skip_connect+sep_conv_3x3", "normal_0_1": "none"}, {"normal_concat": "2"}
+        >>> reduce = {"reduce_0_0": "max_pool_3x3", "reduce_0_1": "none", "reduce_concat": "2"}
+        >>> space.genotypes(space.validate(parallel | one | reduce))["normal"].nodes
+        ((('skip_connect', 0), ('sep_conv_3x3', 0)),)
+    """
+
+    def __init__(
+        self,
+        name: str = "darts_cell",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        cells: int = 20,
+        channels: int = 36,
+        stem: Stem = "cifar",
+        pool_norm: bool = False,
+        nodes: int = 5,
+        operations: Sequence[str] = ALL,
+    ) -> None:
+        if unknown := [option for option in operations if option not in ALL]:
+            raise InputError(f"cells have no operation {shown(unknown[0])}; legal: {', '.join(ALL)}")
+        self.name = name
+        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine=True, pool_norm=pool_norm)
+        self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
+        self._nodes, self._operations = nodes, tuple(operations)
+        pairs = itertools.combinations_with_replacement(operations, 2)
+        self._on_edge = ("none", *operations, *("+".join(pair) for pair in pairs))
+        self.decisions = tuple(decision for kind in KINDS for decision in self._decisions(kind))
+
+    def _decisions(self, kind: str) -> list[Decision]:
+        made = [Decision(f"{kind}_{node}_{state}", self._on_edge) for node, state in edges(self._nodes)]
+        return [*made, Decision(f"{kind}_concat", _subsets(range(2, 2 + self._nodes)))]
+
+    def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
+        """Nothing comes from a node that is not there, one node at least is there, and of these are the outputs."""
+        kind, _, place = decision.name.partition("_")
+        there = [node for node in range(self._nodes) if _entries(kind, node, partial)]
+        if place == "concat":
+            return _subsets([node + 2 for node in there])
+        node, state = map(int, place.split("_"))
+        if state > 1 and state - 2 not in there:
+            return ()
+        # the first node alone may always have inputs, so the last to decide on one is the last node's second edge
+        last = (node, state) == (self._nodes - 1, 1) and not there
+        return self._on_edge[1:] if last else self._on_edge
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
+        """Both kinds of cell."""
+        choices = dict(self.validate(architecture).choices)
+        return {
+            kind: Genotype(
+                tuple(_entries(kind, node, choices) for node in range(self._nodes)),
+                tuple(int(state) for state in choices[f"{kind}_concat"].split(",")),
+            )
+            for kind in KINDS
+        }
+
+    def architecture(self, genotypes: Mapping[str, Genotype]) -> Architecture:
+        """The architecture whose :meth:`genotypes` these are.
+
+        Raises:
+            InvalidArchitecture: there is none.
+        """
+        choices: dict[str, str] = {}
+        for kind, genotype in genotypes.items():
+            nodes = dict(enumerate(genotype.nodes))
+            for node, state in edges(self._nodes):
+                if state < 2 or nodes.get(state - 2):
+                    taken = [option for option, where in nodes.get(node, ()) if where == state]
+                    choices[f"{kind}_{node}_{state}"] = "+".join(sorted(taken, key=ALL.index)) or "none"
+            choices[f"{kind}_concat"] = ",".join(map(str, genotype.concat))
+        return self.validate(choices)
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def operations(self) -> dict[str, Operation]:
+        """Every operation at every place, and stem, preprocessing and classifier for every number of outputs."""
+        counts = itertools.product(range(1, self._nodes + 1), repeat=len(KINDS))
+        fixed = [dict(self.form.fixed(dict(zip(KINDS, widths, strict=True)))) for widths in counts]
+        return {key: operation for made in fixed for key, operation in made.items()} | self.form.searched(
+            self._operations
+        )
+
+
+def _entries(kind: str, node: int, choices: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    """The operations of a node, as far as they are chosen."""
+    chosen = ((state, choices.get(f"{kind}_{node}_{state}", "none")) for state in range(node + 2))
+    return tuple((option, state) for state, options in chosen if options != "none" for option in options.split("+"))
+
+
+def _subsets(states: Sequence[int]) -> tuple[str, ...]:
+    """All that are not empty."""
+    sizes = range(1, len(states) + 1)
+    return tuple(",".join(map(str, some)) for size in sizes for some in itertools.combinations(states, size))

@@ -1,0 +1,239 @@
+r"""The convolutional search space of DARTS (Liu et al., ICLR 2019, arXiv:1806.09055).
+
+Two kinds of cell, normal and reduction, with four nodes each; a node adds two operations on two different earlier
+states. That is :math:`\prod_{k=1}^{4} \binom{k+1}{2} \cdot 7^8 = 1{,}037{,}664{,}180` cells of a kind.
+
+What is searched and what is retrained are of one architecture and two sizes: 8 cells, 16 channels and batch norms that
+learn nothing against 20 cells and 36 channels (14 and 48 on ImageNet); see :meth:`DARTSSpace.evaluation`.
+
+Differs from the authors' code: a node's two operations stand in the order of the states they work on, not of their
+strength, so that one cell has one name. Sides of odd length are allowed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+from torch import Tensor
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.ops.cells import OPTIONS
+from lightning_nas.ops.mixed import Mix, plain
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
+from lightning_nas.spaces.darts.form import CellsSpace, Form, Stem
+from lightning_nas.spaces.darts.networks import KINDS, DARTSNetwork, DARTSSupernet, Genotype, edges
+from lightning_nas.spaces.gates import Gates
+
+NODES = 4
+EDGES = edges(NODES)
+WIDTHS = dict.fromkeys(KINDS, NODES)
+CHOSEN = OPTIONS[1:]  # an architecture has no missing connection
+
+
+class DARTSSpace(CellsSpace, WeightSharingSpace):
+    """Normal and reduction cell of DARTS.
+
+    A node's decisions are the two states it works on (the first node has no choice) and the operation on either. Gates
+    are two groups, one a kind of cell, with a row for each of the 14 edges: those into node 0 first, then node 1, ...
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 4 (32 with stem="imagenet").
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        cells: number of cells, at least 3.
+        channels: of the first cells, even.
+        stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
+        affine: batch norms of the cells learn scale and shift, and pools have none, as in a network on its own.
+        pool_norm: pools have one all the same, as in MdeNAS' networks.
+        evaluation: (cells, channels) of the network that is retrained; None retrains the network that was searched.
+        fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
+
+    Raises:
+        InputError: a size that cannot be.
+
+    Example:
+        >>> import torch
+        >>> space = DARTSSpace(image_size=8, in_channels=1, cells=3, channels=4)
+        >>> a = space.sample(torch.Generator().manual_seed(0))
+        >>> tuple(space.network(a)(torch.zeros(2, 1, 8, 8)).shape)
+        (2, 10)
+    """
+
+    def __init__(
+        self,
+        name: str = "darts",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        cells: int = 8,
+        channels: int = 16,
+        stem: Stem = "cifar",
+        affine: bool = False,
+        pool_norm: bool = False,
+        evaluation: Sequence[int] | None = (20, 36),
+        fused: bool = True,
+    ) -> None:
+        self.name = name
+        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine, pool_norm)
+        self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
+        self._evaluation, self._fused = evaluation, fused
+        self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind))
+        self.gate_shapes = dict.fromkeys(KINDS, (len(EDGES), len(OPTIONS)))
+        self.gate_options = dict.fromkeys(KINDS, OPTIONS)
+
+    def evaluation(self) -> DARTSSpace:
+        """The space whose network is retrained: deeper, wider, and with batch norms that learn."""
+        if self._evaluation is None:
+            return self
+        cells, channels = self._evaluation
+        return self._sized(cells=cells, channels=channels, affine=True)
+
+    def deeper(self, cells: int) -> DARTSSpace:
+        """The same choices in a network with ``cells`` more cells."""
+        return self._sized(cells=self.form.cells + cells)
+
+    def _sized(self, *, cells: int, channels: int | None = None, affine: bool | None = None) -> DARTSSpace:
+        form, evaluation = replace(self.form, cells=cells), self._evaluation
+        if channels is not None and affine is not None:
+            form, evaluation = replace(form, channels=channels, affine=affine), None
+        return DARTSSpace(self.name, **asdict(form), evaluation=evaluation, fused=self._fused)
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
+        """Both kinds of cell."""
+        choices = dict(self.validate(architecture).choices)
+        return {kind: _genotype(kind, choices) for kind in KINDS}
+
+    def supernet(self, mix: Mix | None = None) -> DARTSSupernet:
+        """The supernet: every edge of every cell mixes eight operations."""
+        return self.form.supernet(OPTIONS, NODES, mix or plain, fused=mix is None and self._fused)
+
+    def nodes(self, group: str) -> tuple[int, ...]:
+        """Two edges lead to the first node, three to the second, ..."""
+        del group
+        return tuple(node for node, _ in EDGES)
+
+    def gates(self, architecture: Architecture) -> Gates:
+        """One-hot rows, one an edge: its operation, or "none"."""
+        chosen = {}
+        for kind, genotype in self.genotypes(architecture).items():
+            taken = {(node, state): o for node, entries in enumerate(genotype.nodes) for o, state in entries}
+            chosen[kind] = [OPTIONS.index(taken.get(edge, "none")) for edge in EDGES]
+        return Gates.one_hot(chosen, self.gate_shapes)
+
+    def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
+        """The paper's rule: for each node the two edges with the most probable operation, "none" left out of account.
+
+        Of equals the first.
+        """
+        choices: dict[str, str] = {}
+        for kind in KINDS:
+            strengths, best = (t.tolist() for t in probabilities[kind][:, 1:].max(-1))
+            for node in range(NODES):
+                kept = _strongest(strengths, node)
+                if node:
+                    choices[f"{kind}_{node}_inputs"] = ",".join(str(EDGES[e][1]) for e in kept)
+                choices |= {f"{kind}_{node}_{n}": CHOSEN[best[e]] for n, e in zip(_ORDER, kept, strict=True)}
+        return self.validate(choices)
+
+    def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
+        """FairDARTS' rule (arXiv:1911.12126): a node keeps, of its two strongest edges, the operations that strong.
+
+        At most two an edge, which is all that :meth:`wider` can tell. A node may be left without any, and is not there
+        then; a kind of cell in which no operation is strong enough is that of :meth:`derive`.
+        """
+        own, wider = self.genotypes(self.derive(weights)), self.wider()
+        return wider.architecture({kind: _above(weights[kind], threshold) or own[kind] for kind in KINDS})
+
+    def wider(self) -> DARTSCellSpace:
+        """Cells of any wiring, in the size that is retrained."""
+        form = asdict(self.evaluation().form)
+        return DARTSCellSpace(**{size: value for size, value in form.items() if size != "affine"})
+
+    def extract(self, supernet: Supernet, architecture: Architecture) -> DARTSNetwork:
+        """The chosen operations with a copy of the supernet's weights and batch-norm statistics."""
+        network = self.network(architecture).to(next(supernet.parameters()))
+        genotypes = self.genotypes(architecture)
+        places = {}  # of (cell, edge, operation) in the supernet: its number in the network's cell
+        for cell, shape in enumerate(self.form.shapes(WIDTHS)):
+            entries = ((n, o, s) for n, node in enumerate(genotypes[shape.kind].nodes) for o, s in node)
+            for number, (node, option, state) in enumerate(entries):
+                places[str(cell), str(EDGES.index((node, state))), option] = number
+        state_dict = {}
+        for name, value in supernet.state_dict().items():
+            part, *path = name.split(".", 5)
+            if part == "cells" and path[1] == "edges":
+                cell_, _, edge, option, rest = path
+                if (cell_, edge, option) not in places:
+                    continue
+                name = f"cells.{cell_}.operations.{places[cell_, edge, option]}.{rest}"
+            state_dict[name] = value
+        network.load_state_dict(state_dict)
+        return network
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def operations(self) -> dict[str, Operation]:
+        """Stem, preprocessing, classifier, and every operation at every distinct place."""
+        return dict(self.form.fixed(WIDTHS)) | self.form.searched(CHOSEN)
+
+    def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
+        """Stem, preprocessing and classifier are always run; an option adds its operation in every cell of the kind."""
+        rows = {}
+        for kind in KINDS:
+            shapes = [shape for shape in self.form.shapes(WIDTHS) if shape.kind == kind]
+            rows[kind] = tuple(
+                tuple(tuple(key for shape in shapes for key in shape.key(option, state)) for option in OPTIONS)
+                for _, state in EDGES
+            )
+        return tuple(key for key, _ in self.form.fixed(WIDTHS)), rows
+
+
+def _strongest(strengths: Sequence[float], node: int) -> list[int]:
+    """The two edges into a node that are kept."""
+    leading = [e for e, edge in enumerate(EDGES) if edge[0] == node]
+    return sorted(sorted(leading, key=lambda e: -strengths[e])[:2])
+
+
+def _above(weights: Tensor, threshold: float) -> Genotype | None:
+    """A kind of cell by FairDARTS' rule; None if it would have no node."""
+    rows = weights[:, 1:].tolist()
+    nodes: list[tuple[tuple[str, int], ...]] = []
+    for node in range(NODES):
+        entries: list[tuple[str, int]] = []
+        for e in _strongest([max(row) for row in rows], node):
+            state, strong = EDGES[e][1], [i for i, weight in enumerate(rows[e]) if weight >= threshold]
+            if state < 2 or nodes[state - 2]:
+                entries += [(CHOSEN[i], state) for i in sorted(sorted(strong, key=lambda i: -rows[e][i])[:2])]
+        nodes.append(tuple(entries))
+    there = tuple(number for number, entries in enumerate(nodes, start=2) if entries)
+    return Genotype(tuple(nodes), there) if there else None
+
+
+_ORDER = ("first", "second")
+
+
+def _decisions(kind: str) -> list[Decision]:
+    made = []
+    for node in range(NODES):
+        pairs = tuple(f"{i},{j}" for i, j in itertools.combinations(range(node + 2), 2))
+        if len(pairs) > 1:
+            made.append(Decision(f"{kind}_{node}_inputs", pairs))
+        made += [Decision(f"{kind}_{node}_{which}", CHOSEN) for which in _ORDER]
+    return made
+
+
+def _genotype(kind: str, choices: Mapping[str, str]) -> Genotype:
+    nodes = []
+    for node in range(NODES):
+        states = choices.get(f"{kind}_{node}_inputs", "0,1").split(",")
+        nodes.append(
+            tuple((choices[f"{kind}_{node}_{which}"], int(state)) for which, state in zip(_ORDER, states, strict=True))
+        )
+    return Genotype(tuple(nodes), tuple(range(2, 2 + NODES)))

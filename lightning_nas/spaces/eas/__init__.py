@@ -1,0 +1,1 @@
+"""EAS: plain networks that grow wider and deeper."""

@@ -1,0 +1,217 @@
+"""The search space of EAS (Cai et al., AAAI 2018, arXiv:1707.04873): plain networks grown from a small one.
+
+Blocks of convolutions with a pool after each, then fully connected layers. Each layer has a width from a list; a step
+of the search makes a layer wider (Net2Wider: the next width of its list) or puts another after it (Net2Deeper), and
+the grown network inherits the weights, so that it begins as the function it was grown from.
+
+Differs from the paper: plain networks only, not the DenseNets that it grows as well. The start network, from the
+paper's text, has pools that take the maximum. The noise of new layers and copies is off unless asked for, as both
+configurations do with the authors' amount (``noise=1``): the grown network is then the same function but for it. New
+batch norms expect rectified normal numbers where no images are given to take statistics from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.errors import InputError, InvalidArchitecture
+from lightning_nas.spaces.eas.inheriting import Weights, origins, transformed
+from lightning_nas.spaces.eas.net2net import settle_identities
+from lightning_nas.spaces.eas.networks import POOL, Layer, PlainForm, PlainNetwork
+from lightning_nas.spaces.eas.plain import PlainNetworks
+from lightning_nas.spaces.inheriting import InheritingSpace
+
+FILTERS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
+UNITS = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
+
+
+class EASSpace(PlainNetworks, InheritingSpace):
+    """Plain convolutional networks, for any image size.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images.
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        filters: that a convolution can have, ascending.
+        units: that a fully connected layer can have, ascending.
+        kernels: sizes of the convolutions.
+        pools: size and stride of the pool after each block of convolutions.
+        start: widths of the network that is grown, one layer a block; its kernels are 3.
+        longest: layers of a block at most.
+        dropout: probabilities after each pool and after each fully connected layer.
+        noise: see :meth:`inherit`, where nothing else is said there.
+
+    Raises:
+        InputError: a start that is no network of this space, lists that are not ascending, or even kernels.
+
+    Example:
+        >>> space = EASSpace("toy", image_size=8, in_channels=1, filters=[4, 8], units=[8], pools=[4], start=[4, 8])
+        >>> space.tokens(space.start)
+        ('conv-4-3', 'pool', 'fc-8')
+        >>> grown = space.deepened(space.widened(space.start, 0), block=0, place=0, kernel=5)
+        >>> space.tokens(grown)
+        ('conv-8-3', 'conv-8-5', 'pool', 'fc-8')
+        >>> network, x = space.network(space.start).eval(), torch.ones(1, 1, 8, 8)
+        >>> child = space.inherit(network, space.start, grown, torch.Generator())
+        >>> bool(torch.allclose(child(x), network(x), atol=1e-5))
+        True
+    """
+
+    def __init__(
+        self,
+        name: str = "eas",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        filters: Sequence[int] = FILTERS,
+        units: Sequence[int] = UNITS,
+        kernels: Sequence[int] = (1, 3, 5),
+        pools: Sequence[int] = (2, 2, 2, 4),
+        start: Sequence[int] = (16, 32, 64, 128, 256),
+        longest: int = 10,
+        dropout: Sequence[float] = (0.3, 0.5),
+        noise: NonNegativeFloat = 0.0,
+    ) -> None:
+        self.noise = noise
+        self.widths, self.kernels = (*[tuple(filters)] * len(pools), tuple(units)), tuple(kernels)
+        self.longest = longest
+        if any(list(listed) != sorted(set(listed)) for listed in (filters, units)) or any(k % 2 == 0 for k in kernels):
+            raise InputError(
+                f"the space {name!r} needs widths in ascending order and odd kernels; got filters={list(filters)}, "
+                f"units={list(units)}, kernels={list(kernels)}"
+            )
+        legal = len(start) == len(self.widths) and all(w in ws for w, ws in zip(start, self.widths, strict=True))
+        if not legal or 3 not in kernels or longest < 1:
+            given = f"start={list(start)}, kernels={list(kernels)}, longest={longest}"
+            raise InputError(
+                f"the space {name!r} starts with one layer a block ({len(self.widths)}) of kernel 3, widths from the "
+                f"lists; got {given}"
+            )
+        form = PlainForm(in_channels, image_size, tuple(pools), (dropout[0], dropout[1]))
+        self._settle(name, form, num_classes)
+        self.start = self.of_layers([Layer(b, w, 3 if b < len(pools) else 0) for b, w in enumerate(start)])
+
+    # -- growing ------------------------------------------------------------------------------------------------
+
+    def tokens(self, architecture: Architecture) -> tuple[str, ...]:
+        """The network as a controller reads it: its layers, and the pool at the end of each block."""
+        return tuple(layer.token if layer else POOL for layer in self._sequence(architecture))
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All tokens."""
+        convolutions = [Layer(0, width, kernel).token for width in self.widths[0] for kernel in self.kernels]
+        return (POOL, *convolutions, *(Layer(0, width, 0).token for width in self.widths[-1]))
+
+    def _sequence(self, architecture: Architecture) -> list[Layer | None]:
+        made, before = list[Layer | None](), 0
+        for layer in self.layers(architecture):
+            made += [None] * (layer.block - before)
+            made.append(layer)
+            before = layer.block
+        return made
+
+    def can_widen(self, architecture: Architecture) -> tuple[bool, ...]:
+        """Of each token whether it is a layer that is not as wide as can be."""
+        return tuple(bool(it and it.width < self.widths[it.block][-1]) for it in self._sequence(architecture))
+
+    def widened(self, architecture: Architecture, token: int) -> Architecture:
+        """The network whose layer has the next width of its list.
+
+        Args:
+            architecture: a network.
+            token: number of the layer among :meth:`tokens`.
+
+        Raises:
+            InvalidArchitecture: see :meth:`can_widen`.
+        """
+        sequence, can = self._sequence(architecture), self.can_widen(architecture)
+        if not (0 <= token < len(can) and can[token]):
+            raise InvalidArchitecture(f"{self.name}: nothing to widen at {token} of {self.tokens(architecture)}")
+        layer = sequence[token]
+        assert layer is not None
+        sequence[token] = layer._replace(width=next(w for w in self.widths[layer.block] if w > layer.width))
+        return self.of_layers([layer for layer in sequence if layer])
+
+    def can_deepen(self, architecture: Architecture) -> tuple[int, ...]:
+        """Of each block how many places there are for a new layer: after each it has, none if it is full."""
+        layers = self.layers(architecture)
+        counts = [sum(layer.block == block for layer in layers) for block in range(len(self.widths))]
+        return tuple(count if count < self.longest else 0 for count in counts)
+
+    def deepened(self, architecture: Architecture, block: int, place: int, kernel: int | None = None) -> Architecture:
+        """The network with a new layer, as wide as the one before it.
+
+        Args:
+            architecture: a network.
+            block: counted from 0; the last is that of the fully connected layers.
+            place: number of the layer in its block, from 0, after which it is put.
+            kernel: of a convolution, None for a fully connected layer.
+
+        Raises:
+            InvalidArchitecture: see :meth:`can_deepen`; or a kernel that cannot be.
+        """
+        can, layers = self.can_deepen(architecture), list(self.layers(architecture))
+        kernels = self.kernels if block < len(self.form.pools) else (None,)
+        if not (0 <= block < len(can) and 0 <= place < can[block] and kernel in kernels):
+            raise InvalidArchitecture(
+                f"{self.name}: no layer of kernel {kernel} fits in block {block} after layer {place}; places: {can}, "
+                f"kernels: {kernels}"
+            )
+        before = next(i for i, layer in enumerate(layers) if layer.block == block) + place
+        layers.insert(before + 1, layers[before]._replace(kernel=kernel or 0))
+        return self.of_layers(layers)
+
+    def inherit(
+        self,
+        parent: nn.Module,
+        origin: Architecture,
+        architecture: Architecture,
+        generator: torch.Generator,
+        *,
+        images: Tensor | None = None,
+        noise: float | None = None,
+    ) -> PlainNetwork:
+        """The network of ``architecture`` that computes, in evaluation mode, what ``parent`` does.
+
+        Args:
+            parent: a network of this space; it is left as it is.
+            origin: what it is.
+            architecture: made of it by any number of :meth:`widened` and :meth:`deepened`.
+            generator: of the copies and of noise.
+            images: (N, C, H, W), training images that the batch norms of new layers take their statistics from, 64 in
+                the authors' code; else they expect what a batch norm and a ReLU make of normal numbers. The nearer
+                they come, the less does the function change when training begins.
+            noise: on copies and new layers, in units of the authors'; the space's unless given. Without it the function
+                is preserved exactly, but copies of a unit learn the same for ever where there is no dropout.
+
+        Raises:
+            InvalidArchitecture: the child is narrower or has another kernel somewhere.
+        """
+        old, new = self.layers(origin), self.layers(architecture)
+        made_of = origins(old, new)
+        if made_of is None:
+            raise InvalidArchitecture(
+                f"{self.name}: {' '.join(self.tokens(architecture))} cannot be grown from "
+                f"{' '.join(self.tokens(origin))}"
+            )
+        weights = Weights.of(cast("PlainNetwork", parent))
+        with torch.device("meta"):  # no random number is drawn: every weight is inherited
+            child = self.network(architecture, num_classes=len(weights.bias))
+        child.to_empty(device=weights.bias.device).to(weights.bias.dtype)
+        pixels = self.form.sizes[-1] ** 2
+        noise = self.noise if noise is None else noise
+        transformed(weights, old, new, made_of, pixels, generator, noise).into(child)
+        if images is not None:
+            norms = [layer.norm for layer, known in zip(child.layers, made_of, strict=True) if known is None]
+            settle_identities(child, cast("list[_BatchNorm]", norms), images.to(weights.bias))
+        return child.train(parent.training)

@@ -1,0 +1,1 @@
+"""ENAS' macro and micro spaces of image networks."""

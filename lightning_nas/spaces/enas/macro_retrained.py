@@ -1,0 +1,135 @@
+"""The networks of ENAS' macro space that are retrained (arXiv:1802.03268), and what a search shares with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import networkx as nx
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.ops.blocks import relu_conv_bn
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
+from lightning_nas.spaces.enas.macro_networks import MacroForm, MacroNetwork, described
+from lightning_nas.spaces.enas.operations import MACRO, Merge, fixed_branch
+
+CONNECTED = ("no", "yes")
+
+
+class MacroLayers(SearchSpace):
+    """What both networks of the macro space have in common: the decisions.
+
+    Attributes:
+        form: sizes of the network.
+    """
+
+    form: MacroForm
+
+    def _settle(self, name: str, form: MacroForm) -> None:
+        self.name, self.form = name, form
+        self.input_shape, self.num_classes = (form.in_channels, form.image_size, form.image_size), form.num_classes
+        self.decisions = tuple(_decisions(form.layers))
+
+    def chosen(self, architecture: Architecture) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Of each layer its operation, and the tensors that it is connected to."""
+        choices, layers = dict(self.validate(architecture).choices), range(1, self.form.layers + 1)
+        skips = [tuple(j for j in range(k - 1) if choices[f"layer_{k}_skip_{j}"] == "yes") for k in layers]
+        return [choices[f"layer_{k}_op"] for k in layers], skips
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        """Stem and layers, each with an arrow from what it works on and from what it is connected to."""
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        graph.add_node("layer_0", label=f"stem\n{self.form.channels} channels")
+        for k, (option, connected) in enumerate(zip(*self.chosen(architecture), strict=True), start=1):
+            graph.add_node(f"layer_{k}", label=f"{k}: {option}")
+            graph.add_edges_from((f"layer_{j}", f"layer_{k}") for j in (*connected, k - 1))
+        graph.add_node("output", label="classes")
+        graph.add_edge(f"layer_{self.form.layers}", "output")
+        return graph
+
+
+class ENASMacroNetworks(MacroLayers):
+    """The macro space in the network that ENAS retrains: a space of networks to name and train, without a supernet.
+
+    A layer has a full convolution, for the options called separable, too; tensors are merged by concatenation and a 1x1
+    convolution; channels double where the size is halved; all tensors are halved, those that nothing needs as well.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 4.
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        layers: number of layers, at least 3.
+        channels: of the first layers, even.
+        dropout: before the classifier.
+
+    Raises:
+        InputError: a size that cannot be.
+    """
+
+    def __init__(
+        self,
+        name: str = "enas_macro",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        layers: int = 24,
+        channels: int = 96,
+        dropout: float = 0.5,
+    ) -> None:
+        self._settle(name, MacroForm(image_size, in_channels, num_classes, layers, channels, dropout, doubles=True))
+
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> MacroNetwork:
+        """Stem, layers, classifier; never an auxiliary one."""
+        no_auxiliary(self, auxiliary)
+        form, (options, skips) = self.form, self.chosen(architecture)
+        widths = [form.shape(k)[0] for k in range(1, form.layers + 1)]
+        layers = [fixed_branch(option, width, width) for option, width in zip(options, widths, strict=True)]
+        merges = [Merge(len(connected) + 1, width) for connected, width in zip(skips[1:], widths[1:], strict=True)]
+        halved = {pool: range(pool + 1) for pool in form.pools}
+        return MacroNetwork(form, layers, merges, skips, halved, form.make_head(num_classes))
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def operations(self) -> dict[str, Operation]:
+        """Stem, classifier, halvings; at every width every operation and every number of tensors to merge."""
+        form = self.form
+        made = dict([form.stem(), form.head(), *map(form.halving, form.pools)])
+        for k in range(1, form.layers + 1):
+            shape = form.shape(k)
+            for option in MACRO:
+                made[_key(option, shape)] = Operation(partial(fixed_branch, option, shape[0], shape[0]), shape)
+            for count in range(1, k + 1):
+                build = partial(relu_conv_bn, count * shape[0], shape[0])
+                made[_merge_key(count, shape)] = Operation(build, (count * shape[0], *shape[1:]))
+        return made
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        """Stem, layers, merges, a halving of each tensor there is, classifier."""
+        form, keys = self.form, [self.form.stem()[0]]
+        for k, (option, connected) in enumerate(zip(*self.chosen(architecture), strict=True), start=1):
+            keys.append(_key(option, form.shape(k)))
+            if k > 1:
+                keys.append(_merge_key(len(connected) + 1, form.shape(k)))
+            if k in form.pools:
+                keys += [form.halving(k)[0]] * (k + 1)
+        return (*keys, form.head()[0])
+
+
+def _key(option: str, shape: tuple[int, ...]) -> str:
+    return f"{option} {described(shape)}"
+
+
+def _merge_key(count: int, shape: tuple[int, ...]) -> str:
+    return f"merge {count} {described(shape)}"
+
+
+def _decisions(layers: int) -> Iterator[Decision]:
+    """Of each layer its operation, then whether it is connected to the stem, to layer 1, ..."""
+    for k in range(1, layers + 1):
+        yield Decision(f"layer_{k}_op", MACRO, f"layer_{k}")
+        for j in range(k - 1):
+            yield Decision(f"layer_{k}_skip_{j}", CONNECTED, f"layer_{k}", refers=(f"layer_{j}",))

@@ -1,0 +1,165 @@
+"""The networks of ENAS' micro space that are retrained (arXiv:1802.03268), and what a search shares with them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import networkx as nx
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.errors import InputError
+from lightning_nas.ops.blocks import relu_conv_bn
+from lightning_nas.ops.cells import FactorizedReduction
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace
+from lightning_nas.spaces.cell_graphs import CellGraph
+from lightning_nas.spaces.cells.pairwise import chosen_nodes, decisions, unused
+from lightning_nas.spaces.chains.shapes import chain_graph
+from lightning_nas.spaces.darts.networks import KINDS, Genotype, genotype_graphs
+from lightning_nas.spaces.enas.micro_form import MicroForm
+from lightning_nas.spaces.enas.micro_networks import MicroNetwork, Place, retrained_cell
+from lightning_nas.spaces.enas.operations import MICRO, enas_auxiliary
+
+
+class MicroCells(SearchSpace):
+    """What both networks of the micro space have in common: the decisions.
+
+    Attributes:
+        form: sizes of the network.
+    """
+
+    form: MicroForm
+
+    def _settle(self, name: str, form: MicroForm) -> None:
+        self.name, self.form = name, form
+        self.input_shape, self.num_classes = (form.in_channels, form.image_size, form.image_size), form.num_classes
+        self.decisions = tuple(decision for kind in KINDS for decision in decisions(kind, form.nodes, MICRO))
+
+    def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
+        """Both kinds of cell; the output of either are its loose ends."""
+        choices = dict(self.validate(architecture).choices)
+        return {kind: _genotype(kind, self.form.nodes, choices) for kind in KINDS}
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
+        """Stem, cells, classifier."""
+        self.validate(architecture)
+        cells = f"{self.form.layers + 2} cells\n{self.form.channels} channels"
+        return chain_graph([("stem", "stem"), ("cells", cells), ("head", f"{self.num_classes} classes")])
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """Both kinds of cell."""
+        return genotype_graphs(self.genotypes(architecture))
+
+
+class ENASMicroNetworks(MicroCells):
+    """The micro space in the network that ENAS retrains: a space of networks to name and train, without a supernet.
+
+    Paths are dropped with a probability that rises with the depth: cell l of L with l / L of the one that is set.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 8.
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        layers: cells besides the two reduction cells.
+        nodes: of a cell.
+        channels: of the first cells, even.
+        dropout: before the classifier.
+
+    Raises:
+        InputError: a size that cannot be.
+    """
+
+    def __init__(
+        self,
+        name: str = "enas_micro",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        layers: int = 15,
+        nodes: int = 5,
+        channels: int = 36,
+        dropout: float = 0.2,
+    ) -> None:
+        self._settle(name, MicroForm(image_size, in_channels, num_classes, layers, nodes, channels, dropout))
+
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> MicroNetwork:
+        """Stem, cells, classifier; the auxiliary one after the cell that follows the second reduction cell."""
+        genotypes, form = self.genotypes(architecture), self.form
+        widths, classes = _widths(genotypes), num_classes or self.num_classes
+        places, seen = form.retrained(widths), form.reductions[1] + 1
+        shares = [(i + 1) / len(places) for i in range(len(places))]
+        cells = [
+            retrained_cell(place, genotypes[place.kind], share) for place, share in zip(places, shares, strict=True)
+        ]
+        if auxiliary and (places[seen].size - 5) // 3 != 1:
+            raise InputError(
+                f"the auxiliary classifier of {self.name} needs images of 29 to 40 pixels, got {form.image_size}"
+            )
+        width, last = places[seen].channels * widths[places[seen].kind], places[-1]
+        extra = enas_auxiliary(width, classes) if auxiliary else None
+        head = form.make_head(last.channels * widths[last.kind], classes)
+        return MicroNetwork(form.make_stem(), cells, {}, head, extra, seen)
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def operations(self) -> dict[str, Operation]:
+        """Everything that any pair of cells runs; either has one loose end at least, and at most all states but one."""
+        made: dict[str, Operation] = {}
+        for normal, reduce in itertools.product(range(1, self.form.nodes + 2), repeat=2):
+            widths = {"normal": normal, "reduce": reduce}
+            places = self.form.retrained(widths)
+            made |= self._fixed(places, widths)
+            for place in places:
+                made |= dict(_operation(place, option, j) for j in (0, 2) for option in MICRO if place.key(option, j))
+                made |= dict([_halving(place)] if place.halves else [])
+        return made
+
+    def _fixed(self, places: Sequence[Place], widths: Mapping[str, int]) -> list[tuple[str, Operation]]:
+        """Stem, what the inputs of cells go through, classifier."""
+        made = [self.form.stem()]
+        for place in places:
+            channels, size = place.channels, place.inputs[1][1]
+            base = Operation(partial(relu_conv_bn, channels, channels), (channels, size, size))
+            calibrations = [calibration for calibration in place.calibrations() if calibration]
+            made += [*calibrations, (f"base {channels}x{size}x{size}", base)]
+        last = places[-1]
+        return [*made, self.form.head(last.channels * widths[last.kind], last.size)]
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        """What the inputs go through, two operations a node, and what halves an input that is a loose end."""
+        genotypes = self.genotypes(architecture)
+        widths = _widths(genotypes)
+        places = self.form.retrained(widths)
+        keys = [key for key, _ in self._fixed(places, widths)]
+        for place in places:
+            genotype = genotypes[place.kind]
+            keys += [key for node in genotype.nodes for option, state in node for key in place.key(option, state)]
+            keys += [_halving(place)[0] for state in genotype.concat if place.edge(state)[1] == 2]
+        return tuple(keys)
+
+
+def _genotype(kind: str, nodes: int, choices: Mapping[str, str]) -> Genotype:
+    made = chosen_nodes(kind, nodes, choices)
+    return Genotype(made, unused(made))
+
+
+def _widths(genotypes: Mapping[str, Genotype]) -> dict[str, int]:
+    return {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
+
+
+def _operation(place: Place, option: str, state: int) -> tuple[str, Operation]:
+    """Cost key and operation of an option that costs something."""
+    size = place.edge(state)[0]
+    return place.key(option, state)[0], Operation(partial(place.operation, option, state), (place.channels, size, size))
+
+
+def _halving(place: Place) -> tuple[str, Operation]:
+    """Cost key and operation of what halves an input that goes to the output."""
+    channels, size = place.channels, place.inputs[1][1]
+    build = partial(FactorizedReduction, channels, channels, relu=False)
+    return f"halve {channels}x{size}x{size} -> {channels}", Operation(build, (channels, size, size))

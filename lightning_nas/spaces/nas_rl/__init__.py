@@ -1,0 +1,1 @@
+"""NAS-RL: convolutions with anchors, and recurrent cells that are trees."""

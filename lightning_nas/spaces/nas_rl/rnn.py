@@ -1,0 +1,162 @@
+r"""The recurrent search space of NAS-RL (Zoph and Le, ICLR 2017, arXiv:1611.01578, section 3.4).
+
+A cell with two states is a complete binary tree. Every node takes a combination, sum or product by elements, and an
+activation; leaf k is :math:`f(W_{2k+1} x_t \circ W_{2k+2} h_{t-1})`, a node above combines two below it and has no
+weights. The last cell state comes in at one node by a combination and an activation of its own, and the new cell state
+is the value of one node before its activation; the new hidden state is the output of the root. With B leaves there are
+:math:`8^{2B-1} \cdot 8 \cdot (2B-1)^2` cells, 6.3e16 with 8.
+
+Differs from the paper: dropout is variational (arXiv:1512.05287), the embedding is the decoder, and the network that is
+retrained has no settings found by a grid but what ``evaluation`` says. Biases are left out, as in the published cell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from pydantic import PositiveInt
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import InputError
+from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
+from lightning_nas.spaces.base import Keys, Operation, no_auxiliary
+from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
+from lightning_nas.spaces.nas_rl.tree_cells import COMBINATIONS, Activations, Rule, Tree, TreeCells
+from lightning_nas.spaces.recurrent.base import Probability, RecurrentSpace
+
+OPTIONS = tuple(ACTIVATIONS)
+
+
+class NASRLRNNSpace(RecurrentSpace):
+    """Recurrent cells that are trees, in a language model with tied embedding.
+
+    Two decisions a node, ``node_0_combine`` and ``node_0_op``, from the leaves up; then ``inject_combine`` and
+    ``inject_op``, and the cell indices ``memory_from``, the node whose value is remembered, and ``inject_at``.
+
+    Args:
+        name: carried by the architectures.
+        bptt: words of a window; costs are those of one window.
+        num_classes: words of the vocabulary.
+        width: of embedding and states.
+        base: leaves of the tree.
+        layers: cells above each other.
+        drop_words: see :class:`~lightning_nas.ops.recurrent.Dropouts`; likewise the next four.
+        drop_input: of the embedding.
+        drop_x: of what each layer is fed.
+        drop_hidden: of the hidden states.
+        drop_output: of what the decoder is fed.
+        evaluation: what is otherwise in the network that is retrained, by the names above.
+
+    Raises:
+        InputError: fewer than two leaves, or an unknown name in ``evaluation``.
+
+    Example:
+        >>> import torch
+        >>> space = NASRLRNNSpace("toy", bptt=5, num_classes=11, width=8, base=2)
+        >>> a = space.sample(torch.Generator().manual_seed(0))
+        >>> tuple(space.network(a)(torch.zeros(2, 5, dtype=torch.int64)).shape)
+        (2, 5, 11)
+    """
+
+    def __init__(
+        self,
+        name: str = "nas_rl_rnn",
+        *,
+        bptt: PositiveInt = 35,
+        num_classes: PositiveInt = 10_000,
+        width: PositiveInt = 650,
+        base: Annotated[int, Ge(2)] = 8,
+        layers: PositiveInt = 2,
+        drop_words: Probability = 0.0,
+        drop_input: Probability = 0.0,
+        drop_x: Probability = 0.5,
+        drop_hidden: Probability = 0.0,
+        drop_output: Probability = 0.5,
+        evaluation: Mapping[str, Any] | None = None,
+    ) -> None:
+        if base < 2:
+            raise InputError(f"the space {name!r} needs at least 2 leaves, got base={base}")
+        settings = {"bptt": bptt, "num_classes": num_classes, "width": width, "base": base, "layers": layers}
+        drops = {"words": drop_words, "input": drop_input, "x": drop_x, "hidden": drop_hidden, "output": drop_output}
+        super().__init__(name, settings | {f"drop_{where}": p for where, p in drops.items()}, evaluation)
+        self.base, self.layers, self.steps = base, layers, 2 * base - 1
+        self.decisions = tuple(_decisions(self.steps))
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def chosen(self, architecture: Architecture) -> Tree:
+        """The tree."""
+        choices = dict(self.validate(architecture).choices)
+        *nodes, inject = (
+            Rule(choices[f"{node}_combine"], choices[f"{node}_op"]) for node in (*_names(self.steps), "inject")
+        )
+        memory, injected = (int(choices[index].removeprefix("node_")) for index in ("memory_from", "inject_at"))
+        return Tree(tuple(nodes), inject, memory, injected)
+
+    def network(
+        self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
+    ) -> LanguageModel:
+        """The language model with the chosen cell in each layer; never with an auxiliary classifier."""
+        no_auxiliary(self, auxiliary)
+        cells = TreeCells(self.width, self.chosen(architecture), self.layers)
+        return LanguageModel(num_classes or self.num_classes, cells, self.drop)
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """Nodes are what they combine, before the activations, which stand on the edges to what they are fed to."""
+        tree = self.chosen(architecture)
+        word, before, memory = "x_{t}", "h_{t-1}", "c_{t-1}"
+        states, edges = {word: word, before: before, memory: memory}, list[tuple[str, str, str]]()
+        leaving = dict[int, tuple[str, str]]()  # of each node where its output is drawn from, and the activation there
+        for i, rule in enumerate(tree.nodes):
+            states[str(i)] = f"{i}\n{rule.combination}"
+            children = tree.children(i)
+            into = [(word, ""), (before, "")] if children is None else [leaving[child] for child in children]
+            edges += [(source, str(i), activation) for source, activation in into]
+            leaving[i] = (str(i), rule.activation)
+            if i == tree.injected:
+                states["inject"] = f"inject\n{tree.inject.combination}"
+                edges += [(str(i), "inject", rule.activation), (memory, "inject", "")]
+                leaving[i] = ("inject", tree.inject.activation)
+        edges.append((leaving[self.steps - 1][0], "h_{t}", leaving[self.steps - 1][1]))
+        edges.append((str(tree.memory), "c_{t}", ""))
+        return {"recurrent cell": cell_graph(states | {"c_{t}": "c_{t}", "h_{t}": "h_{t}"}, edges)}
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def empty(self) -> TreeCells:
+        nothing = Rule("add", "identity")
+        return TreeCells(self.width, Tree((nothing,) * self.steps, nothing, 0, 0), self.layers)
+
+    def _keys(self, option: str) -> Keys:
+        return () if option == "identity" else (f"{option} {self.input_shape[0]}x{self.width}",)
+
+    def operations(self) -> dict[str, Operation]:
+        """A language model whose cells add only, and each activation; all for one window."""
+        shape = (*self.input_shape, self.width)
+        activations = {key: Operation(partial(Activations, o), shape) for o in OPTIONS for key in self._keys(o)}
+        return {self.words_key(): self.words()} | activations
+
+    def cost_keys(self, architecture: Architecture) -> Keys:
+        """All weights are in the fixed part, and a product costs what a sum does; activations, in every layer."""
+        tree = self.chosen(architecture)
+        used = Counter(rule.activation for rule in (*tree.nodes, tree.inject))
+        keys = (key for option in OPTIONS for key in self._keys(option) * (used[option] * self.layers))
+        return (self.words_key(), *keys)
+
+
+def _names(nodes: int) -> tuple[str, ...]:
+    return tuple(f"node_{i}" for i in range(nodes))
+
+
+def _decisions(nodes: int) -> Iterator[Decision]:
+    """In the order in which the paper's controller takes them."""
+    names = _names(nodes)
+    for node in (*names, "inject"):
+        yield Decision(f"{node}_combine", tuple(COMBINATIONS), node)
+        yield Decision(f"{node}_op", OPTIONS, node)
+    for index in ("memory_from", "inject_at"):
+        yield Decision(index, names, refers=names)

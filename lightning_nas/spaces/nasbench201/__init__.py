@@ -1,0 +1,1 @@
+"""NAS-Bench-201: all 15,625 cells of four nodes."""

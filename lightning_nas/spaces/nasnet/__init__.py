@@ -1,0 +1,1 @@
+"""NASNet's, AmoebaNet's and PNAS' cells."""

@@ -1,0 +1,138 @@
+r"""The search space of PNAS (Liu et al., ECCV 2018, arXiv:1712.00559): one cell, which grows block by block.
+
+A block adds two operations of eight, each on an earlier state. The same cell keeps the size, or halves it, in the
+places of NASNet's reduction cells (:mod:`lightning_nas.spaces.nasnet.space`), also those of the stem. All blocks side
+by side are its output. A stack has N cells, of which the first halves in the second and the third stack.
+
+A cell may have fewer blocks than there can be: the first decision is how many, and what later blocks would decide is
+not asked then. So cells of every length are architectures of one space, and :meth:`PNASSpace.expansions` gives those
+with one block more. There are :math:`(2 \cdot 8)^2 = 256` cells of one block, 136 that differ.
+
+Differs from the authors' code as :mod:`lightning_nas.spaces.nasnet.space` does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.spaces.cell_graphs import CellGraph
+from lightning_nas.spaces.cells.pairwise import Node, canonical_order, chosen_nodes, decisions, node_choices
+from lightning_nas.spaces.darts.form import Stem, Widths
+from lightning_nas.spaces.darts.networks import KINDS
+from lightning_nas.spaces.nasnet.cells import NASNetCells
+from lightning_nas.spaces.nasnet.form import NASNetForm
+from lightning_nas.spaces.nasnet.networks import NASNetGenotype
+from lightning_nas.spaces.nasnet.operations import PNAS
+
+CELL = "cell"
+
+
+class PNASSpace(NASNetCells):
+    """The one cell of PNAS, of one block or more.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 8 (64 with stem="imagenet").
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        cells: of each of the three stacks.
+        filters: channels of the first stack's cells.
+        stem: "cifar", one 3x3 convolution; or "imagenet", one of stride 2 and two cells.
+        stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
+        dropout: before the classifier.
+        blocks: of a cell, at most.
+        operations: to choose from, of :data:`lightning_nas.spaces.nasnet.operations.ALL`.
+        evaluation: (cells, filters) of the network that is retrained; None retrains the network that was searched.
+
+    Raises:
+        InputError: a size that cannot be, or an unknown operation.
+
+    Example:
+        >>> space = PNASSpace(image_size=8, cells=1, filters=4)
+        >>> first = space.expansions()
+        >>> len(first), len(space.expansions(first[0]))
+        (136, 300)
+    """
+
+    def __init__(
+        self,
+        name: str = "pnas",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        cells: int = 2,
+        filters: int = 24,
+        stem: Stem = "cifar",
+        stem_multiplier: int = 3,
+        dropout: float = 0.0,
+        blocks: int = 5,
+        operations: Sequence[str] = PNAS,
+        evaluation: Sequence[int] | None = (3, 48),
+    ) -> None:
+        sizes = (image_size, in_channels, num_classes, cells, filters, stem, stem_multiplier, dropout)
+        self._settle(name, NASNetForm(*sizes, apart=False), operations, blocks)
+        self.blocks, self._evaluation = blocks, evaluation
+        length = Decision("blocks", tuple(str(count) for count in range(1, blocks + 1)))
+        self.decisions = (length, *decisions(CELL, blocks, operations))
+
+    def evaluation(self) -> PNASSpace:
+        """The same cell in the network that is retrained: deeper and wider."""
+        if self._evaluation is None:
+            return self
+        cells, filters = self._evaluation
+        sizes: dict[str, Any] = asdict(replace(self.form, cells=cells, filters=filters))
+        del sizes["apart"], sizes["pass_reduction"]
+        return PNASSpace(self.name, **sizes, blocks=self.blocks, operations=self.cell_operations, evaluation=None)
+
+    # -- architectures ------------------------------------------------------------------------------------------
+
+    def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
+        """Nothing is decided about blocks that are not there."""
+        there = decision.node is None or int(decision.node.rpartition("_")[2]) < int(partial["blocks"]) + 2
+        return decision.options if there else ()
+
+    def _nodes(self, architecture: Architecture) -> tuple[Node, ...]:
+        choices = dict(self.validate(architecture).choices)
+        return chosen_nodes(CELL, int(choices["blocks"]), choices)
+
+    def _architecture(self, nodes: Sequence[Node]) -> Architecture:
+        """The canonical architecture of these blocks."""
+        ordered, _ = canonical_order(nodes, ("",) * len(nodes))
+        return Architecture.of(self.name, {"blocks": str(len(nodes))} | node_choices(CELL, ordered))
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Blocks in one order, and the two halves of a block: either order gives the same network."""
+        return self._architecture(self._nodes(architecture))
+
+    def expansions(self, architecture: Architecture | None = None) -> list[Architecture]:
+        """All canonical architectures that have one block more than this one, or one block; each of them once.
+
+        Of the longest cells there are none.
+        """
+        nodes = self._nodes(architecture) if architecture else ()
+        if len(nodes) == self.blocks:
+            return []
+        halves = itertools.product(self.cell_operations, range(len(nodes) + 2))
+        pairs = itertools.combinations_with_replacement(halves, 2)
+        return list(dict.fromkeys(self._architecture((*nodes, pair)) for pair in pairs))
+
+    def genotypes(self, architecture: Architecture) -> dict[str, NASNetGenotype]:
+        """The cell, twice."""
+        nodes = self._nodes(architecture)
+        cell = NASNetGenotype(nodes, tuple(range(2, len(nodes) + 2)), ("add",) * len(nodes))
+        return dict.fromkeys(KINDS, cell)
+
+    def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """The one cell."""
+        return {CELL: self.genotypes(architecture)["normal"].graph()}
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def _possible_widths(self) -> Iterator[Widths]:
+        for blocks in range(1, self.blocks + 1):
+            yield dict.fromkeys(KINDS, blocks)

@@ -1,0 +1,162 @@
+r"""The search space of NASNet (Zoph, Vasudevan, Shlens, Le, CVPR 2018, arXiv:1707.07012).
+
+Two kinds of cell, normal and reduction, of five blocks. A block takes five decisions: two earlier states, the operation
+on either, and how the two results become one state, added or side by side. States that no block takes are side by side
+the output of the cell. A controller takes :math:`2 \cdot 5B` decisions, those of the normal cell first.
+
+Everything else is set by hand: an image goes through the stem, three stacks of N normal cells, and a reduction cell,
+which doubles the channels, before the second and the third stack. Networks are named N @ F by N and the channels of
+the last cell (:meth:`NASNetSpace.size`). Cells are searched in a small network and put into larger ones, for CIFAR
+(``evaluation``) or ImageNet (``search_space=nasnet_imagenet``), by the same decisions.
+
+AmoebaNet (Real et al., AAAI 2019, arXiv:1802.01548) searches this space with 8 operations
+(:data:`lightning_nas.spaces.nasnet.operations.AMOEBANET`)
+and without the last decision (``joins=["add"]``). Its two mutations are
+:meth:`~lightning_nas.spaces.base.SearchSpace.mutate`'s: a "hidden state mutation" changes an ``input`` decision to
+another earlier state, an "operation mutation" an ``op`` decision; both kinds of cell, blocks and slots are equally
+likely. (The first block has two states to choose from like any other; no choice makes a cycle.)
+
+Differs from the authors' code: paddings are symmetric where TensorFlow's are not, and batch norms average with torch's
+momentum. The code has no concatenating blocks; here a state of twice the cell's channels goes into operations and
+output as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import InputError
+from lightning_nas.spaces.base import Operation
+from lightning_nas.spaces.cells.pairwise import canonical_order, chosen_nodes, decisions, node_choices, unused
+from lightning_nas.spaces.darts.form import Stem, Widths
+from lightning_nas.spaces.darts.networks import KINDS
+from lightning_nas.spaces.nasnet.cells import JOINS, NASNetCells
+from lightning_nas.spaces.nasnet.form import NASNetForm
+from lightning_nas.spaces.nasnet.networks import NASNetGenotype
+from lightning_nas.spaces.nasnet.operations import NASNET
+
+
+class NASNetSpace(NASNetCells):
+    """Normal and reduction cell of NASNet.
+
+    Args:
+        name: name carried by the architectures.
+        image_size: height and width of the images, at least 8 (64 with stem="imagenet").
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        cells: normal cells of each of the three stacks.
+        filters: channels of the first stack's cells.
+        stem: "cifar", one 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
+        stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
+        dropout: before the classifier.
+        pass_reduction: the cell after a reduction cell has as its state 0 that of the reduction cell, as in NASNet-A
+            Large.
+        blocks: of a cell.
+        operations: to choose from, of :data:`lightning_nas.spaces.nasnet.operations.ALL`.
+        joins: to choose from, of "add" and "concat"; of one there is no decision.
+        evaluation: (cells, filters) of the network that is retrained; None retrains the network that was searched.
+
+    Raises:
+        InputError: a size that cannot be, or an unknown operation.
+
+    Example:
+        >>> import torch
+        >>> space = NASNetSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=2)
+        >>> a = space.sample(torch.Generator().manual_seed(0))
+        >>> tuple(space.network(a)(torch.zeros(2, 1, 8, 8)).shape)
+        (2, 10)
+    """
+
+    def __init__(
+        self,
+        name: str = "nasnet",
+        *,
+        image_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        cells: int = 2,
+        filters: int = 32,
+        stem: Stem = "cifar",
+        stem_multiplier: int = 3,
+        dropout: float = 0.0,
+        pass_reduction: bool = False,
+        blocks: int = 5,
+        operations: Sequence[str] = NASNET,
+        joins: Sequence[str] = JOINS,
+        evaluation: Sequence[int] | None = (6, 32),
+    ) -> None:
+        sizes = (image_size, in_channels, num_classes, cells, filters, stem, stem_multiplier, dropout, pass_reduction)
+        self._settle(name, NASNetForm(*sizes), operations, blocks)
+        if not joins or not set(joins) <= set(JOINS):
+            raise InputError(f"blocks of {name} join by {' or '.join(JOINS)}, got joins={list(joins)}")
+        self.blocks, self.joins, self._evaluation = blocks, tuple(joins), evaluation
+        self.decisions = tuple(decision for kind in KINDS for decision in self._decisions(kind))
+
+    def _decisions(self, kind: str) -> Iterator[Decision]:
+        yield from decisions(kind, self.blocks, self.cell_operations, self.joins)
+
+    def evaluation(self) -> NASNetSpace:
+        """The same cells in the network that is retrained: deeper and wider."""
+        if self._evaluation is None:
+            return self
+        cells, filters = self._evaluation
+        sizes: dict[str, Any] = asdict(replace(self.form, cells=cells, filters=filters))
+        del sizes["apart"]
+        sizes |= {"blocks": self.blocks, "operations": self.cell_operations, "joins": self.joins}
+        return type(self)(self.name, **sizes, evaluation=None)
+
+    # -- architectures ------------------------------------------------------------------------------------------
+
+    def genotypes(self, architecture: Architecture) -> dict[str, NASNetGenotype]:
+        """Both kinds of cell."""
+        choices = dict(self.validate(architecture).choices)
+        return {kind: self._genotype(kind, choices) for kind in KINDS}
+
+    def _genotype(self, kind: str, choices: Mapping[str, str]) -> NASNetGenotype:
+        nodes = chosen_nodes(kind, self.blocks, choices)
+        joins = (choices.get(f"{kind}_{i}_join", self.joins[0]) for i in range(2, self.blocks + 2))
+        return NASNetGenotype(nodes, unused(nodes), tuple(joins))
+
+    def architecture(self, genotypes: Mapping[str, NASNetGenotype]) -> Architecture:
+        """The architecture whose :meth:`genotypes` these are.
+
+        Raises:
+            InvalidArchitecture: there is none.
+        """
+        choices: dict[str, str] = {}
+        for kind, genotype in genotypes.items():
+            choices |= node_choices(kind, genotype.nodes) | self._beside(kind, genotype)
+        return self.validate(choices)
+
+    def _beside(self, kind: str, genotype: NASNetGenotype) -> dict[str, str]:
+        """What is chosen besides inputs and operations."""
+        several = len(self.joins) > 1
+        return {f"{kind}_{i}_join": join for i, join in enumerate(genotype.joins, start=2) if several}
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Blocks in one order, and the two halves of a block: either order gives the same network."""
+        made = {}
+        for kind, genotype in self.genotypes(architecture).items():
+            marks = [f"{join} {i in genotype.concat}" for i, join in enumerate(genotype.joins, start=2)]
+            nodes, order = canonical_order(genotype.nodes, marks)
+            renamed = {0: 0, 1: 1} | {old + 2: new for new, old in enumerate(order, start=2)}
+            concat = tuple(sorted(renamed[state] for state in genotype.concat))
+            made[kind] = NASNetGenotype(nodes, concat, tuple(genotype.joins[old] for old in order))
+        return self.architecture(made)
+
+    # -- cost ---------------------------------------------------------------------------------------------------
+
+    def _possible_widths(self) -> Iterator[Widths]:
+        for pair in itertools.product(range(1, self._most() + 1), repeat=len(KINDS)):
+            yield dict(zip(KINDS, pair, strict=True))
+
+    def _most(self) -> int:
+        """The width of the widest output: all blocks, and one input, since the first block takes the other."""
+        return 1 + self.blocks * (2 if "concat" in self.joins else 1)
+
+    def _searched(self) -> dict[str, Operation]:
+        return self.form.searched(self.cell_operations, wide="concat" in self.joins, inputs=True)

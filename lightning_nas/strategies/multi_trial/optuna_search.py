@@ -1,0 +1,241 @@
+"""Any sampler of Optuna (Akiba et al., KDD 2019, arXiv:1907.10902), for one objective or for two.
+
+Each decision is a categorical parameter, asked for when it comes up ("define by run"), so that what is not decided in
+an architecture is no parameter of its trial; one whose legal options are not always the same is a parameter for each
+set of them. The reward is maximised. With ``minimize_cost`` the latency table's cost is minimised beside it, and the
+report draws the Pareto front. With ``limit`` the sampler is told by how much a cost exceeds it, as a constraint.
+
+The answer is the best reward, of equals the cheapest: the costly end of the Pareto front. With ``limit`` it is the
+best of what keeps the limit.
+
+TPE is ``sampler=tpe``, NSGA-II ``sampler=nsga2``; any class of ``optuna.samplers`` that takes a seed goes by its name
+without "Sampler", its arguments as ``sampler_options``.
+
+Differs from the paper: a sampler is made anew for each trial, seeded by the trial's number, so that what it proposes
+is a function of the seed and the trials so far, and a search resumes exactly; one that remembers more than its trials
+forgets it. Optuna prunes nothing. A failed child counts as a trial with the worst reward, but of two objectives, where
+a cheap one would stand on the front: there Optuna is told that it failed, and its samplers leave it out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import PositiveFloat
+
+from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import ConfigError, NasError, NumericalError, shown
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.strategies.multi_trial.base import TrialSearch, named
+from lightning_nas.tasks.base import Task
+from lightning_nas.training.seeding import mix
+from lightning_nas.trials.book import Trial
+
+
+class OptunaSearch(TrialSearch):
+    """Trials proposed by a sampler of Optuna.
+
+    Args:
+        space: any.
+        task: what the networks are for.
+        table: what each operation costs.
+        sampler: tpe, nsga2, nsga3, random, gp, qmc, ...
+        sampler_options: arguments of its class but the seed.
+        minimize_cost: as a second objective.
+        limit: of the cost, in the table's unit; None for none.
+        start: what the first trials are to be, names of the zoo or files.
+        options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
+
+    Raises:
+        ConfigError: Optuna is not installed, has no such sampler or that no such argument; or there is no table.
+        InvalidArchitecture: a start is not of the space, or not to be found.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        table: LatencyTable | None = None,
+        *,
+        sampler: str = "tpe",
+        sampler_options: Mapping[str, Any] | None = None,
+        minimize_cost: bool = False,
+        limit: PositiveFloat | None = None,
+        start: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(space, task, table, **options)
+        if table is None and (minimize_cost or limit is not None):
+            raise ConfigError(
+                "strategy.minimize_cost and strategy.limit need to know what operations cost; "
+                "choose latency_table=measured, macs, params or file"
+            )
+        self._optuna = _installed()
+        self._class, self._options = _sampler(self._optuna, sampler), dict(sampler_options or {})
+        self._check(sampler)
+        self.minimize_cost, self.limit = minimize_cost, limit
+        self.start = [named(name, space) for name in start]
+        directions = ["maximize", "minimize"] if minimize_cost else ["maximize"]
+        storage = self._optuna.storages.InMemoryStorage()
+        self.study: Any = self._optuna.create_study(storage=storage, directions=directions)
+
+    def propose(self, number: int) -> Architecture:
+        with self._sampling("propose", number):
+            if number < len(self.start):
+                self.study.enqueue_trial(self._fixed(self.start[number]))
+            return self._asked()
+
+    def _fixed(self, architecture: Architecture) -> dict[str, str]:
+        """As Optuna knows them."""
+        parameters, choices = dict[str, str](), dict[str, str]()
+        for decision in self.space.decisions:
+            if legal := self.space.options(decision, choices):
+                choices[decision.name] = architecture[decision.name]
+                parameters[_parameter(decision, legal)] = choices[decision.name]
+        return parameters
+
+    def _asked(self) -> Architecture:
+        trial = self.study.ask()
+        choices: dict[str, str] = {}
+        for decision in self.space.decisions:
+            if legal := self.space.options(decision, choices):
+                alone = len(legal) == 1
+                choices[decision.name] = (
+                    legal[0] if alone else trial.suggest_categorical(_parameter(decision, legal), legal)
+                )
+        architecture = self.space.validate(choices)
+        if self.limit is not None:
+            trial.set_constraint("cost", self._cost(architecture) - self.limit)
+        return architecture
+
+    def learn(self, trial: Trial, reward: float) -> None:
+        with self._sampling("learn", trial.number):
+            if values := self._values(trial, reward):
+                self.study.tell(trial.number, values)
+            else:
+                self.study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+
+    @contextmanager
+    def _sampling(self, stream: str, number: int) -> Iterator[None]:
+        """Inside, the study has a fresh sampler.
+
+        Raises:
+            ConfigError: the sampler finds out that it cannot do what it is asked.
+        """
+        self.study.sampler = self._fresh(stream, number)
+        try:
+            yield
+        except NasError:
+            raise
+        except Exception as reason:
+            name, said = type(self.study.sampler).__name__, shown(str(reason), 200)
+            raise ConfigError(f"strategy.sampler: {name} gives up at trial {number}: {said}") from reason
+
+    def answer(self) -> Architecture:
+        best = super().answer()
+        if not self.minimize_cost and self.limit is None:
+            return best
+        known = [(trial.architecture, reward) for trial, reward in self.history if not trial.failed]
+        limit = float("inf") if self.limit is None else self.limit
+        legal = [(reward, -self._cost(taken), taken) for taken, reward in known if self._cost(taken) <= limit]
+        if not legal:
+            cheapest = min(self._cost(taken) for taken, _ in known)
+            raise NumericalError(
+                f"none of {len(known)} trials kept strategy.limit={self.limit:g}; the cheapest costs {cheapest:g}"
+            )
+        return max(legal, key=lambda entry: entry[:2])[2]
+
+    def log_search(self) -> None:
+        if self.minimize_cost:
+            self.log_batch("front/size", float(len(self.study.best_trials)))
+
+    # -- samplers -----------------------------------------------------------------------------------------------
+
+    def _fresh(self, stream: str, number: int) -> Any:
+        return self._class(seed=mix(self.seed, stream, number) % 2**32, **self._options)
+
+    def _check(self, name: str) -> None:
+        legal = [argument for argument in inspect.signature(self._class).parameters if argument != "seed"]
+        if unknown := [option for option in self._options if option not in legal]:
+            raise ConfigError(
+                f"strategy.sampler_options: {name} has no {shown(unknown[0])}; legal: {', '.join(legal) or 'none'}"
+            )
+        try:
+            self._fresh("check", 0)
+        except (TypeError, ValueError, ImportError) as reason:
+            raise ConfigError(f"strategy.sampler_options: {name} refuses them: {shown(str(reason), 200)}") from reason
+
+    def _values(self, trial: Trial, reward: float) -> list[float] | None:
+        """What Optuna is told; None for a trial that it is to leave out."""
+        if not self.minimize_cost:
+            return [reward]
+        return None if trial.failed else [reward, self._cost(trial.architecture)]
+
+    def _cost(self, architecture: Architecture) -> float:
+        cost = self.cost(architecture)
+        assert cost is not None
+        return cost
+
+    # -- what is kept -------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What Optuna knows of its trials besides their values, and of its study; both are JSON."""
+        asked = [
+            {
+                "params": dict(trial.params),
+                "choices": {name: list(of.choices) for name, of in trial.distributions.items()},
+                "attributes": dict(trial.system_attrs),
+            }
+            for trial in self.study.get_trials(deepcopy=False)
+        ]
+        attributes = self.study._storage.get_study_system_attrs(self.study._study_id)
+        return {**super().state(), "asked": asked, "study": dict(attributes)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        told = {trial.number: self._values(trial, reward) for trial, reward in self.history}
+        failed = {trial.number for trial, _ in self.history if trial.failed}
+        states, categorical = self._optuna.trial.TrialState, self._optuna.distributions.CategoricalDistribution
+        for number, known in enumerate(state["asked"]):
+            values = told.get(number)
+            trial = self._optuna.trial.create_trial(
+                state=states.COMPLETE if values else states.FAIL if number in failed else states.RUNNING,
+                values=values,
+                params=known["params"],
+                distributions={name: categorical(choices) for name, choices in known["choices"].items()},
+                system_attrs=known["attributes"],
+            )
+            self.study.add_trial(trial)
+        for key, value in state["study"].items():
+            self.study._storage.set_study_system_attr(self.study._study_id, key, value)
+
+
+def _installed() -> Any:
+    try:
+        optuna = importlib.import_module("optuna")
+    except ImportError:
+        raise ConfigError("strategy=optuna needs Optuna: pip install lightning_nas[optuna]") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _sampler(optuna: Any, name: str) -> Any:
+    """The class called so, of those that take a seed."""
+    known = {}  # but CMA-ES, which knows numbers only: here all are choices, and it would draw them at random
+    for public in optuna.samplers.__all__:
+        made = getattr(optuna.samplers, public)
+        if public != "CmaEsSampler" and inspect.isclass(made) and "seed" in inspect.signature(made).parameters:
+            known[public.removesuffix("Sampler").lower().replace("iii", "3").replace("ii", "2")] = made
+    if name not in known:
+        raise ConfigError(f"strategy.sampler={shown(name)}: Optuna has {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _parameter(decision: Decision, legal: Sequence[str]) -> str:
+    """Its name in the study, where the options of a name never change."""
+    return decision.name if tuple(legal) == decision.options else f"{decision.name} of {', '.join(legal)}"

@@ -1,0 +1,216 @@
+"""Children on all machines of a Ray cluster: requests and responses are JSON, on its way there and back.
+
+Of Ray only the core is used: one task per attempt, which Ray does not repeat by itself, since it is the search that
+counts attempts. Each task trains its child in a process of its own, as ``engine=local`` does, so that one which dies
+is told from a machine that does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from lightning_nas.errors import ConfigError, EnvironmentFailure, shown
+from lightning_nas.trials.engines.base import Engine, Job
+from lightning_nas.trials.engines.process import ChildProcess, Limits
+from lightning_nas.trials.engines.resources import check_gpus, cores, fitting
+from lightning_nas.trials.requests import Request, Response
+
+log = logging.getLogger(__name__)
+_FRESH = 1.0  # seconds for which the number of slots is not looked at again
+_STORE = 2**27  # bytes of Ray's object store: nothing large goes through it
+
+
+class RayEngine(Engine):
+    """Trains each child wherever a Ray cluster has room.
+
+    The library, and the data under the same name, must be on every machine; a strategy whose children inherit weights
+    needs a folder that all machines share. A cluster begun here is this machine alone, reachable from nowhere else, and
+    ends with the search.
+
+    Args:
+        job: see :func:`lightning_nas.trials.job.make_worker`.
+        address: of a cluster to join, HOST:PORT, or "auto" for that which ``ray start`` has begun here; it stays when
+            the search ends. None begins one.
+        slots: children at once; None for as many as there is room for, which is looked at while the search runs:
+            machines may come and go.
+        cpus: each child holds, as Ray counts them; a fraction lets more children run than there are cores.
+        gpus: each child holds, a whole number or a fraction: 0.25 lets four share one. Nothing keeps them from taking
+            each other's memory.
+        threads: of torch, in each.
+        minutes: a child may take; then it is killed, and failed. None for no end.
+        memory_gb: of address space a child may have; a child that wants more is out of memory. None for no limit.
+        patience_minutes: to wait for a machine once none of the cluster has room for a child any more.
+
+    Raises:
+        ConfigError: Ray is not installed, there is no cluster at the address, or no machine of it has what one child
+            holds.
+        EnvironmentFailure: later, no machine has had it for as long as there is patience.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        address: str | None = None,
+        slots: PositiveInt | None = None,
+        cpus: PositiveFloat = 1.0,
+        gpus: NonNegativeFloat = 0.0,
+        threads: PositiveInt = 1,
+        minutes: PositiveFloat | None = None,
+        memory_gb: PositiveFloat | None = None,
+        patience_minutes: NonNegativeFloat = 10.0,
+    ) -> None:
+        check_gpus(gpus)
+        self._patience = patience_minutes
+        self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
+        self._common = json.dumps(job), json.dumps(asdict(Limits(threads, minutes, memory_gb))), str(Path.cwd())
+        self._ray, self._ours = _connected(address)
+        # the task's own process touches no GPU, so nothing is gained by a new one for each
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}
+        self._task = self._ray.remote(**options)(_train)
+        self._running: dict[Any, tuple[Request, float]] = {}  # by reference to the result; since when
+        self._looked, self._had_room, self._slots = -_FRESH, time.monotonic(), 0
+        if not self.slots:
+            message = self._nobody_has()
+            self.close()
+            raise ConfigError(message)
+
+    @property
+    def slots(self) -> int:
+        self._look_around()
+        return self._slots
+
+    def submit(self, request: Request) -> None:
+        reference = self._task.remote(json.dumps(request.to_dict()), *self._common, gpus=self._needs["GPU"])
+        self._running[reference] = request, time.monotonic()
+
+    def finished(self, timeout: float) -> list[Response]:
+        self._look_around()  # what waits in Ray for a machine that is gone would do so for ever
+        if not self._running:
+            time.sleep(timeout)
+            return []
+        running = list(self._running)
+        self._ray.wait(running, num_returns=1, timeout=timeout)  # for the first, then whoever else is there
+        ended, _ = self._ray.wait(running, num_returns=len(running), timeout=0)
+        return [self._response(reference, *self._running.pop(reference)) for reference in ended]
+
+    def close(self) -> None:
+        if self._ray.is_initialized():
+            for reference in self._running:
+                self._ray.cancel(reference, force=True)
+            if self._ours:
+                self._ray.shutdown()  # of a cluster that was joined, leaves it
+        self._running.clear()
+
+    def _response(self, reference: Any, request: Request, since: float) -> Response:
+        try:
+            return Response.from_dict(json.loads(self._ray.get(reference)))
+        except self._ray.exceptions.RayError as error:
+            error = getattr(error, "cause", None) or error
+            said = " ".join(str(error).split())[:300]
+            seconds = time.monotonic() - since
+            return Response(request.trial, request.attempt, "lost", (), seconds, f"{type(error).__name__}: {said}")
+
+    def _look_around(self) -> None:
+        """How many children there is room for now, and whether to wait for room any longer."""
+        now = time.monotonic()
+        if now - self._looked < _FRESH:
+            return
+        self._looked, before = now, self._slots
+        room = sum(self._room(machine) for machine in self._machines())
+        self._slots = min(room, self._wanted or room)
+        if self._slots:
+            self._had_room = now
+        elif before:
+            log.warning(f"no machine has room for a child any more; waiting {self._patience:g} minutes for one")
+        elif now - self._had_room > 60 * self._patience:
+            raise EnvironmentFailure(f"{self._nobody_has()}; waited {self._patience:g} minutes for one that has")
+
+    def _machines(self) -> list[dict[str, float]]:
+        """What each has."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _room(self, machine: dict[str, float]) -> int:
+        return min(fitting(machine.get(name, 0.0), each) for name, each in self._needs.items() if each)
+
+    def _nobody_has(self) -> str:
+        machines = [f"{each.get('CPU', 0):g} CPUs and {each.get('GPU', 0):g} GPUs" for each in self._machines()]
+        return (
+            f"engine.cpus={self._needs['CPU']:g}, engine.gpus={self._needs['GPU']:g}: no machine of the Ray cluster "
+            f"has these for one child; they have {', '.join(sorted(set(machines))) or 'nothing'}"
+        )
+
+
+def _connected(address: str | None) -> tuple[Any, bool]:
+    """Ray's module, and whether the connection is ours to end."""
+    with _quietly():
+        if address is None:
+            _lock_up()
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError("engine=ray needs Ray; pip install lightning_nas[ray], or use engine=local") from None
+        if ray.is_initialized():  # by the caller; whose it stays
+            return ray, False
+        own: dict[str, Any] = {"num_cpus": cores(), "object_store_memory": _STORE, "include_dashboard": False}
+        try:
+            ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise ConfigError(f"engine.address={shown(address)}: no Ray cluster can be used there: {said}") from None
+    return ray, True
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Ray announces itself, and takes over SIGTERM."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _lock_up() -> None:
+    """Let nobody else into the cluster to be begun: whoever reaches it runs what he likes."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # a name from elsewhere; it means: the loopback device alone
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_token())
+
+
+@functools.cache
+def _token() -> str:
+    """One for all clusters of this process: Ray reads it once."""
+    return secrets.token_hex(32)
+
+
+def _train(request: str, job: str, limits: str, folder: str, *, gpus: float) -> str:
+    """What a worker of the cluster does."""
+    import ray
+
+    devices = ",".join(map(str, ray.get_gpu_ids())) if gpus else ""
+    asked = Request.from_dict(json.loads(request))
+    child = ChildProcess(json.loads(job), asked, Limits(**json.loads(limits)), devices, folder)
+    try:
+        while (response := child.ended(1.0)) is None:
+            pass
+    finally:  # also if the task is cancelled
+        child.kill()
+    return json.dumps(response.to_dict())
