@@ -80,7 +80,8 @@ def _quiet() -> Iterator[None]:
     def passes(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING or (first and _is_ours(record))
 
-    handlers = [h for h in logging.getLogger().handlers if not isinstance(h, logging.FileHandler)]
+    loggers = map(logging.getLogger, ("", "pytorch_lightning", "lightning_fabric"))
+    handlers = [h for log in loggers for h in log.handlers if not isinstance(h, logging.FileHandler)]
     for handler in handlers:
         handler.addFilter(passes)
     for text in _WARNINGS:

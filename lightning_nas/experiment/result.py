@@ -32,11 +32,6 @@ KEYS = (
 def write_result(run: Run, architecture: Architecture, network: nn.Module, table: LatencyTable | None) -> None:
     """Measure the network, write the run's files, print the table."""
     run.figures |= {
-        "strategy": run.names.strategy if "search" in run.stages else None,
-        "search_space": run.space.name,
-        "dataset": run.names.dataset,
-        "seed": run.seed,
-        "architecture": architecture.to_dict(),
         "params": count_params(network),
         "macs": count_macs(network, run.space.input_shape, run.space.input_dtype),
     }
@@ -63,8 +58,16 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
 
 def collected(run: Run) -> dict[str, Any]:
     """The figures so far by the names of ``result.json``; None for what was not taken."""
-    score = f"test_{run.task.score_name}"
-    return {key: run.figures.get(key) for key in (score if key == "test_acc" else key for key in KEYS)}
+    score, answer = f"test_{run.task.score_name}", run.found
+    known = {
+        "strategy": run.names.strategy if "search" in run.stages else None,
+        "search_space": run.space.name,
+        "dataset": run.names.dataset,
+        "seed": run.seed,
+        "architecture": None if answer is None else answer.to_dict(),
+        **run.figures,
+    }
+    return {key: known.get(key) for key in (score if key == "test_acc" else key for key in KEYS)}
 
 
 def log_result(run: Run, result: dict[str, Any]) -> None:

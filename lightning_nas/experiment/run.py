@@ -68,6 +68,7 @@ class Run:
         checkpoint: "last", a checkpoint file, or None to start afresh.
         published: file of a table of published results, to look up the answer in.
         figures: of the result so far.
+        found: the answer, once there is one in this process; :attr:`answer` also reads that of an earlier one.
         next_best: architectures that are drawn in the report after the answer.
     """
 
@@ -97,8 +98,8 @@ class Run:
     published: str | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     next_best: list[Architecture] = field(default_factory=list)
+    found: Architecture | None = None
     _begun: set[str] = field(default_factory=set)
-    _searched: Architecture | None = None
     _network: nn.Module | None = None
     _table: LatencyTable | None = None
 
@@ -116,9 +117,9 @@ class Run:
         """
         with self.at_work():
             self._begin("search")
-            self._searched = search(self, self.latency_table())
+            self.found = search(self, self.latency_table())
             self._begun.discard("search")
-        return self._searched
+        return self.found
 
     def retrain(self, architecture: Architecture | str | None = None) -> nn.Module:
         """Train the answer's network from scratch in ``retrain/``, and test it.
@@ -136,7 +137,7 @@ class Run:
         with self.at_work():
             chosen = self.answer if architecture is None else self.given(architecture)
             self._begin("retrain")
-            self._searched, self._network = chosen, retrain(self, chosen)
+            self.found, self._network = chosen, retrain(self, chosen)
             self._begun.discard("retrain")
         return self._network
 
@@ -190,13 +191,13 @@ class Run:
         Raises:
             InputError: nothing was found yet.
         """
-        if self._searched is None:
+        if self.found is None:
             file = self.folder / "architecture.json"
             if not file.exists():
                 raise InputError(f"there is no answer in {shown(self.folder)} yet; search() finds one")
             found = Architecture.load(file)
-            self._searched = self.home(found).validate(found)
-        return self._searched
+            self.found = self.home(found).validate(found)
+        return self.found
 
     @property
     def result(self) -> dict[str, Any]:
