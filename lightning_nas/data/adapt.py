@@ -122,8 +122,8 @@ class UserSamples:
         elif isinstance(label, int):
             return int(label)
         raise DataError(
-            f"{self.where}: the label of sample {index} is {_kind(label)}; legal is one integer that counts the "
-            "classes from 0 on (of one-hot rows their argmax; regression and several labels per image are not supported)"
+            f"{self.where}: the label of sample {index} is {_kind(label)}; legal is one integer that counts "
+            "the classes from 0 on (of one-hot rows the argmax; no regression, no several labels per image)"
         )
 
     def _all_labels(self) -> Tensor:

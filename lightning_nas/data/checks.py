@@ -1,4 +1,4 @@
-"""What makes labels and images unusable, each said in one line."""
+"""Checks of images and labels, and their conversion to tensors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_nas.data.options import option
 from lightning_nas.data.samples import Arrays
 from lightning_nas.errors import DataError, shown
 
@@ -101,14 +102,14 @@ def check_same_shape(parts: Mapping[str, Arrays], where: str) -> None:
 
 
 def count_classes(labels: dict[str, Tensor], given: int | None) -> int:
-    """The number of classes of a data set.
+    """Number of classes of a data set.
 
     Args:
-        labels: none negative, by part; all classes must occur in "train".
-        given: the number the user says there are; then some may be missing.
+        labels: labels from 0 on, by part; every class must occur in "train".
+        given: the number of classes that the user gave; then classes may be missing in "train".
 
     Raises:
-        DataError: a part without images; one class only; not the given number; a class without training image.
+        DataError: a part without images; only one class; another number than given; a class without training image.
     """
     if empty := [name for name, part in labels.items() if not len(part)]:
         raise DataError(f"the {empty[0]} part of the data set has no images")
@@ -116,21 +117,21 @@ def count_classes(labels: dict[str, Tensor], given: int | None) -> int:
     found = max(int(part.max()) for part in labels.values()) + 1
     if given is not None and found != given:
         raise DataError(
-            f"the labels run from 0 to {found - 1}, that is {found} classes, but dataset.num_classes is {given}"
+            f"the labels run from 0 to {found - 1}, that is {found} classes, but {option('num_classes')} is {given}"
         )
     if len(present) < 2:
         raise DataError(f"all training images are of one class ({present[0]}); a search needs at least two")
     if given is None and len(present) < found:
         missing = next(label for label, has in enumerate([*present, -1]) if label != has)
         raise DataError(
-            f"the labels go up to {found - 1}, but class {missing} has no training image; if that is meant, say "
-            f"dataset.num_classes={found}"
+            f"the labels go up to {found - 1}, but class {missing} has no training image; if that is intended, set "
+            f"{option('num_classes', str(found))}"
         )
     return found
 
 
 def check_shape(shape: tuple[int, ...], image_size: int | None, channels: int | None) -> tuple[int, int, int]:
-    """Compare the shape (C, H, W) of an image with what the user says it is, and return it.
+    """Compare the shape (C, H, W) of an image with the sizes that the user gave, and return it.
 
     Raises:
         DataError: not a square image, or another size or number of channels than given.
@@ -139,5 +140,5 @@ def check_shape(shape: tuple[int, ...], image_size: int | None, channels: int | 
         raise DataError(f"the images have the shape {shape}; legal is (channels, size, size)")
     for key, given, found in (("image_size", image_size, shape[1]), ("channels", channels, shape[0])):
         if given is not None and given != found:
-            raise DataError(f"the images have the shape {shape}, that is {key} {found}, but dataset.{key} is {given}")
+            raise DataError(f"the images have the shape {shape}, that is {key} {found}, but {option(key)} is {given}")
     return shape[0], shape[1], shape[2]
