@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lightning_nas.trials.engines.base import Engine, Job
-from lightning_nas.trials.engines.process import ChildProcess, Limits, pickled
+from lightning_nas.trials.engines.process import ChildProcess, JobServer, Limits, pickled
 from lightning_nas.trials.engines.resources import devices_of, slots_of
 from lightning_nas.trials.requests import Request, Response
 
@@ -44,6 +44,7 @@ class LocalEngine(Engine):
         self._job, self.gpus, self.limits = pickled(job), gpus, Limits(threads, minutes, memory_gb)
         self._slots = slots_of(slots, threads=threads, gpus=gpus)
         self._free, self._waiting = list(range(self._slots)), deque[Request]()
+        self._server: JobServer | None = None  # begins with the first child
         self._running: dict[ChildProcess, int] = {}  # and their slots
         atexit.register(self.close)  # before the interpreter waits for processes
 
@@ -68,6 +69,9 @@ class LocalEngine(Engine):
     def close(self) -> None:
         atexit.unregister(self.close)
         self._waiting.clear()
+        if self._server is not None:
+            self._server.kill()
+            self._server = None
         for child in self._running:
             child.kill()
         self._running.clear()
@@ -76,5 +80,6 @@ class LocalEngine(Engine):
     def _start(self) -> None:
         while self._waiting and self._free:
             request, slot = self._waiting.popleft(), self._free.pop()
-            child = ChildProcess(self._job, request, self.limits, devices_of(slot, self.gpus), str(Path.cwd()))
-            self._running[child] = slot
+            if self._server is None or not self._server.alive:
+                self._server = JobServer(self._job, self.limits, str(Path.cwd()))
+            self._running[ChildProcess(self._server, request, devices_of(slot, self.gpus))] = slot

@@ -25,13 +25,14 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lightning_nas.errors import ConfigError, EnvironmentFailure, shown
 from lightning_nas.trials.engines.base import Engine, Job
-from lightning_nas.trials.engines.process import ChildProcess, Limits, pickled
+from lightning_nas.trials.engines.process import ChildProcess, JobServer, Limits, pickled
 from lightning_nas.trials.engines.resources import check_gpus, cores, fitting
 from lightning_nas.trials.requests import Request, Response
 
 log = logging.getLogger(__name__)
 _FRESH = 1.0  # seconds for which the number of slots is not looked at again
 _STORE = 2**27  # bytes of Ray's object store: nothing large goes through it
+_kept: tuple[tuple[bytes, str, str], JobServer] | None = None  # in a worker of the cluster
 
 
 class RayEngine(Engine):
@@ -202,13 +203,24 @@ def _token() -> str:
     return secrets.token_hex(32)
 
 
+def _server(job: bytes, limits: str, folder: str) -> JobServer:
+    """The job server of this worker of the cluster, which stays from one child to the next."""
+    global _kept
+    same = _kept is not None and _kept[0] == (job, limits, folder)
+    if _kept is None or not same or not _kept[1].alive:
+        if _kept is not None:
+            _kept[1].kill()
+        _kept = (job, limits, folder), JobServer(job, Limits(**json.loads(limits)), folder)
+    return _kept[1]
+
+
 def _train(request: str, job: bytes, limits: str, folder: str, *, gpus: float) -> str:
     """What a worker of the cluster does."""
     import ray
 
     devices = ",".join(map(str, ray.get_gpu_ids())) if gpus else ""
     asked = Request.from_dict(json.loads(request))
-    child = ChildProcess(job, asked, Limits(**json.loads(limits)), devices, folder)
+    child = ChildProcess(_server(job, limits, folder), asked, devices)
     try:
         while (response := child.ended(1.0)) is None:
             pass
