@@ -13,6 +13,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_nas.cli.config.check import check
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.cli.presets import chosen
 from lightning_nas.data.adapt import adapt
 from lightning_nas.data.base import SearchData
@@ -22,7 +23,6 @@ from lightning_nas.experiment.run import Run
 from lightning_nas.experiment.settings import Names, Resuming, Retraining
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.engines.base import Engine
-from lightning_nas.trials.job import PARTS
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +147,7 @@ def engine_of(config: DictConfig) -> Callable[[], Engine]:
     """Makes the engine of the configuration with the job of its children."""
 
     def make() -> Engine:
-        content = plain_record(config)
-        engine: Engine = instantiate(config.engine)({name: content[name] for name in PARTS})
+        engine: Engine = instantiate(config.engine)(ConfiguredJob(plain_record(config)))
         return engine
 
     return make

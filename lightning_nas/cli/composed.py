@@ -31,6 +31,7 @@ from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.job import ObjectsJob
 
 Strategy = SearchModule | TrialSearch
 _GROUPS = (
@@ -154,8 +155,6 @@ class Composed:
             return engine_of(self.config)
 
         def make() -> Engine:
-            from lightning_nas.trials.job import ObjectsJob
-
             child = instantiate(self.config.child) if self.config.child else Child()
             engine: Engine = instantiate(self.config.engine)(
                 ObjectsJob(made["data"], made["space"], made["task"], child)
