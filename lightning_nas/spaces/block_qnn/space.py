@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import networkx as nx
+from pydantic import PositiveInt
 from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -23,6 +24,7 @@ from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
 from lightning_nas.spaces.block_qnn.code import JOINS, KERNELS, TYPES, LayerCode, checked, density, legal_codes, loose
 from lightning_nas.spaces.block_qnn.networks import Block, BlockNetwork, Piece, Place
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 
 class BlockQNNSpace(SearchSpace):
@@ -33,6 +35,8 @@ class BlockQNNSpace(SearchSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -56,15 +60,17 @@ class BlockQNNSpace(SearchSpace):
         1.0
     """
 
+    @sized_by_images(small={"name": "block_qnn_small", "layers": 7, "blocks": 1, "channels": (8, 16)})
     def __init__(
         self,
         name: str = "block_qnn",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 23,
-        blocks: int = 4,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 23,
+        blocks: PositiveInt = 4,
         channels: Sequence[int] = (32, 64, 128),
     ) -> None:
         if layers < 2 or not channels:

@@ -16,6 +16,7 @@ from functools import partial
 
 import networkx as nx
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -26,6 +27,7 @@ from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.chains.shapes import chain_graph, chosen_state, shapes
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 BLOCKS: dict[str, dict[str, int]] = {
     "k3_e1": {"kernel": 3, "expansion": 1},
@@ -41,6 +43,7 @@ OPTIONS = (*BLOCKS, "skip")
 GROUP = "layers"
 
 STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
+SMALL_STAGES = ((16, 1, 1), (24, 2, 2), (32, 2, 2), (64, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class FBNetSpace(WeightSharingSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -95,17 +100,19 @@ class FBNetSpace(WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(small={"name": "fbnet_small", "stem": (16, 1), "stages": SMALL_STAGES, "head": 128})
     def __init__(
         self,
         name: str = "fbnet",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (16, 2),
         stages: Sequence[Sequence[int]] = STAGES,
-        head: int = 1984,
-        dropout: float = 0.0,
+        head: PositiveInt = 1984,
+        dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
         if image_size < 8:

@@ -20,6 +20,7 @@ from itertools import product
 from typing import NamedTuple
 
 import networkx as nx
+from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
@@ -28,6 +29,7 @@ from lightning_nas.spaces.chains.mnasnet_operations import OPS, SKIPS, Kind, Mna
 from lightning_nas.spaces.chains.networks import ChainNetwork
 from lightning_nas.spaces.chains.shapes import Shape, chain_graph, shapes
 from lightning_nas.spaces.chains.space import SMALLEST, Frame
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 BLOCKS = ((24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2))
 FACTORS = ("0.75", "1.0", "1.25")
@@ -79,6 +81,8 @@ class MnasNetSpace(SearchSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -101,19 +105,31 @@ class MnasNetSpace(SearchSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "mnasnet_small",
+            "stem": (8, 1),
+            "first": 8,
+            "blocks": ((16, 2, 2), (32, 2, 2)),
+            "last": 32,
+            "mix": 64,
+            "dropout": 0.0,
+        },
+    )
     def __init__(
         self,
         name: str = "mnasnet",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (32, 2),
-        first: int = 16,
+        first: PositiveInt = 16,
         blocks: Sequence[Sequence[int]] = BLOCKS,
-        last: int = 320,
-        mix: int = 1280,
-        dropout: float = 0.2,
+        last: PositiveInt = 320,
+        mix: PositiveInt = 1280,
+        dropout: Probability = 0.2,
     ) -> None:
         if image_size < SMALLEST:
             raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {image_size}")

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pydantic import PositiveInt
+
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.blocks import conv_bn6
 from lightning_nas.spaces.chains.proxyless_blocks import MBBlock
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.space import ChainSpace, Frame
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class Backbone(NamedTuple):
@@ -41,6 +44,8 @@ class MobileSpace(ChainSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -57,15 +62,17 @@ class MobileSpace(ChainSpace):
         (14, ('k3_e1', 'k5_e1', 'k7_e1', 'k3_e3'))
     """
 
+    @sized_by_images(small={"name": "mobile_small", "backbone": "small"})
     def __init__(
         self,
         name: str = "mobile",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         backbone: str = "gpu",
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
         if backbone not in BACKBONES:

@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import PositiveInt
+
 from lightning_nas.ops.blocks import conv_bn6
 from lightning_nas.spaces.chains.proxyless_blocks import ZERO, MBBlock, mb_options
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.space import ChainSpace, Frame
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 BLOCKS = mb_options(3, 6)
@@ -45,6 +48,8 @@ class ProxylessNASSpace(ChainSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -66,18 +71,28 @@ class ProxylessNASSpace(ChainSpace):
         (2, 5)
     """
 
+    @sized_by_images(
+        small={
+            "name": "proxyless_small",
+            "stem": (16, 1),
+            "first": 16,
+            "stages": ((16, 2, 1), (32, 2, 2)),
+            "mix": 128,
+        },
+    )
     def __init__(
         self,
         name: str = "proxyless",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (32, 2),
-        first: int = 16,
+        first: PositiveInt = 16,
         stages: Sequence[Sequence[int]] = STAGES,
-        mix: int = 1280,
-        dropout: float = 0.0,
+        mix: PositiveInt = 1280,
+        dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
         frame = Frame(in_channels, image_size, num_classes, tuple(stem), mix, dropout, conv_bn6, first)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
+from pydantic import PositiveInt
 from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -27,6 +28,7 @@ from lightning_nas.ops.mixed import Choice
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.shuffle_operations import KERNELS, ShuffleBlock, passing, shuffle_block
 from lightning_nas.spaces.chains.space import Block, ChainSpace, Frame
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 STAGES = ((64, 4, 2), (160, 4, 2), (320, 8, 2), (640, 4, 2))
 KINDS = tuple(KERNELS)
@@ -100,6 +102,8 @@ class ShuffleNetSpace(ChainSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier, which has no bias.
@@ -125,17 +129,28 @@ class ShuffleNetSpace(ChainSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "spos_shufflenet_small",
+            "stem": (16, 1),
+            "stages": ((32, 2, 1), (64, 2, 2)),
+            "mix": 128,
+            "dropout": 0.0,
+            "channels": (0.6, 1.0, 1.4),
+        },
+    )
     def __init__(
         self,
         name: str = "spos_shufflenet",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (16, 2),
         stages: Sequence[Sequence[int]] = STAGES,
-        mix: int = 1024,
-        dropout: float = 0.1,
+        mix: PositiveInt = 1024,
+        dropout: Probability = 0.1,
         channels: Sequence[float] = (1.0,),
         affine: bool = False,
     ) -> None:

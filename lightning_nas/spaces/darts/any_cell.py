@@ -11,12 +11,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+from pydantic import PositiveInt
+
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.cells import FOREIGN, OPTIONS
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.darts.form import CellsSpace, Form, Stem
 from lightning_nas.spaces.darts.networks import KINDS, Genotype, edges
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 ALL = (*OPTIONS[1:], *FOREIGN)
 
@@ -29,6 +32,8 @@ class DARTSCellSpace(CellsSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4 (32 with stem="imagenet").
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -50,18 +55,23 @@ class DARTSCellSpace(CellsSpace):
         ((('skip_connect', 0), ('sep_conv_3x3', 0)),)
     """
 
+    @sized_by_images(
+        small={"cells": 5, "channels": 8},
+        large={"stem": "imagenet", "cells": 14, "channels": 48},
+    )
     def __init__(
         self,
         name: str = "darts_cell",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        cells: int = 20,
-        channels: int = 36,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 20,
+        channels: PositiveInt = 36,
         stem: Stem = "cifar",
         pool_norm: bool = False,
-        nodes: int = 5,
+        nodes: PositiveInt = 5,
         operations: Sequence[str] = ALL,
     ) -> None:
         if unknown := [option for option in operations if option not in ALL]:

@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
+from pydantic import PositiveInt
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture, Decision
@@ -26,6 +27,7 @@ from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.form import CellsSpace, Form, Stem
 from lightning_nas.spaces.darts.networks import KINDS, DARTSNetwork, DARTSSupernet, Genotype, edges
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 NODES = 4
 EDGES = edges(NODES)
@@ -41,6 +43,8 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4 (32 with stem="imagenet").
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -63,15 +67,20 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={"cells": 3, "channels": 4, "evaluation": (5, 8)},
+        large={"stem": "imagenet", "evaluation": (14, 48)},
+    )
     def __init__(
         self,
         name: str = "darts",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        cells: int = 8,
-        channels: int = 16,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 8,
+        channels: PositiveInt = 16,
         stem: Stem = "cifar",
         affine: bool = False,
         pool_norm: bool = False,

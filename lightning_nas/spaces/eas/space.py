@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -27,6 +27,7 @@ from lightning_nas.spaces.eas.net2net import settle_identities
 from lightning_nas.spaces.eas.networks import POOL, Layer, PlainForm, PlainNetwork
 from lightning_nas.spaces.eas.plain import PlainNetworks
 from lightning_nas.spaces.inheriting import InheritingSpace
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 FILTERS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
 UNITS = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
@@ -37,6 +38,8 @@ class EASSpace(PlainNetworks, InheritingSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -65,20 +68,34 @@ class EASSpace(PlainNetworks, InheritingSpace):
         True
     """
 
+    @sized_by_images(
+        small={
+            "name": "eas_small",
+            "filters": (4, 8, 12, 16, 24, 32),
+            "units": (8, 16, 32, 64),
+            "pools": (2, 2),
+            "start": (4, 8, 8),
+            "longest": 3,
+            "dropout": (0.0, 0.0),
+            "noise": 1.0,
+        },
+        large={"noise": 1.0},
+    )
     def __init__(
         self,
         name: str = "eas",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
         filters: Sequence[int] = FILTERS,
         units: Sequence[int] = UNITS,
         kernels: Sequence[int] = (1, 3, 5),
         pools: Sequence[int] = (2, 2, 2, 4),
         start: Sequence[int] = (16, 32, 64, 128, 256),
-        longest: int = 10,
-        dropout: Sequence[float] = (0.3, 0.5),
+        longest: PositiveInt = 10,
+        dropout: Sequence[Probability] = (0.3, 0.5),
         noise: NonNegativeFloat = 0.0,
     ) -> None:
         self.noise = noise

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
@@ -31,6 +32,7 @@ from lightning_nas.spaces.enas.macro_networks import (
 from lightning_nas.spaces.enas.macro_retrained import CONNECTED, ENASMacroNetworks, MacroLayers
 from lightning_nas.spaces.enas.operations import MACRO, Sum, branch
 from lightning_nas.spaces.gates import Gates, Joint
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class ENASMacroSpace(MacroLayers, WeightSharingSpace):
@@ -41,6 +43,8 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -60,16 +64,20 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={"name": "enas_macro_small", "layers": 5, "channels": 8, "dropout": 0.0, "evaluation": (8, 0.0)},
+    )
     def __init__(
         self,
         name: str = "enas_macro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 12,
-        channels: int = 36,
-        dropout: float = 0.1,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 12,
+        channels: PositiveInt = 36,
+        dropout: Probability = 0.1,
         evaluation: Sequence[float] = (96, 0.5),
     ) -> None:
         self._settle(name, MacroForm(image_size, in_channels, num_classes, layers, channels, dropout, doubles=False))
@@ -83,8 +91,15 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
     def evaluation(self) -> ENASMacroNetworks:
         """The networks that are retrained."""
         form, (channels, dropout) = self.form, self._evaluation
-        images = {"image_size": form.image_size, "in_channels": form.in_channels, "num_classes": form.num_classes}
-        return ENASMacroNetworks(self.name, **images, layers=form.layers, channels=int(channels), dropout=dropout)
+        return ENASMacroNetworks(
+            self.name,
+            image_size=form.image_size,
+            in_channels=form.in_channels,
+            num_classes=form.num_classes,
+            layers=form.layers,
+            channels=int(channels),
+            dropout=dropout,
+        )
 
     # -- networks -----------------------------------------------------------------------------------------------
 

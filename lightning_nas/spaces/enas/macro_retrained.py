@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from functools import partial
 
 import networkx as nx
+from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.ops.blocks import relu_conv_bn
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
 from lightning_nas.spaces.enas.macro_networks import MacroForm, MacroNetwork, described
 from lightning_nas.spaces.enas.operations import MACRO, Merge, fixed_branch
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 CONNECTED = ("no", "yes")
 
@@ -56,6 +58,8 @@ class ENASMacroNetworks(MacroLayers):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -67,16 +71,18 @@ class ENASMacroNetworks(MacroLayers):
         InputError: a size that cannot be.
     """
 
+    @sized_by_images(small={"name": "enas_macro_small", "layers": 5, "channels": 8, "dropout": 0.0})
     def __init__(
         self,
         name: str = "enas_macro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 24,
-        channels: int = 96,
-        dropout: float = 0.5,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 24,
+        channels: PositiveInt = 96,
+        dropout: Probability = 0.5,
     ) -> None:
         self._settle(name, MacroForm(image_size, in_channels, num_classes, layers, channels, dropout, doubles=True))
 

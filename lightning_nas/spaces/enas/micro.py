@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
@@ -31,6 +32,7 @@ from lightning_nas.spaces.enas.micro_retrained import ENASMicroNetworks, MicroCe
 from lightning_nas.spaces.enas.micro_supernet import MicroSupernet, MixedMicroCell, edge_name
 from lightning_nas.spaces.enas.operations import MICRO, by_batch
 from lightning_nas.spaces.gates import Gates, Joint
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class ENASMicroSpace(MicroCells, WeightSharingSpace):
@@ -41,6 +43,8 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -61,17 +65,28 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "enas_micro_small",
+            "layers": 1,
+            "nodes": 2,
+            "channels": 8,
+            "dropout": 0.0,
+            "evaluation": (3, 8, 0.0),
+        },
+    )
     def __init__(
         self,
         name: str = "enas_micro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 6,
-        nodes: int = 5,
-        channels: int = 20,
-        dropout: float = 0.1,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 6,
+        nodes: PositiveInt = 5,
+        channels: PositiveInt = 20,
+        dropout: Probability = 0.1,
         evaluation: Sequence[float] = (15, 36, 0.2),
     ) -> None:
         self._settle(name, MicroForm(image_size, in_channels, num_classes, layers, nodes, channels, dropout))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import networkx as nx
+from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError
@@ -20,6 +21,7 @@ from lightning_nas.spaces.darts.networks import KINDS, Genotype, genotype_graphs
 from lightning_nas.spaces.enas.micro_form import MicroForm
 from lightning_nas.spaces.enas.micro_networks import MicroNetwork, Place, retrained_cell
 from lightning_nas.spaces.enas.operations import MICRO, enas_auxiliary
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class MicroCells(SearchSpace):
@@ -59,6 +61,8 @@ class ENASMicroNetworks(MicroCells):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -71,17 +75,21 @@ class ENASMicroNetworks(MicroCells):
         InputError: a size that cannot be.
     """
 
+    @sized_by_images(
+        small={"name": "enas_micro_small", "layers": 3, "nodes": 2, "channels": 8, "dropout": 0.0},
+    )
     def __init__(
         self,
         name: str = "enas_micro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 15,
-        nodes: int = 5,
-        channels: int = 36,
-        dropout: float = 0.2,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 15,
+        nodes: PositiveInt = 5,
+        channels: PositiveInt = 36,
+        dropout: Probability = 0.2,
     ) -> None:
         self._settle(name, MicroForm(image_size, in_channels, num_classes, layers, nodes, channels, dropout))
 

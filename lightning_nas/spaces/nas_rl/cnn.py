@@ -19,6 +19,7 @@ from functools import partial
 from itertools import pairwise, product
 
 import networkx as nx
+from pydantic import PositiveInt
 from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -35,6 +36,7 @@ from lightning_nas.spaces.nas_rl.networks import (
     loose,
     output_sizes,
 )
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 
 class NASRLCNNSpace(SearchSpace):
@@ -48,6 +50,8 @@ class NASRLCNNSpace(SearchSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -70,13 +74,24 @@ class NASRLCNNSpace(SearchSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "nas_rl_cnn_small",
+            "depths": (2, 4, 6),
+            "heights": (1, 3, 5),
+            "widths": (1, 3, 5),
+            "strides": (1, 2),
+            "filters": (8, 12, 16),
+        },
+    )
     def __init__(
         self,
         name: str = "nas_rl_cnn",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
         depths: Sequence[int] = (6, 8, 10, 12, 14, 16, 18, 20),
         heights: Sequence[int] = (1, 3, 5, 7),
         widths: Sequence[int] = (1, 3, 5, 7),

@@ -26,7 +26,8 @@ from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Operation, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
 from lightning_nas.spaces.nas_rl.tree_cells import COMBINATIONS, Activations, Rule, Tree, TreeCells
-from lightning_nas.spaces.recurrent.base import Probability, RecurrentSpace
+from lightning_nas.spaces.recurrent.base import SMALL_DROPS, RecurrentSpace
+from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
 
 OPTIONS = tuple(ACTIVATIONS)
 
@@ -39,6 +40,8 @@ class NASRLRNNSpace(RecurrentSpace):
 
     Args:
         name: carried by the architectures.
+        input_shape: T, words of a window: sizes that are not given then fit the vocabulary, see
+            :mod:`lightning_nas.spaces.sizes`.
         bptt: words of a window; costs are those of one window.
         num_classes: words of the vocabulary.
         width: of embedding and states.
@@ -62,10 +65,15 @@ class NASRLRNNSpace(RecurrentSpace):
         (2, 5, 11)
     """
 
+    @sized_by_words(
+        small={"name": "nas_rl_rnn_small", "width": 32, "base": 4, "layers": 1} | SMALL_DROPS,
+        large={"evaluation": {"width": 740}},
+    )
     def __init__(
         self,
         name: str = "nas_rl_rnn",
         *,
+        input_shape: WindowShape | None = None,
         bptt: PositiveInt = 35,
         num_classes: PositiveInt = 10_000,
         width: PositiveInt = 650,

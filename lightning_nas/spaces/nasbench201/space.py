@@ -18,6 +18,7 @@ from functools import cached_property, partial
 
 import networkx as nx
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -36,6 +37,7 @@ from lightning_nas.spaces.nasbench201.operations import (
     Reduction,
     operation,
 )
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 GROUP = "edges"
 _FREE = ("none", "skip_connect")  # nothing to run
@@ -49,6 +51,8 @@ class NASBench201Space(WeightSharingSpace):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -70,14 +74,16 @@ class NASBench201Space(WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(small={"name": "nasbench201_small", "channels": 8, "cells": (1, 1, 1)})
     def __init__(
         self,
         name: str = "nasbench201",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        channels: int = 16,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        channels: PositiveInt = 16,
         cells: Sequence[int] = (5, 5, 5),
         affine: bool = True,
         fused: bool = True,
@@ -165,9 +171,15 @@ class NASBench201Space(WeightSharingSpace):
         for _ in range(cells):
             counts[counts.index(min(counts))] += 1
         channels, size, _ = self.input_shape
-        sizes = {"image_size": size, "in_channels": channels, "num_classes": self.num_classes}
         return NASBench201Space(
-            self.name, **sizes, channels=self.channels, cells=counts, affine=self.affine, fused=self.fused
+            self.name,
+            image_size=size,
+            in_channels=channels,
+            num_classes=self.num_classes,
+            channels=self.channels,
+            cells=counts,
+            affine=self.affine,
+            fused=self.fused,
         )
 
     def gates(self, architecture: Architecture) -> Gates:

@@ -28,6 +28,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from pydantic import PositiveInt
+
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.spaces.base import Operation
@@ -38,6 +40,7 @@ from lightning_nas.spaces.nasnet.cells import JOINS, NASNetCells
 from lightning_nas.spaces.nasnet.form import NASNetForm
 from lightning_nas.spaces.nasnet.networks import NASNetGenotype
 from lightning_nas.spaces.nasnet.operations import NASNET
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class NASNetSpace(NASNetCells):
@@ -45,6 +48,8 @@ class NASNetSpace(NASNetCells):
 
     Args:
         name: name carried by the architectures.
+        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
+            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8 (64 with stem="imagenet").
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -71,20 +76,39 @@ class NASNetSpace(NASNetCells):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "nasnet_small",
+            "cells": 1,
+            "filters": 4,
+            "stem_multiplier": 1,
+            "blocks": 3,
+            "evaluation": (2, 8),
+        },
+        large={
+            "cells": 4,
+            "filters": 44,
+            "stem": "imagenet",
+            "stem_multiplier": 1,
+            "dropout": 0.5,
+            "evaluation": None,
+        },
+    )
     def __init__(
         self,
         name: str = "nasnet",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        cells: int = 2,
-        filters: int = 32,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 2,
+        filters: PositiveInt = 32,
         stem: Stem = "cifar",
-        stem_multiplier: int = 3,
-        dropout: float = 0.0,
+        stem_multiplier: PositiveInt = 3,
+        dropout: Probability = 0.0,
         pass_reduction: bool = False,
-        blocks: int = 5,
+        blocks: PositiveInt = 5,
         operations: Sequence[str] = NASNET,
         joins: Sequence[str] = JOINS,
         evaluation: Sequence[int] | None = (6, 32),

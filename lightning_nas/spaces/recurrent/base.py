@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import networkx as nx
 import torch
-from annotated_types import Interval
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
@@ -20,7 +19,8 @@ from lightning_nas.spaces.chains.shapes import chain_graph
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.recurrent.cells import Step
 
-Probability = Annotated[float, Interval(ge=0, lt=1)]
+SMALL_DROPS = {"drop_input": 0.1, "drop_x": 0.1, "drop_hidden": 0.1, "drop_output": 0.1}
+"""Dropout of the small networks of all recurrent spaces."""
 
 
 class RecurrentSpace(SearchSpace):

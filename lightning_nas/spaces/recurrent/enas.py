@@ -26,8 +26,9 @@ from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent.base import Probability, RNNSupernet, SharedRecurrentSpace, recurrent_graphs
+from lightning_nas.spaces.recurrent.base import SMALL_DROPS, RNNSupernet, SharedRecurrentSpace, recurrent_graphs
 from lightning_nas.spaces.recurrent.enas_cells import OPERATIONS, OPTIONS, ChosenCell, MixedCell, input_group, pair_name
+from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
 
 
 class ENASRNNSpace(SharedRecurrentSpace):
@@ -38,6 +39,8 @@ class ENASRNNSpace(SharedRecurrentSpace):
 
     Args:
         name: carried by the architectures.
+        input_shape: T, words of a window: sizes that are not given then fit the vocabulary, see
+            :mod:`lightning_nas.spaces.sizes`.
         bptt: words of a window; costs are those of one window.
         num_classes: words of the vocabulary.
         width: of embedding and hidden state.
@@ -61,10 +64,15 @@ class ENASRNNSpace(SharedRecurrentSpace):
         (2, 5, 11)
     """
 
+    @sized_by_words(
+        small={"name": "enas_rnn_small", "width": 32, "nodes": 4} | SMALL_DROPS,
+        large={"evaluation": {"width": 748, "drop_input": 0.21, "drop_output": 0.76}},
+    )
     def __init__(
         self,
         name: str = "enas_rnn",
         *,
+        input_shape: WindowShape | None = None,
         bptt: PositiveInt = 35,
         num_classes: PositiveInt = 10_000,
         width: PositiveInt = 720,
