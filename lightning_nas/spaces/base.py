@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -153,6 +153,17 @@ class SearchSpace(ABC):
         Two architectures are equal if they build the same network *and* inherit the same shared weights.
         """
         return architecture
+
+    def meaning(self, option: str) -> str:
+        """Explain the name of an option in plain words, for reports and help.
+
+        A name that is a plain word or number, or that the space does not know, is returned as it is.
+
+        >>> from lightning_nas.spaces.chains.fbnet import FBNetSpace
+        >>> FBNetSpace().meaning("k5_e6")
+        '5x5 kernel, expansion 6'
+        """
+        return option
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -346,6 +357,15 @@ def look_up(table: Mapping[str, float], key: str) -> float:
         raise LatencyTableError(
             f"no latency for {key!r}; the table has {len(table)} entries, e.g. {shown(next(iter(table), None))}"
         ) from None
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape as it is written in a cost key.
+
+    >>> shape_text((3, 32, 32))
+    '3x32x32'
+    """
+    return "x".join(map(str, shape))
 
 
 def _before(choices: Mapping[str, str], name: str) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections import Counter
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -116,6 +119,17 @@ class SpaceCase(ExpectedCostCase):
             assert space.canonical(canonical) == canonical
             assert count_params(space.network(canonical)) == count_params(space.network(architecture))
 
+    def test_every_option_has_a_meaning_of_its_own(self, space: SearchSpace) -> None:
+        for decision in space.decisions:
+            meanings = [space.meaning(option) for option in decision.options]
+            assert len(set(meanings)) == len(meanings), f"two options of {decision.name} have one meaning"
+            for option, meaning in zip(decision.options, meanings, strict=True):
+                assert meaning.isprintable()
+                assert meaning.strip() == meaning != ""
+                plain_word = re.fullmatch(r"[a-z]+|[-+]?[\d.]+", option)
+                assert plain_word or meaning != option, f"{option!r} of {decision.name} is not explained"
+        assert space.meaning("no such option") == "no such option"
+
     # -- networks -----------------------------------------------------------------------------------------------
 
     def test_networks_give_logits_and_train(self, space: SearchSpace, architectures: list[Architecture]) -> None:
@@ -126,6 +140,16 @@ class SpaceCase(ExpectedCostCase):
             logits.sum().backward()
             without = [name for name, p in network.named_parameters() if p.grad is None]
             assert not (without and self.every_weight_trains), f"parameters without gradient: {without}"
+
+    def test_input_shape_and_num_classes_are_enough(self, space: SearchSpace) -> None:
+        make: Any = type(space)
+        if "input_shape" not in inspect.signature(make).parameters:
+            pytest.skip(f"{make.__name__} has one size")
+        shape = (1, 8, 8) if space.input_dtype.is_floating_point else (5,)
+        small = make(input_shape=shape, num_classes=7)
+        assert small.input_shape == shape
+        network = small.network(small.sample(torch.Generator().manual_seed(9)))
+        assert network(_inputs(small, 2)).shape == _logits(small, 2, 7)
 
     def test_networks_take_another_number_of_classes(
         self, space: SearchSpace, architectures: list[Architecture]

@@ -11,7 +11,8 @@ from lightning_nas.ops import fused_cells
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.convolutions import depthwise, grouped_pointwise
 from lightning_nas.ops.mixed import plain
-from lightning_nas.spaces.darts.networks import KINDS, CellShape, MixedCell, edges
+from lightning_nas.spaces.cells.genotype import KINDS
+from lightning_nas.spaces.darts.networks import CellShape, MixedCell, edges
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
 

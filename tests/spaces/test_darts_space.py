@@ -10,8 +10,9 @@ from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ops.cells import OPTIONS
+from lightning_nas.spaces.cells.genotype import Genotype
 from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
-from lightning_nas.spaces.darts.networks import Cell, CellShape, Genotype
+from lightning_nas.spaces.darts.networks import Cell, CellShape
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.testing.spaces import SpaceCase
 

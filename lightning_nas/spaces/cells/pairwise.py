@@ -79,7 +79,7 @@ def canonical_order(nodes: Sequence[Node], marks: Sequence[str]) -> tuple[tuple[
     """The one way of writing these nodes that stands for all orders of nodes and of the two operations of a node.
 
     Args:
-        nodes: of a cell.
+        nodes: nodes of a cell.
         marks: what else tells a node from another, one each.
 
     Returns:

@@ -54,7 +54,7 @@ class MnasConv(MBConv):
             self.depthwise.add_module("excite", SqueezeExcite(in_channels * expansion, squeeze))
 
 
-class Kind(NamedTuple):
+class LayerKind(NamedTuple):
     """What is chosen of a layer; all layers of a block are of one kind.
 
     Attributes:
@@ -90,11 +90,11 @@ class MnasLayer(nn.Module):
     (N, in_channels, H, W), output (N, out_channels, ceil(H/stride), ceil(W/stride)).
 
     >>> import torch
-    >>> tuple(MnasLayer(8, 8, 2, Kind("mbconv3", 5, 0.25, "pool"))(torch.zeros(1, 8, 7, 7)).shape)
+    >>> tuple(MnasLayer(8, 8, 2, LayerKind("mbconv3", 5, 0.25, "pool"))(torch.zeros(1, 8, 7, 7)).shape)
     (1, 8, 4, 4)
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, kind: Kind) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, kind: LayerKind) -> None:
         super().__init__()
         squeeze = max(1, int(in_channels * kind.ratio)) if kind.ratio else 0
         if kind.op == "conv":

@@ -9,7 +9,7 @@ from torch import nn
 from lightning_nas.ops.blocks import MBConv, Zero
 from lightning_nas.ops.mixed import Choice
 from lightning_nas.spaces.base import Keys
-from lightning_nas.spaces.chains.space import Block
+from lightning_nas.spaces.chains.space import SearchedBlock
 
 ZERO = "zero"
 
@@ -27,7 +27,7 @@ ALL = mb_options(1, 3, 6)
 
 
 @dataclass(frozen=True)
-class MBBlock(Block):
+class MBBlock(SearchedBlock):
     """One searched block, with a shortcut where it keeps its shape. All of ``ALL`` unless a space offers fewer."""
 
     @property

@@ -19,15 +19,15 @@ from lightning_nas.ops.blocks import MBConv
 from lightning_nas.ops.fused import fused
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.chains.networks import ChainNetwork, ChainSupernet, Parts
-from lightning_nas.spaces.chains.shapes import chain_graph, chosen_state
 from lightning_nas.spaces.gates import Gates
 
 SMALLEST = 8  # pixels
 
 
 @dataclass(frozen=True)
-class Block(ABC):
+class SearchedBlock(ABC):
     """One searched block: (in_channels, size, size) in, out_channels out."""
 
     in_channels: int
@@ -139,7 +139,7 @@ class ChainSpace(WeightSharingSpace):
     """A chain of searched blocks; one decision a block unless a space says otherwise.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
         frame: what stands before and after the blocks.
         blocks: in order.
         fused: mix blocks in the fused form; the same numbers.
@@ -148,7 +148,7 @@ class ChainSpace(WeightSharingSpace):
         InputError: images below 8 pixels.
     """
 
-    def __init__(self, name: str, frame: Frame, blocks: Sequence[Block], *, fused: bool = False) -> None:
+    def __init__(self, name: str, frame: Frame, blocks: Sequence[SearchedBlock], *, fused: bool = False) -> None:
         if frame.image_size < SMALLEST:
             raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {frame.image_size}")
         self.name, self.frame, self.blocks, self.fused = name, frame, tuple(blocks), fused
@@ -159,7 +159,7 @@ class ChainSpace(WeightSharingSpace):
         self.gate_options = {group: self._of(group)[0].options for group in sorted({b.group for b in blocks})}
         self.gate_shapes = {group: (len(self._of(group)), len(names)) for group, names in self.gate_options.items()}
 
-    def _of(self, group: str) -> list[Block]:
+    def _of(self, group: str) -> list[SearchedBlock]:
         return [block for block in self.blocks if block.group == group]
 
     def _chosen(self, architecture: Architecture) -> tuple[str, ...]:

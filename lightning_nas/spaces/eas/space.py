@@ -34,23 +34,32 @@ UNITS = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
 
 
 class EASSpace(PlainNetworks, InheritingSpace):
-    """Plain convolutional networks, for any image size.
+    """Plain convolutional networks of EAS (Cai et al., AAAI 2018, arXiv:1707.04873, section 4), grown from a small one.
+
+    Blocks of convolutions with a pool after each, then fully connected layers. Decisions: ``block_1_layers``, then the
+    ``width`` and ``kernel`` of each layer; the block ``fc`` has no kernels. :meth:`widened` and :meth:`deepened` are
+    the steps of the search (Net2Wider, Net2Deeper), and :meth:`inherit` gives the grown network the function of its
+    parent. It has no supernet.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper: plain networks only, no DenseNets. See the text of this module for noise and pools.
 
     Args:
-        name: name carried by the architectures.
-        input_shape: (C, H, W) of the images, H = W, in place of ``image_size`` and ``in_channels``: sizes that are not
-            given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        filters: that a convolution can have, ascending.
-        units: that a fully connected layer can have, ascending.
+        filters: widths of a convolution, ascending.
+        units: widths of a fully connected layer, ascending.
         kernels: sizes of the convolutions.
         pools: size and stride of the pool after each block of convolutions.
-        start: widths of the network that is grown, one layer a block; its kernels are 3.
-        longest: layers of a block at most.
+        start: widths of the start network, one layer a block with kernel 3.
+        longest: largest number of layers of a block.
         dropout: probabilities after each pool and after each fully connected layer.
-        noise: see :meth:`inherit`, where nothing else is said there.
+        noise: default of the noise of :meth:`inherit`.
 
     Raises:
         InputError: a start that is no network of this space, lists that are not ascending, or even kernels.
