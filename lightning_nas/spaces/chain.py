@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def chain_graph(nodes: Iterable[tuple[str, str]]) -> nx.DiGraph[str]:
-    """A chain of (name, label)."""
+    """Draw a chain of nodes (name, label)."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     names = []
     for name, label in nodes:
@@ -20,12 +20,12 @@ def chain_graph(nodes: Iterable[tuple[str, str]]) -> nx.DiGraph[str]:
 
 
 def chosen_state(state: Mapping[str, Tensor], blocks: str, chosen: Sequence[str]) -> dict[str, Tensor]:
-    """The state of a supernet cut down to one option a block, by the names of the network on its own.
+    """Select one option a block from the state of a supernet, under the names of the stand-alone network.
 
     Args:
-        state: of the supernet; an option of a block is called ``BLOCKS.NUMBER.OPTION``.
-        blocks: the name of the list of blocks.
-        chosen: the option of each block.
+        state: state of the supernet; an option of a block is called ``BLOCKS.NUMBER.OPTION``.
+        blocks: name of the list of blocks.
+        chosen: option of each block.
 
     >>> state = {"stem": 0, "blocks.0.keep.w": 1, "blocks.0.skip.w": 2}
     >>> chosen_state(state, "blocks", ["skip"])

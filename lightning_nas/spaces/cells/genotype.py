@@ -19,8 +19,8 @@ class Genotype:
     """Operations and wiring of one kind of cell.
 
     Attributes:
-        nodes: of each node its (operation, state it works on); a node without any is not there.
-        concat: the states whose concatenation is the output.
+        nodes: (operation, state) pairs of each node; a node without any is not there.
+        concat: states whose concatenation is the output.
     """
 
     nodes: tuple[tuple[tuple[str, int], ...], ...]
@@ -28,13 +28,13 @@ class Genotype:
 
 
 def genotype_graphs(genotypes: Mapping[str, Genotype]) -> dict[str, CellGraph]:
-    """Both kinds of cell as the paper draws them."""
+    """Draw both kinds of cell as the DARTS paper does."""
     names = {"normal": "normal cell", "reduce": "reduction cell"}
     return {names[kind]: genotype_graph(genotype) for kind, genotype in genotypes.items()}
 
 
 def genotype_graph(genotype: Genotype) -> CellGraph:
-    """One kind of cell as the paper draws it."""
+    """Draw one kind of cell as the DARTS paper does."""
     there = {number: str(number - 2) for number, node in enumerate(genotype.nodes, start=2) if node}
     states = {0: "c_{k-2}", 1: "c_{k-1}"} | there
     chosen = [

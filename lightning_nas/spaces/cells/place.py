@@ -27,9 +27,9 @@ class CellPlace:
 
     Attributes:
         kind: "normal" or "reduce".
-        channels: of every state inside.
-        inputs: (channels, size) of what the cell is fed.
-        halves: operations on the inputs have stride 2: a reduction cell of a network that is retrained.
+        channels: channels of every state inside the cell.
+        inputs: (channels, size) of both inputs.
+        halves: operations on the inputs have stride 2, as in reduction cells.
     """
 
     kind: str
@@ -39,15 +39,15 @@ class CellPlace:
 
     @property
     def size(self) -> int:
-        """Of the output."""
+        """Height and width of the output."""
         return -(-self.inputs[1][1] // 2) if self.halves else self.inputs[1][1]
 
     def edge(self, state: int) -> tuple[int, int]:
-        """(size, stride) of operations on a state."""
+        """(input size, stride) of operations on a state."""
         return (self.inputs[1][1], 2) if self.halves and state < 2 else (self.size, 1)
 
     def calibrations(self) -> list[tuple[str, Operation] | None]:
-        """Cost key and operation of what brings either input to the cell's channels and to one size, if need be."""
+        """Cost key and operation that bring either input to the cell's channels and size; None if not needed."""
         made: list[tuple[str, Operation] | None] = []
         for channels, size in self.inputs:
             stride = 1 if size == self.inputs[1][1] else 2
@@ -60,18 +60,18 @@ class CellPlace:
         return made
 
     def calibrate(self) -> list[nn.Module]:
-        """Fresh modules of :meth:`calibrations`."""
+        """Build the modules of :meth:`calibrations`."""
         return [nn.Identity() if made is None else made[1].build() for made in self.calibrations()]
 
     def operation(self, option: str, state: int, channels: int | None = None) -> nn.Module:
-        """A fresh operation on a state."""
+        """Build an operation on a state."""
         channels, stride = channels or self.channels, self.edge(state)[1]
         if is_skip(option) and stride == 2:
             return FactorizedReduction(channels, channels, relu=False)
         return operation(option, channels, stride)
 
     def key(self, option: str, state: int) -> tuple[str, ...]:
-        """Cost key of an operation on a state; none if it costs nothing."""
+        """Cost key of an operation on a state; empty if it is free."""
         size, stride = self.edge(state)
         free = is_skip(option) and stride == 1
         return () if free else (f"{option} {self.channels}x{size}x{size} /{stride}",)

@@ -21,11 +21,11 @@ class GenotypeCell(nn.Module):
     """The cell of a genotype, in a stand-alone network.
 
     Args:
-        calibrate: what each input goes through.
-        genotype: the (operation, state) of each node; the states that are the output.
-        operations: a module for each, in order.
-        output: takes the loose ends by their number.
-        drop_path: what operations other than skips go through.
+        calibrate: a module for each input.
+        genotype: operations, wiring and output.
+        operations: a module for each operation of the genotype, in order.
+        output: maps the output states, by number, to the output.
+        drop_path: applied to the results of operations other than skips.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class GenotypeCell(nn.Module):
         return y
 
     def join(self, state: int, outputs: Sequence[Tensor]) -> Tensor:
-        """A state from the outputs of its operations: their sum."""
+        """Make a state from the results of its operations: their sum."""
         del state
         return reduce(add, outputs)
 
@@ -60,13 +60,13 @@ class StackedCells(nn.Module):
     """Stem, cells, classifier. Images (N, C, H, W) in, logits (N, num_classes) out.
 
     Args:
-        stem: what the first cell is fed twice.
-        cells: what takes the last two outputs to the next.
-        reductions: what halves the last output before some cells, by the cell's number.
-        head: the classifier.
-        auxiliary: in training, gives second logits from the output of the cell number ``seen``.
-        seen: a cell's number.
-        passed: numbers of cells whose first input is the first input of the next cell too.
+        stem: both inputs of the first cell.
+        cells: modules that map the last two outputs to the next.
+        reductions: modules that halve the last output before a cell, by the cell's number.
+        head: classifier.
+        auxiliary: auxiliary classifier on the output of cell ``seen``, used in training.
+        seen: number of that cell.
+        passed: numbers of cells whose first input is also the first input of the next cell.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class StackedCells(nn.Module):
         self.reductions = nn.ModuleDict({str(i): reduction for i, reduction in reductions.items()})
 
     def forward(self, x: Tensor, *told: Sequence[object]) -> Tensor | tuple[Tensor, Tensor]:
-        """Args: images, and for each cell what it is told besides its inputs."""
+        """Compute logits of images; each sequence in ``told`` holds one further argument for every cell."""
         before_last = last = seen = self.stem(x)
         for i, cell in enumerate(self.cells):
             if str(i) in self.reductions:
@@ -111,7 +111,7 @@ class Standing(Protocol):
 
 
 def stacked_cells_graph(stem: str, places: Iterable[Standing], widths: Widths, num_classes: int) -> nx.DiGraph[str]:
-    """Stem, cells, classifier as a chain: a box for all cells of a kind that follow one another."""
+    """Draw stem, cells and classifier as a chain, with one box for consecutive cells of a kind."""
     boxes: list[tuple[str, str]] = [("stem", stem)]
     for kind, run in itertools.groupby(places, key=lambda place: place.kind):
         *_, last = cells = list(run)

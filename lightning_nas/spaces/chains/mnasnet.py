@@ -73,7 +73,7 @@ def rounded(channels: float) -> int:
 
 
 class Layer(NamedTuple):
-    """One layer of a network."""
+    """Layer of a network: its shape and its options."""
 
     shape: Shape
     kind: LayerKind
@@ -86,11 +86,11 @@ class Layer(NamedTuple):
         return f"{kind} {channels}x{size}x{size} -> {out} /{stride}"
 
     def build(self) -> MnasLayer:
-        """A fresh one."""
+        """Build the layer."""
         return MnasLayer(self.shape.in_channels, self.shape.out_channels, self.shape.stride, self.kind)
 
     def operation(self) -> Operation:
-        """What it costs is that of this."""
+        """The operation whose cost is measured."""
         return Operation(self.build, (self.shape.in_channels, self.shape.size, self.shape.size))
 
 

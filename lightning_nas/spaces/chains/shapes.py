@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Shape(NamedTuple):
-    """Of one block: (in_channels, size, size) in, out_channels out."""
+    """Shape of one block: (in_channels, size, size) in, out_channels out."""
 
     in_channels: int
     out_channels: int
@@ -16,7 +16,7 @@ class Shape(NamedTuple):
 
 
 def shapes(channels: int, size: int, stages: Iterable[Sequence[int]]) -> Iterator[Shape]:
-    """Of the blocks of (channels, blocks, stride of the first) stages, the first one fed ``channels`` of ``size``.
+    """Yield the shapes of the blocks of stages (channels, blocks, stride of the first), for (channels, size, size) in.
 
     >>> [tuple(shape) for shape in shapes(16, 7, [(24, 2, 2)])]
     [(16, 24, 2, 7), (24, 24, 1, 4)]
