@@ -70,7 +70,7 @@ class SpaceCase(ExpectedCostCase):
             backwards = dict(reversed(architecture.choices))
             assert space.validate(backwards) == architecture
 
-    def test_validate_says_which_decision_what_came_and_what_is_legal(
+    def test_errors_of_validate_name_decision_value_and_options(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
         choices = dict(architectures[0].choices)
@@ -157,7 +157,7 @@ class SpaceCase(ExpectedCostCase):
         network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
         assert network(_inputs(space, 1)).shape == _logits(space, 1, space.num_classes + 3)
 
-    def test_what_is_retrained_is_a_network_of_the_same_architectures(
+    def test_the_evaluation_space_has_the_same_architectures(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
         evaluation = space.evaluation()
@@ -176,7 +176,7 @@ class SpaceCase(ExpectedCostCase):
             assert nx.is_weakly_connected(graph)
             assert all("label" in data for _, data in graph.nodes(data=True))
 
-    def test_cells_are_drawn_with_every_operation_that_was_chosen(self, space: SearchSpace) -> None:
+    def test_cell_graphs_show_every_chosen_operation(self, space: SearchSpace) -> None:
         generator = torch.Generator().manual_seed(8)
         drawn = {a: space.cell_graphs(a) for a in (space.sample(generator) for _ in range(self.draws))}
         said = {a: Counter(o for cell in cells.values() for *_, o in cell.edges(data="label") if o)
@@ -242,7 +242,7 @@ class SpaceCase(ExpectedCostCase):
                 favoured = {group: (1 - share) * rows + share / rows.shape[1] for group, rows in chosen.items()}
                 assert shared.derive(favoured) == shared.canonical(architecture)
 
-    def test_what_is_above_a_threshold_is_a_network_of_the_wider_space(
+    def test_derive_above_gives_a_network_of_the_wider_space(
         self, shared: WeightSharingSpace, architectures: list[Architecture]
     ) -> None:
         wider = shared.wider()
@@ -328,7 +328,7 @@ class SpaceCase(ExpectedCostCase):
                 for option, keys in zip(shared.gate_options[group], row, strict=True):
                     assert [key.split()[0] for key in keys] == [option] * len(keys)
 
-    def test_the_supernet_mixes_as_it_is_told(self, shared: WeightSharingSpace) -> None:
+    def test_the_supernet_uses_the_mix_that_is_passed(self, shared: WeightSharingSpace) -> None:
         made: list[MixedOp] = []
 
         def mix(choice: Choice) -> MixedOp:

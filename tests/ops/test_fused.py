@@ -75,7 +75,7 @@ def assert_same(plain: MixedOp, fast: MixedOp, x: Tensor, gates: Tensor, active:
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-def test_fused_gives_the_outputs_gradients_and_statistics_of_the_plain_form(layer, training):
+def test_fused_and_plain_form_agree(layer, training):
     plain, fast = pair(layer)
     assert_same(plain.train(training), fast.train(training), *inputs(layer))
 
