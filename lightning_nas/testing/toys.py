@@ -17,7 +17,7 @@ from lightning_nas.data.split import Images
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
-from lightning_nas.spaces.chains.shapes import chain_graph, chosen_state
+from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.gates import Gates
 
 CHANNELS, SIZE, CLASSES = 4, 4, 4
