@@ -73,7 +73,7 @@ class Composed:
         names = {
             "strategy": self.preset,
             "search_space": space if isinstance(space, str) else None,
-            "dataset": data if isinstance(data, str) else "text" if len(self.data.shape) == 1 else "digits",
+            "dataset": self.data if isinstance(self.data, str) else _carrier(self.data),
             **{key: value for key, value in settings.items() if key in _GROUPS and isinstance(value, str)},
         }
         changes = {key: value for key, value in settings.items() if key not in {*names, *self.objects}}
@@ -250,6 +250,11 @@ def _set_up(data: SearchData) -> SearchData:
     data.prepare_data()
     data.setup("fit")
     return data
+
+
+def _carrier(data: SearchData) -> str:
+    """The preset whose task and retraining go with data of a kind: text in windows, or images."""
+    return "text" if len(data.shape) == 1 else "digits"
 
 
 def _preset(strategy: Any) -> str:
