@@ -39,7 +39,7 @@ class SearchProgress(ProgressBar):
 
     The bar counts the batches of all epochs, validation included; a search by trials counts trials. Metrics stand on
     a second line, as many as fit. Where the first validation comes after several epochs (``check_val_every_n_epoch``),
-    its batches are counted from then on. ``trainer.validate``, ``test`` and ``predict`` have a bar of their own batches.
+    its batches are counted from then on. ``trainer.validate``, ``test`` and ``predict`` have bars of their own.
 
     Args:
         stage: name of the stage.

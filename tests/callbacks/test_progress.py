@@ -109,17 +109,17 @@ def test_no_line_is_wider_than_the_terminal_or_broken(printed: io.StringIO) -> N
 
 
 def test_the_time_left_stands_behind_the_epoch(printed: io.StringIO) -> None:
-    class Looked(Recorded):
-        seen: list[str] = []
+    seen: list[str] = []
 
+    class Looked(Recorded):
         def on_train_batch_end(self, *args: Any, **more: Any) -> None:
             super().on_train_batch_end(*args, **more)
             assert self._bar is not None
-            self.seen.append(self._bar.tasks[0].description)
+            seen.append(self._bar.tasks[0].description)
 
     trainer(Looked("search", 2, 3), max_epochs=2).fit(Line(), loader(3))
-    assert len(Looked.seen) == 6
-    assert all(re.fullmatch(r"search 2/3 · epoch \d/2 · \d+ s left", words) for words in Looked.seen)
+    assert len(seen) == 6
+    assert all(re.fullmatch(r"search 2/3 · epoch \d/2 · \d+ s left", words) for words in seen)
 
 
 def test_defaults_work_in_a_trainer_of_ones_own(printed: io.StringIO) -> None:
