@@ -15,62 +15,63 @@ _OWN = ("hydra.run.dir=", "ckpt_path=", "architecture=", "stages=")  # overrides
 
 
 def next_steps(folder: Path, result: Mapping[str, Any]) -> Section | None:
-    """Retrain the answer, use its file, resume the search; None for a folder with neither answer nor checkpoint."""
-    answer = read_answer(folder)
-    given = _overrides(folder)
+    """Retrain the answer, resume the search, use the architecture; None for a folder without answer and checkpoint.
+
+    Commands repeat the overrides that Hydra keeps in ``.hydra``; a run from Python has lines of Python only.
+    """
+    given, answer = _overrides(folder), read_answer(folder)
     parts: list[Part] = []
-    if answer is not None:
-        named = _named(result) or given
-        command = _command("stages=[retrain]", "architecture=architecture.json", *named, "retrain.epochs=100",
-                           "hydra.run.dir=retrained")  # fmt: skip
-        parts += [Words("Retrain the answer for longer, into the folder retrained:"), Block(command)]
-    if (folder / "checkpoints").is_dir() and given:
+    if answer is not None and given is not None:
+        kept = [override for override in given if not override.startswith("retrain.epochs=")]
+        own = ("stages=[retrain]", "architecture=architecture.json", "retrain.epochs=100", "hydra.run.dir=retrained")
+        parts += [Words("Retrain the answer for longer, into the folder retrained:"), Block(_command(*kept, *own))]
+    if (folder / "checkpoints").is_dir() and given is not None:
         command = _command(*given, "hydra.run.dir=.", "ckpt_path=last")
-        parts += [Words("Resume the search where it was interrupted:"), Block(command)]
+        parts += [Words("Resume the search if it was interrupted:"), Block(command)]
     if answer is not None:
-        python = ["import lightning_nas as ln", "", 'architecture = ln.Architecture.load("architecture.json")']
-        parts += [Words("Use the architecture in Python:"), Block("\n".join(python + _run(result)))]
-    if not parts:
-        return None
-    return Section("What to do next", [Words("Run these in the folder of this report."), *parts])
+        start = ["import lightning_nas as ln", "", 'architecture = ln.Architecture.load("architecture.json")']
+        lines = start + _python(_presets(folder), result.get("seed"))
+        parts += [Words("Use the architecture in Python:"), Block("\n".join(lines))]
+    return Section("What to do next", [Words("In the folder of this report:"), *parts]) if parts else None
 
 
-def _named(result: Mapping[str, Any]) -> list[str]:
-    """The overrides that name the parts of the run, where result.json knows them as presets."""
-    keys = {"strategy": "strategy", "search_space": "search_space", "dataset": "dataset"}
-    named = [f"{group}={result[key]}" for group, key in keys.items() if _is_preset(result.get(key))]
-    return named if _is_preset(result.get("search_space")) and _is_preset(result.get("dataset")) else []
-
-
-def _is_preset(name: Any) -> bool:
-    return isinstance(name, str) and re.fullmatch(r"\w+", name) is not None
-
-
-def _run(result: Mapping[str, Any]) -> list[str]:
-    """Lines that open the folder as a run."""
-    names = [result.get(key) for key in ("dataset", "search_space", "strategy")]
-    if not all(map(_is_preset, names)):
-        return []
+def _python(presets: Mapping[str, str], seed: Any) -> list[str]:
+    names = [presets.get(group) for group in ("dataset", "search_space", "strategy")]
+    if not all(names):
+        return [
+            "# run: the ln.Run that wrote this folder",
+            "network = run.space.network(architecture)  # fresh weights",
+            "run.retrain(architecture)",
+            "run.resume()  # if the search was interrupted",
+        ]
     data, space, strategy = names
-    seed = result.get("seed")
     seeded = f", seed={seed}" if isinstance(seed, int) else ""
     return [
-        f'run = ln.Run(".", data="{data}", space="{space}", strategy="{strategy}"{seeded})',
+        f'run = ln.Run("retrained", data="{data}", space="{space}", strategy="{strategy}"{seeded})',
         "network = run.space.network(architecture)  # fresh weights",
-        "run.resume()   # the search, where it was interrupted",
-        "run.retrain()  # the answer, from scratch",
+        "run.retrain(architecture)",
+        "run.report()",
     ]
+
+
+def _presets(folder: Path) -> dict[str, str]:
+    """The presets the run was started with, as Hydra keeps them: group and name on a line below ``choices``."""
+    path = folder / ".hydra" / "hydra.yaml"
+    if not path.is_file():
+        return {}
+    _, _, choices = path.read_text(encoding="utf-8", errors="replace").partition("\n    choices:\n")
+    return dict(re.findall(r"^      (\w+): (\w+)$", choices, flags=re.MULTILINE))
 
 
 def _command(*overrides: str) -> str:
     return "lightning-nas run " + " ".join(map(shlex.quote, overrides))
 
 
-def _overrides(folder: Path) -> list[str]:
+def _overrides(folder: Path) -> list[str] | None:
     """The overrides the run was started with, as Hydra keeps them: a YAML list of plain or quoted strings."""
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
-        return []
+        return None
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     said = [_unquoted(line[2:].strip()) for line in lines if line.startswith("- ")]
     return [override for override in said if not override.lstrip("+").startswith(_OWN)]
