@@ -69,17 +69,20 @@ class LocalEngine(Engine):
     def close(self) -> None:
         atexit.unregister(self.close)
         self._waiting.clear()
+        for child in self._running:
+            child.kill()
         if self._server is not None:
             self._server.kill()
             self._server = None
-        for child in self._running:
-            child.kill()
         self._running.clear()
         self._free = list(range(self._slots))
 
     def _start(self) -> None:
         while self._waiting and self._free:
             request, slot = self._waiting.popleft(), self._free.pop()
-            if self._server is None or not self._server.alive:
+            if self._server is not None and not self._server.alive:
+                self._server.kill()
+                self._server = None
+            if self._server is None:
                 self._server = JobServer(self._job, self.limits, str(Path.cwd()))
             self._running[ChildProcess(self._server, request, devices_of(slot, self.gpus))] = slot

@@ -58,7 +58,8 @@ class JobServer:
 
     def __init__(self, job: bytes, limits: Limits, folder: str) -> None:
         self.limits, self.refused = limits, ""
-        self._numbers, self._exits, self._gone = itertools.count(), dict[int, int](), False
+        self._numbers, self._gone = itertools.count(), False
+        self._codes: dict[int, int | None] = {}  # of children that were started; None while they run
         self._channel, theirs = _CONTEXT.Pipe()
         lifeline, self._lifeline = _CONTEXT.Pipe(duplex=False)
         own = {"threads": limits.threads, "memory_gb": limits.memory_gb, "folder": folder}
@@ -94,17 +95,22 @@ class JobServer:
         return number
 
     def kill_child(self, number: int) -> None:
-        """Kill a child, which may have ended, and wait until it is gone."""
+        """Kill a child, which may have ended, and wait until it is gone.
+
+        A child that waits for the server to set up the data ends as soon as it is started: its lifeline is closed.
+        """
         with contextlib.suppress(OSError):
             self._channel.send_bytes(json.dumps({"number": number, "start": None}).encode())
-        self.exit_code(number, _KILLED)
+        self._collect(0.0)
+        if number in self._codes:
+            self.exit_code(number, _KILLED)
 
     def exit_code(self, number: int, timeout: float) -> int | None:
         """The exit code of a child, negative for a signal; None if nobody knows it after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        while number not in self._exits and not self._gone and (left := deadline - time.monotonic()) > 0:
+        while self._codes.get(number) is None and not self._gone and (left := deadline - time.monotonic()) > 0:
             self._collect(left)
-        return self._exits.get(number)
+        return self._codes.get(number)
 
     def how_it_ended(self) -> str:
         """The end of the server itself, in words."""
@@ -122,11 +128,11 @@ class JobServer:
             self._process.join()
 
     def _collect(self, timeout: float) -> None:
-        """Read the exit codes that have come, waiting ``timeout`` seconds for the first."""
+        """Read what the server has said of its children, waiting ``timeout`` seconds for the first message."""
         try:
             while not self._gone and self._channel.poll(timeout):
                 number, code = json.loads(self._channel.recv_bytes())
-                self._exits[number] = code
+                self._codes[number] = code
                 timeout = 0.0
         except (EOFError, OSError):
             self._gone = True

@@ -32,10 +32,10 @@ _CONTEXT = multiprocessing.get_context("fork")
 
 
 def serve(channel: Connection, lifeline: Connection, job: bytes, told: str) -> None:
-    """Fork children as the search asks, and tell it their exit codes, until it closes the channel.
+    """Fork children as the search asks, and tell it when they start and end, until it closes the channel.
 
     Args:
-        channel: brings requests, each followed by the handles of the child's two pipes, and takes exit codes.
+        channel: brings requests, each followed by the handles of the child's two pipes; takes starts and exit codes.
         lifeline: is closed when the search ends.
         job: pickled.
         told: JSON with threads, memory_gb and folder.
@@ -67,9 +67,7 @@ class _Server:
         self.channel, self.lifeline, self.job, self.threads = channel, lifeline, job, threads
         self.children: dict[Any, tuple[int, Any]] = {}
         self.worker: Worker | None = None
-        with contextlib.suppress(
-            OSError
-        ):  # relative names mean what they mean to the search; another machine may lack it
+        with contextlib.suppress(OSError):  # for relative paths; another machine may lack the folder
             os.chdir(folder)
         # the server must not initialise CUDA, or no child could use it
         os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
@@ -99,17 +97,22 @@ class _Server:
                 process.start()
             except Exception as error:  # noqa: BLE001 - not the child's: the data cannot be read here, a package is missing
                 _answer(answering, Response(asked.trial, asked.attempt, "lost", reason=_in_one_line(error)))
-                self.channel.send_bytes(json.dumps([number, 0]).encode())
+                self._tell(number, 0)
             else:
                 self.children[process.sentinel] = number, process
+                self._tell(number, None)
 
     def report(self, sentinel: Any) -> None:
         """Tell the search the exit code of a child that has ended."""
         number, process = self.children.pop(sentinel)
         process.join()
-        with contextlib.suppress(OSError):
-            self.channel.send_bytes(json.dumps([number, process.exitcode]).encode())
+        self._tell(number, process.exitcode)
         process.close()
+
+    def _tell(self, number: int, code: int | None) -> None:
+        """Send the exit code of a child; None when it has been started."""
+        with contextlib.suppress(OSError):  # the search has ended, which the loop will see
+            self.channel.send_bytes(json.dumps([number, code]).encode())
 
     def _set_up(self) -> Worker:
         """Make the worker in a thread of its own, whose OpenMP threads end with it: no fork inherits a pool of them."""
