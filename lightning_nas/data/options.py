@@ -75,6 +75,10 @@ class ImageOptions(DivisionOptions, SizeOptions, BatchOptions, total=False):
     """Options of every data set of images."""
 
 
+class AdaptedOptions(DivisionOptions, SizeOptions, total=False):
+    """Options of a person's own data."""
+
+
 class AugmentedOptions(ImageOptions, PixelOptions, FlipOptions, total=False):
     """Options of images that are augmented."""
 
