@@ -26,7 +26,7 @@ LEVELS = [
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 # commands parse their arguments through lightning_nas.cli.command; nothing of it may reach back
 COMMANDS = {"latency.__main__"}
-LIGHT = ["", "errors", "files", "architecture", "cli.command", "run", "cli.sweep", "latency.__main__"]
+LIGHT = ["", "moved", "errors", "files", "architecture", "cli.command", "run", "cli.sweep", "latency.__main__"]
 HEAVY = {
     "torch",
     "torchvision",

@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback
 
 import lightning_nas
 from lightning_nas.errors import CheckpointError
+from lightning_nas.moved import present_name
 from lightning_nas.training.metrics import MetricsFile
 from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.signals import StopRequest
@@ -185,9 +186,16 @@ def differences(then: Mapping[str, str | None], now: Mapping[str, str]) -> str:
     >>> differences({"seed": "0", "threads": "1"}, {"seed": "0", "threads": "2"})
     'threads was 1, is 2'
     """
-    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    changed = [name for name in {**then, **now} if _present(then.get(name)) != now.get(name)]
     listed = [f"{name} was {then.get(name)}, is {now.get(name)}" for name in changed[:3]]
     return ", ".join([*listed, "..."] if len(changed) > 3 else listed)
+
+
+def _present(text: str | None) -> str | None:
+    """A condition as it is written now: a class in quotes may have moved since."""
+    if text is None or not text.startswith('"'):
+        return text
+    return f'"{present_name(text[1:-1])}"'
 
 
 def _asked_to_stop(trainer: pl.Trainer) -> int:
