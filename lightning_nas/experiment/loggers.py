@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_nas.experiment.settings import Names
+if TYPE_CHECKING:
+    from lightning_nas.experiment.settings import Names
 
 LoggerFactory = Callable[..., Any]
 """Makes a Lightning logger; takes ``prefix``, and for W&B the options of :func:`wandb_options`."""

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from lightning_nas.errors import ConfigError
 from lightning_nas.moved import present_name
 
+
 def modernise(config: DictConfig) -> None:
     """Write present names over old ones in every ``_target_`` of a configuration, with one warning for each.
 

@@ -121,9 +121,7 @@ tasks.language_modelling: LanguageModelling
 training.schedules: ExponentialFrom LinearWarmup WarmupThenCosine
 training.table: Table
 """
-NAMES = [
-    f"lightning_nas.{module}.{name}" for module, names in yaml.safe_load(OLD).items() for name in names.split()
-]
+NAMES = [f"lightning_nas.{module}.{name}" for module, names in yaml.safe_load(OLD).items() for name in names.split()]
 
 
 @pytest.mark.parametrize("name", NAMES)
