@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from lightning_nas.data.loaders import Alternate, Loader, Numbered, Position, SearchLoader
+from lightning_nas.data.loaders import Loader, Numbered, Position, SearchLoader, limited
+from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.data.streams import Batch
+from lightning_nas.training.module import ResumableModule
 
 
 class SearchData(pl.LightningDataModule, ABC):
@@ -144,18 +146,27 @@ class SearchData(pl.LightningDataModule, ABC):
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> Loader[Any]:
-        """From the module's ``position`` on: by its ``alternate`` for a search, else for training one network."""
-        assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
-        limit = self.trainer.limit_train_batches
-        if hasattr(module, "alternate"):
+        """The loader that the trainer's module asks for.
+
+        A :class:`~lightning_nas.data.reader.SearchReader` gets search batches, any other module pairs (x, y) of the
+        weights and arch parts together. Both begin at the ``position`` of a module that can be resumed, and at the
+        trainer's epoch for an ordinary LightningModule.
+        """
+        trainer = self.trainer
+        assert trainer is not None, "a trainer asks for it"
+        module, limit = trainer.lightning_module, trainer.limit_train_batches
+        if isinstance(module, SearchReader):
             return self.search_loader(module.alternate, lambda: module.position, *self._process, limit=limit)
-        return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
+        if isinstance(module, ResumableModule):
+            return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
+        loader = self.retrain_loader(
+            lambda: trainer.current_epoch * limited(len(loader), limit), *self._process, limit=limit
+        )
+        return loader
 
     def val_dataloader(self) -> Loader[Batch]:
-        """The validation part; while a module with ``alternate`` runs, as the search sees it."""
-        module = self.trainer and self.trainer.lightning_module
-        searched = hasattr(module, "alternate")
+        """The validation part; for a :class:`~lightning_nas.data.reader.SearchReader`, as the search sees it."""
+        searched = self.trainer is not None and isinstance(self.trainer.lightning_module, SearchReader)
         return self.evaluation_loader("val", *self._process, searched=searched)
 
     def test_dataloader(self) -> Loader[Batch]:

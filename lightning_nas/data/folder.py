@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from torchvision.transforms import v2
 
-from lightning_nas.data.pictures import Pictures, Step
+from lightning_nas.data.augmented import AugmentedImages, Step
 from lightning_nas.data.samples import Part
 from lightning_nas.data.split import Images
 from lightning_nas.errors import DataError, shown
@@ -48,7 +48,7 @@ class Folder:
         """None: images are read one by one."""
 
 
-class ImageFolder(Pictures):
+class ImageFolder(AugmentedImages):
     """Images in ``root/train/CLASS/``, and in ``root/test/CLASS/`` or ``root/val/CLASS/`` if there is such a part.
 
     A lone ``val`` is the test, as with ImageNet. Training images are a random window brought to ``image_size``
@@ -61,7 +61,7 @@ class ImageFolder(Pictures):
         min_scale: smallest share of the picture a training window covers.
         jitter: strength of random brightness, contrast and saturation of training images; 0 for none.
         crop_ratio: share of the shorter side that the centre crop keeps.
-        options: of :class:`~lightning_nas.data.pictures.Pictures`.
+        options: of :class:`~lightning_nas.data.augmented.AugmentedImages`.
     """
 
     def __init__(

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from sklearn.datasets import load_digits
 
-from lightning_nas.data.checks import as_images, as_labels
+from lightning_nas.data.augmented import InMemoryImages
+from lightning_nas.data.checks import as_images, as_labels, check_same_shape
 from lightning_nas.data.numpy_file import read_npz
-from lightning_nas.data.pictures import ArrayData
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.errors import DataError, shown
@@ -17,7 +17,7 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LIMIT = 16 * 2**30
 
 
-class Digits(ArrayData):
+class Digits(InMemoryImages):
     """1,797 handwritten digits, 8 x 8 pixels in 17 greys, 10 classes, from scikit-learn; nothing is downloaded.
 
     Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test set).
@@ -35,7 +35,7 @@ class Digits(ArrayData):
         return Images(train=Arrays(grey.reshape(-1, 1, 8, 8), torch.from_numpy(labels).long()))
 
 
-class NPZ(ArrayData):
+class NPZ(InMemoryImages):
     """Images in a numpy file: ``x_train``, ``y_train`` and, if there is a test part, ``x_test``, ``y_test``.
 
     Images are square, (N, H, W) or (N, H, W, C), uint8 or floating point; labels (N,) count classes from 0. The file is
@@ -43,7 +43,7 @@ class NPZ(ArrayData):
 
     Args:
         path: the file.
-        options: of :class:`~lightning_nas.data.pictures.ArrayData`.
+        options: of :class:`~lightning_nas.data.augmented.InMemoryImages`.
     """
 
     def __init__(self, *, path: str | None, **options: Any) -> None:
@@ -63,7 +63,5 @@ class NPZ(ArrayData):
             if f"x_{part}" in arrays:
                 images = as_images(arrays[f"x_{part}"], f"x_{part} of {where}")
                 parts[part] = Arrays(images, as_labels(arrays[f"y_{part}"], len(images), f"y_{part} of {where}"))
-        shapes = [tuple(part.images.shape[1:]) for part in parts.values()]
-        if shapes[0] != shapes[-1]:
-            raise DataError(f"{where}: training images are {shapes[0]}, test images {shapes[1]} (channels, size, size)")
+        check_same_shape(parts, where)
         return Images(**parts)

@@ -1,16 +1,16 @@
 """Loaders that can begin anywhere: what comes next depends on how many batches were seen, and on nothing else."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lightning_nas.data.reader import Alternate
 from lightning_nas.data.streams import Batch
 from lightning_nas.errors import DataError
 
 T_co = TypeVar("T_co", covariant=True)
-Alternate = Literal["batch", "epoch"]
 Position = Callable[[], int]
 
 

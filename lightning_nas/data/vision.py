@@ -6,20 +6,20 @@ from typing import Any, ClassVar
 import numpy as np
 from torchvision import datasets
 
+from lightning_nas.data.augmented import InMemoryImages
 from lightning_nas.data.checks import as_images, as_labels
-from lightning_nas.data.pictures import ArrayData
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.errors import DataError, shown
 
 
-class TorchvisionData(ArrayData):
+class TorchvisionData(InMemoryImages):
     """A data set that torchvision can download and that has a training and a test part.
 
     Args:
         root: folder in which torchvision looks for it.
         download: fetch it from its authors if it is not there.
-        options: of :class:`~lightning_nas.data.pictures.ArrayData`.
+        options: of :class:`~lightning_nas.data.augmented.InMemoryImages`.
 
     Attributes:
         source: torchvision's class.

@@ -16,8 +16,9 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.errors import ConfigError, DataError, NoStepError
-from lightning_nas.strategies.options import Alternate, OptimizerFactory, SchedulerFactory
+from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory
 from lightning_nas.tasks.base import Batch
 from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.schedules import OverEpochs
@@ -65,7 +66,7 @@ class ArchSteps:
             )
 
 
-class SearchLoop(ResumableModule):
+class SearchLoop(ResumableModule, SearchReader):
     """Trains shared weights on one part of the training data and architecture parameters on the other.
 
     Args:

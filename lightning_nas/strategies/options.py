@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from inspect import Parameter
-from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
+from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
 import torch
 from annotated_types import Interval
@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_nas.data.reader import Alternate
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.strategies.penalties import Penalty
@@ -29,7 +30,6 @@ OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 ControllerFactory = Callable[[SearchSpace, torch.Generator], Controller]
 ControllerOptimizer = Callable[[list[nn.Parameter]], Optimizer]
-Alternate = Literal["batch", "epoch"]
 
 
 class SearchOptions(TypedDict, total=False):

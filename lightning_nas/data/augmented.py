@@ -20,7 +20,7 @@ Step = Callable[[Any], Tensor]
 _SAMPLED = 512
 
 
-class Pictures(ImageData):
+class AugmentedImages(ImageData):
     """Images that are normalised by channel and, for training, also flipped and painted over.
 
     Args:
@@ -88,12 +88,12 @@ def _composed(steps: list[Step]) -> Step | None:
     return v2.Compose(steps) if len(steps) > 1 else steps[0]
 
 
-class ArrayData(Pictures):
-    """Pictures of one size, held in memory.
+class InMemoryImages(AugmentedImages):
+    """AugmentedImages of one size, held in memory.
 
     Args:
         crop_padding: pad training images by so many black pixels on each side and crop a random window; 0 for none.
-        options: of :class:`Pictures`.
+        options: of :class:`AugmentedImages`.
     """
 
     def __init__(self, *, crop_padding: NonNegativeInt = 0, **options: Any) -> None:
