@@ -14,6 +14,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.experiment.prepare import Run, make_trainer, stage_seconds, trains_children
 from lightning_nas.experiment.resume import checkpoint_to_resume
 from lightning_nas.latency.table import LatencyTable
@@ -23,7 +24,6 @@ from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.seeding import generator, seeded
 from lightning_nas.trials.engines.base import Engine
-from lightning_nas.trials.job import PARTS
 
 log = logging.getLogger(__name__)
 
@@ -127,5 +127,5 @@ def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule | Trial
 def _engine(run: Run) -> Engine:
     content = OmegaConf.to_container(run.config, resolve=True)
     assert isinstance(content, dict)
-    engine: Engine = instantiate(run.config.engine)({name: content[name] for name in PARTS})
+    engine: Engine = instantiate(run.config.engine)(ConfiguredJob(content))
     return engine

@@ -12,6 +12,7 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -24,6 +25,7 @@ from threading import Thread
 from types import ModuleType
 from typing import Any
 
+from lightning_nas.errors import ConfigError, shown
 from lightning_nas.trials.engines.base import Job
 from lightning_nas.trials.requests import Request, Response, Status
 
@@ -50,7 +52,7 @@ class ChildProcess:
     """A child at work.
 
     Args:
-        job: see :func:`lightning_nas.trials.job.make_worker`.
+        job: what the children have in common, see :func:`pickled`.
         request: what to do.
         limits: what the child may have.
         devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES has them.
@@ -61,17 +63,17 @@ class ChildProcess:
         answers: can be read from once the child has ended.
     """
 
-    def __init__(self, job: Job, request: Request, limits: Limits, devices: str, folder: str) -> None:
+    def __init__(self, job: bytes, request: Request, limits: Limits, devices: str, folder: str) -> None:
         self.request, self.limits = request, limits
         self._since, self._refused = time.monotonic(), ""
         self.answers, answering = _CONTEXT.Pipe(duplex=False)
         lifeline, self._lifeline = _CONTEXT.Pipe(duplex=False)
         told = {"limits": asdict(limits), "devices": devices, "folder": folder}
-        arguments = (answering, lifeline, json.dumps(job), json.dumps(request.to_dict()), json.dumps(told))
+        arguments = (answering, lifeline, job, json.dumps(request.to_dict()), json.dumps(told))
         _CONTEXT.set_forkserver_preload([_SERVED])
         self._process = _CONTEXT.Process(target=_work, args=arguments)
         try:
-            with _nameless_main():
+            with contextlib.nullcontext() if _of_main(job) else _nameless_main():
                 self._process.start()
         except (OSError, EOFError) as reason:  # no more processes, files or memory; then the fork server is gone too
             self._refused = f"its process could not be started: {type(reason).__name__}: {reason}"
@@ -114,6 +116,33 @@ class ChildProcess:
         return f"its process ended with exit code {code}"
 
 
+def pickled(job: Job) -> bytes:
+    """A job as it travels to another process.
+
+    Raises:
+        ConfigError: an object of it cannot be pickled, or its class stands in a notebook or an interactive session,
+            from which no other process can import it.
+    """
+    try:
+        content = pickle.dumps(job)
+    except (pickle.PicklingError, TypeError, AttributeError, NotImplementedError, RuntimeError) as reason:
+        raise ConfigError(
+            f"engine: the job of this search cannot be sent to another process: {shown(str(reason), 200)}; give data, "
+            "space, task and child that can be pickled, or use the serial engine"
+        ) from None
+    if _of_main(content) and getattr(sys.modules["__main__"], "__file__", None) is None:
+        raise ConfigError(
+            "engine: the job of this search uses a class or function that is defined in a notebook or an interactive "
+            "session; move it into a module that other processes can import, or use the serial engine"
+        )
+    return content
+
+
+def _of_main(job: bytes) -> bool:
+    """Whether a pickled job names something of the script that was started."""
+    return b"__main__" in job
+
+
 @contextlib.contextmanager
 def _nameless_main() -> Iterator[None]:
     """Processes begun inside do not import the script that began them: they have no need of it."""
@@ -125,13 +154,13 @@ def _nameless_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _work(answering: Connection, lifeline: Connection, job: str, request: str, told: str) -> None:
-    """What the process does; all JSON, as it comes over a wire."""
+def _work(answering: Connection, lifeline: Connection, job: bytes, request: str, told: str) -> None:
+    """Train one child and send the answer, in the new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the search decides
     _end_with_the_search(lifeline)
     asked = Request.from_dict(json.loads(request))
     try:
-        response = _trained(json.loads(job), asked, **json.loads(told))
+        response = _trained(pickle.loads(job), asked, **json.loads(told))  # noqa: S301 - the search wrote it
     except Exception as error:  # noqa: BLE001 - not the child's: the data cannot be read here, a package is missing
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         response = Response(asked.trial, asked.attempt, "lost", reason=reason)
@@ -160,10 +189,8 @@ def _trained(job: Job, request: Request, limits: dict[str, Any], devices: str, f
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     import torch
 
-    from lightning_nas.trials.job import make_worker
-
     torch.set_num_threads(limits["threads"])
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return make_worker(job)(request)
+    return job.worker()(request)

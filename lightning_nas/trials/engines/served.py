@@ -2,4 +2,8 @@
 
 import gc
 
+import lightning_nas.data.images
+import lightning_nas.data.vision
+import lightning_nas.trials.job  # noqa: F401
+
 gc.freeze()  # children share these objects for good, and nobody searches them for garbage on the way out
