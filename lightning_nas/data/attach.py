@@ -11,7 +11,7 @@ from lightning_nas.data.given import as_search_data
 from lightning_nas.errors import DataError
 
 
-def attach(trainer: pl.Trainer, seed: int) -> SearchData:
+def attach(trainer: pl.Trainer, seed: int, *, own_loader: bool = False) -> SearchData:
     """Put search data in the place of what ``trainer.fit`` was given, so that Lightning's loops read from them.
 
     Call it in ``LightningModule.configure_callbacks``, the first hook that knows the trainer. Lightning then calls
@@ -25,6 +25,8 @@ def attach(trainer: pl.Trainer, seed: int) -> SearchData:
     Args:
         trainer: while it fits a module.
         seed: of the division, the order and the augmentation, as ``seed`` of the command.
+        own_loader: let the trainer read the module's own ``train_dataloader``; the module only needs the data returned,
+            and sets them up itself.
 
     Returns:
         The :class:`SearchData` that the trainer was given, or the adapted data that are now ``trainer.datamodule``.
@@ -41,11 +43,12 @@ def attach(trainer: pl.Trainer, seed: int) -> SearchData:
             "datamodule=ln.as_search_data(data, seed) to Trainer.fit"
         ) from None
     module = trainer.lightning_module
-    if isinstance(train, SearchData):
-        return train
-    adapted = as_search_data(_given(train, val, module), seed)
-    connect(module, datamodule=adapted)
-    return adapted
+    data = train if isinstance(train, SearchData) else as_search_data(_given(train, val, module), seed)
+    if own_loader:
+        connect(module)
+    elif data is not train:
+        connect(module, datamodule=data)
+    return data
 
 
 def _given(train: Any, val: Any, module: pl.LightningModule) -> Any:

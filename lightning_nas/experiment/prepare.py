@@ -24,7 +24,7 @@ from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.cli.config.check import check
 from lightning_nas.data.adapt import adapt
 from lightning_nas.data.base import SearchData
-from lightning_nas.errors import ConfigError, DataError, InputError, shown
+from lightning_nas.errors import ConfigError, InputError, shown
 from lightning_nas.experiment.folder import forget, goes_on_in, is_first_process
 from lightning_nas.experiment.loggers import make_loggers
 from lightning_nas.experiment.resume import check_resumable
@@ -32,6 +32,7 @@ from lightning_nas.files import atomic
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.strategies.sizes import check_sizes
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.exact import ExactCheckpoint
@@ -107,23 +108,8 @@ def prepare(config: DictConfig) -> Run:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     space: SearchSpace = instantiate(config.search_space)
     if "retrain" in config.stages or not looks_up(config):
-        _check_sizes(space, data)
+        check_sizes(space, data)
     return Run(config, folder, data, space, instantiate(config.task))
-
-
-def _check_sizes(space: SearchSpace, data: SearchData) -> None:
-    """Networks of the space can be fed with the data."""
-    if space.input_shape != data.shape:
-        raise DataError(
-            f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
-            "search space that takes its sizes from the data, e.g. fbnet_small (images) or darts_rnn_small (text), "
-            "or set search_space.image_size and search_space.in_channels"
-        )
-    if space.num_classes != data.search_num_classes:
-        raise DataError(
-            f"search_space={space.name} has {space.num_classes} classes, the data has {data.search_num_classes}; "
-            f"set search_space.num_classes={data.search_num_classes}"
-        )
 
 
 def trains_children(config: DictConfig) -> bool:
@@ -177,11 +163,6 @@ def check_pair(config: DictConfig) -> None:
             raise ConfigError(
                 f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials, debug=trials"
             )
-
-
-def _sort(shape: tuple[int, ...]) -> str:
-    kind = "text in windows of" if len(shape) == 1 else "images (channels x height x width)"
-    return f"{kind} {'x'.join(map(str, shape))}"
 
 
 def latency_table(run: Run) -> LatencyTable | None:
