@@ -58,7 +58,7 @@ class Methods:
             "arch_optimizer": partial(torch.optim.Adam, lr=3e-4),
         }
         self.updates = {
-            name: ProxylessNAS(space, Classification(), update=update, **optimizers) for name, update in UPDATES.items()
+            name: ProxylessNAS(space, update=update, penalty=None, weights_scheduler=None, **optimizers) for name, update in UPDATES.items()
         }
         search = self.updates["full"]
         self.supernet, self.theta = search.supernet, search.theta

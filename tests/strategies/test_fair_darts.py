@@ -11,6 +11,7 @@ from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.space import EDGES, DARTSSpace
 from lightning_nas.strategies.differentiable.fair_darts import FairDARTS, zero_one_loss
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.training.seeding import seeded
@@ -18,6 +19,7 @@ from lightning_nas.training.seeding import seeded
 
 def make_fair_darts(seed: int = 0, **options: Any) -> FairDARTS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,

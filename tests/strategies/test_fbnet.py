@@ -16,6 +16,7 @@ from lightning_nas.latency.table import Entry, LatencyTable
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -25,6 +26,8 @@ from lightning_nas.training.seeding import seeded
 def make_fbnet(seed: int = 0, table: LatencyTable | None = None, **options: Any) -> FBNet:
     space = ToySpace()
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "alternate": "batch",
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
         "weights_scheduler": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=8),

@@ -12,6 +12,7 @@ from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
 from lightning_nas.strategies.penalties import AddLinear, Costs, FBNetProduct, MnasNetProduct, MulLog, Penalty
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.toys import ToySpace, toy_images
 
 COSTS = Costs("toy", "ms", cheapest=20.0, uniform=80.0)
@@ -28,6 +29,8 @@ class Softmax(DifferentiableSearch):
 
 def search(penalty: Penalty | None, table: LatencyTable | None = MACS) -> Softmax:
     options: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "theta_std": 0.0,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1),
         "arch_optimizer": partial(torch.optim.Adam),
     }
