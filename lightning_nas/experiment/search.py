@@ -15,6 +15,7 @@ from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.cli.job import ConfiguredJob
+from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.prepare import Run, make_trainer, stage_seconds, trains_children
 from lightning_nas.experiment.resume import checkpoint_to_resume
 from lightning_nas.latency.table import LatencyTable
@@ -121,6 +122,8 @@ def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule | Trial
         module: SearchModule | TrialSearch = instantiate(run.config.strategy)(
             run.space, run.task, table, seed=run.seed, **more
         )
+    if table is None and module.table is not None:  # measured by the strategy, which a run must be told to do
+        raise ConfigError("this strategy needs a latency table: latency_table=measured, macs, params or file")
     return module
 
 

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -62,7 +61,7 @@ class SearchModule(FullSignature, SearchLoop):
         *,
         seed: int = 0,
         weights_optimizer: OptimizerFactory = partial(SGD, lr=0.1, momentum=0.9, weight_decay=3e-4),
-        weights_scheduler: SchedulerFactory | None = cosine(),  # noqa: B008 - frozen
+        weights_scheduler: SchedulerFactory | None = cosine(),
         weights_clip: PositiveFloat | None = 5.0,
         accumulate: PositiveInt = 1,
         score_batches: PositiveInt = 4,

@@ -217,6 +217,10 @@ class SearchLoop(ResumableModule, SearchReader):
             raise ConfigError(f"trainer.max_epochs={epochs}: a search needs the number of its epochs, at least 1")
         return epochs
 
+    def shorten_warm_up(self, epochs: int) -> None:
+        """Limit the epochs without architecture steps, for debugging runs."""
+        self.arch_warmup_epochs = min(self.arch_warmup_epochs, epochs)
+
     def check_length(self) -> None:
         """Refuse a warm-up that leaves no epoch for architecture steps.
 
@@ -243,8 +247,12 @@ class SearchLoop(ResumableModule, SearchReader):
         """
         missing = [kind for kind, count in self.steps_taken.items() if not count]
         if missing:
-            cause = "it was not trained" if not self.position else "see arch_warmup_epochs, limit_train_batches, max_steps"
-            raise NoStepError(f"the search took no {missing[0]} step in {self.position} batches, so it has no answer: {cause}")
+            cause = (
+                "it was not trained" if not self.position else "see arch_warmup_epochs, limit_train_batches, max_steps"
+            )
+            raise NoStepError(
+                f"the search took no {missing[0]} step in {self.position} batches, so it has no answer: {cause}"
+            )
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 
@@ -269,7 +277,10 @@ class SearchLoop(ResumableModule, SearchReader):
         optimizers = [
             training.optimizer([{"params": groups[name], "name": name}]) for name, training in self.trainings.items()
         ]
-        made = [(training.scheduler, optimizer) for training, optimizer in zip(self.trainings.values(), optimizers, strict=True)]
+        made = [
+            (training.scheduler, optimizer)
+            for training, optimizer in zip(self.trainings.values(), optimizers, strict=True)
+        ]
         return optimizers, [self.make_schedule(make, optimizer) for make, optimizer in made if make is not None]
 
     def make_schedule(self, make: SchedulerFactory, optimizer: Optimizer) -> Any:

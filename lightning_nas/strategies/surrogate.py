@@ -1,7 +1,7 @@
 """Surrogate of PNAS (arXiv:1712.00559): predicts the reward of an architecture from its decisions, on any space.
 
-An ensemble whose members are fitted to different shares of the trials; the prediction is their mean. A fit is a function
-of the data and a generator, so a checkpoint does not need it.
+An ensemble whose members are fitted to different shares of the trials; the prediction is their mean. A fit is a
+function of the data and a generator, so a checkpoint does not need it.
 """
 
 from __future__ import annotations

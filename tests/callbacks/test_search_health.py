@@ -27,8 +27,8 @@ from lightning_nas.strategies.differentiable.darts import DARTS
 from lightning_nas.strategies.differentiable.gdas import GDAS
 from lightning_nas.tasks.base import Batch
 from lightning_nas.tasks.classification import Classification
-from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.callbacks import CallbackCase, toy_search
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
 from lightning_nas.training.checkpoint import AtomicCheckpointIO

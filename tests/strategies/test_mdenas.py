@@ -11,9 +11,9 @@ from lightning_nas.functional.multinomial import multinomial_update
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.strategies.one_path.mdenas import MdeNAS
 from lightning_nas.tasks.classification import Classification
-from lightning_nas.testing.searching import PLAIN
 from lightning_nas.testing.finding import FindingCase
 from lightning_nas.testing.repeating import resume_everywhere
+from lightning_nas.testing.searching import PLAIN
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToyNodeSpace, ToySpace
 from lightning_nas.testing.training import digest, fit

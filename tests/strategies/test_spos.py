@@ -20,10 +20,10 @@ from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.one_path.spos import SPOS, fair_paths
 from lightning_nas.tasks.classification import Classification
-from lightning_nas.testing.searching import PLAIN
 from lightning_nas.testing.distributed import two_ranks
 from lightning_nas.testing.finding import FindingCase
 from lightning_nas.testing.repeating import resume_everywhere
+from lightning_nas.testing.searching import PLAIN
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import CHANNELS, OPERATIONS, SIZE, ToyData, ToyNetwork, ToySpace, ToySupernet
 from lightning_nas.testing.training import fit, one_thread

@@ -132,7 +132,7 @@ class FBNet(AnnealedSearch):
         return self.penalised(loss(batch, gates), gates)
 
     def choose(self) -> Architecture:
-        """The best of ``candidates`` samples by inherited weights, the cheaper one of two equals; or the most probable."""
+        """The best of ``candidates`` samples by inherited weights, the cheaper of two equals; or the most probable."""
         if self.answer_by == "argmax":
             return self.derive()
         generator = self.generator("answer")

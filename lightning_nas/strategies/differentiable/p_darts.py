@@ -86,7 +86,7 @@ class PDARTS(DifferentiableSearch):
         skip_dropout: Sequence[Rate] = (0.0, 0.4, 0.7),
         max_skips: NonNegativeInt = 2,
         theta_std: NonNegativeFloat = 1e-3,
-        weights_scheduler: SchedulerFactory | None = cosine_stages(),  # noqa: B008 - frozen
+        weights_scheduler: SchedulerFactory | None = cosine_stages(),
         arch_warmup_epochs: NonNegativeInt = 1,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
@@ -126,8 +126,8 @@ class PDARTS(DifferentiableSearch):
         last = min(self.epochs // self.stage_epochs, len(self.spaces) - 1)
         if self.arch_warmup_epochs >= self.epochs - last * self.stage_epochs:
             raise ConfigError(
-                f"trainer.max_epochs={self.epochs} leaves no architecture step in the last of {last + 1} stages of "
-                f"strategy.stage_epochs={self.stage_epochs} after strategy.arch_warmup_epochs={self.arch_warmup_epochs}; "
+                f"trainer.max_epochs={self.epochs} leaves no architecture step in the last of {last + 1} stages: "
+                f"strategy.stage_epochs={self.stage_epochs}, strategy.arch_warmup_epochs={self.arch_warmup_epochs}; "
                 f"a whole search has max_epochs={len(self.spaces) * self.stage_epochs}, its warm-up less than a stage"
             )
 

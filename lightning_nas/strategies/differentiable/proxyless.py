@@ -93,7 +93,7 @@ class ProxylessNAS(DifferentiableSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        penalty: Penalty | None = MulLog(scale=1000.0),  # noqa: B008 - frozen
+        penalty: Penalty | None = MulLog(scale=1000.0),
         update: Literal["full", "two_path", "reinforce"] = "full",
         samples: PositiveInt = 10,
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.99,
@@ -107,7 +107,11 @@ class ProxylessNAS(DifferentiableSearch):
         if update == "reinforce" and not isinstance(penalty, MnasNetProduct | None):
             raise ConfigError("strategy.update=reinforce needs a reward: strategy/penalty=proxyless_reward, or null")
         options |= {"penalty": penalty, "weights_optimizer": weights_optimizer, "weights_clip": weights_clip}
-        options |= {"arch_optimizer": arch_optimizer, "arch_every": arch_every, "arch_warmup_epochs": arch_warmup_epochs}
+        options |= {
+            "arch_optimizer": arch_optimizer,
+            "arch_every": arch_every,
+            "arch_warmup_epochs": arch_warmup_epochs,
+        }
         super().__init__(space, task, table, **options)
         self.update, self.samples, self.baseline_rate = update, samples, baseline_rate
         self.baseline: float | None = None

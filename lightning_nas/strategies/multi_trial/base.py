@@ -106,7 +106,9 @@ class TrialSearch(FullSignature, ResumableModule):
     ) -> None:
         super().__init__(seed)
         if engine is not None and child is not None:
-            raise ConfigError("strategy.child says how to train without an engine; the engine has its own, leave one out")
+            raise ConfigError(
+                "strategy.child says how to train without an engine; the engine has its own, leave one out"
+            )
         if median_stop and engine is not None and engine.instant:
             raise ConfigError("strategy.median_stop ends children early, and this engine trains none; leave it out")
         self.automatic_optimization = False

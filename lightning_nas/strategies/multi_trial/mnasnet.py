@@ -84,7 +84,7 @@ class MnasNet(NASNet):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        penalty: MnasNetProduct | None = MnasNetProduct(),  # noqa: B008 - frozen
+        penalty: MnasNetProduct | None = MnasNetProduct(),
         trials: PositiveInt = 40,
         **options: Unpack[NASNetOptions],
     ) -> None:

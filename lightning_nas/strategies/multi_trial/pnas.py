@@ -58,7 +58,7 @@ class PNAS(TrialSearch):
 
     On spaces whose architectures do not grow, parts of the decisions are settled one after another instead.
 
-    Source: Liu et al., ECCV 2018, arXiv:1712.00559, section 4. Deviations: the surrogate is fitted anew at each level to
+    Source: Liu et al., ECCV 2018, arXiv:1712.00559, section 4. Deviations: each level fits a new surrogate to
     standardised rewards; no architecture is trained twice.
 
     Args:

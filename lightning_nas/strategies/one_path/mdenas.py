@@ -118,6 +118,9 @@ class MdeNAS(SearchModule):
         """The path of this turn; during the warm-up a new path for each batch."""
         return self.draw_path(generator) if self.current_epoch < self.warmup_epochs else self.path
 
+    def shorten_warm_up(self, epochs: int) -> None:
+        self.warmup_epochs = min(self.warmup_epochs, epochs)
+
     def check_length(self) -> None:
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(
