@@ -98,6 +98,8 @@ class _Signature:
 class FullSignature:
     """Shows the arguments of a constructor and the options it passes on to its parents.
 
+    A class that changes defaults of such options lists them in its ``defaults``, and passes on ``defaults | options``.
+
     Example:
         >>> from typing import Unpack
         >>> class Parent(FullSignature):
@@ -123,6 +125,8 @@ def _parameters(mro: tuple[type, ...]) -> dict[str, Parameter]:
         else:
             inherited = _parameters(mro[place + 1 :])
             passed = _keys(hints.get(parameter.name)) or frozenset(inherited)
+            changed = vars(mro[place]).get("defaults", {})
+            inherited |= {name: inherited[name].replace(default=value) for name, value in changed.items()}
             found |= {name: inherited[name] for name in inherited if name in passed and name not in found}
     return found
 

@@ -76,6 +76,7 @@ class DifferentiableSearch(SearchModule):
             table = measured_here(space)
         arch = ArchSteps(arch_optimizer, arch_scheduler, arch_clip, alternate, arch_every, arch_warmup_epochs)
         super().__init__(space, task, table, arch=arch, **options)
+        self.theta_std = theta_std
         self.theta = small_noise(space.gate_shapes, theta_std, self.seed, "theta")
         self._penalised = None
         if penalty and table is not None:

@@ -16,7 +16,7 @@ logarithm could be negative is refused: the exponent would give NaN.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Unpack
+from typing import ClassVar, Literal, Unpack
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -24,13 +24,12 @@ from torch import Tensor
 from torch.optim import SGD, Adam
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.data.reader import Alternate
 from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import AnnealedSearch
-from lightning_nas.strategies.options import ArchOptions, OptimizerFactory
+from lightning_nas.strategies.options import ArchOptions
 from lightning_nas.strategies.penalties import FBNetProduct
 from lightning_nas.tasks.base import Batch, Task
 
@@ -61,11 +60,6 @@ class FBNet(AnnealedSearch):
         answer_by: "sample" answers with the best of ``candidates`` sampled architectures, "argmax" with the most
             probable one.
         theta_std: standard deviation of the initial logits; 0 for equal logits.
-        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
-        weights_clip: largest gradient norm of the weights step; None for no clipping.
-        arch_optimizer: makes the optimiser of the logits from a list of parameter groups.
-        alternate: "epoch" goes through all weights batches, then through all architecture batches; "batch" takes both
-            steps on every batch.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`, without ``penalty``.
 
     Raises:
@@ -83,6 +77,13 @@ class FBNet(AnnealedSearch):
 
     table: LatencyTable
 
+    defaults: ClassVar[ArchOptions] = {
+        "weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
+        "weights_clip": None,
+        "arch_optimizer": partial(Adam, lr=0.1, weight_decay=5e-4),
+        "alternate": "epoch",
+    }
+
     def __init__(
         self,
         space: WeightSharingSpace,
@@ -96,15 +97,10 @@ class FBNet(AnnealedSearch):
         candidates: PositiveInt = 10,
         answer_by: Literal["sample", "argmax"] = "sample",
         theta_std: NonNegativeFloat = 0.0,
-        weights_optimizer: OptimizerFactory = partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
-        weights_clip: PositiveFloat | None = None,
-        arch_optimizer: OptimizerFactory = partial(Adam, lr=0.1, weight_decay=5e-4),
-        alternate: Alternate = "epoch",
         **options: Unpack[ArchOptions],
     ) -> None:
-        options |= {"weights_optimizer": weights_optimizer, "weights_clip": weights_clip}
-        options |= {"arch_optimizer": arch_optimizer, "alternate": alternate}
-        super().__init__(space, task, table, theta_std=theta_std, penalty=FBNetProduct(alpha, beta), **options)
+        penalty = FBNetProduct(alpha, beta)
+        super().__init__(space, task, table, theta_std=theta_std, penalty=penalty, **FBNet.defaults | options)
         self.temperature, self.anneal = temperature, anneal
         self.candidates, self.answer_by = candidates, answer_by
 

@@ -11,11 +11,11 @@ a checkpoint has one shape. A space of fixed depth is searched at the same depth
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -56,8 +56,6 @@ class PDARTS(DifferentiableSearch):
         dropped: number of options that each choice loses after each stage but the last; two always remain.
         skip_dropout: initial dropout rate of skip connections in each stage.
         max_skips: largest number of skip connections in the group ``normal``, where the space has one.
-        theta_std: standard deviation of the initial logits of each stage.
-        weights_scheduler: makes the learning-rate schedule of the weights; by default a cosine in each stage.
         arch_warmup_epochs: epochs at the beginning of each stage without architecture steps.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
@@ -74,6 +72,8 @@ class PDARTS(DifferentiableSearch):
         ({'weights': 8, 'architecture': 8}, 'toy')
     """
 
+    defaults: ClassVar[DifferentiableOptions] = {"weights_scheduler": cosine_stages(), "arch_warmup_epochs": 1}
+
     def __init__(
         self,
         space: WeightSharingSpace,
@@ -85,9 +85,6 @@ class PDARTS(DifferentiableSearch):
         dropped: Sequence[NonNegativeInt] = (3, 2),
         skip_dropout: Sequence[Rate] = (0.0, 0.4, 0.7),
         max_skips: NonNegativeInt = 2,
-        theta_std: NonNegativeFloat = 1e-3,
-        weights_scheduler: SchedulerFactory | None = cosine_stages(),
-        arch_warmup_epochs: NonNegativeInt = 1,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
         if not len(added_cells) == len(skip_dropout) == len(dropped) + 1:
@@ -96,14 +93,13 @@ class PDARTS(DifferentiableSearch):
                 f"got {len(added_cells)}, {len(skip_dropout)} and {len(dropped)}"
             )
         self.spaces = [space.deeper(cells) for cells in added_cells]  # make_supernet needs them
-        options |= {"weights_scheduler": weights_scheduler, "arch_warmup_epochs": arch_warmup_epochs}
-        super().__init__(space, task, table, theta_std=theta_std, **options)
+        super().__init__(space, task, table, **PDARTS.defaults | options)
         self.stage_epochs, self.dropped, self.skip_dropout = stage_epochs, dropped, skip_dropout
         self.max_skips = max_skips
         self._mixed = [module for module in self.supernet.modules() if isinstance(module, SkipDropoutMixedOp)]
         stages = range(1, len(self.spaces))
         later = {f"{group}_{stage}": shape for group, shape in space.gate_shapes.items() for stage in stages}
-        self.theta.update(small_noise(later, theta_std, self.seed, "theta of later stages"))
+        self.theta.update(small_noise(later, self.theta_std, self.seed, "theta of later stages"))
         for group, shape in space.gate_shapes.items():
             self.register_buffer(f"kept_{group}", torch.ones(shape, dtype=torch.bool))
 

@@ -12,10 +12,10 @@ partial as it was trained.
 
 import copy
 from functools import partial
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
@@ -45,8 +45,6 @@ class PCDARTS(DifferentiableSearch):
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         k: one in k channels is mixed.
-        theta_std: standard deviation of the initial alpha and beta.
-        arch_warmup_epochs: epochs at the beginning without architecture steps, a third of the search in the paper.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Example:
@@ -58,6 +56,8 @@ class PCDARTS(DifferentiableSearch):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
+    defaults: ClassVar[DifferentiableOptions] = {"arch_warmup_epochs": 4}  # the paper: a third of the search
+
     def __init__(
         self,
         space: WeightSharingSpace,
@@ -65,14 +65,12 @@ class PCDARTS(DifferentiableSearch):
         table: LatencyTable | None = None,
         *,
         k: PositiveInt = 4,
-        theta_std: NonNegativeFloat = 1e-3,
-        arch_warmup_epochs: NonNegativeInt = 4,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
         self.k = k  # make_supernet needs it
-        super().__init__(space, task, table, theta_std=theta_std, arch_warmup_epochs=arch_warmup_epochs, **options)
+        super().__init__(space, task, table, **PCDARTS.defaults | options)
         choices = {group: shape[:1] for group, shape in space.gate_shapes.items()}
-        self.beta = small_noise(choices, theta_std, self.seed, "beta")
+        self.beta = small_noise(choices, self.theta_std, self.seed, "beta")
 
     def make_supernet(self) -> Supernet:
         return self.space.supernet(partial(partial_channels, k=self.k))

@@ -23,11 +23,11 @@ learning rate falls once an epoch.
 """
 
 from functools import partial
-from typing import Annotated, Any, Literal, Unpack
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.optim import SGD, Adam
 
@@ -38,8 +38,8 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
-from lightning_nas.strategies.options import DifferentiableOptions, OptimizerFactory
-from lightning_nas.strategies.penalties import Costs, MnasNetProduct, MulLog, Penalty
+from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.penalties import Costs, MnasNetProduct, MulLog
 from lightning_nas.tasks.base import Batch, Task
 
 NO_CONNECTION = ("zero", "none")
@@ -67,11 +67,6 @@ class ProxylessNAS(DifferentiableSearch):
         update: "full" (all options run), "two_path" (two of them) or "reinforce" (rewards of drawn paths).
         samples: number of paths that a "reinforce" step draws.
         baseline_rate: how far "reinforce" moves its baseline towards the mean reward at every step.
-        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
-        weights_clip: largest gradient norm of the weights step; None for no clipping.
-        arch_optimizer: makes the optimiser of the logits from a list of parameter groups.
-        arch_every: take the architecture step on every n-th batch only; 5 in the paper.
-        arch_warmup_epochs: epochs at the beginning without architecture steps.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
@@ -87,31 +82,30 @@ class ProxylessNAS(DifferentiableSearch):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
+    defaults: ClassVar[DifferentiableOptions] = {
+        "penalty": MulLog(scale=1000.0),
+        "weights_optimizer": partial(SGD, lr=0.2, momentum=0.9, nesterov=True, weight_decay=4e-5),
+        "weights_clip": None,
+        "arch_optimizer": partial(Adam, lr=0.1, betas=(0.0, 0.999), weight_decay=0.0),
+        "arch_every": 2,
+        "arch_warmup_epochs": 10,
+    }
+
     def __init__(
         self,
         space: WeightSharingSpace,
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        penalty: Penalty | None = MulLog(scale=1000.0),
         update: Literal["full", "two_path", "reinforce"] = "full",
         samples: PositiveInt = 10,
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.99,
-        weights_optimizer: OptimizerFactory = partial(SGD, lr=0.2, momentum=0.9, nesterov=True, weight_decay=4e-5),
-        weights_clip: PositiveFloat | None = None,
-        arch_optimizer: OptimizerFactory = partial(Adam, lr=0.1, betas=(0.0, 0.999), weight_decay=0.0),
-        arch_every: PositiveInt = 2,
-        arch_warmup_epochs: NonNegativeInt = 10,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
+        options = ProxylessNAS.defaults | options
+        penalty = options["penalty"]
         if update == "reinforce" and not isinstance(penalty, MnasNetProduct | None):
             raise ConfigError("strategy.update=reinforce needs a reward: strategy/penalty=proxyless_reward, or null")
-        options |= {"penalty": penalty, "weights_optimizer": weights_optimizer, "weights_clip": weights_clip}
-        options |= {
-            "arch_optimizer": arch_optimizer,
-            "arch_every": arch_every,
-            "arch_warmup_epochs": arch_warmup_epochs,
-        }
         super().__init__(space, task, table, **options)
         self.update, self.samples, self.baseline_rate = update, samples, baseline_rate
         self.baseline: float | None = None

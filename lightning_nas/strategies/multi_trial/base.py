@@ -114,7 +114,7 @@ class TrialSearch(FullSignature, ResumableModule):
         self.automatic_optimization = False
         self.space, self.task, self.table = space, task or usual_task(space), table
         self._engine, self._in_process = engine, engine is None
-        self._child = child or usual_child(self.task)
+        self._child = child or self.usual_child()
         self.count, self.seconds, self.median_stop, self.trials_per_step = trials, seconds, median_stop, trials_per_step
         self._how: dict[str, Any] = {"in_flight": in_flight, "ordered": ordered, "attempts": attempts, "reuse": reuse}
         self.history: list[tuple[Trial, float]] = []
@@ -124,6 +124,10 @@ class TrialSearch(FullSignature, ResumableModule):
         self._best = -1
 
     # -- what a strategy defines --------------------------------------------------------------------------------
+
+    def usual_child(self) -> Child:
+        """How a trial is trained, if neither an engine nor a child was given."""
+        return usual_child(self.task)
 
     @abstractmethod
     def propose(self, number: int) -> Proposal | Architecture | None:

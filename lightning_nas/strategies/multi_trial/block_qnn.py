@@ -30,7 +30,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
@@ -82,7 +82,6 @@ class BlockQNN(TrialSearch):
         shaping: give every step its share of the reward, otherwise the last step all of it.
         macs_weight: mu.
         density_weight: rho.
-        trials: largest number of trials.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
     Raises:
@@ -101,6 +100,8 @@ class BlockQNN(TrialSearch):
         (4, 'toy')
     """
 
+    defaults: ClassVar[TrialOptions] = {"trials": 40}
+
     def __init__(
         self,
         space: SearchSpace,
@@ -116,10 +117,9 @@ class BlockQNN(TrialSearch):
         shaping: bool = True,
         macs_weight: NonNegativeFloat = 1.0,
         density_weight: NonNegativeFloat = 8.0,
-        trials: PositiveInt = 40,
         **options: Unpack[TrialOptions],
     ) -> None:
-        super().__init__(space, task, table, **options | {"trials": trials})
+        super().__init__(space, task, table, **BlockQNN.defaults | options)
         if not epsilons or any(not 0 <= epsilon <= 1 or batches < 1 for epsilon, batches in epsilons):
             raise ConfigError(
                 f"strategy.epsilons={[list(e) for e in epsilons]}; legal: pairs of an epsilon, 0 to 1, and a number of "

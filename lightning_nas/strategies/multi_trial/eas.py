@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
@@ -69,7 +69,6 @@ class EAS(TrialSearch):
         space: any search space; on :class:`~lightning_nas.spaces.eas.space.EASSpace` networks grow and inherit weights.
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation, for logging.
-        child: how a trial is trained; None for 2 epochs with a small learning rate, as in conf/child/inheriting.yaml.
         optimizer: makes the optimiser of the controller from its parameters.
         networks: networks of an episode, M; 10 in the paper.
         wider: steps of an episode that make layers wider.
@@ -81,7 +80,6 @@ class EAS(TrialSearch):
         baseline_rate: how far the baseline moves to the mean reward of an episode.
         entropy_weight: factor of the mean entropy of a decision.
         ceiling: largest accuracy that is distinguished, since the tangent has no bound.
-        trials: largest number of trials: the start and whole episodes.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
     Attributes:
@@ -97,13 +95,14 @@ class EAS(TrialSearch):
         (5, 'toy')
     """
 
+    defaults: ClassVar[TrialOptions] = {"trials": 33}  # the start and eight episodes
+
     def __init__(
         self,
         space: SearchSpace,
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        child: Child | None = None,
         optimizer: ControllerOptimizer = partial(Adam, lr=0.01),
         networks: PositiveInt = 4,
         wider: PositiveInt = 1,
@@ -115,12 +114,9 @@ class EAS(TrialSearch):
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.95,
         entropy_weight: NonNegativeFloat = 1e-5,
         ceiling: Annotated[float, Interval(gt=0, lt=1)] = 0.999,
-        trials: PositiveInt = 33,
         **options: Unpack[TrialOptions],
     ) -> None:
-        if child is None and options.get("engine") is None:
-            child = inheriting_child()
-        super().__init__(space, task, table, **options | {"trials": trials, "child": child})
+        super().__init__(space, task, table, **EAS.defaults | options)
         self.keeps_weights = isinstance(space, EASSpace)
         with seeded(self.seed, "controller"):
             self.policy: Policy = (
@@ -133,6 +129,9 @@ class EAS(TrialSearch):
         self.baseline = 0.0
         self._start = 0  # index in the history
         self._kept: list[int] = []  # trials with weights
+
+    def usual_child(self) -> Child:
+        return inheriting_child()
 
     def configure_optimizers(self) -> Optimizer:
         return self._optimizer(list(self.policy.parameters()))

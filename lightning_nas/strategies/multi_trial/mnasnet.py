@@ -18,7 +18,7 @@ options share a softmax and an embedding.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Unpack
+from typing import Annotated, ClassVar, Literal, Unpack
 
 from annotated_types import Interval
 from pydantic import NonNegativeFloat, PositiveInt
@@ -60,7 +60,6 @@ class MnasNet(NASNet):
         table: cost of each operation. None measures the operations on this machine, which takes seconds and differs a
             little every time.
         penalty: target T and exponents; None for -0.07 twice and the mean cost of random architectures.
-        trials: largest number of trials.
         options: of :class:`~lightning_nas.strategies.multi_trial.nasnet.NASNet`.
 
     Raises:
@@ -78,6 +77,8 @@ class MnasNet(NASNet):
         (4, 'toy')
     """
 
+    defaults: ClassVar[PolicyOptions] = {"trials": 40}
+
     def __init__(
         self,
         space: SearchSpace,
@@ -85,12 +86,11 @@ class MnasNet(NASNet):
         table: LatencyTable | None = None,
         *,
         penalty: MnasNetProduct | None = MnasNetProduct(),
-        trials: PositiveInt = 40,
         **options: Unpack[NASNetOptions],
     ) -> None:
         if table is None:
             table = measured_here(space)
-        super().__init__(space, task, table, trials=trials, **options)
+        super().__init__(space, task, table, **MnasNet.defaults | options)
         self.penalty = penalty or MnasNetProduct()
         if not isinstance(self.penalty, MnasNetProduct):
             raise ConfigError("strategy=mnasnet has a reward: strategy/penalty=mnasnet or mnasnet_hard")

@@ -30,11 +30,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Annotated, Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
-from annotated_types import Interval
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -44,7 +42,7 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.growing import GrowingSpace
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.strategies.multi_trial.policy import PolicySearch, gradients
-from lightning_nas.strategies.options import ControllerFactory, PolicyOptions
+from lightning_nas.strategies.options import PolicyOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.book import Proposal, Trial
@@ -83,15 +81,11 @@ class NASRL(PolicySearch):
         space: any search space.
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation, for logging.
-        controller: makes the controller of a space from a generator of its weights.
-        children: trials that a replica draws and waits for, m.
-        baseline_decay: decay of the moving average of the rewards.
         replicas: number of replicas K; ``in_flight`` should be K times ``children``.
         accumulate: gradients of replicas that are averaged before one update.
         exponent: of the reward.
         last: number of last epochs of a trial whose best figure is its reward.
         depth_every: trials after which networks get deeper, where a space has depths; None lets the controller decide.
-        trials: largest number of trials.
         options: of :class:`~lightning_nas.strategies.multi_trial.policy.PolicySearch`.
 
     Example:
@@ -104,27 +98,27 @@ class NASRL(PolicySearch):
         (4, 'toy')
     """
 
+    defaults: ClassVar[PolicyOptions] = {"children": 2, "baseline_decay": 0.9, "trials": 40}
+
     def __init__(
         self,
         space: SearchSpace,
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        controller: ControllerFactory = partial(Controller, hidden=16, tanh_constant=1.5),
-        children: PositiveInt = 2,
-        baseline_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.9,
         replicas: PositiveInt = 2,
         accumulate: PositiveInt = 1,
         exponent: PositiveFloat = 3.0,
         last: PositiveInt = 5,
         depth_every: PositiveInt | None = 14,
-        trials: PositiveInt = 40,
         **options: Unpack[PolicyOptions],
     ) -> None:
-        options |= {"controller": controller, "children": children, "baseline_decay": baseline_decay, "trials": trials}
-        super().__init__(space, task, table, **options)
+        super().__init__(space, task, table, **NASRL.defaults | options)
         self.exponent, self.last, self.accumulate, self.depth_every = exponent, last, accumulate, depth_every
-        self.copies = nn.ModuleList(controller(space, generator(self.seed, "controller")) for _ in range(replicas))
+        seeds = (generator(self.seed, "controller") for _ in range(replicas))
+        self.copies = nn.ModuleList(self.make_controller(space, seed) for seed in seeds)
+            self.make_controller(space, generator(self.seed, "controller")) for _ in range(replicas)
+        )
         self.minibatches = [Minibatch() for _ in range(replicas)]
         self._sent: list[list[Tensor]] = []  # gradients waiting for the others of an update
 

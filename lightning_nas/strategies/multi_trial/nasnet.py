@@ -22,7 +22,7 @@ from the start.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Unpack
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
@@ -58,8 +58,6 @@ class NASNet(PolicySearch):
         clip: largest deviation of the ratio of "ppo" from 1.
         steps: optimisation steps on one minibatch with "ppo"; "reinforce" makes one.
         entropy_weight: factor of the entropy of an architecture, the sum over its decisions.
-        children: trials of a minibatch, m; 20 in the paper.
-        trials: largest number of trials.
         options: of :class:`~lightning_nas.strategies.multi_trial.policy.PolicySearch`.
 
     Example:
@@ -72,6 +70,8 @@ class NASNet(PolicySearch):
         (4, 'toy')
     """
 
+    defaults: ClassVar[PolicyOptions] = {"trials": 24}
+
     def __init__(
         self,
         space: SearchSpace,
@@ -82,11 +82,9 @@ class NASNet(PolicySearch):
         clip: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
         steps: PositiveInt = 4,
         entropy_weight: NonNegativeFloat = 1e-5,
-        children: PositiveInt = 4,
-        trials: PositiveInt = 24,
         **options: Unpack[PolicyOptions],
     ) -> None:
-        super().__init__(space, task, table, **options | {"children": children, "trials": trials})
+        super().__init__(space, task, table, **NASNet.defaults | options)
         self.update, self.clip, self.steps, self.entropy_weight = update, clip, steps, entropy_weight
         self.came: list[int] = []  # indices of trials that no update has used
 

@@ -59,6 +59,7 @@ class PolicySearch(TrialSearch):
         **options: Unpack[TrialOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
+        self.make_controller = controller
         self.controller, self._optimizer = controller(space, generator(self.seed, "controller")), optimizer
         self.children_a_step, self.baseline_decay = children, baseline_decay
         self.version = 0

@@ -22,7 +22,7 @@ that were not drawn have no gradient and stay as they are, without weight decay 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
@@ -69,9 +69,6 @@ class ENAS(SearchModule):
         skip_weight: factor of the penalty of connections, where a space has such decisions.
         baseline_decay: decay of the moving average of the rewards.
         candidates: number of architectures drawn for the answer.
-        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
-        weights_scheduler: makes the learning-rate schedule of the weights; one step an epoch.
-        weights_clip: largest gradient norm of the weights step; None for no clipping.
         arch_optimizer: makes the optimiser of the controller from a list of parameter groups.
         arch_scheduler: makes its learning-rate schedule; one step an epoch. None: a constant rate.
         arch_clip: largest gradient norm of the controller step; None for no clipping.
@@ -90,6 +87,12 @@ class ENAS(SearchModule):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
+    defaults: ClassVar[SearchOptions] = {
+        "weights_optimizer": partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=2e-4),
+        "weights_scheduler": partial(CosineAnnealingWarmRestarts, T_0=8, T_mult=2, eta_min=0.001),
+        "weights_clip": None,
+    }
+
     def __init__(
         self,
         space: WeightSharingSpace,
@@ -103,11 +106,6 @@ class ENAS(SearchModule):
         skip_weight: NonNegativeFloat = 0.8,
         baseline_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.95,
         candidates: PositiveInt = 20,
-        weights_optimizer: OptimizerFactory = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=2e-4),
-        weights_scheduler: SchedulerFactory | None = partial(
-            CosineAnnealingWarmRestarts, T_0=8, T_mult=2, eta_min=0.001
-        ),
-        weights_clip: PositiveFloat | None = None,
         arch_optimizer: OptimizerFactory = partial(Adam, lr=0.02, betas=(0.0, 0.999), eps=1e-5),
         arch_scheduler: SchedulerFactory | None = None,
         arch_clip: PositiveFloat | None = None,
@@ -117,8 +115,7 @@ class ENAS(SearchModule):
         **options: Unpack[SearchOptions],
     ) -> None:
         arch = ArchSteps(arch_optimizer, arch_scheduler, arch_clip, alternate, arch_every, arch_warmup_epochs)
-        options |= {"weights_optimizer": weights_optimizer, "weights_scheduler": weights_scheduler}
-        super().__init__(space, task, table, arch=arch, **options | {"weights_clip": weights_clip})
+        super().__init__(space, task, table, arch=arch, **ENAS.defaults | options)
         self.controller = controller(space, generator(self.seed, "controller"))
         self.samples, self.aggregate, self.candidates = samples, aggregate, candidates
         self.entropy_weight, self.skip_weight, self.baseline_decay = entropy_weight, skip_weight, baseline_decay

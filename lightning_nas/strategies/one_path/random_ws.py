@@ -8,7 +8,7 @@ batches; the paper scores 1,000 on one batch each and the best 10 again on the w
 """
 
 from functools import partial
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from pydantic import PositiveInt
 from torch.optim import SGD
@@ -17,7 +17,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.strategies.one_path.uniform import UniformPaths
-from lightning_nas.strategies.options import OptimizerFactory, SearchOptions
+from lightning_nas.strategies.options import SearchOptions
 from lightning_nas.tasks.base import Task
 
 
@@ -37,7 +37,6 @@ class RandomWS(UniformPaths):
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation, for logging.
         candidates: number of architectures scored for the answer.
-        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
     Example:
@@ -49,6 +48,8 @@ class RandomWS(UniformPaths):
         ({'weights': 4}, 'toy')
     """
 
+    defaults: ClassVar[SearchOptions] = {"weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4)}
+
     def __init__(
         self,
         space: WeightSharingSpace,
@@ -56,10 +57,9 @@ class RandomWS(UniformPaths):
         table: LatencyTable | None = None,
         *,
         candidates: PositiveInt = 100,
-        weights_optimizer: OptimizerFactory = partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
         **options: Unpack[SearchOptions],
     ) -> None:
-        super().__init__(space, task, table, **options | {"weights_optimizer": weights_optimizer})
+        super().__init__(space, task, table, **RandomWS.defaults | options)
         self.candidates = candidates
 
     def choose(self) -> Architecture:

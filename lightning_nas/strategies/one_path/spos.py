@@ -23,7 +23,7 @@ block of the chain must be kept: at the paper's size 200 batches of 128 images, 
 """
 
 from functools import partial
-from typing import Annotated, Literal, Unpack
+from typing import Annotated, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
@@ -38,7 +38,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.evolution import Evolution, cheapest, ranked
 from lightning_nas.strategies.one_path.uniform import UniformPaths
-from lightning_nas.strategies.options import OptimizerFactory, SearchOptions
+from lightning_nas.strategies.options import SearchOptions
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import generator
 
@@ -65,7 +65,6 @@ class SPOS(UniformPaths):
         parents: number of the best architectures that have children.
         mutation: probability of each decision of a parent to be drawn anew.
         limit: upper bound of the cost of every candidate, in the unit of the table; None for no bound.
-        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
     Raises:
@@ -80,6 +79,10 @@ class SPOS(UniformPaths):
         ({'weights': 4}, 'toy')
     """
 
+    defaults: ClassVar[SearchOptions] = {
+        "weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=4e-5)
+    }
+
     def __init__(
         self,
         space: WeightSharingSpace,
@@ -92,10 +95,9 @@ class SPOS(UniformPaths):
         parents: PositiveInt = 10,
         mutation: Annotated[float, Interval(ge=0, le=1)] = 0.1,
         limit: PositiveFloat | None = None,
-        weights_optimizer: OptimizerFactory = partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=4e-5),
         **options: Unpack[SearchOptions],
     ) -> None:
-        super().__init__(space, task, table, **options | {"weights_optimizer": weights_optimizer})
+        super().__init__(space, task, table, **SPOS.defaults | options)
         self.sampling = sampling
         self.generations, self.population, self.parents, self.mutation = generations, population, parents, mutation
         self.limit = limit
