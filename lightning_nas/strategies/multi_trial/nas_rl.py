@@ -117,8 +117,6 @@ class NASRL(PolicySearch):
         self.exponent, self.last, self.accumulate, self.depth_every = exponent, last, accumulate, depth_every
         seeds = (generator(self.seed, "controller") for _ in range(replicas))
         self.copies = nn.ModuleList(self.make_controller(space, seed) for seed in seeds)
-            self.make_controller(space, generator(self.seed, "controller")) for _ in range(replicas)
-        )
         self.minibatches = [Minibatch() for _ in range(replicas)]
         self._sent: list[list[Tensor]] = []  # gradients waiting for the others of an update
 
