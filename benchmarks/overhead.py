@@ -50,6 +50,9 @@ def build(size: int) -> FBNet:
             space,
             Classification(),
             Macs()(space),
+            weights_scheduler=None,
+            arch_warmup_epochs=0,
+            alternate="batch",
             weights_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
             arch_optimizer=partial(torch.optim.Adam, lr=0.01, weight_decay=5e-4),
         )

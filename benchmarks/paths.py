@@ -36,7 +36,6 @@ from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.strategies.differentiable.proxyless import ProxylessNAS
-from lightning_nas.tasks.classification import Classification
 
 Space = Callable[[], WeightSharingSpace]
 SPACES: dict[str, tuple[Space, int]] = {  # with the batch
@@ -58,7 +57,8 @@ class Methods:
             "arch_optimizer": partial(torch.optim.Adam, lr=3e-4),
         }
         self.updates = {
-            name: ProxylessNAS(space, Classification(), update=update, **optimizers) for name, update in UPDATES.items()
+            name: ProxylessNAS(space, update=update, penalty=None, weights_scheduler=None, **optimizers)
+            for name, update in UPDATES.items()
         }
         search = self.updates["full"]
         self.supernet, self.theta = search.supernet, search.theta

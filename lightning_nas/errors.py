@@ -36,6 +36,10 @@ class DataError(InputError):
     """A data set that cannot be read or used."""
 
 
+class NoStepError(InputError):
+    """A search without an answer, because it took no step of some kind."""
+
+
 class CheckpointError(InputError):
     """A checkpoint that cannot be used: damaged, of another program, or made under other conditions."""
 

@@ -24,7 +24,6 @@ from lightning_nas.functional.curvature import (
 )
 from lightning_nas.functional.relaxation import entropies
 from lightning_nas.ops.mixed import is_skip
-from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Batch
 from lightning_nas.training.seeding import generator
@@ -202,7 +201,7 @@ def arch_eigenvalue(module: SearchModule, batches: Sequence[Batch], iterations: 
         batches: batches over which the loss is averaged.
         iterations: upper bound of the steps of the power iteration.
     """
-    if not isinstance(module, AlternatingSearch):
+    if not module.steps_architecture:
         return None
     parameters = module.arch_parameters()
     moved = [(x.to(module.device), y.to(module.device)) for x, y in batches]

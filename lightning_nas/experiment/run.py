@@ -14,7 +14,7 @@ from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
-from lightning_nas.errors import ConfigError, DataError, InputError, shown
+from lightning_nas.errors import ConfigError, InputError, shown
 from lightning_nas.experiment.folder import forget, goes_on_in, is_first_process
 from lightning_nas.experiment.loggers import LoggerFactory
 from lightning_nas.experiment.ranking import rank
@@ -30,6 +30,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.strategies.sizes import check_sizes
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.signals import StopRequest
 from lightning_nas.trials.engines.base import Engine
@@ -300,27 +301,3 @@ def named_architecture(name: str) -> Architecture:
     if not Path(name).is_file():
         raise InputError(f"architecture={shown(name)} is neither a file nor a zoo name; the zoo has {zoo.names()}")
     return Architecture.load(name)
-
-
-def check_sizes(space: SearchSpace, data: SearchData) -> None:
-    """Refuse data that networks of the space cannot be fed with.
-
-    Raises:
-        DataError: another shape, or another number of classes.
-    """
-    if space.input_shape != data.shape:
-        raise DataError(
-            f"search_space={space.name} is for {_sort(space.input_shape)}, the data has {_sort(data.shape)}; choose a "
-            "search space that takes its sizes from the data, e.g. fbnet_small (images) or darts_rnn_small (text), "
-            "or set search_space.image_size and search_space.in_channels"
-        )
-    if space.num_classes != data.search_num_classes:
-        raise DataError(
-            f"search_space={space.name} has {space.num_classes} classes, the data has {data.search_num_classes}; "
-            f"set search_space.num_classes={data.search_num_classes}"
-        )
-
-
-def _sort(shape: tuple[int, ...]) -> str:
-    kind = "text in windows of" if len(shape) == 1 else "images (channels x height x width)"
-    return f"{kind} {'x'.join(map(str, shape))}"

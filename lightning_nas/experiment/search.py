@@ -13,6 +13,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
+from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.resume import checkpoint_to_resume
 from lightning_nas.experiment.trainer import make_trainer, stage_seconds
 from lightning_nas.latency.table import LatencyTable
@@ -118,4 +119,7 @@ def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule | Trial
     """The strategy on the run's space, its weights drawn from the seed."""
     more = {} if run.engine is None else {"engine": run.engine()}
     with seeded(run.seed, "supernet"):
-        return run.strategy(run.space, run.task, table, seed=run.seed, **more)
+        module = run.strategy(run.space, run.task, table, seed=run.seed, **more)
+    if table is None and module.table is not None:  # measured by the strategy, which a run must be told to do
+        raise ConfigError("this strategy needs a latency table: latency_table=measured, macs, params or file")
+    return module

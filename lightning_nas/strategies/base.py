@@ -1,80 +1,95 @@
-"""What every weight-sharing search is: a supernet, gates, and what it would answer.
-
-Of itself a search trains one architecture a batch, the one it samples. What learns architecture parameters by gradient
-is in :mod:`lightning_nas.strategies.alternating`.
-"""
+"""Base class of searches with shared weights: a supernet, gates, scores, and an answer."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
+import pytorch_lightning as pl
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.data.attach import attach
 from lightning_nas.data.base import SearchData
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.ops.mixed import Mix
-from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.evolution import Candidate
-from lightning_nas.strategies.loop import WeightsLoop
+from lightning_nas.strategies.loop import ArchSteps, GroupTraining, SearchLoop
+from lightning_nas.strategies.options import FullSignature, OptimizerFactory, SchedulerFactory
+from lightning_nas.strategies.sizes import check_sizes
+from lightning_nas.strategies.usual import usual_task
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.recalibrate import recalibrate
-from lightning_nas.training.seeding import generator
+from lightning_nas.training.schedules import cosine
+from lightning_nas.training.seeding import generator, seeded
 
 
-class SearchModule(WeightsLoop):
-    """A search on a space with shared weights.
+class SearchModule(FullSignature, SearchLoop):
+    """Base class of searches on a space with shared weights.
 
-    Subclasses implement :meth:`sample`, and where the paper asks for it :meth:`probabilities`, :meth:`gates`,
-    :meth:`weights_loss`, :meth:`derive` and :meth:`answer`.
+    Subclasses implement :meth:`sample`, and where the paper needs it :meth:`probabilities`, :meth:`gates`,
+    :meth:`weights_loss`, :meth:`derive` and :meth:`choose`.
 
     Args:
-        space: what can be built.
-        task: what for.
-        table: what each operation costs, for strategies that look at it and for what is shown.
-        mix: how the supernet mixes the options of a choice; the space's own form unless given.
-        score_batches: batches used to recalibrate batch norm, and at most used to score, one architecture.
-        options: of :class:`~lightning_nas.strategies.loop.WeightsLoop`.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for strategies that use costs and for logging.
+        seed: seed of the initial weights and of all other random numbers.
+        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
+        weights_scheduler: makes the learning-rate schedule of the weights; one step an epoch. None: a constant rate.
+        weights_clip: largest gradient norm of the weights step; None for no clipping.
+        accumulate: weights batches whose gradients are averaged before one step.
+        score_batches: number of batches on which batch norm is recalibrated, and at most scored, for one architecture.
+        arch: how architecture parameters are trained, given by subclasses that have some.
 
     Attributes:
-        scored: the architectures :meth:`answer` chose from, with their scores; empty if it did not score any.
-        evolved: the same with their generations, if it chose by evolution.
+        scored: the architectures that :meth:`answer` compared, with their scores; empty if it scored none.
+        evolved: the same with their generations, if they come from an evolution.
     """
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        score_batches: PositiveInt = 8,
-        mix: Mix | None = None,
-        **options: Any,
+        seed: int = 0,
+        weights_optimizer: OptimizerFactory = partial(SGD, lr=0.1, momentum=0.9, weight_decay=3e-4),
+        weights_scheduler: SchedulerFactory | None = cosine(),
+        weights_clip: PositiveFloat | None = 5.0,
+        accumulate: PositiveInt = 1,
+        score_batches: PositiveInt = 4,
+        arch: ArchSteps | None = None,
     ) -> None:
-        super().__init__(**options)
-        self.space, self.task, self.table = space, task, table
-        self.supernet = space.supernet(mix)
+        super().__init__(seed, GroupTraining(weights_optimizer, weights_scheduler, weights_clip), accumulate, arch)
+        self.space, self.task, self.table = space, task or usual_task(space), table
+        with seeded(seed, "supernet"):
+            self.supernet = self.make_supernet()
         self.score_batches = score_batches
         self.scored: dict[Architecture, float] = {}
         self.evolved: list[Candidate] = []
-        self._metrics = task.metrics(space.num_classes)
+        self._metrics = self.task.metrics(space.num_classes)
 
-    # -- what a strategy says of itself -------------------------------------------------------------------------
+    # -- what a strategy defines --------------------------------------------------------------------------------
+
+    def make_supernet(self) -> Supernet:
+        """The supernet with fresh weights; called once, inside the seed of the search."""
+        return self.space.supernet()
 
     def gates(self, generator: torch.Generator) -> Gates:
-        """Gates for one training forward pass: of one sample; differentiable where architecture parameters learn."""
+        """Gates of one training forward pass; by default those of one sample, without gradient."""
         return self.space.gates(self.sample(generator)).to(self.device)
 
     def probabilities(self) -> dict[str, Tensor]:
-        """``{group: (choices, options)}``: how likely each option is now; rows sum to one. Without gradient.
+        """``{group: (choices, options)}``: current probability of each option, rows sum to one; without gradient.
 
-        Unless a strategy knows them: how often each option occurs in 1,000 samples, always of one generator.
+        By default the frequencies in 1,000 samples, drawn from the same generator every time.
         """
         count = 1000
         drawn = Counter(self.draw(count, generator(self.seed, "probabilities")))
@@ -84,55 +99,79 @@ class SearchModule(WeightsLoop):
         return {group: options @ shares for group, options in rows.items()}
 
     def draw(self, count: int, generator: torch.Generator) -> Sequence[Architecture]:
-        """``count`` samples; a strategy may have a faster way than one after another."""
+        """``count`` samples; a strategy may override it with a faster way than one by one."""
         return [self.sample(generator) for _ in range(count)]
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Architecture:
-        """What this strategy would try now."""
+        """One architecture, drawn as the strategy currently prefers."""
 
     def derive(self) -> Architecture:
-        """What it would answer now, by the space's own discretisation."""
+        """The architecture that the current probabilities give, by the discretisation of the space."""
         return self.space.derive(self.probabilities())
 
-    def answer(self) -> Architecture:
-        """The answer at the end of the search; a strategy may take more time for it than for :meth:`derive`."""
+    def choose(self) -> Architecture:
+        """The answer of a finished search; may score candidates, by default :meth:`derive`."""
         return self.derive()
 
+    def answer(self) -> Architecture:
+        """The architecture that the search has found.
+
+        Raises:
+            NoStepError: the search took no weights step, or no architecture step.
+        """
+        self.check_steps()
+        return self.choose()
+
     def weights_loss(self, batch: Batch) -> Tensor:
-        """Loss of the weights step: the task's, under this batch's gates."""
+        """Loss of the weights step: the task loss under the gates of this batch."""
         return self.task_loss(batch, self.gates(self.generator("weights")))
 
+    def arch_loss(self, batch: Batch) -> Tensor:
+        """Loss of the architecture step: the task loss on the arch part, under gates of its own."""
+        return self.held_out_loss(batch, self.gates(self.generator("arch")))
+
     def task_loss(self, batch: Batch, gates: Gates) -> Tensor:
-        """The task's loss of the supernet under ``gates``, with what regularises the weights."""
+        """Task loss of the supernet under ``gates``, with the regularisation of the weights."""
         return self.task.training_loss(self.supernet(batch[0], gates), batch)
 
     def held_out_loss(self, batch: Batch, gates: Gates) -> Tensor:
-        """The same without: of two architectures the better is the one that fits what its weights have not seen."""
+        """Task loss without weight regularisation, on held-out data."""
         return self.task.loss(self.supernet(batch[0], gates), batch[1])
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """The shared weights, in definition order."""
         return list(self.supernet.parameters())
 
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        attach(self.trainer, self.seed)  # here, so that Lightning sets up what it reads
+        return super().configure_callbacks()
+
+    def setup(self, stage: str) -> None:
+        check_sizes(self.space, self.data)
+        if stage == "fit":
+            self.check_length()
+
     @property
     def data(self) -> SearchData:
-        """The trainer's data module."""
+        """The data module of the trainer."""
         data: SearchData = self.trainer.datamodule  # type: ignore[attr-defined]
         return data
 
-    # -- how good an architecture is ----------------------------------------------------------------------------
+    # -- scores -------------------------------------------------------------------------------------------------
 
     def score(self, architecture: Architecture, batches: Sequence[Sequence[Batch]] | None = None) -> float:
-        """How good the search believes an architecture to be: inherited weights, batch norm recalibrated.
+        """Score of an architecture with inherited weights and recalibrated batch norm.
 
         Args:
             architecture: of this space.
-            batches: what to recalibrate on and what to score on; by default ``score_batches`` batches of the
-                training parts and of the validation part of the trainer's data module.
+            batches: batches to recalibrate on, and batches to score on; by default ``score_batches`` batches of the
+                training parts and of the validation part.
 
         Returns:
-            The task's score, higher is better.
+            The score of the task, higher is better.
         """
         calibration, evaluation = batches or self.data.score_batches(self.score_batches)
         network = self.inherited(architecture)
@@ -140,28 +179,28 @@ class SearchModule(WeightsLoop):
         return self.task.score(network, evaluation, self.space.num_classes)
 
     def inherited(self, architecture: Architecture) -> nn.Module:
-        """The network of ``architecture`` with a copy of the shared weights: what :meth:`score` scores."""
+        """The network of ``architecture`` with a copy of the shared weights, which :meth:`score` evaluates."""
         return self.space.extract(self.supernet, architecture)
 
     @torch.no_grad()
     def path_reward(self, batch: Batch, gates: Gates) -> float:
-        """What a path of the supernet is worth on a batch, as the task rewards; normalised by the batch itself."""
+        """Reward of a path of the supernet on one batch, with the batch statistics of batch norm."""
         x, y = batch
         metrics = self.task.metrics(self.space.num_classes, synced=False).to(y.device)
         metrics.update(self.supernet(x, gates), y)
         return self.task.reward(float(metrics.compute()[self.task.score_name]))
 
     def validated(self) -> nn.Module:
-        """What validation looks at: the network of one sample, weights inherited, batch norm recalibrated."""
+        """The network that validation evaluates: one sample with inherited weights and recalibrated batch norm."""
         network = self.inherited(self.sample(self.generator("validation")))
         recalibrate(network, self.data.score_batches(self.score_batches)[0])
         return network
 
     def on_validation_epoch_start(self) -> None:
-        self._validated = (self.validated(),)  # in a tuple, so that it is no part of this module
+        self._validated = (self.validated(),)  # a tuple, so that it does not become a submodule
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and figures of merit of :meth:`validated`."""
+        """Loss and metrics of :meth:`validated`."""
         x, y = batch
         output = self._validated[0](x)
         self._metrics.update(output, y)

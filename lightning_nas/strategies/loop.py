@@ -1,101 +1,175 @@
-"""The loop of a search that trains shared weights, with what Lightning gives only to automatic optimisation."""
+"""The training loop of a search with shared weights: the weights step and the architecture step.
+
+:meth:`SearchLoop.training_step` is the whole step. Everything around it is what Lightning provides for automatic
+optimisation only: toggling, clipping after unscaling, accumulation, schedules, step counters, and their checkpoint.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.data.reader import Alternate, SearchReader
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, DataError, NoStepError
+from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory
 from lightning_nas.tasks.base import Batch
-from lightning_nas.training.memory import RememberingModule
-
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
+from lightning_nas.training.module import ResumableModule
+from lightning_nas.training.schedules import OverEpochs
 
 _OURS = (("gradient_clip_val", None, "weights_clip and arch_clip"), ("accumulate_grad_batches", 1, "accumulate"))
 
 
 @dataclass(frozen=True)
-class Training:
-    """How one group of parameters is trained: optimiser, learning-rate schedule by epochs, largest gradient norm."""
+class GroupTraining:
+    """Optimiser, learning-rate schedule (one step an epoch) and largest gradient norm of a group of parameters."""
 
     optimizer: OptimizerFactory
     scheduler: SchedulerFactory | None
     clip: float | None
 
 
-class WeightsLoop(RememberingModule, SearchReader):
-    """Trains shared weights on one part of the training data.
-
-    Toggling, clipping after unscaling, accumulation, schedules, step counters, and their place in the checkpoint.
+@dataclass(frozen=True)
+class ArchSteps:
+    """How and when architecture steps are taken.
 
     Args:
-        seed: of everything random.
-        weights_optimizer: makes the optimiser of the shared weights from a list of parameter groups.
-        weights_scheduler: makes the learning-rate schedule of the weights; stepped once an epoch.
-        weights_clip: largest gradient norm of the weights step; None for no clipping.
-        accumulate: weights batches whose gradients are averaged before one step.
+        optimizer: makes the optimiser of the architecture parameters from a list of parameter groups.
+        scheduler: makes its learning-rate schedule; one step an epoch.
+        clip: largest gradient norm of the architecture step; None for no clipping.
+        alternate: "batch" takes both steps on every batch; "epoch" goes through all weights batches, then through all
+            architecture batches.
+        every: take the architecture step on every n-th batch only (with ``alternate="batch"``).
+        warmup_epochs: epochs at the beginning without architecture steps.
 
-    Attributes:
-        alternate: how batches of the weights part and of the architecture part follow each other; None where only the
-            weights part is trained on.
+    Raises:
+        ConfigError: ``every`` together with ``alternate="epoch"``.
     """
 
-    alternate: Alternate | None = None
+    optimizer: OptimizerFactory
+    scheduler: SchedulerFactory | None = None
+    clip: PositiveFloat | None = None
+    alternate: Alternate = "batch"
+    every: PositiveInt = 1
+    warmup_epochs: NonNegativeInt = 0
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        weights_optimizer: OptimizerFactory,
-        weights_scheduler: SchedulerFactory | None = None,
-        weights_clip: PositiveFloat | None = None,
-        accumulate: PositiveInt = 1,
-    ) -> None:
+    def __post_init__(self) -> None:
+        if self.alternate == "epoch" and self.every != 1:
+            raise ConfigError(
+                "strategy.arch_every needs strategy.alternate=batch; with epoch every arch batch is a step"
+            )
+
+
+class SearchLoop(ResumableModule, SearchReader):
+    """Trains shared weights on one part of the training data and architecture parameters on the other.
+
+    Args:
+        seed: seed of all random numbers.
+        weights: how the shared weights are trained.
+        accumulate: weights batches whose gradients are averaged before one step.
+        arch: how architecture parameters are trained; None for a search without any.
+
+    Attributes:
+        alternate: order of the batches of the two parts; None for a search that reads the weights part only.
+        weights_steps: number of weights steps so far.
+        arch_steps: number of architecture steps so far.
+    """
+
+    def __init__(self, seed: int, weights: GroupTraining, accumulate: PositiveInt, arch: ArchSteps | None) -> None:
         super().__init__(seed)
         self.automatic_optimization = False
-        self.trainings = {"weights": Training(weights_optimizer, weights_scheduler, weights_clip)}
+        self.trainings = {"weights": weights}
         self.accumulate = accumulate
-        self.weights_steps = 0
+        self.alternate: Alternate | None = None
+        self.arch_every, self.arch_warmup_epochs = 1, 0
+        if arch is not None:
+            self.trainings["arch"] = GroupTraining(arch.optimizer, arch.scheduler, arch.clip)
+            self.alternate, self.arch_every, self.arch_warmup_epochs = arch.alternate, arch.every, arch.warmup_epochs
+        self.weights_steps = self.arch_steps = 0
         self._pending, self._restored = 0, list[Tensor | None]()
 
-    # -- what is trained, and for what --------------------------------------------------------------------------
+    # -- what a strategy defines --------------------------------------------------------------------------------
 
     @abstractmethod
     def weight_parameters(self) -> list[nn.Parameter]:
         """The shared weights, in definition order."""
 
     def arch_parameters(self) -> list[nn.Parameter]:
-        """The architecture parameters, in definition order; none unless a strategy has some."""
+        """The architecture parameters, in definition order; none by default."""
         return []
 
     @abstractmethod
     def weights_loss(self, batch: Batch) -> Tensor:
         """Loss of the weights step on a batch of the weights part."""
 
-    def log_search(self) -> None:
-        """Log what is the strategy's own (entropy, temperature, ...); called after a batch whose values are logged."""
+    def arch_loss(self, batch: Batch) -> Tensor:
+        """Loss of the architecture step on a batch of the arch part."""
+        raise NotImplementedError
 
-    # -- the loop -----------------------------------------------------------------------------------------------
+    def log_search(self) -> None:
+        """Log quantities of the strategy (entropy, temperature, ...); called after batches whose values are logged."""
+
+    # -- the step -----------------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
+        """One architecture step, if it is due, and one weights step.
+
+        Args:
+            batch: ``{"weights": (x, y), "arch": (x, y)}``, or one of the two with ``alternate="epoch"``.
+            batch_idx: not used.
+        """
+        if "weights" not in batch:
+            self._apply_weights()
+        if "arch" in batch and self._arch_is_due():
+            self._arch_step(batch["arch"], batch.get("weights"))
         if "weights" in batch:
             self._weights_step(batch["weights"])
         if self.logging_is_due:
             self.log_search()
 
+    @property
+    def steps_architecture(self) -> bool:
+        """Whether the search has architecture steps."""
+        return "arch" in self.trainings
+
+    def _arch_is_due(self) -> bool:
+        return self.current_epoch >= self.arch_warmup_epochs and self.position % self.arch_every == 0
+
+    def arch_backward(self, batch: Batch, weights_batch: Batch | None) -> Tensor:
+        """Compute the gradients of the architecture parameters; returns the loss.
+
+        Args:
+            batch: of the arch part.
+            weights_batch: of the weights part, the batch of the weights step that follows; None if there is none.
+        """
+        del weights_batch
+        loss = self.arch_loss(batch)
+        self.check_finite("arch/loss", loss)
+        self.manual_backward(loss)
+        return loss
+
+    def _arch_step(self, batch: Batch, weights_batch: Batch | None) -> None:
+        optimizer = self._optimizer("arch")
+        with self.toggled_optimizer(optimizer):
+            optimizer.zero_grad()
+            loss = self.arch_backward(batch, weights_batch)
+            self._apply_arch(optimizer)
+        self.log_batch("arch/loss", loss.detach(), prog_bar=True)
+
+    def _apply_arch(self, optimizer: LightningOptimizer) -> None:
+        optimizer.step()
+        for parameter in self.arch_parameters():
+            self.check_finite("an architecture parameter", parameter)
+        self.arch_steps += 1
+
     def weights_backward(self, batch: Batch) -> Tensor:
-        """Add to the gradients of the weights those of one batch; returns its loss."""
+        """Add the gradients of one batch to those of the weights; returns the loss."""
         loss = self.weights_loss(batch)
         self.check_finite("train/loss", loss)
         self.manual_backward(loss / self.accumulate)
@@ -113,7 +187,7 @@ class WeightsLoop(RememberingModule, SearchReader):
         self.log_batch("train/loss", loss.detach(), prog_bar=True)
 
     def _apply_weights(self) -> None:
-        """Step on what was accumulated: ``accumulate`` batches, or the fewer that are left at the end of a part."""
+        """Step on the accumulated gradients: ``accumulate`` batches, or the rest at the end of a part."""
         if self._pending:
             optimizer = self._optimizer("weights")
             with self.toggled_optimizer(optimizer):
@@ -125,9 +199,71 @@ class WeightsLoop(RememberingModule, SearchReader):
         return [*self.weight_parameters(), *self.arch_parameters()]
 
     def _optimizer(self, name: str) -> LightningOptimizer:
-        made: Any = self.optimizers()  # one alone comes without a list
+        made: Any = self.optimizers()  # a single one comes without a list
         optimizer: LightningOptimizer = made[list(self.trainings).index(name)] if isinstance(made, list) else made
         return optimizer
+
+    # -- the length of the search -------------------------------------------------------------------------------
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the fit.
+
+        Raises:
+            ConfigError: the Trainer has no limit of epochs.
+        """
+        epochs = self.trainer.max_epochs
+        if epochs is None or epochs < 1:
+            raise ConfigError(f"trainer.max_epochs={epochs}: a search needs the number of its epochs, at least 1")
+        return epochs
+
+    def shorten_warm_up(self, epochs: int) -> None:
+        """Limit the epochs without architecture steps, for debugging runs."""
+        self.arch_warmup_epochs = min(self.arch_warmup_epochs, epochs)
+
+    def check_length(self) -> None:
+        """Refuse a warm-up that leaves no epoch for architecture steps.
+
+        Raises:
+            ConfigError: names both numbers.
+        """
+        if self.arch_warmup_epochs >= self.epochs:
+            raise ConfigError(
+                f"strategy.arch_warmup_epochs={self.arch_warmup_epochs} leaves no architecture step in "
+                f"trainer.max_epochs={self.epochs}; legal: less than that"
+            )
+
+    @property
+    def steps_taken(self) -> dict[str, int]:
+        """Number of steps of each kind that this search is made of."""
+        taken = {"weights": self.weights_steps}
+        return taken | {"architecture": self.arch_steps} if self.steps_architecture else taken
+
+    def check_steps(self) -> None:
+        """Refuse to answer before a step of each kind was taken.
+
+        Raises:
+            NoStepError: names the kind and the likely cause.
+        """
+        missing = [kind for kind, count in self.steps_taken.items() if not count]
+        if missing:
+            cause = (
+                "it was not trained" if not self.position else "see arch_warmup_epochs, limit_train_batches, max_steps"
+            )
+            raise NoStepError(
+                f"the search took no {missing[0]} step in {self.position} batches, so it has no answer: {cause}"
+            )
+
+    # -- Lightning's hooks --------------------------------------------------------------------------------------
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.trainer.training and not (isinstance(batch, dict) and batch.keys() <= {"weights", "arch"} and batch):
+            came = f"a dict of {sorted(map(str, batch))}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
+            raise DataError(
+                f"a training batch of a search is a dict with 'weights' and 'arch', got {came}; "
+                "pass the data to Trainer.fit as datamodule=... or train_dataloaders=..., which are then split"
+            )
+        return super().on_after_batch_transfer(batch, dataloader_idx)
 
     def on_train_epoch_end(self) -> None:
         self._apply_weights()
@@ -136,24 +272,33 @@ class WeightsLoop(RememberingModule, SearchReader):
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()  # type: ignore[call-arg]
 
-    # -- Lightning's hooks --------------------------------------------------------------------------------------
-
     def configure_optimizers(self) -> Any:
         groups = {"weights": self.weight_parameters(), "arch": self.arch_parameters()}
         optimizers = [
             training.optimizer([{"params": groups[name], "name": name}]) for name, training in self.trainings.items()
         ]
-        schedulers = [training.scheduler for training in self.trainings.values()]
-        return optimizers, [make(opt) for make, opt in zip(schedulers, optimizers, strict=True) if make is not None]
+        made = [
+            (training.scheduler, optimizer)
+            for training, optimizer in zip(self.trainings.values(), optimizers, strict=True)
+        ]
+        return optimizers, [self.make_schedule(make, optimizer) for make, optimizer in made if make is not None]
+
+    def make_schedule(self, make: SchedulerFactory, optimizer: Optimizer) -> Any:
+        """A learning-rate schedule; one whose length is open takes that of the fit."""
+        return (make.of(self.epochs) if isinstance(make, OverEpochs) else make)(optimizer)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """No callbacks; the first hook that sees the trainer, before Lightning refuses its flags in its own words."""
+        """No callbacks; the first hook that sees the trainer, before Lightning refuses flags with its own message."""
         for flag, neutral, ours in _OURS:
             if getattr(self.trainer, flag) != neutral:
                 raise ConfigError(f"Trainer({flag}=...) has no meaning in a search; use the strategy's {ours}")
-        if str(self.trainer.precision) in ("16-true", "bf16-true"):
+        precision = str(self.trainer.precision)
+        if precision in ("16-true", "bf16-true"):
+            raise ConfigError(f"precision {precision} rounds the architecture parameters; use 16-mixed or bf16-mixed")
+        if precision == "16-mixed" and self.accumulate > 1 and self.alternate == "batch":
             raise ConfigError(
-                f"precision {self.trainer.precision} rounds the architecture parameters; use 16-mixed or bf16-mixed"
+                "precision 16-mixed rescales at every architecture step, in the middle of an accumulation; "
+                "use bf16-mixed, strategy.accumulate=1 or strategy.alternate=epoch"
             )
         return []
 
@@ -165,16 +310,18 @@ class WeightsLoop(RememberingModule, SearchReader):
 
     def state(self) -> dict[str, Any]:
         gradients = [p.grad for p in self._trained()] if self._pending else []
-        own = {"weights_steps": self.weights_steps, "pending": self._pending, "gradients": gradients}
+        own: dict[str, Any] = {"weights_steps": self.weights_steps, "pending": self._pending, "gradients": gradients}
+        if self.steps_architecture:
+            own["arch_steps"] = self.arch_steps
         return {**super().state(), **own}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.weights_steps = state["weights_steps"]
+        self.weights_steps, self.arch_steps = state["weights_steps"], state.get("arch_steps", 0)
         self._pending, self._restored = state["pending"], state["gradients"]
 
     def on_train_start(self) -> None:
-        """Take up an accumulation where a checkpoint left it; Lightning drops gradients between loading and here."""
+        """Restore the accumulated gradients of a checkpoint; Lightning drops them between loading and here."""
         for parameter, gradient in zip(self._trained(), self._restored, strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter)
         self._restored = []

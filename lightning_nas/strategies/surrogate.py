@@ -1,7 +1,7 @@
-"""Predicts from its decisions what an architecture is worth: the surrogate of PNAS (arXiv:1712.00559), on any space.
+"""Surrogate of PNAS (arXiv:1712.00559): predicts the reward of an architecture from its decisions, on any space.
 
-An ensemble, each member fitted to another share of what is known; the prediction is their mean. A fit is a function of
-the data and a generator: nothing of it has to be kept.
+An ensemble whose members are fitted to different shares of the trials; the prediction is their mean. A fit is a
+function of the data and a generator, so a checkpoint does not need it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
 
-Kind = Literal["lstm", "mlp"]
-_CHUNK = 4096  # architectures predicted at once
+SurrogateKind = Literal["lstm", "mlp"]
+_CHUNK = 4096  # architectures predicted in one pass
 
 
 class Surrogate(ABC):
-    """An ensemble of E predictors whose parameters have a first axis of members, so that all run at once.
+    """An ensemble of E predictors, computed together: the first axis of all parameters is that of the members.
 
     Args:
-        decisions: what it looks at; of nodes, equal decisions of all nodes share what is learnt.
-        members: E, at least 1.
+        decisions: the inputs; equal decisions of different nodes share parameters.
+        members: number of members E, at least 1.
         hidden: size of states and layers.
     """
 
@@ -40,7 +40,7 @@ class Surrogate(ABC):
 
     @abstractmethod
     def draw(self, generator: torch.Generator) -> list[Tensor]:
-        """Fresh parameters."""
+        """New parameters."""
 
     @abstractmethod
     def run(self, inputs: Tensor) -> Tensor:
@@ -55,14 +55,14 @@ class Surrogate(ABC):
         steps: int = 100,
         lr: float = 0.01,
     ) -> None:
-        """Fit from scratch by Adam, each member without its share 1 / E of the data; targets are standardised.
+        """Fit from scratch with Adam, each member without another 1 / E of the data; targets are standardised.
 
         Args:
             architectures: N, at least 2 with different rewards.
             rewards: N.
             generator: of the parameters and the shares.
-            steps: on all the data.
-            lr: of Adam.
+            steps: number of optimisation steps, each on all data.
+            lr: learning rate.
         """
         exact = torch.tensor(rewards, dtype=torch.float64)
         targets = ((exact - exact.mean()) / exact.std()).float()
@@ -77,25 +77,25 @@ class Surrogate(ABC):
                 optimizer.step()
 
     def _shares(self, count: int, generator: torch.Generator) -> Tensor:
-        """(E, N) ones for what a member is fitted to; each leaves out others."""
+        """(E, N): 1 for the architectures that a member is fitted to, 0 for those it leaves out."""
         if self.members == 1 or count < self.members:
             return torch.ones(self.members, count)
         parts = torch.randperm(count, generator=generator) % self.members
         return (parts != torch.arange(self.members)[:, None]).float()
 
     def predict(self, architectures: Sequence[Architecture]) -> Tensor:
-        """(N,) standardised rewards, by the members' mean."""
+        """Predict (N,) standardised rewards, the mean over the members."""
         with torch.no_grad():
             chunks = (architectures[i : i + _CHUNK] for i in range(0, len(architectures), _CHUNK))
             return torch.cat([self.run(self.encode(chunk)).mean(0) for chunk in chunks])
 
 
 class MLP(Surrogate):
-    """Two layers on the averaged embeddings of each kind of decision.
+    """A network of two hidden layers on the averaged embeddings of each kind of decision.
 
-    Decisions about nodes are of one kind if they come at one place among those of their node; others are of a kind of
-    their own. The first layer after an average of embeddings is a linear function of how often each option was taken,
-    and so the embeddings and that layer are one layer here.
+    Decisions of nodes are of one kind if they have the same place among the decisions of their node; any other decision
+    is a kind of its own. A linear layer on averaged embeddings is a linear function of the frequency of each option,
+    so embeddings and first layer are one layer here.
     """
 
     def __init__(self, decisions: Sequence[Decision], members: int, hidden: int) -> None:
@@ -133,9 +133,9 @@ class MLP(Surrogate):
 
 
 class LSTMSurrogate(Surrogate):
-    """A recurrent network that reads the decisions in order and predicts from its last state.
+    """A recurrent network that reads the decisions in order and predicts the reward from its last state.
 
-    Options of the same set share an embedding whatever the decision, and so do earlier nodes.
+    Decisions with the same set of options share embeddings, and so do all references to earlier nodes.
     """
 
     def __init__(self, decisions: Sequence[Decision], members: int, hidden: int) -> None:
@@ -171,7 +171,7 @@ class LSTMSurrogate(Surrogate):
         return torch.baddbmm(shift, state, last).squeeze(-1)
 
 
-SURROGATES: dict[Kind, type[Surrogate]] = {"lstm": LSTMSurrogate, "mlp": MLP}
+SURROGATES: dict[SurrogateKind, type[Surrogate]] = {"lstm": LSTMSurrogate, "mlp": MLP}
 
 
 def _kind(decision: Decision) -> tuple[str, ...]:

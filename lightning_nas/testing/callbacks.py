@@ -18,6 +18,7 @@ from lightning_nas.latency.sources import Macs
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
 from lightning_nas.training.seeding import seeded
@@ -105,6 +106,8 @@ def toy_search(seed: int = 0) -> SearchModule:
             Classification(),
             Macs()(space),
             seed=seed,
+            **PLAIN_ARCH,
+            alternate="batch",
             weights_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
             arch_optimizer=partial(torch.optim.Adam, lr=0.1),
             score_batches=2,

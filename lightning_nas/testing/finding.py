@@ -10,7 +10,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.one_path.random_ws import RandomWS
-from lightning_nas.testing.searching import Make, SearchCase
+from lightning_nas.testing.searching import PLAIN, Make, SearchCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import generator, seeded
@@ -53,6 +53,7 @@ class FindingCase(SearchCase):
                 like.space,
                 like.task,
                 seed=like.seed,
+                **PLAIN,
                 weights_optimizer=weights,
                 candidates=self.candidates,
                 score_batches=like.score_batches,

@@ -48,7 +48,7 @@ class RepeatingCase(SearchCase):
         self, make: Make, data: SearchData, tmp_path: Path
     ) -> None:
         steps_architecture(make)
-        resume_everywhere(partial(make, arch_warmup_epochs=1), data, tmp_path, self.epochs, every=2)
+        resume_everywhere(partial(make, arch_warmup_epochs=1), data, tmp_path, max(2, self.epochs), every=2)
         first = min((tmp_path / "whole" / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
         state = load_checked(first)["lightning_nas"]
         assert (state["position"], state["arch_steps"]) == (2, 0)

@@ -1,22 +1,28 @@
-"""What the parts of the conformance suite of strategies share."""
+"""Fixtures and options of the conformance suite of strategies with shared weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from lightning_nas.data.base import SearchData
-from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.testing.toys import ToyData
 from lightning_nas.testing.training import one_thread
 
 Make = Callable[..., SearchModule]
 
+PLAIN: dict[str, Any] = {"weights_scheduler": None, "weights_clip": None}
+"""Options of a search at a constant rate without clipping."""
+
+PLAIN_ARCH: dict[str, Any] = PLAIN | {"arch_warmup_epochs": 0}
+"""The same for a search with architecture steps, which begin at once."""
+
 
 class SearchCase:
-    """What a strategy's tests are given."""
+    """Fixtures of the tests of a strategy."""
 
     epochs = 2  #: of the short searches
 
@@ -27,12 +33,12 @@ class SearchCase:
 
     @pytest.fixture
     def data(self) -> SearchData:
-        """As little as an epoch of four batches takes, and two batches of validation."""
+        """Data for an epoch of four batches, and two batches of validation."""
         return ToyData(304, val_fraction=0.15)
 
     @pytest.fixture
     def lessons(self) -> SearchData:
-        """Enough for a toy network to learn from, in seconds."""
+        """Enough data to train a toy network on in seconds."""
         return ToyData()
 
     @pytest.fixture(autouse=True)
@@ -43,5 +49,5 @@ class SearchCase:
 
 def steps_architecture(make: Make) -> None:
     """Skip the test of a strategy that takes no architecture steps."""
-    if not isinstance(make(), AlternatingSearch):
+    if not make().steps_architecture:
         pytest.skip("takes no architecture steps")

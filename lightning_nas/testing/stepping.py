@@ -13,7 +13,6 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, NumericalError
-from lightning_nas.strategies.alternating import AlternatingSearch
 from lightning_nas.testing.searching import Make, SearchCase, steps_architecture
 from lightning_nas.testing.training import fingerprint, fit
 from lightning_nas.testing.watching import GradientNorms, OneGroupAtATime, guard, parameter_names
@@ -36,14 +35,10 @@ class SteppingCase(SearchCase):
     def test_each_step_leaves_the_other_group_untouched(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         module, watch = make(), OneGroupAtATime()
         guard(module, "weights_loss", module.arch_parameters())
-        if isinstance(module, AlternatingSearch):
+        if module.steps_architecture:
             guard(module, "arch_loss", module.weight_parameters())
         fit(module, data, tmp_path, epochs=self.epochs, every=1000, callbacks=[watch])
-        taken = (
-            [module.weights_steps, module.arch_steps]
-            if isinstance(module, AlternatingSearch)
-            else [module.weights_steps]
-        )
+        taken = [module.weights_steps] + [module.arch_steps] * module.steps_architecture
         assert watch.steps == taken
         assert min(taken) > 0
 
@@ -57,7 +52,7 @@ class SteppingCase(SearchCase):
 
         fit(module, data, tmp_path, epochs=self.epochs, every=1000, callbacks=[Watch()])
         assert seen["weights"]
-        assert bool(seen["arch"]) == isinstance(module, AlternatingSearch)
+        assert bool(seen["arch"]) == module.steps_architecture
         assert not seen["weights"] & seen["arch"]
 
     def test_accumulation_takes_fewer_steps_and_resumes_inside_a_group(
@@ -79,7 +74,7 @@ class SteppingCase(SearchCase):
 
     def test_clipping_bounds_each_groups_gradient(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         clips = {"weights_clip": 1e-3}
-        if isinstance(make(), AlternatingSearch):
+        if make().steps_architecture:
             clips["arch_clip"] = 1e-4
         norms = GradientNorms()
         fit(make(**clips), data, tmp_path, epochs=1, every=1000, callbacks=[norms])
@@ -89,11 +84,18 @@ class SteppingCase(SearchCase):
     def test_no_architecture_step_during_warm_up(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         steps_architecture(make)
         module = make(arch_warmup_epochs=1)
-        assert isinstance(module, AlternatingSearch)
         before = [p.detach().clone() for p in module.arch_parameters()]
-        fit(module, data, tmp_path, epochs=1, every=1000)
-        assert module.arch_steps == 0
-        assert all(torch.equal(a, b) for a, b in zip(before, module.arch_parameters(), strict=True))
+        steps = list[tuple[int, bool]]()
+
+        class Watch(Callback):
+            def on_train_epoch_end(self, t: Any, m: Any) -> None:
+                same = all(torch.equal(a, b) for a, b in zip(before, module.arch_parameters(), strict=True))
+                steps.append((module.arch_steps, same))
+
+        fit(module, data, tmp_path, epochs=2, every=1000, callbacks=[Watch()])
+        assert steps[0] == (0, True)
+        assert steps[1][0] > 0
+        assert not steps[1][1]
 
     def test_trainer_flags_that_mean_nothing_here_name_our_option(
         self, make: Make, data: SearchData, tmp_path: Path

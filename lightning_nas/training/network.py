@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_nas.errors import ConfigError, InputError
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.base import Batch, Task
-from lightning_nas.training.memory import RememberingModule
+from lightning_nas.training.module import ResumableModule
 
 
-class NetworkTraining(RememberingModule):
+class NetworkTraining(ResumableModule):
     """A network, its task, one optimiser.
 
     Args:

@@ -1,22 +1,71 @@
-"""Learning-rate schedules torch has not."""
+"""Learning-rate schedules that torch does not have, and schedules as long as the fit."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LRScheduler
+
+from lightning_nas.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class OverEpochs:
+    """A schedule whose length is known when the fit begins, like ``T_max: ${trainer.max_epochs}`` in a YAML file.
+
+    A search replaces it by :meth:`of` its ``Trainer(max_epochs=...)``, P-DARTS by the length of a stage.
+
+    Args:
+        schedule: makes the schedule from the optimiser and the number of epochs.
+        argument: name of the argument of ``schedule`` that is the number of epochs.
+        epochs: length; None until it is known.
+
+    Raises:
+        ConfigError: called while the length is not known.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> cosine().of(12)(optimizer).T_max
+        12
+    """
+
+    schedule: Callable[..., LRScheduler]
+    argument: str
+    epochs: int | None = None
+
+    def of(self, epochs: int) -> "OverEpochs":
+        """This schedule with its length."""
+        return replace(self, epochs=epochs)
+
+    def __call__(self, optimizer: Optimizer) -> LRScheduler:
+        if self.epochs is None:
+            raise ConfigError(f"{self.schedule} has no length outside of a search; use OverEpochs.of(epochs)")
+        return self.schedule(optimizer, **{self.argument: self.epochs})
+
+
+def cosine() -> OverEpochs:
+    """Cosine annealing to 0 over the whole fit."""
+    return OverEpochs(CosineAnnealingLR, "T_max")
+
+
+def cosine_stages() -> OverEpochs:
+    """A cosine to 0 in each stage of the search, with warm restarts."""
+    return OverEpochs(CosineAnnealingWarmRestarts, "T_0")
 
 
 class WarmupThenCosine(LRScheduler):
-    """One cosine from ``warmup_lr`` to 0, then another from the optimiser's rate to 0; stepped once an epoch.
+    """Cosine from ``warmup_lr`` to 0, then a second cosine from the optimiser's rate to 0; one step an epoch.
 
     Args:
-        optimizer: whose rate it sets.
-        T_max: epochs of both.
-        warmup_epochs: epochs of the first.
-        warmup_lr: where the first begins.
+        optimizer: the optimiser.
+        T_max: epochs of both cosines together.
+        warmup_epochs: epochs of the first cosine.
+        warmup_lr: initial rate of the first cosine.
 
     Example:
         >>> import torch
@@ -40,7 +89,7 @@ class WarmupThenCosine(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rates of this epoch, one a parameter group."""
+        """The rates of this epoch, one for each parameter group."""
         if self.last_epoch < self.warmup_epochs:
             done, peaks = self.last_epoch / self.warmup_epochs, [self.warmup_lr] * len(self.base_lrs)
         else:
@@ -50,14 +99,14 @@ class WarmupThenCosine(LRScheduler):
 
 
 class LinearWarmup(LRScheduler):
-    """The optimiser's rate falls to 0, by a cosine or in a line, of which the first epochs get a growing share.
+    """Linear warm-up of a cosine or linear decay to 0, for large batches; one step an epoch.
 
-    Large batches need it (Goyal et al., 2017, arXiv:1706.02677). Stepped once an epoch.
+    Source: Goyal et al., 2017, arXiv:1706.02677, section 2.2.
 
     Args:
-        optimizer: whose rate it sets.
+        optimizer: the optimiser.
         T_max: epochs.
-        warmup_epochs: epoch e of these has (e + 1) / warmup_epochs of its rate.
+        warmup_epochs: epoch e of the warm-up has (e + 1) / warmup_epochs of the decayed rate.
         fall: "cosine" or "linear".
 
     Example:
@@ -82,7 +131,7 @@ class LinearWarmup(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rates of this epoch, one a parameter group."""
+        """The rates of this epoch, one for each parameter group."""
         done = min(self.last_epoch / self.T_max, 1.0)
         left = (1 + math.cos(math.pi * done)) / 2 if self.fall == "cosine" else 1 - done
         share = min((self.last_epoch + 1) / self.warmup_epochs, 1.0)
@@ -90,12 +139,12 @@ class LinearWarmup(LRScheduler):
 
 
 class ExponentialFrom(LRScheduler):
-    """The optimiser's rate before an epoch, from it on times ``gamma`` once more each epoch; stepped once an epoch.
+    """Constant until ``first_epoch``, then multiplied by ``gamma`` every epoch; one step an epoch.
 
     Args:
-        optimizer: whose rate it sets.
+        optimizer: the optimiser.
         gamma: factor.
-        first_epoch: that it falls in, counted from 0.
+        first_epoch: first epoch with a smaller rate, counted from 0.
 
     Example:
         >>> import torch
@@ -113,6 +162,6 @@ class ExponentialFrom(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rates of this epoch, one a parameter group."""
+        """The rates of this epoch, one for each parameter group."""
         factor = self.gamma ** max(0, self.last_epoch + 1 - self.first_epoch)
         return [float(rate) * factor for rate in self.base_lrs]

@@ -28,6 +28,7 @@ from lightning_nas.strategies.differentiable.gdas import GDAS
 from lightning_nas.tasks.base import Batch
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.callbacks import CallbackCase, toy_search
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
@@ -36,6 +37,7 @@ from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.seeding import seeded
 
 OPTIMISERS: dict[str, Any] = {
+    **PLAIN_ARCH,
     "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
     "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
 }

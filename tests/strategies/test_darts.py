@@ -15,6 +15,7 @@ from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.strategies.differentiable.darts import DARTS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -23,6 +24,8 @@ from lightning_nas.training.seeding import seeded
 
 def make_darts(seed: int = 0, **options: Any) -> DARTS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "order": "second",
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=3e-4),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999), weight_decay=1e-3),
         "theta_std": 1e-3,
@@ -59,11 +62,13 @@ class Spy(DARTS):
 
 def first_step(tmp_path: Path, **options: Any) -> Spy:
     optimizers = {
+        **PLAIN_ARCH,
+        "order": "second",
         "weights_optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=3e-4),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
     }
     with seeded(0, "supernet"):
-        module = Spy(ToySpace(), Classification(), theta_std=0.5, **optimizers, **options)
+        module = Spy(ToySpace(), Classification(), theta_std=0.5, **optimizers | options)
     fit(module, ToyData(), tmp_path, epochs=1, every=1000)
     return module
 

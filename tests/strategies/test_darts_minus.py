@@ -8,6 +8,7 @@ import torch
 
 from lightning_nas.strategies.differentiable.darts_minus import DARTSMinus
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -16,6 +17,7 @@ from lightning_nas.training.seeding import seeded
 
 def make_darts_minus(seed: int = 0, **options: Any) -> DARTSMinus:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,

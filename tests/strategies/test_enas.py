@@ -13,6 +13,7 @@ from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.strategies.one_path.enas import ENAS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace, toy_images
 from lightning_nas.testing.training import fit
@@ -21,6 +22,8 @@ from lightning_nas.training.seeding import seeded
 
 def make_enas(seed: int = 0, space: WeightSharingSpace | None = None, **options: Any) -> ENAS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "candidates": 10,
         "controller": partial(Controller, hidden=16),
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.03, betas=(0.0, 0.999), eps=1e-3),

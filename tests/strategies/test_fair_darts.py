@@ -11,6 +11,7 @@ from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.space import EDGES, DARTSSpace
 from lightning_nas.strategies.differentiable.fair_darts import FairDARTS, zero_one_loss
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.training.seeding import seeded
@@ -18,6 +19,7 @@ from lightning_nas.training.seeding import seeded
 
 def make_fair_darts(seed: int = 0, **options: Any) -> FairDARTS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
@@ -39,7 +41,7 @@ def test_gates_are_independent_and_none_is_no_option() -> None:
     torch.testing.assert_close(gates.values["layers"], 1 / (1 + (-module.theta["layers"]).exp()))
     space = ToySpace()
     space.gate_options = {"layers": ("none", "swap", "keep")}
-    module = FairDARTS(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
+    module = FairDARTS(space, Classification(), threshold=0.85)
     assert module.gates(torch.Generator()).active == {"layers": ((1, 2), (1, 2))}
     assert module.probabilities()["layers"][:, 0].tolist() == [0, 0]
 
@@ -71,11 +73,11 @@ def test_the_answer_keeps_what_is_above_the_threshold_on_the_two_strongest_edges
             rows[edge, OPTIONS.index(option)] = weight
     weak = torch.full((14, len(OPTIONS)), 0.1)
     weak[:, OPTIONS.index("dil_conv_3x3")] = 0.5
-    module = FairDARTS(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
+    module = FairDARTS(space, Classification(), threshold=0.85)
     with torch.no_grad():
         module.theta["normal"].copy_(rows.logit())
         module.theta["reduce"].copy_(weak.logit())
-    answer = module.answer()
+    answer = module.choose()
     cells = space.wider().genotypes(answer)
     assert cells["normal"].nodes == (
         (("skip_connect", 0), ("sep_conv_3x3", 0)),
@@ -105,7 +107,7 @@ def test_a_published_cell_is_the_answer_to_weights_that_are_one_where_it_has_ope
 
 def test_a_space_of_one_option_a_choice_answers_by_its_own_rule() -> None:
     module = make_fair_darts(theta_std=3.0, threshold=0.5)
-    assert module.answer() == module.derive()
+    assert module.choose() == module.derive()
 
 
 def test_validation_looks_at_the_weights_that_are_trained() -> None:

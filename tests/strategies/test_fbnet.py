@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import gumbel_r, kstest
 
-from lightning_nas.errors import ConfigError, LatencyTableError
+from lightning_nas.errors import LatencyTableError
 from lightning_nas.functional.penalties import fbnet_loss
 from lightning_nas.functional.relaxation import entropy, gumbel_noise, gumbel_softmax
 from lightning_nas.latency.sources import Macs
@@ -16,6 +16,7 @@ from lightning_nas.latency.table import Entry, LatencyTable
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -25,6 +26,8 @@ from lightning_nas.training.seeding import seeded
 def make_fbnet(seed: int = 0, table: LatencyTable | None = None, **options: Any) -> FBNet:
     space = ToySpace()
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "alternate": "batch",
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
         "weights_scheduler": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=8),
@@ -101,14 +104,12 @@ def test_a_table_whose_logarithm_could_be_negative_is_refused() -> None:
     tiny = milliseconds(**dict.fromkeys(ENTRIES, 2e-4))
     with pytest.raises(LatencyTableError, match=r"0\.8 microseconds.*more than 1 microseconds"):
         make_fbnet(table=tiny)
-    with pytest.raises(ConfigError, match="needs a latency table"):
-        FBNet(
-            ToySpace(),
-            Classification(),
-            None,
-            weights_optimizer=partial(torch.optim.SGD, lr=0.1),
-            arch_optimizer=partial(torch.optim.Adam),
-        )
+
+
+def test_without_a_table_the_operations_are_measured() -> None:
+    table = FBNet(ToySpace()).table
+    assert table.unit == "ms"
+    assert table.check(ToySpace()) is table
 
 
 def test_the_gates_are_the_relaxation_of_the_categorical_distribution() -> None:

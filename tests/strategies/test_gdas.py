@@ -8,6 +8,7 @@ import torch
 
 from lightning_nas.strategies.differentiable.gdas import GDAS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToyNodeSpace
 from lightning_nas.testing.training import fit
@@ -16,6 +17,7 @@ from lightning_nas.training.seeding import seeded
 
 def make_gdas(seed: int = 0, **options: Any) -> GDAS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.02, momentum=0.9),  # at 0.1 one path at a time diverges
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,

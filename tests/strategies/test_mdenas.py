@@ -13,6 +13,7 @@ from lightning_nas.strategies.one_path.mdenas import MdeNAS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.finding import FindingCase
 from lightning_nas.testing.repeating import resume_everywhere
+from lightning_nas.testing.searching import PLAIN
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToyNodeSpace, ToySpace
 from lightning_nas.testing.training import digest, fit
@@ -21,7 +22,13 @@ from lightning_nas.training.seeding import seeded
 
 
 def make_mdenas(seed: int = 0, **options: Any) -> MdeNAS:
-    defaults = {"weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9), "score_batches": 2}
+    defaults: dict[str, Any] = {
+        **PLAIN,
+        "path_batches": None,
+        "warmup_epochs": 0,
+        "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "score_batches": 2,
+    }
     with seeded(seed, "supernet"):
         return MdeNAS(ToyNodeSpace(), Classification(), seed=seed, **defaults | options)
 

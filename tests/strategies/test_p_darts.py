@@ -10,6 +10,7 @@ from lightning_nas.errors import ConfigError
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.p_darts import PDARTS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -18,6 +19,7 @@ from lightning_nas.training.seeding import seeded
 
 def make_p_darts(seed: int = 0, **options: Any) -> PDARTS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,

@@ -8,6 +8,7 @@ import torch
 
 from lightning_nas.strategies.differentiable.pc_darts import PCDARTS, softmax_by_node
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -16,6 +17,7 @@ from lightning_nas.training.seeding import seeded
 
 def make_pc_darts(seed: int = 0, **options: Any) -> PCDARTS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
@@ -77,6 +79,7 @@ def test_both_parameters_are_trained(tmp_path: Path) -> None:
         module = PCDARTS(
             space,
             Classification(),
+            **PLAIN_ARCH,
             weights_optimizer=partial(torch.optim.SGD, lr=0.1),
             arch_optimizer=partial(torch.optim.Adam, lr=0.1),
             k=2,

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_nas.errors import ConfigError, LatencyTableError
+from lightning_nas.errors import LatencyTableError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
 from lightning_nas.strategies.penalties import AddLinear, Costs, FBNetProduct, MnasNetProduct, MulLog, Penalty
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.toys import ToySpace, toy_images
 
 COSTS = Costs("toy", "ms", cheapest=20.0, uniform=80.0)
@@ -28,6 +29,8 @@ class Softmax(DifferentiableSearch):
 
 def search(penalty: Penalty | None, table: LatencyTable | None = MACS) -> Softmax:
     options: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "theta_std": 0.0,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1),
         "arch_optimizer": partial(torch.optim.Adam),
     }
@@ -88,9 +91,14 @@ def test_a_penalty_alone_leads_to_the_cheapest_options() -> None:
     assert (gradient[:, :2] < 0).all()
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
-    with pytest.raises(ConfigError, match="latency penalty needs a latency table"):
-        search(AddLinear(), table=None)
+def test_a_penalty_without_a_table_measures_the_operations() -> None:
+    table = search(AddLinear(), table=None).table
+    assert table is not None
+    assert table.unit == "ms"
+    assert search(None, table=None).table is None
+
+
+def test_penalties_that_are_not_defined_are_refused() -> None:
     with pytest.raises(LatencyTableError, match=r"mul#log.*more than 1 ms x scale"):
         MulLog(reference=0.9).bind(COSTS)
     with pytest.raises(LatencyTableError, match="FBNet"):

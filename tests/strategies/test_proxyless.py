@@ -19,6 +19,7 @@ from lightning_nas.strategies.differentiable import proxyless
 from lightning_nas.strategies.differentiable.proxyless import ProxylessNAS
 from lightning_nas.strategies.penalties import AddLinear, MnasNetProduct, MulLog
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace, toy_images
 from lightning_nas.testing.training import fit, one_thread
@@ -37,6 +38,8 @@ def make_proxyless(
 ) -> ProxylessNAS:
     space = space or ToySpace()
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "arch_every": 1,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.0, 0.999)),
         "penalty": PENALTIES[update],

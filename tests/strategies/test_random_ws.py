@@ -11,6 +11,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.one_path.random_ws import RandomWS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
@@ -18,7 +19,11 @@ from lightning_nas.training.seeding import seeded
 
 
 def make_random(seed: int = 0, **options: Any) -> RandomWS:
-    defaults = {"weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9), "score_batches": 2}
+    defaults: dict[str, Any] = {
+        **PLAIN,
+        "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "score_batches": 2,
+    }
     with seeded(seed, "supernet"):
         return RandomWS(ToySpace(), Classification(), seed=seed, **defaults | options)
 

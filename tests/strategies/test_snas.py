@@ -9,6 +9,7 @@ import torch
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.snas import SNAS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToyNodeSpace, ToySpace
 from lightning_nas.testing.training import fit
@@ -17,6 +18,7 @@ from lightning_nas.training.seeding import seeded
 
 def make_snas(seed: int = 0, space: ToySpace | None = None, **options: Any) -> SNAS:
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,

@@ -23,6 +23,7 @@ from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.distributed import two_ranks
 from lightning_nas.testing.finding import FindingCase
 from lightning_nas.testing.repeating import resume_everywhere
+from lightning_nas.testing.searching import PLAIN
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import CHANNELS, OPERATIONS, SIZE, ToyData, ToyNetwork, ToySpace, ToySupernet
 from lightning_nas.testing.training import fit, one_thread
@@ -82,7 +83,11 @@ class ViewData(ToyData):
 
 
 def make_spos(seed: int = 0, space: type[ToySpace] = ToySpace, table: bool = True, **options: Any) -> SPOS:
-    defaults = {"weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9), "score_batches": 2}
+    defaults: dict[str, Any] = {
+        **PLAIN,
+        "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "score_batches": 2,
+    }
     defaults |= {"generations": 2, "population": 2, "parents": 1}
     made = space()
     with seeded(seed, "supernet"):

@@ -43,6 +43,7 @@ def search(folder: Path) -> None:
             space,
             Classification(),
             Macs()(space),
+            arch_warmup_epochs=0,
             weights_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
             arch_optimizer=partial(torch.optim.Adam, lr=0.1),
             weights_scheduler=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=EPOCHS),

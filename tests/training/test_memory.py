@@ -18,6 +18,7 @@ from lightning_nas.latency.sources import Macs
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.language_modelling import LanguageModelling
+from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.training import digest, fingerprint, fit, one_thread
 from lightning_nas.training.averaging import NonMonotonicAveraging
 from lightning_nas.training.checkpoint import load_checked
@@ -49,6 +50,8 @@ def space(data: TextData) -> DARTSRNNSpace:
 def search(data: TextData, **options: Any) -> FBNet:
     own = space(data)
     defaults: dict[str, Any] = {
+        **PLAIN_ARCH,
+        "alternate": "batch",
         "weights_optimizer": partial(torch.optim.SGD, lr=1.0),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
         "weights_clip": 0.25,

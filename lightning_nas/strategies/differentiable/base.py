@@ -1,42 +1,57 @@
-"""What strategies that learn one logit per option share."""
+"""Base classes of strategies with one logit for each option."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Unpack
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import ConfigError
+from lightning_nas.data.reader import Alternate
 from lightning_nas.functional.relaxation import entropies, linear_schedule
 from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.alternating import AlternatingSearch
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.loop import ArchSteps
+from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory, SearchOptions
 from lightning_nas.strategies.penalties import Costs, Penalty
+from lightning_nas.strategies.usual import measured_here
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import Key, generator
 
 
-class DifferentiableSearch(AlternatingSearch):
-    """Architecture parameters are logits ``theta[group]`` (choices, options).
+class DifferentiableSearch(SearchModule):
+    """Base class of searches whose architecture parameters are logits ``theta[group]`` (choices, options).
 
-    A paper's file says how logits become gates, and with what loss they are trained. Where it writes an
-    ``arch_loss`` of its own, that ends with ``return self.penalised(loss)``.
+    A method defines how logits become :meth:`gates` and the loss they are trained with. A method with its own
+    ``arch_loss`` ends it with ``return self.penalised(loss)``.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown; needed by a penalty.
-        theta_std: standard deviation of the logits at the beginning; 0 for equal ones.
-        penalty: how the expected cost enters the loss of the architecture step; None for not at all.
-        options: of :class:`~lightning_nas.strategies.alternating.AlternatingSearch`.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging. None with a penalty measures the operations on this machine, which
+            takes seconds and differs a little every time.
+        theta_std: standard deviation of the initial logits; 0 for equal logits.
+        penalty: how the expected cost enters the architecture loss; None to ignore costs.
+        arch_optimizer: makes the optimiser of the architecture parameters from a list of parameter groups.
+        arch_scheduler: makes its learning-rate schedule; one step an epoch. None: a constant rate.
+        arch_clip: largest gradient norm of the architecture step; None for no clipping.
+        alternate: "batch" takes both steps on every batch; "epoch" goes through all weights batches, then through all
+            architecture batches.
+        arch_every: take the architecture step on every n-th batch only (with ``alternate="batch"``).
+        arch_warmup_epochs: epochs at the beginning without architecture steps.
+        options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
     Raises:
-        ConfigError: a penalty without a table.
-        LatencyTableError: the penalty is not defined for the table's costs.
+        ConfigError: ``arch_every`` with ``alternate="epoch"``.
+        LatencyTableError: the penalty is not defined for the costs of the table.
     """
 
     cost: ExpectedCost
@@ -44,16 +59,24 @@ class DifferentiableSearch(AlternatingSearch):
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        theta_std: NonNegativeFloat = 0.0,
+        theta_std: NonNegativeFloat = 1e-3,
         penalty: Penalty | None = None,
-        **options: Any,
+        arch_optimizer: OptimizerFactory = partial(Adam, lr=0.05, betas=(0.5, 0.999), weight_decay=1e-3),
+        arch_scheduler: SchedulerFactory | None = None,
+        arch_clip: PositiveFloat | None = None,
+        alternate: Alternate = "batch",
+        arch_every: PositiveInt = 1,
+        arch_warmup_epochs: NonNegativeInt = 2,
+        **options: Unpack[SearchOptions],
     ) -> None:
         if penalty and table is None:
-            raise ConfigError("a latency penalty needs a latency table: latency_table=measured, macs, params or file")
-        super().__init__(space, task, table, **options)
+            table = measured_here(space)
+        arch = ArchSteps(arch_optimizer, arch_scheduler, arch_clip, alternate, arch_every, arch_warmup_epochs)
+        super().__init__(space, task, table, arch=arch, **options)
+        self.theta_std = theta_std
         self.theta = small_noise(space.gate_shapes, theta_std, self.seed, "theta")
         self._penalised = None
         if penalty and table is not None:
@@ -63,10 +86,10 @@ class DifferentiableSearch(AlternatingSearch):
         return self.penalised(super().arch_loss(batch))
 
     def penalised(self, loss: Tensor, gates: Gates | None = None) -> Tensor:
-        """``loss`` with the penalty, if there is one, of the cost expected under ``gates``.
+        """``loss`` with the penalty, if there is one, of the expected cost under ``gates``.
 
         Args:
-            loss: the task's, a scalar.
+            loss: task loss, a scalar.
             gates: by default the :meth:`distribution`.
         """
         if self._penalised is None:
@@ -77,7 +100,7 @@ class DifferentiableSearch(AlternatingSearch):
         return [self.theta[group] for group in self.space.gate_shapes]
 
     def distribution(self) -> dict[str, Tensor]:
-        """What :meth:`probabilities` gives, with gradient."""
+        """The :meth:`probabilities`, with gradient."""
         return {group: self.theta[group].softmax(-1) for group in self.space.gate_shapes}
 
     @torch.no_grad()
@@ -85,7 +108,7 @@ class DifferentiableSearch(AlternatingSearch):
         return self.distribution()
 
     def sample(self, generator: torch.Generator) -> Architecture:
-        """Each choice drawn from its probabilities."""
+        """One architecture, each choice drawn from its probabilities."""
         drawn = {}
         for group, probabilities in self.probabilities().items():
             index = torch.multinomial(probabilities.cpu(), 1, generator=generator)
@@ -93,7 +116,7 @@ class DifferentiableSearch(AlternatingSearch):
         return self.space.derive(drawn)
 
     def validated(self) -> nn.Module:
-        """The supernet itself, every option weighted by its probability."""
+        """The supernet with every option weighted by its probability."""
         return Gated(self.supernet, Gates.soft(self.probabilities()))
 
     def log_search(self) -> None:
@@ -105,7 +128,7 @@ class DifferentiableSearch(AlternatingSearch):
 
 
 class AnnealedSearch(DifferentiableSearch):
-    """A search whose gates have a temperature, linear in the epoch unless :attr:`tau` says otherwise.
+    """Base class of searches whose gates have a temperature, by default linear in the epoch.
 
     Attributes:
         temperature: in the first epoch.
@@ -118,8 +141,7 @@ class AnnealedSearch(DifferentiableSearch):
     @property
     def tau(self) -> float:
         """The temperature of the current epoch."""
-        epochs = int(self.trainer.max_epochs or 1)
-        return linear_schedule(self.temperature, self.last_temperature, self.current_epoch, epochs)
+        return linear_schedule(self.temperature, self.last_temperature, self.current_epoch, self.epochs)
 
     def log_search(self) -> None:
         super().log_search()

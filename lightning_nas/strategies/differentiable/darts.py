@@ -3,19 +3,19 @@ r"""DARTS: differentiable architecture search (Liu, Simonyan, Yang, ICLR 2019, a
 Every edge is the softmax-weighted sum of all its operations; the architecture parameters :math:`\alpha` minimise the
 loss on one part of the training data, the weights on the other, in turns of one batch each, :math:`\alpha` first.
 
-``order`` says what the gradient of :math:`\alpha` knows of the weights that follow it (section 2.3):
+``order`` is the approximation of the gradient of :math:`\alpha` (section 2.3):
 
-- "first": nothing, :math:`\nabla_\alpha L_{val}(w, \alpha)`.
-- "second": one virtual step of the weights on the weights part's batch, its mixed derivative by the paper's finite
-  difference; momentum and weight decay are in the virtual step, as in the authors' code.
-- "exact": the same with the mixed derivative by differentiating twice.
+- "first": :math:`\nabla_\alpha L_{val}(w, \alpha)` with constant weights.
+- "second": through one virtual step of the weights on the batch of the weights part, with the finite difference of the
+  paper for the mixed derivative; the virtual step has momentum and weight decay, as in the authors' code.
+- "exact": the same with the mixed derivative by double differentiation.
 
 Differs from the paper: nothing in the method. :math:`\alpha` starts at 1e-3 N(0, 1), as in the authors' code (the paper
 says zero).
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -27,31 +27,51 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.options import DifferentiableOptions
 from lightning_nas.tasks.base import Batch, Task
 
 
 class DARTS(DifferentiableSearch):
-    """Softmax-weighted mixtures, bilevel.
+    r"""Differentiable architecture search (DARTS).
+
+    .. math:: \min_\alpha L_{val}(w^*(\alpha), \alpha) \quad \text{with} \quad
+              w^*(\alpha) = \arg\min_w L_{train}(w, \alpha), \qquad
+              \bar{o}(x) = \sum_o \mathrm{softmax}(\alpha)_o \, o(x)
+
+    The logits :math:`\alpha` have the shape (choices, options) in each group of choices. Weights and logits take one
+    step each on every batch, the logits first.
+
+    Source: Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, sections 2.2 and 2.3. Deviations: the logits start at
+    1e-3 N(0, 1) as in the authors' code, where the paper has zero.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown or penalised.
-        order: "first", "second" or "exact", see above.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
+        order: gradient of the logits. "first": the weights are constant. "second": through one virtual step of the
+            weights, with the finite difference of the paper. "exact": the same by double differentiation.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
-        ConfigError: second order and turns of whole epochs: the virtual step needs both batches at once.
+        ConfigError: "second" or "exact" with ``alternate="epoch"``, because the virtual step needs both batches.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = DARTS(ToySpace(), arch_warmup_epochs=0)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        order: Literal["first", "second", "exact"] = "second",
-        **options: Any,
+        order: Literal["first", "second", "exact"] = "first",
+        **options: Unpack[DifferentiableOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         if order != "first" and self.alternate != "batch":
@@ -62,7 +82,7 @@ class DARTS(DifferentiableSearch):
         return Gates.soft({group: theta.softmax(-1) for group, theta in self.theta.items()})
 
     def arch_backward(self, batch: Batch, weights_batch: Batch | None) -> Tensor:
-        if self.order == "first" or weights_batch is None:  # the weights part is shorter than the other
+        if self.order == "first" or weights_batch is None:  # the weights part is the shorter one
             return super().arch_backward(batch, weights_batch)
         weights, arch, scale = self.weight_parameters(), self.arch_parameters(), self._loss_scale()
         for weight in weights:
@@ -86,7 +106,7 @@ class DARTS(DifferentiableSearch):
         return loss
 
     def _virtual_step(self) -> VirtualStep:
-        """The step the weights' optimiser would take now."""
+        """The next step of the optimiser of the weights."""
         optimizer = self._optimizer("weights").optimizer
         if not isinstance(optimizer, SGD):
             raise ConfigError(
@@ -98,12 +118,12 @@ class DARTS(DifferentiableSearch):
         return VirtualStep(group["lr"], group["momentum"], group["weight_decay"], buffers)
 
     def _loss_scale(self) -> float:
-        """What fp16 multiplies losses by, so that gradients do not vanish; the optimiser's step divides it out."""
+        """Factor of the loss under fp16, which keeps gradients from vanishing; the optimiser step divides by it."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return 1.0 if scaler is None else float(scaler.scale(torch.ones((), device=self.device)))
 
     def _averaged(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The mean over all processes: these gradients do not pass through Lightning's wrapper."""
+        """The mean over all processes; these gradients do not pass through DistributedDataParallel."""
         if self.trainer.world_size == 1:
             return list(tensors)
         flat = torch.cat([tensor.flatten() for tensor in tensors])

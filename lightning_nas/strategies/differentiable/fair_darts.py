@@ -10,7 +10,7 @@ Differs from the paper: where a search space takes one option a choice it answer
 in which nothing is above the threshold. What is shown and scored during the search is by that rule too.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Unpack
 
 import torch
 from annotated_types import Interval
@@ -22,32 +22,50 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
+from lightning_nas.strategies.options import DifferentiableOptions
 from lightning_nas.tasks.base import Batch, Task
 
 
 class FairDARTS(DifferentiableSearch):
-    """Independent sigmoid gates with a zero-one loss.
+    r"""DARTS with independent sigmoid gates and a zero-one loss (Fair DARTS).
+
+    .. math:: \bar{o}(x) = \sum_o \sigma(\alpha_o) \, o(x), \qquad
+              L = L_{val} - w \, \mathrm{mean}\big((\sigma(\alpha) - 0.5)^2\big)
+
+    The logits :math:`\alpha` (choices, options) do not compete within a choice; the option ``none`` has no gate. The
+    zero-one loss pushes gates to 0 or 1.
+
+    Source: Chu et al., ECCV 2020, arXiv:1911.12126, sections 4.1 to 4.3. Deviations: spaces with one option a choice,
+    and cells without any gate above the threshold, are discretised by the rule of the space.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown or penalised.
-        zero_one: weight of the zero-one loss.
-        norm: "l2" (the square) or "l1" (the absolute value).
-        threshold: weight from which on an option is kept; None answers by the space's own rule.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
+        zero_one: weight w of the zero-one loss.
+        norm: "l2" for the square, "l1" for the absolute value.
+        threshold: smallest gate of an option that is kept, 0.85 in the paper; None for the rule of the space.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = FairDARTS(ToySpace(), arch_warmup_epochs=0)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         zero_one: NonNegativeFloat = 10.0,
         norm: Literal["l1", "l2"] = "l2",
-        threshold: Annotated[float, Interval(gt=0, lt=1)] | None = 0.85,
-        **options: Any,
+        threshold: Annotated[float, Interval(gt=0, lt=1)] | None = None,
+        **options: Unpack[DifferentiableOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         self.zero_one, self.norm, self.threshold = zero_one, norm, threshold
@@ -66,12 +84,12 @@ class FairDARTS(DifferentiableSearch):
         return super().arch_loss(batch) + self.zero_one * zero_one_loss(torch.cat(weights), self.norm)
 
     def validated(self) -> nn.Module:
-        """The supernet as it is trained: weights of a choice need not sum to one."""
+        """The supernet as it is trained, with gates that need not sum to one."""
         with torch.no_grad():
             return Gated(self.supernet, self.gates(self.generator("validation")))
 
     def distribution(self) -> dict[str, Tensor]:
-        """The weights of each choice, scaled to sum to one; ``none`` has no share."""
+        """The gates of each choice, scaled to sum to one; ``none`` has no share."""
         shares = {}
         for group, theta in self.theta.items():
             kept = torch.zeros_like(theta)
@@ -80,8 +98,8 @@ class FairDARTS(DifferentiableSearch):
             shares[group] = weights / weights.sum(-1, keepdim=True)
         return shares
 
-    def answer(self) -> Architecture:
-        """All options above the threshold, an architecture of the space's ``wider()``; or that of :meth:`derive`."""
+    def choose(self) -> Architecture:
+        """All options above the threshold, an architecture of ``space.wider()``; without one, :meth:`derive`."""
         if self.threshold is None:
             return self.derive()
         weights = {group: theta.detach().sigmoid() for group, theta in self.theta.items()}
@@ -89,7 +107,7 @@ class FairDARTS(DifferentiableSearch):
 
 
 def zero_one_loss(weights: Tensor, norm: Literal["l1", "l2"]) -> Tensor:
-    """0 where all weights are one half, falling as they leave it.
+    """Zero-one loss: 0 if all gates are one half, and negative otherwise.
 
     >>> zero_one_loss(torch.tensor([0.5, 0.5]), "l2").item() == 0
     True

@@ -15,11 +15,13 @@ logarithm could be negative is refused: the exponent would give NaN.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
+from typing import ClassVar, Literal, Unpack
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
+from torch.optim import SGD, Adam
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax
@@ -27,48 +29,78 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import AnnealedSearch
+from lightning_nas.strategies.options import ArchOptions
 from lightning_nas.strategies.penalties import FBNetProduct
 from lightning_nas.tasks.base import Batch, Task
 
 
 class FBNet(AnnealedSearch):
-    """Latency-aware Gumbel-softmax search.
+    r"""Latency-aware differentiable search with Gumbel-softmax gates (FBNet).
+
+    .. math:: \mathrm{CE}(a, w) \cdot \alpha \log(\mathrm{LAT}(a))^\beta, \qquad
+              \mathrm{LAT}(a) = \sum_l \sum_i m_{l,i} \, \mathrm{LAT}(b_{l,i}), \qquad
+              m_l = \mathrm{softmax}\big((\theta_l + g_l) / \tau\big)
+
+    with logits :math:`\theta` (layers, blocks), Gumbel noise :math:`g`, drawn once a batch, and latencies in
+    microseconds. Weights and logits are trained in turns of whole epochs; the answer is the best of some samples.
+
+    Source: Wu et al., CVPR 2019, arXiv:1812.03443, section 3. Deviations: sampled architectures are ranked by their
+    accuracy with inherited weights, where the paper trains them all.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation: milliseconds, or multiply-adds or parameters in place of them.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation: milliseconds, or multiply-adds or parameters instead. None measures the
+            operations on this machine, which takes seconds and differs a little every time.
         alpha: scale of the latency factor.
         beta: exponent of the logarithm of the latency in microseconds.
         temperature: of the Gumbel softmax in the first epoch.
-        anneal: factor on the temperature after every epoch; exp(-0.045) in the paper.
-        candidates: architectures sampled for the answer.
+        anneal: factor of the temperature after every epoch; exp(-0.045) in the paper, which has 90 epochs.
+        candidates: number of architectures sampled for the answer.
         answer_by: "sample" answers with the best of ``candidates`` sampled architectures, "argmax" with the most
             probable one.
-        options: of :class:`~lightning_nas.strategies.alternating.AlternatingSearch`.
+        theta_std: standard deviation of the initial logits; 0 for equal logits.
+        options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`, without ``penalty``.
 
     Raises:
-        ConfigError: no table.
         LatencyTableError: an architecture of the space could cost less than one microsecond (or unit).
+
+    Example:
+        >>> from lightning_nas.latency.sources import Macs
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = FBNet(ToySpace(), table=Macs()(ToySpace()), arch_warmup_epochs=0)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
     table: LatencyTable
 
+    defaults: ClassVar[ArchOptions] = {
+        "weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
+        "weights_clip": None,
+        "arch_optimizer": partial(Adam, lr=0.1, weight_decay=5e-4),
+        "alternate": "epoch",
+    }
+
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
-        table: LatencyTable | None,
+        task: Task | None = None,
+        table: LatencyTable | None = None,
         *,
         alpha: PositiveFloat = 0.2,
         beta: NonNegativeFloat = 0.6,
         temperature: PositiveFloat = 5.0,
-        anneal: PositiveFloat = 0.955997481833,
+        anneal: PositiveFloat = 0.82,
         candidates: PositiveInt = 10,
         answer_by: Literal["sample", "argmax"] = "sample",
-        **options: Any,
+        theta_std: NonNegativeFloat = 0.0,
+        **options: Unpack[ArchOptions],
     ) -> None:
-        super().__init__(space, task, table, penalty=FBNetProduct(alpha, beta), **options)
+        penalty = FBNetProduct(alpha, beta)
+        super().__init__(space, task, table, theta_std=theta_std, penalty=penalty, **FBNet.defaults | options)
         self.temperature, self.anneal = temperature, anneal
         self.candidates, self.answer_by = candidates, answer_by
 
@@ -95,8 +127,8 @@ class FBNet(AnnealedSearch):
         gates = self.gates(self.generator(stream))
         return self.penalised(loss(batch, gates), gates)
 
-    def answer(self) -> Architecture:
-        """The best of ``candidates`` samples by inherited weights, of equals the cheapest; or the most probable."""
+    def choose(self) -> Architecture:
+        """The best of ``candidates`` samples by inherited weights, the cheaper of two equals; or the most probable."""
         if self.answer_by == "argmax":
             return self.derive()
         generator = self.generator("answer")

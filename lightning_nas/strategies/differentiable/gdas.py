@@ -8,7 +8,7 @@ Differs from the paper: nothing. One path of the authors' later code also adds t
 scalars to pass gradients to them; here, as in the paper, the gradient comes through the drawn operation.
 """
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from pydantic import PositiveFloat
@@ -18,30 +18,47 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import AnnealedSearch
+from lightning_nas.strategies.options import DifferentiableOptions
 from lightning_nas.tasks.base import Task
 
 
 class GDAS(AnnealedSearch):
-    """Straight-through Gumbel-softmax, one operation a choice.
+    r"""Differentiable search with one sampled operation for each choice (GDAS).
+
+    .. math:: p = \mathrm{softmax}\big((\log \mathrm{softmax}(\theta) + g) / \tau\big), \qquad
+              h = \mathrm{onehot}(\arg\max p) - \mathrm{stopgrad}(p) + p
+
+    with logits :math:`\theta` (choices, options) and Gumbel noise :math:`g`. Only the sampled operations run; their
+    gradient passes straight through to :math:`p`. :math:`\tau` falls linearly over the epochs.
+
+    Source: Dong and Yang, CVPR 2019, arXiv:1910.04465, section 3.2. Deviations: none.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown or penalised.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         temperature: in the first epoch.
         last_temperature: in the last epoch.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = GDAS(ToySpace(), arch_warmup_epochs=0)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         temperature: PositiveFloat = 10.0,
         last_temperature: PositiveFloat = 0.1,
-        **options: Any,
+        **options: Unpack[DifferentiableOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         self.temperature, self.last_temperature = temperature, last_temperature

@@ -11,12 +11,13 @@ a checkpoint has one shape. A space of fixed depth is searched at the same depth
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
@@ -26,74 +27,109 @@ from lightning_nas.ops.mixed import is_skip
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
+from lightning_nas.strategies.options import DifferentiableOptions, SchedulerFactory
 from lightning_nas.tasks.base import Task
+from lightning_nas.training.schedules import OverEpochs, cosine_stages
 
 Rate = Annotated[float, Interval(ge=0, lt=1)]
 
 
 class PDARTS(DifferentiableSearch):
-    """Progressively deeper supernets with ever fewer options.
+    r"""Progressive differentiable search with deeper supernets and fewer options in each stage (P-DARTS).
 
-    ``arch_warmup_epochs`` are those at the beginning of each stage.
+    Every stage s is a first-order DARTS of its own logits :math:`\alpha^s` (choices, options) on a deeper supernet,
+
+    .. math:: \bar{o}(x) = \sum_{o \in K_s} \mathrm{softmax}_{K_s}(\alpha^s)_o \, o(x), \qquad
+              K_{s+1} = \mathrm{top}_{|K_s| - d_s} \, \mathrm{softmax}(\alpha^s)
+
+    with dropout of skip connections that decays within a stage, and at most ``max_skips`` of them in the normal cell.
+
+    Source: Chen, Xie, Wu and Tian, ICCV 2019, arXiv:1904.12760, sections 3.2 and 3.3. Deviations: the supernets of all
+    stages are built at the beginning, so that a checkpoint has one shape.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown or penalised.
-        stage_epochs: of each stage; the Trainer needs as many for each of the stages together.
-        added_cells: by how many cells the supernet of each stage is deeper than the space's own.
-        dropped: options of each choice dropped after each stage but the last; two are always left.
-        skip_dropout: first rate of each stage.
-        max_skips: most skip connections in the group ``normal``, where the space has one.
-        theta_std: standard deviation of the logits at the beginning of each stage.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
+        stage_epochs: epochs of each stage; ``Trainer(max_epochs=...)`` is this times the number of stages.
+        added_cells: number of cells that the supernet of each stage has more than the space.
+        dropped: number of options that each choice loses after each stage but the last; two always remain.
+        skip_dropout: initial dropout rate of skip connections in each stage.
+        max_skips: largest number of skip connections in the group ``normal``, where the space has one.
+        arch_warmup_epochs: epochs at the beginning of each stage without architecture steps.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
         ConfigError: the lists do not have an entry for each stage.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> stages = {"stage_epochs": 1, "added_cells": (0, 0), "dropped": (1,), "skip_dropout": (0.0, 0.4)}
+        >>> search = PDARTS(ToySpace(), arch_warmup_epochs=0, **stages)
+        >>> quiet_trainer(2).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 8, 'architecture': 8}, 'toy')
     """
+
+    defaults: ClassVar[DifferentiableOptions] = {"weights_scheduler": cosine_stages(), "arch_warmup_epochs": 1}
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        stage_epochs: PositiveInt = 25,
-        added_cells: Sequence[NonNegativeInt] = (0, 6, 12),
+        stage_epochs: PositiveInt = 4,
+        added_cells: Sequence[NonNegativeInt] = (0, 1, 2),
         dropped: Sequence[NonNegativeInt] = (3, 2),
         skip_dropout: Sequence[Rate] = (0.0, 0.4, 0.7),
         max_skips: NonNegativeInt = 2,
-        theta_std: NonNegativeFloat = 1e-3,
-        **options: Any,
+        **options: Unpack[DifferentiableOptions],
     ) -> None:
-        super().__init__(space, task, table, theta_std=theta_std, mix=SkipDropoutMixedOp, **options)
         if not len(added_cells) == len(skip_dropout) == len(dropped) + 1:
             raise ConfigError(
                 f"strategy.added_cells and strategy.skip_dropout need one entry a stage and strategy.dropped one less, "
                 f"got {len(added_cells)}, {len(skip_dropout)} and {len(dropped)}"
             )
+        self.spaces = [space.deeper(cells) for cells in added_cells]  # make_supernet needs them
+        super().__init__(space, task, table, **PDARTS.defaults | options)
         self.stage_epochs, self.dropped, self.skip_dropout = stage_epochs, dropped, skip_dropout
         self.max_skips = max_skips
-        self.spaces = [space.deeper(cells) for cells in added_cells]
-        deeper = [stage.supernet(SkipDropoutMixedOp) for stage in self.spaces[1:]]
-        self.supernet = StagedSupernet([self.supernet, *deeper], lambda: self.stage)
         self._mixed = [module for module in self.supernet.modules() if isinstance(module, SkipDropoutMixedOp)]
         stages = range(1, len(self.spaces))
         later = {f"{group}_{stage}": shape for group, shape in space.gate_shapes.items() for stage in stages}
-        self.theta.update(small_noise(later, theta_std, self.seed, "theta of later stages"))
+        self.theta.update(small_noise(later, self.theta_std, self.seed, "theta of later stages"))
         for group, shape in space.gate_shapes.items():
             self.register_buffer(f"kept_{group}", torch.ones(shape, dtype=torch.bool))
+
+    def make_supernet(self) -> Supernet:
+        return StagedSupernet([space.supernet(SkipDropoutMixedOp) for space in self.spaces], lambda: self.stage)
 
     # -- stages -------------------------------------------------------------------------------------------------
 
     @property
     def stage(self) -> int:
-        """The present stage, from 0."""
+        """The current stage, from 0."""
         return min(self.current_epoch // self.stage_epochs, len(self.spaces) - 1)
 
     @property
     def _epoch_of_stage(self) -> int:
         return self.current_epoch - self.stage * self.stage_epochs
+
+    def check_length(self) -> None:
+        """Refuse a search whose last stage would take no architecture step, since the answer comes from that stage."""
+        last = min(self.epochs // self.stage_epochs, len(self.spaces) - 1)
+        if self.arch_warmup_epochs >= self.epochs - last * self.stage_epochs:
+            raise ConfigError(
+                f"trainer.max_epochs={self.epochs} leaves no architecture step in the last of {last + 1} stages: "
+                f"strategy.stage_epochs={self.stage_epochs}, strategy.arch_warmup_epochs={self.arch_warmup_epochs}; "
+                f"a whole search has max_epochs={len(self.spaces) * self.stage_epochs}, its warm-up less than a stage"
+            )
+
+    def make_schedule(self, make: SchedulerFactory, optimizer: Optimizer) -> Any:
+        """A learning-rate schedule; one whose length is open takes that of a stage."""
+        return (make.of(self.stage_epochs) if isinstance(make, OverEpochs) else make)(optimizer)
 
     def _arch_is_due(self) -> bool:
         return self._epoch_of_stage >= self.arch_warmup_epochs and self.position % self.arch_every == 0
@@ -113,7 +149,7 @@ class PDARTS(DifferentiableSearch):
                 kept = self.get_buffer(f"kept_{group}")
                 kept &= keep_largest(rows, max(2, int(kept[0].sum()) - self.dropped[self.stage]))
 
-    # -- what DARTS says, of the present stage ------------------------------------------------------------------
+    # -- DARTS in the current stage -----------------------------------------------------------------------------
 
     def arch_parameters(self) -> list[nn.Parameter]:
         return list(self.theta.values())
@@ -139,7 +175,7 @@ class PDARTS(DifferentiableSearch):
         return self.spaces[self.stage].extract(self.supernet.present, architecture)
 
     def derive(self) -> Architecture:
-        """The space's rule; while the normal cell has too many skip connections, the weakest is ruled out."""
+        """The rule of the space, without the weakest skip connections of a normal cell that has too many."""
         probabilities = self.probabilities()
         skips = [i for i, name in enumerate(self.space.gate_options.get("normal", ())) if is_skip(name)]
         while True:
@@ -153,7 +189,7 @@ class PDARTS(DifferentiableSearch):
 
 
 def skip_rate(first: float, epoch: int, epochs: int, warmup: int) -> float:
-    """The rate of skip dropout in an epoch of a stage: a linear decay while alpha is fixed, then an exponential one.
+    """Rate of skip dropout in an epoch of a stage: linear decay while alpha is fixed, then exponential decay.
 
     >>> [round(skip_rate(0.4, epoch, 25, 10), 7) for epoch in (0, 9, 10, 15)]
     [0.384, 0.24, 0.4, 0.1471518]
@@ -162,7 +198,7 @@ def skip_rate(first: float, epoch: int, epochs: int, warmup: int) -> float:
 
 
 def keep_largest(rows: Tensor, count: int) -> Tensor:
-    """Where the ``count`` largest entries of each row are.
+    """Mask of the ``count`` largest entries of each row.
 
     >>> keep_largest(torch.tensor([[0.1, 0.4, 0.5]]), 2).tolist()
     [[False, True, True]]
@@ -172,11 +208,11 @@ def keep_largest(rows: Tensor, count: int) -> Tensor:
 
 
 class StagedSupernet(Supernet):
-    """The supernets of all stages; the present one runs.
+    """The supernets of all stages, of which the current one runs.
 
     Args:
-        supernets: one a stage.
-        stage: says which is present.
+        supernets: one for each stage.
+        stage: returns the number of the current stage.
     """
 
     def __init__(self, supernets: Sequence[Supernet], stage: Callable[[], int]) -> None:
@@ -186,7 +222,7 @@ class StagedSupernet(Supernet):
 
     @property
     def present(self) -> Supernet:
-        """The supernet of the present stage."""
+        """The supernet of the current stage."""
         supernet = self.stages[self._stage()]
         assert isinstance(supernet, Supernet)
         return supernet

@@ -12,47 +12,68 @@ partial as it was trained.
 
 import copy
 from functools import partial
-from typing import Any
+from typing import ClassVar, Unpack
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.altered import partial_channels
-from lightning_nas.spaces.base import Gated, WeightSharingSpace
+from lightning_nas.spaces.base import Gated, Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
+from lightning_nas.strategies.options import DifferentiableOptions
 from lightning_nas.tasks.base import Task
 
 
 class PCDARTS(DifferentiableSearch):
-    """Partial channels and edge normalisation.
+    r"""DARTS with partial channel connections and edge normalisation (PC-DARTS).
+
+    .. math:: x_j = \sum_{i < j} \mathrm{softmax}(\beta)_{ij} \Big(
+              \sum_o \mathrm{softmax}(\alpha_{ij})_o \, o(S_{ij} * x_i) + (1 - S_{ij}) * x_i \Big)
+
+    where :math:`S` selects one in k channels. The logits :math:`\alpha` (choices, options) and :math:`\beta` (choices)
+    are trained together; choices are ranked by the product of both softmaxes.
+
+    Source: Xu et al., ICLR 2020, arXiv:1907.05737, sections 3.2 and 3.3. Deviations: choices that change the width mix
+    all channels; scores are those of the path of the supernet, partial as it was trained.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown or penalised.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         k: one in k channels is mixed.
-        theta_std: standard deviation of alpha and beta at the beginning.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = PCDARTS(ToySpace(), arch_warmup_epochs=0)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'architecture': 4}, 'toy')
     """
+
+    defaults: ClassVar[DifferentiableOptions] = {"arch_warmup_epochs": 4}  # the paper: a third of the search
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         k: PositiveInt = 4,
-        theta_std: NonNegativeFloat = 1e-3,
-        **options: Any,
+        **options: Unpack[DifferentiableOptions],
     ) -> None:
-        mix = partial(partial_channels, k=k)
-        super().__init__(space, task, table, theta_std=theta_std, mix=mix, **options)
+        self.k = k  # make_supernet needs it
+        super().__init__(space, task, table, **PCDARTS.defaults | options)
         choices = {group: shape[:1] for group, shape in space.gate_shapes.items()}
-        self.beta = small_noise(choices, theta_std, self.seed, "beta")
+        self.beta = small_noise(choices, self.theta_std, self.seed, "beta")
+
+    def make_supernet(self) -> Supernet:
+        return self.space.supernet(partial(partial_channels, k=self.k))
 
     def arch_parameters(self) -> list[nn.Parameter]:
         return [*super().arch_parameters(), *(self.beta[group] for group in self.space.gate_shapes)]
@@ -68,7 +89,7 @@ class PCDARTS(DifferentiableSearch):
         return Gated(copy.deepcopy(self.supernet), self.space.gates(architecture))
 
     def _edges(self, group: str) -> Tensor:
-        """(choices, 1): the softmax of beta over the choices that lead to the same node."""
+        """(choices, 1): softmax of beta over the choices that lead to the same node."""
         return softmax_by_node(self.beta[group], self.space.nodes(group)).unsqueeze(1)
 
 

@@ -23,12 +23,13 @@ learning rate falls once an epoch.
 """
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
 from pydantic import PositiveInt
 from torch import Tensor
+from torch.optim import SGD, Adam
 
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.reinforce import reinforce_loss
@@ -37,51 +38,80 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
-from lightning_nas.strategies.penalties import Costs, MnasNetProduct, Penalty
+from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.penalties import Costs, MnasNetProduct, MulLog
 from lightning_nas.tasks.base import Batch, Task
 
 NO_CONNECTION = ("zero", "none")
 
 
 class ProxylessNAS(DifferentiableSearch):
-    """Latency-aware search with binary gates.
+    r"""Latency-aware search with binary gates that trains one path at a time (ProxylessNAS).
+
+    .. math:: \frac{\partial L}{\partial \alpha_i} =
+              \sum_j \frac{\partial L}{\partial g_j} \, p_j (\delta_{ij} - p_i), \qquad p = \mathrm{softmax}(\alpha)
+
+    with logits :math:`\alpha` (choices, options) and binary gates :math:`g`, one-hot and drawn from :math:`p`. Weights
+    are trained one drawn path a batch; every few batches the logits take a step on held-out data.
+
+    Source: Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, sections 3.2 and 3.3. Deviations: options whose gate is 0 are
+    part of the graph, which gives the gradients of the released code; the learning rate falls once an epoch.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation; needed by a penalty.
-        penalty: how the expected cost enters the architecture loss; None for not at all. With "reinforce" it is the
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation. None with a penalty measures the operations on this machine, which takes
+            seconds and differs a little every time.
+        penalty: how the expected cost enters the architecture loss; None to ignore costs. With "reinforce" it is the
             reward: :class:`~lightning_nas.strategies.penalties.MnasNetProduct`, or None for accuracy alone.
-        update: "full", "two_path" or "reinforce".
-        samples: networks a "reinforce" step draws.
+        update: "full" (all options run), "two_path" (two of them) or "reinforce" (rewards of drawn paths).
+        samples: number of paths that a "reinforce" step draws.
         baseline_rate: how far "reinforce" moves its baseline towards the mean reward at every step.
-        options: of :class:`~lightning_nas.strategies.alternating.AlternatingSearch`.
+        options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
-        ConfigError: a penalty without a table, or one that is no reward.
-        LatencyTableError: the penalty is not defined for the table's costs.
+        ConfigError: "reinforce" with a penalty that is not a reward.
+        LatencyTableError: the penalty is not defined for the costs of the table.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = ProxylessNAS(ToySpace(), penalty=None, arch_every=1, arch_warmup_epochs=0)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'architecture': 4}, 'toy')
     """
+
+    defaults: ClassVar[DifferentiableOptions] = {
+        "penalty": MulLog(scale=1000.0),
+        "weights_optimizer": partial(SGD, lr=0.2, momentum=0.9, nesterov=True, weight_decay=4e-5),
+        "weights_clip": None,
+        "arch_optimizer": partial(Adam, lr=0.1, betas=(0.0, 0.999), weight_decay=0.0),
+        "arch_every": 2,
+        "arch_warmup_epochs": 10,
+    }
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        penalty: Penalty | None = None,
         update: Literal["full", "two_path", "reinforce"] = "full",
         samples: PositiveInt = 10,
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.99,
-        **options: Any,
+        **options: Unpack[DifferentiableOptions],
     ) -> None:
+        options = ProxylessNAS.defaults | options
+        penalty = options["penalty"]
         if update == "reinforce" and not isinstance(penalty, MnasNetProduct | None):
             raise ConfigError("strategy.update=reinforce needs a reward: strategy/penalty=proxyless_reward, or null")
-        super().__init__(space, task, table, penalty=penalty, **{"theta_std": 1e-3} | options)
+        super().__init__(space, task, table, **options)
         self.update, self.samples, self.baseline_rate = update, samples, baseline_rate
         self.baseline: float | None = None
         self._traded = None
-        if table is not None and isinstance(penalty, MnasNetProduct):
-            self._traded = partial(penalty.reward, costs=Costs.of(space, table))
+        if self.table is not None and isinstance(penalty, MnasNetProduct):
+            self._traded = partial(penalty.reward, costs=Costs.of(space, self.table))
         self._stepping: dict[str, tuple[Tensor, Tensor]] = {}
 
     # -- weights ------------------------------------------------------------------------------------------------
@@ -100,9 +130,9 @@ class ProxylessNAS(DifferentiableSearch):
         return self.penalised(self.held_out_loss(batch, gates), expected)
 
     def binary_gates(self, generator: torch.Generator) -> tuple[Gates, Gates]:
-        """Gates that let one option through and learn of the others, and what the expected cost is taken of.
+        """Gates that let one option of each choice through, and gates for the expected cost.
 
-        Both are differentiable in the logits. The options that run are all, or two of each choice.
+        Both are differentiable in the logits. All options run, or two of each choice.
         """
         values, active, expected = {}, {}, {}
         for group, theta in self.theta.items():
@@ -121,7 +151,7 @@ class ProxylessNAS(DifferentiableSearch):
         return Gates(values, active), Gates(expected, active)
 
     def _paths(self, theta: Tensor, generator: torch.Generator) -> Tensor:
-        """(choices, paths): the options that take part in a step."""
+        """(choices, paths): indices of the options that take part in a step."""
         choices, options = theta.shape
         if self.update == "two_path":
             return _draw(theta.softmax(-1), min(2, options), generator)
@@ -146,7 +176,7 @@ class ProxylessNAS(DifferentiableSearch):
             [torch.stack([(gates.values[g] * logs[g]).sum() for g in logs]).sum() for gates in drawn]
         )
         rewards = torch.tensor([self.reward(batch, gates) for gates in drawn], device=self.device)
-        rewards = self.trainer.strategy.reduce(rewards, reduce_op="mean")  # every process has data of its own
+        rewards = self.trainer.strategy.reduce(rewards, reduce_op="mean")  # each process has its own data
         mean = rewards.mean().item()
         self.baseline = mean if self.baseline is None else self.baseline + self.baseline_rate * (mean - self.baseline)
         self.log_batch("arch/reward", mean)
@@ -154,7 +184,7 @@ class ProxylessNAS(DifferentiableSearch):
 
     @torch.no_grad()
     def reward(self, batch: Batch, gates: Gates) -> float:
-        """What a path is worth on a batch: the task's reward, traded for the cost if there is a penalty."""
+        """Reward of a path on a batch: that of the task, traded off against the cost if there is a penalty."""
         score = self.path_reward(batch, gates)
         return self._traded(score, self.cost(gates).item()) if self._traded else score
 

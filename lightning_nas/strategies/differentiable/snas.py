@@ -8,7 +8,7 @@ Differs from the paper: the batches of both training parts are trained on, in tu
 ``strategy.penalty``.
 """
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from pydantic import PositiveFloat
@@ -19,32 +19,50 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import AnnealedSearch
+from lightning_nas.strategies.options import DifferentiableOptions
 from lightning_nas.tasks.base import Batch, Task
 
 
 class SNAS(AnnealedSearch):
-    """Concrete samples, weights and architecture in one step.
+    r"""Differentiable search with concrete samples, weights and architecture in one step (SNAS).
+
+    .. math:: Z = \mathrm{softmax}\big((\theta + g) / \lambda\big), \qquad
+              \min_{w, \theta} \mathbb{E}_{Z}\big[L(w, Z)\big]
+
+    with logits :math:`\theta` (choices, options) and Gumbel noise :math:`g`, one sample a batch. Weights and logits are
+    trained on the same loss, with no part of the data held out. :math:`\lambda` falls linearly over the epochs.
+
+    Source: Xie, Zheng, Liu and Lin, ICLR 2019, arXiv:1812.09926, section 2. Deviations: both training parts are used in
+    turn; the resource constraint of the paper is ``penalty``.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown or penalised.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         temperature: in the first epoch.
         last_temperature: in the last epoch.
-        hard: run the largest option of each sample alone, gradients passing straight through.
+        hard: run only the largest option of each sample, with a straight-through gradient.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = SNAS(ToySpace(), arch_warmup_epochs=0)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 8, 'architecture': 8}, 'toy')
     """
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         temperature: PositiveFloat = 1.0,
         last_temperature: PositiveFloat = 0.03,
         hard: bool = False,
-        **options: Any,
+        **options: Unpack[DifferentiableOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         self.temperature, self.last_temperature, self.hard = temperature, last_temperature, hard
@@ -68,7 +86,7 @@ class SNAS(AnnealedSearch):
             self.log_search()
 
     def _apply_weights(self) -> None:
-        """Both steps, on the gradients of one loss."""
+        """Take both steps, on the gradients of one loss."""
         pending = self._pending
         super()._apply_weights()
         if pending and self.current_epoch >= self.arch_warmup_epochs:

@@ -1,4 +1,4 @@
-"""What every search by trials is: it proposes architectures, has them trained, and learns from their rewards."""
+"""Base class of searches that propose architectures, train each of them, and learn from the rewards."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
+from lightning_nas.data.attach import attach
 from lightning_nas.data.loaders import Loader
 from lightning_nas.errors import (
     CheckpointError,
@@ -25,66 +26,76 @@ from lightning_nas.errors import (
 )
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.strategies.multi_trial.children import usual_child
+from lightning_nas.strategies.options import FullSignature
+from lightning_nas.strategies.sizes import check_sizes
+from lightning_nas.strategies.usual import usual_task
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.book import Proposal, Trial, Trials
+from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.engines.serial import SerialEngine
+from lightning_nas.trials.job import ObjectsJob
 from lightning_nas.trials.ledger import Ledger
 
-WORST = 0.0  # the reward of a child that failed; rewards of tasks are not below
-_EVENTS = "lightning_nas_events"  # in the ledger when a checkpoint was made
-_HOPELESS = 10  # so many trials of which nothing came but lost workers: children cannot be trained here
-_CURVES = 5  # fewer have no median that a child should be held against
+WORST = 0.0  # reward of a failed trial; rewards of tasks are at least 0
+_LEDGER = "trials.jsonl"
+_EVENTS = "lightning_nas_events"  # key of a checkpoint: events of the ledger when it was made
+_HOPELESS = 10  # the search stops if the workers of all its first trials were lost
+_CURVES = 5  # fewest trials with a median
 
 
-class TrialSearch(ResumableModule):
-    """A search on any space. A batch of its loop is a number of trials that have ended.
+class TrialSearch(FullSignature, ResumableModule):
+    """Base class of searches that train each architecture on its own; a training batch is a number of finished trials.
 
-    Subclasses implement :meth:`propose`, and as the paper asks for it :meth:`learn`, :meth:`reward`, :meth:`answer`,
-    :meth:`log_search`, and, for what cannot be had by replaying :attr:`history`, ``state`` and ``load_state``.
+    Subclasses implement :meth:`propose`, and as the paper needs it :meth:`learn`, :meth:`reward`, :meth:`answer`,
+    :meth:`log_search`, and ``state`` and ``load_state`` for values that replaying :attr:`history` does not restore.
 
-    Everything random of trial n comes from ``self.rng(name, n)``. What a search proposes may depend on the trials it
-    has learned from and on nothing else, then it resumes exactly: see :class:`~lightning_nas.trials.book.Trials`.
+    All random numbers of trial n come from ``self.rng(name, n)``. A proposal may depend on the trials learned from and
+    on nothing else; then the search resumes exactly, see :class:`~lightning_nas.trials.book.Trials`.
 
     Args:
-        space: what can be built.
-        task: what for.
-        table: what each operation costs, for strategies that look at it and for what is shown.
-        engine: trains the children.
-        seed: of everything random.
-        trials: how many, at most.
-        seconds: of training, all trials together; once they are spent nothing is proposed any more.
-        in_flight: proposals that may be open at a time. More than one and the search proposes before it knows what
-            came of the last; it decides what is found, so it does not follow from the machine.
-        ordered: learn from results in the order of proposals, which makes a search the same on every machine; else as
-            they come.
-        attempts: how often a trial is tried whose worker is lost.
-        reuse: a repeated architecture has the result it had, and is not trained again.
-        median_stop: children end whose best reward is below the median of what those before had reached by that epoch
-            (Golovin et al., KDD 2017, section 3.2.1, of the best instead of the running average).
-        trials_per_step: trials that one batch of the loop waits for; saves Lightning's time where trials take none.
+        space: any search space.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for strategies that use costs and for logging.
+        engine: trains the trials; None trains them in this process, on the data of ``Trainer.fit``.
+        child: how a trial is trained, without an engine; None for three epochs, as in conf/child/default.yaml.
+        seed: seed of all random numbers.
+        trials: largest number of trials.
+        seconds: seconds of training, summed over trials, after which nothing is proposed; None for no limit.
+        in_flight: number of open proposals. Values above 1 propose with stale results and change the outcome, so the
+            number does not depend on the machine.
+        ordered: learn from results in the order of proposals, which makes a search equal on every machine; otherwise
+            in the order of arrival.
+        attempts: how often a trial whose worker is lost is tried.
+        reuse: give a repeated architecture its earlier result instead of training it again.
+        median_stop: end a trial whose best reward is below the median of earlier trials at the same epoch (Golovin et
+            al., KDD 2017, section 3.2.1, with the best reward instead of the running average).
+        trials_per_step: trials of one batch of the loop; saves overhead of Lightning where trials take no time.
 
     Raises:
-        ConfigError: ``median_stop`` of an engine that trains nothing.
+        ConfigError: ``median_stop`` with an engine that trains nothing, or ``child`` with an engine.
 
     Attributes:
-        history: every trial learned from, in order, with its reward.
-        figures: what is logged of the strategy's own, by key; kept in checkpoints.
+        history: all trials learned from, in order, with their rewards.
+        figures: logged quantities of the strategy, by key; kept in checkpoints.
     """
 
-    keeps_weights = False  #: whether children begin with the weights of others
+    keeps_weights = False  #: whether a trial can inherit the weights of another
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        engine: Engine,
+        engine: Engine | None = None,
+        child: Child | None = None,
         seed: int = 0,
-        trials: PositiveInt = 40,
+        trials: PositiveInt = 30,
         seconds: PositiveFloat | None = None,
         in_flight: PositiveInt = 4,
         ordered: bool = True,
@@ -94,10 +105,16 @@ class TrialSearch(ResumableModule):
         trials_per_step: PositiveInt = 1,
     ) -> None:
         super().__init__(seed)
-        if median_stop and engine.instant:
+        if engine is not None and child is not None:
+            raise ConfigError(
+                "strategy.child says how to train without an engine; the engine has its own, leave one out"
+            )
+        if median_stop and engine is not None and engine.instant:
             raise ConfigError("strategy.median_stop ends children early, and this engine trains none; leave it out")
         self.automatic_optimization = False
-        self.space, self.task, self.table, self.engine = space, task, table, engine
+        self.space, self.task, self.table = space, task or usual_task(space), table
+        self._engine, self._in_process = engine, engine is None
+        self._child = child or self.usual_child()
         self.count, self.seconds, self.median_stop, self.trials_per_step = trials, seconds, median_stop, trials_per_step
         self._how: dict[str, Any] = {"in_flight": in_flight, "ordered": ordered, "attempts": attempts, "reuse": reuse}
         self.history: list[tuple[Trial, float]] = []
@@ -106,26 +123,30 @@ class TrialSearch(ResumableModule):
         self._costs: dict[Architecture, float] = {}
         self._best = -1
 
-    # -- what a strategy says of itself -------------------------------------------------------------------------
+    # -- what a strategy defines --------------------------------------------------------------------------------
+
+    def usual_child(self) -> Child:
+        """How a trial is trained, if neither an engine nor a child was given."""
+        return usual_child(self.task)
 
     @abstractmethod
     def propose(self, number: int) -> Proposal | Architecture | None:
-        """Trial ``number``; None if nothing is to be proposed before another result has come."""
+        """Propose trial ``number``; None to wait for another result first."""
 
     def learn(self, trial: Trial, reward: float) -> None:
-        """Take note of a result; of a failed trial the reward is the worst there is."""
+        """Learn from a result; a failed trial has the worst reward."""
 
     def reward(self, trial: Trial) -> float:
-        """What a trial that did not fail was worth, at least 0; by default the task's reward of the last figure."""
+        """Reward of a trial that did not fail, at least 0; by default the task reward of the last figure."""
         return self.task.reward(trial.curve[-1])
 
     def log_search(self) -> None:
-        """Log what is the strategy's own; called after a batch whose values are logged. By default the figures."""
+        """Log quantities of the strategy, by default the figures; called after batches whose values are logged."""
         for name, value in self.figures.items():
             self.log_batch(name, value)
 
     def answer(self) -> Architecture:
-        """The best so far, of equals the first.
+        """The best architecture so far, the first one of equals.
 
         Raises:
             NumericalError: every trial failed.
@@ -136,17 +157,28 @@ class TrialSearch(ResumableModule):
         return self.history[self._best][0].architecture
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of what the strategy has at its end, by name: files of the run's folder that the report draws."""
+        """Tables of the finished search by name, which become files of the run and figures of the report."""
         return {}
 
-    # -- what a strategy can ask --------------------------------------------------------------------------------
+    # -- what a strategy can use --------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """Trains the trials.
+
+        Raises:
+            ConfigError: the search trains in this process and has no data yet.
+        """
+        if self._engine is None:
+            raise ConfigError("the search has no data yet: it trains in this process, on the data of Trainer.fit")
+        return self._engine
 
     def rng(self, stream: str, number: int) -> torch.Generator:
-        """A generator for something random of trial ``number``."""
+        """A generator for random numbers of trial ``number``."""
         return generator(self.seed, stream, number)
 
     def cost(self, architecture: Architecture) -> float | None:
-        """By the latency table, in its unit; None without one."""
+        """Cost by the latency table, in its unit; None without a table."""
         if self.table is None:
             return None
         if architecture not in self._costs:
@@ -155,7 +187,7 @@ class TrialSearch(ResumableModule):
 
     @property
     def over(self) -> bool:
-        """Whether the seconds are spent."""
+        """Whether the seconds are used up."""
         return self.seconds is not None and self.clock >= self.seconds
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -190,7 +222,7 @@ class TrialSearch(ResumableModule):
             self.book.propose(proposal)
 
     def _recorded(self, trial: Trial) -> float:
-        """The reward of a trial that has joined the history."""
+        """Add a trial to the history; returns its reward."""
         reward = WORST if trial.failed else self.reward(trial)
         self.history.append((trial, reward))
         self.clock += trial.seconds
@@ -200,7 +232,7 @@ class TrialSearch(ResumableModule):
         return reward
 
     def _medians(self) -> tuple[float, ...]:
-        """By epoch, of the best reward that each finished child had reached by then."""
+        """Median over finished trials of the best reward up to each epoch."""
         curves = [[self.task.reward(figure) for figure in trial.curve] for trial, _ in self.history if trial.curve]
         longest = max(map(len, curves), default=0)
         reached = ([max(curve[: epoch + 1]) for curve in curves if len(curve) > epoch] for epoch in range(longest))
@@ -217,10 +249,11 @@ class TrialSearch(ResumableModule):
         return None
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """No callbacks; the first hook that sees the trainer, for what would go wrong later.
+        """No callbacks; the first hook that sees the trainer, to refuse what cannot work.
 
         Raises:
             ConfigError: several processes, or several epochs.
+            DataError: neither an engine nor data.
         """
         if self.trainer.world_size > 1:
             raise ConfigError(
@@ -231,15 +264,20 @@ class TrialSearch(ResumableModule):
             raise ConfigError(
                 f"trainer.max_epochs={self.trainer.max_epochs}: a search by trials has one epoch; set strategy.trials"
             )
+        if self._in_process:
+            data = attach(self.trainer, self.seed, own_loader=True)
+            data.setup("fit")
+            check_sizes(self.space, data)
+            self._engine = SerialEngine(ObjectsJob(data, self.space, self.task, self._child))
         return []
 
     def setup(self, stage: str) -> None:
-        folder = Path(self.trainer.default_root_dir)
+        folder = self._folder()
 
         def weights(number: int) -> str:
             return str((folder / "children" / f"{number}.pt").resolve())
 
-        ledger = Ledger(folder / "trials.jsonl")
+        ledger = Ledger(folder / _LEDGER)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ExactCheckpoint):
                 ledger.begin(callback.fingerprint(self.trainer), allow_inexact=callback.allow_inexact)
@@ -251,6 +289,16 @@ class TrialSearch(ResumableModule):
             keep=weights if self.keeps_weights else None,
             **self._how,
         )
+
+    def _folder(self) -> Path:
+        """The folder of the ledger: that of the run if it can be resumed exactly, otherwise a new one."""
+        trainer = self.trainer
+        if any(isinstance(callback, ExactCheckpoint) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            return Path(trainer.default_root_dir)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if trainer.ckpt_path is None:
+            (folder / _LEDGER).unlink(missing_ok=True)  # of an earlier fit, which this one does not continue
+        return folder
 
     def teardown(self, stage: str) -> None:
         self.book.close()
@@ -280,10 +328,10 @@ class TrialSearch(ResumableModule):
 
 
 def named(name: str, space: SearchSpace) -> Architecture:
-    """What a search is to start with: of the zoo, or a file.
+    """An architecture of the zoo or of a file.
 
     Raises:
-        InvalidArchitecture: there is no such, or it is not of the space.
+        InvalidArchitecture: it is not found, or is not of the space.
     """
     if name not in zoo.names() and not Path(name).is_file():
         raise InvalidArchitecture(f"strategy.start: {shown(name)} is neither a file nor a zoo name; see zoo.names()")

@@ -30,7 +30,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
@@ -44,61 +44,82 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.block_qnn.code import LayerCode
 from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.strategies.options import TrialOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.book import Proposal, Trial
 
 Choose = Callable[[str, Sequence[str]], str]
-"""Takes one of the actions in a state."""
+"""Chooses one of the legal actions of a state."""
 
-Step = tuple[str, str, Sequence[str]]
-"""A state, the action that was taken, and those that could have been."""
+Transition = tuple[str, str, Sequence[str]]
+"""A state, the action taken, and the legal actions."""
 
 PAPER = ((1.0, 95), (0.9, 7), (0.8, 7), (0.7, 7), (0.6, 10), (0.5, 10), (0.4, 10), (0.3, 10), (0.2, 10), (0.1, 12))
 
 
 class BlockQNN(TrialSearch):
-    """Tabular Q-learning with an epsilon schedule and experience replay.
+    r"""Tabular Q-learning of blocks with an epsilon schedule and experience replay (Block-QNN).
+
+    .. math:: Q(s_T, a_T) \leftarrow (1 - \alpha) Q(s_T, a_T) + \alpha r_T, \qquad
+              Q(s_t, a_t) \leftarrow (1 - \alpha) Q(s_t, a_t) + \alpha (r_t + \gamma \max_a Q(s_{t+1}, a))
+
+    with :math:`r_t = r_T / T` and the reward, in percent of accuracy,
+    :math:`100 \, r_T = \mathrm{ACC} - \mu \log \mathrm{MACs} - \rho \log \mathrm{density}`.
+
+    Source: Zhong, Yan, Wu, Shao and Liu, CVPR 2018, arXiv:1708.05552, sections 3.2 to 4.2. Deviations: rewards are
+    divided by 100 and at least 0; a failed trial has the reward 0.
 
     Args:
-        space: any; blocks are taken layer by layer.
-        task: what the networks are for.
-        table: what each operation costs, to be shown.
-        batch: architectures that are drawn before anything is learned from them.
-        epsilons: (epsilon, batches) in order; the last goes on.
-        replay: trajectories learned from after each batch, drawn without repetition; all while there are fewer.
-        learning_rate: alpha.
+        space: any search space.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        batch: architectures drawn before an update, 64 in the paper.
+        epsilons: (epsilon, batches) in order; the last one continues. :data:`PAPER` has the schedule of the paper.
+        replay: trajectories learned from after each batch, drawn without repetition; 128 in the paper.
+        learning_rate: alpha, 0.01 in the paper.
         discount: gamma.
-        initial: what is believed of every action in the beginning.
-        shaping: give every step its share of the reward, else the last one all.
+        initial: initial Q of every action.
+        shaping: give every step its share of the reward, otherwise the last step all of it.
         macs_weight: mu.
         density_weight: rho.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
     Raises:
-        ConfigError: a schedule that is none.
+        ConfigError: ``epsilons`` is not a schedule.
 
     Attributes:
-        q: the table, by state and action; without what is still at ``initial``.
+        q: the table, by state and action, without entries that are still ``initial``.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> from lightning_nas.trials.child import Child
+        >>> search = BlockQNN(ToySpace(), trials=4, child=Child(epochs=1), batch=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> len(search.history), search.answer().space
+        (4, 'toy')
     """
+
+    defaults: ClassVar[TrialOptions] = {"trials": 40}
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        batch: PositiveInt = 64,
-        epsilons: Sequence[tuple[float, int]] = PAPER,
-        replay: PositiveInt = 128,
-        learning_rate: Annotated[float, Interval(gt=0, le=1)] = 0.01,
+        batch: PositiveInt = 8,
+        epsilons: Sequence[tuple[float, int]] = ((1.0, 2), (0.6, 1), (0.3, 1), (0.1, 1)),
+        replay: PositiveInt = 32,
+        learning_rate: Annotated[float, Interval(gt=0, le=1)] = 0.1,
         discount: Annotated[float, Interval(gt=0, le=1)] = 1.0,
         initial: NonNegativeFloat = 0.5,
         shaping: bool = True,
         macs_weight: NonNegativeFloat = 1.0,
         density_weight: NonNegativeFloat = 8.0,
-        **options: Any,
+        **options: Unpack[TrialOptions],
     ) -> None:
-        super().__init__(space, task, table, **options)
+        super().__init__(space, task, table, **BlockQNN.defaults | options)
         if not epsilons or any(not 0 <= epsilon <= 1 or batches < 1 for epsilon, batches in epsilons):
             raise ConfigError(
                 f"strategy.epsilons={[list(e) for e in epsilons]}; legal: pairs of an epsilon, 0 to 1, and a number of "
@@ -153,7 +174,7 @@ class BlockQNN(TrialSearch):
             past, worth = self.history[place]
             self.update(steps(self.space, past.architecture), worth)
 
-    def update(self, trajectory: Sequence[Step], reward: float) -> None:
+    def update(self, trajectory: Sequence[Transition], reward: float) -> None:
         """Learn from one trajectory, the last step first."""
         share = reward / len(trajectory) if self.shaping else 0.0
         target = reward
@@ -194,7 +215,7 @@ def density(space: SearchSpace, architecture: Architecture) -> float:
     return float(graph.number_of_edges() / graph.number_of_nodes())
 
 
-def steps(space: SearchSpace, architecture: Architecture) -> list[Step]:
+def steps(space: SearchSpace, architecture: Architecture) -> list[Transition]:
     """The trajectory that leads to an architecture."""
     if isinstance(space, BlockQNNSpace):
         actions = iter([str(code) for code in space.codes(architecture)])
@@ -203,12 +224,12 @@ def steps(space: SearchSpace, architecture: Architecture) -> list[Step]:
     return _walk(space, lambda *_: next(actions))[1]
 
 
-def _walk(space: SearchSpace, choose: Choose) -> tuple[Architecture, list[Step]]:
+def _walk(space: SearchSpace, choose: Choose) -> tuple[Architecture, list[Transition]]:
     return _by_layers(space, choose) if isinstance(space, BlockQNNSpace) else _by_decisions(space, choose)
 
 
-def _by_layers(space: BlockQNNSpace, choose: Choose) -> tuple[Architecture, list[Step]]:
-    codes, taken, state = list[LayerCode](), list[Step](), "start"
+def _by_layers(space: BlockQNNSpace, choose: Choose) -> tuple[Architecture, list[Transition]]:
+    codes, taken, state = list[LayerCode](), list[Transition](), "start"
     while not codes or codes[-1].kind != "terminal":
         legal = {str(code): code for code in space.actions(len(codes) + 1)}
         action = choose(state, list(legal))
@@ -218,8 +239,8 @@ def _by_layers(space: BlockQNNSpace, choose: Choose) -> tuple[Architecture, list
     return space.of_codes(codes), taken
 
 
-def _by_decisions(space: SearchSpace, choose: Choose) -> tuple[Architecture, list[Step]]:
-    choices, taken, state = dict[str, str](), list[Step](), "start"
+def _by_decisions(space: SearchSpace, choose: Choose) -> tuple[Architecture, list[Transition]]:
+    choices, taken, state = dict[str, str](), list[Transition](), "start"
     for decision in space.decisions:
         if not (options := space.options(decision, choices)):
             continue

@@ -26,15 +26,14 @@ padding. Where to start again is decided by a schedule, with one network. The ne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
 from pydantic import NonNegativeFloat, PositiveInt
-from torch import nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.functional.reinforce import moving_baselines, reinforce_loss
@@ -44,57 +43,80 @@ from lightning_nas.spaces.eas.space import EASSpace
 from lightning_nas.strategies.controllers.eas_actors import Changing, Growing
 from lightning_nas.strategies.controllers.eas_policies import Choose, Policy, Walked, drawing, repeating
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.strategies.multi_trial.children import inheriting_child
+from lightning_nas.strategies.options import ControllerOptimizer, TrialOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import seeded
 from lightning_nas.trials.book import Proposal, Trial
+from lightning_nas.trials.child import Child
 
 
 class EAS(TrialSearch):
-    """Networks grown from one by a policy gradient.
+    r"""Search by function-preserving transformations of networks (EAS).
 
-    Of the weights of children, ``children/N.pt``, those of the present start and of the best so far are kept.
+    .. math:: L = -\frac{1}{M} \sum_{m=1}^{M} (R_m - b) \sum_t \log \pi(a_{m,t}) - \eta \bar{H}, \qquad
+              R = \tan(\mathrm{ACC} \cdot \pi / 2), \qquad b \leftarrow b + 0.95 (\bar{R} - b)
+
+    An episode makes M copies of a network wider and deeper, by decisions of a controller, and trains them for a short
+    time, starting with the inherited weights. On other spaces an episode changes options of an architecture, and
+    trials are trained from scratch. Of the weights of the trials, ``children/N.pt``, those of the current start and of
+    the best network are kept.
+
+    Source: Cai et al., AAAI 2018, arXiv:1707.04873, sections 3 and 4. Deviations: plain networks only, no DenseNets;
+    accuracies above ``ceiling`` count as ``ceiling``; the network found is retrained from scratch.
 
     Args:
-        space: any; on :class:`~lightning_nas.spaces.eas.space.EASSpace` networks grow and inherit.
-        task: what the networks are for.
-        table: what each operation costs, to be shown.
-        optimizer: makes the controller's optimiser from its parameters.
-        networks: of an episode, M.
+        space: any search space; on :class:`~lightning_nas.spaces.eas.space.EASSpace` networks grow and inherit weights.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        optimizer: makes the optimiser of the controller from its parameters.
+        networks: networks of an episode, M; 10 in the paper.
         wider: steps of an episode that make layers wider.
-        deeper: steps after them that put in a layer each.
-        changes: steps of an episode where networks do not grow.
+        deeper: steps after them that insert a layer each.
+        changes: steps of an episode on spaces whose networks do not grow.
         restart_every: episodes after which the best network is the new start; None for never.
-        embedding: size of the controller's embeddings.
-        hidden: units of its encoder, each direction.
+        embedding: size of the embeddings of the controller.
+        hidden: units of its encoder in each direction.
         baseline_rate: how far the baseline moves to the mean reward of an episode.
-        entropy_weight: of the mean entropy of a decision.
-        ceiling: accuracies above it have its reward.
+        entropy_weight: factor of the mean entropy of a decision.
+        ceiling: largest accuracy that is distinguished, since the tangent has no bound.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
     Attributes:
-        baseline: what rewards are compared with.
+        baseline: baseline of the rewards.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> from lightning_nas.trials.child import Child
+        >>> search = EAS(ToySpace(), trials=5, child=Child(epochs=1), networks=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> len(search.history), search.answer().space
+        (5, 'toy')
     """
+
+    defaults: ClassVar[TrialOptions] = {"trials": 33}  # the start and eight episodes
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        optimizer: Callable[[list[nn.Parameter]], Optimizer],
-        networks: PositiveInt = 10,
-        wider: PositiveInt = 4,
-        deeper: PositiveInt = 5,
-        changes: PositiveInt = 2,
-        restart_every: PositiveInt | None = None,
+        optimizer: ControllerOptimizer = partial(Adam, lr=0.01),
+        networks: PositiveInt = 4,
+        wider: PositiveInt = 1,
+        deeper: PositiveInt = 1,
+        changes: PositiveInt = 1,
+        restart_every: PositiveInt | None = 2,
         embedding: PositiveInt = 16,
         hidden: PositiveInt = 50,
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.95,
         entropy_weight: NonNegativeFloat = 1e-5,
         ceiling: Annotated[float, Interval(gt=0, lt=1)] = 0.999,
-        **options: Any,
+        **options: Unpack[TrialOptions],
     ) -> None:
-        super().__init__(space, task, table, **options)
+        super().__init__(space, task, table, **EAS.defaults | options)
         self.keeps_weights = isinstance(space, EASSpace)
         with seeded(self.seed, "controller"):
             self.policy: Policy = (
@@ -105,14 +127,17 @@ class EAS(TrialSearch):
         self._optimizer, self.networks, self.restart_every = optimizer, networks, restart_every
         self.baseline_rate, self.entropy_weight, self.ceiling = baseline_rate, entropy_weight, ceiling
         self.baseline = 0.0
-        self._start = 0  # place in the history
+        self._start = 0  # index in the history
         self._kept: list[int] = []  # trials with weights
+
+    def usual_child(self) -> Child:
+        return inheriting_child()
 
     def configure_optimizers(self) -> Optimizer:
         return self._optimizer(list(self.policy.parameters()))
 
     def reward(self, trial: Trial) -> float:
-        """The tangent of an accuracy, by which a percent is worth more the fewer are left; another reward as it is."""
+        """Tangent of an accuracy, which rewards improvements close to 1 more; other rewards are not changed."""
         worth = super().reward(trial)
         if self.task.score_name != "acc":
             return worth
@@ -121,7 +146,7 @@ class EAS(TrialSearch):
     # -- an episode ---------------------------------------------------------------------------------------------
 
     def propose(self, number: int) -> Proposal | None:
-        """The start network; then, when an episode has been learned from, the networks of the next."""
+        """The start network, then the networks of each episode once the previous one has been learned from."""
         episode = (number - 1) // self.networks + 1
         if not number:
             first = self.policy.start or self.space.sample(self.rng("propose", 0))
@@ -136,7 +161,7 @@ class EAS(TrialSearch):
         return Proposal(walked.architectures[0], info, parent=start.number if inherits else None)
 
     def _walk(self, numbers: list[int], choose: Choose) -> Walked:
-        """The episode of some trials."""
+        """The decisions that lead to these trials."""
         begun: list[Architecture] = [self.history[self._start][0].architecture] * len(numbers)
         walked: Walked = self.policy(begun, choose, [self.rng("fill", number) for number in numbers])
         return walked
@@ -150,7 +175,7 @@ class EAS(TrialSearch):
         self._tidy(trial.number)
 
     def _update(self, episode: list[tuple[Trial, float]]) -> None:
-        """One step of the controller by the networks of an episode."""
+        """Update the controller by the rewards of an episode."""
         rewards = torch.tensor([reward for _, reward in episode])
         self.baseline = moving_baselines(rewards.mean()[None], self.baseline, 1 - self.baseline_rate)[-1].item()
         trials = [trial for trial, _ in episode]
@@ -166,10 +191,10 @@ class EAS(TrialSearch):
         told = {"reward": rewards.mean().item(), "baseline": self.baseline, "entropy": entropy.item()}
         self.figures = {f"controller/{name}": value for name, value in told.items()}
 
-    # -- what is told and kept ----------------------------------------------------------------------------------
+    # -- weights on the disk ------------------------------------------------------------------------------------
 
     def _tidy(self, number: int) -> None:
-        """Remove the weights that nothing will begin with."""
+        """Remove the weights that no later trial can inherit."""
         if not self.book.keep:
             return
         wanted = {self.history[place][0].number for place in (self._start, self._best)}

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -41,7 +41,8 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.growing import GrowingSpace
 from lightning_nas.strategies.controllers.controller import Controller
-from lightning_nas.strategies.multi_trial.policy import ControllerFactory, PolicySearch, gradients
+from lightning_nas.strategies.multi_trial.policy import PolicySearch, gradients
+from lightning_nas.strategies.options import PolicyOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.book import Proposal, Trial
@@ -49,13 +50,13 @@ from lightning_nas.trials.book import Proposal, Trial
 
 @dataclass
 class Minibatch:
-    """What a replica is at.
+    """Progress of a replica.
 
     Attributes:
-        version: updates of the shared parameters when it copied them.
+        version: number of updates of the shared parameters when the replica copied them.
         first: number of its first trial; None before there is one.
-        asked: children proposed.
-        came: places in the history of those that have come.
+        asked: number of trials proposed.
+        came: indices of the finished trials in the history.
     """
 
     version: int = 0
@@ -65,42 +66,59 @@ class Minibatch:
 
 
 class NASRL(PolicySearch):
-    """REINFORCE by replicas of a controller that share their parameters.
+    r"""Search by replicas of a recurrent controller trained with REINFORCE (NAS-RL).
+
+    .. math:: \nabla J(\theta) = \frac{1}{m} \sum_{k=1}^m \nabla \log P(a_k; \theta) \, (R_k - b), \qquad
+              R = (\max \text{ validation accuracy of the last 5 epochs})^3
+
+    over minibatches of m trials with rewards (m,). K replicas of the controller draw and wait for their own minibatch,
+    and send its gradient to the shared parameters.
+
+    Source: Zoph and Le, ICLR 2017, arXiv:1611.01578, sections 3.2 and 4. Deviations: the moving average b starts at the
+    first rewards; a failed trial has the reward 0; replicas run in one process, only trials run elsewhere.
 
     Args:
-        space: any.
-        task: what the networks are for.
-        table: what each operation costs, to be shown.
-        controller: makes the controller of a space from a generator for its weights.
-        children: that a replica draws and waits for, m.
-        replicas: of the controller, K; so many times ``children`` should be ``in_flight``.
-        accumulate: gradients of replicas that the shared parameters are moved by at once: by their mean.
+        space: any search space.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        replicas: number of replicas K; ``in_flight`` should be K times ``children``.
+        accumulate: gradients of replicas that are averaged before one update.
         exponent: of the reward.
-        last: epochs, counted from the end, the best of which is a child's reward.
-        depth_every: trials after which networks are deeper, where a space has depths; None lets the controller decide.
+        last: number of last epochs of a trial whose best figure is its reward.
+        depth_every: trials after which networks get deeper, where a space has depths; None lets the controller decide.
         options: of :class:`~lightning_nas.strategies.multi_trial.policy.PolicySearch`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> from lightning_nas.trials.child import Child
+        >>> search = NASRL(ToySpace(), trials=4, child=Child(epochs=1))
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> len(search.history), search.answer().space
+        (4, 'toy')
     """
+
+    defaults: ClassVar[PolicyOptions] = {"children": 2, "baseline_decay": 0.9, "trials": 40}
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        controller: ControllerFactory,
-        children: PositiveInt = 8,
-        replicas: PositiveInt = 1,
+        replicas: PositiveInt = 2,
         accumulate: PositiveInt = 1,
         exponent: PositiveFloat = 3.0,
         last: PositiveInt = 5,
-        depth_every: PositiveInt | None = None,
-        **options: Any,
+        depth_every: PositiveInt | None = 14,
+        **options: Unpack[PolicyOptions],
     ) -> None:
-        super().__init__(space, task, table, controller=controller, children=children, **options)
+        super().__init__(space, task, table, **NASRL.defaults | options)
         self.exponent, self.last, self.accumulate, self.depth_every = exponent, last, accumulate, depth_every
-        self.copies = nn.ModuleList(controller(space, generator(self.seed, "controller")) for _ in range(replicas))
+        seeds = (generator(self.seed, "controller") for _ in range(replicas))
+        self.copies = nn.ModuleList(self.make_controller(space, seed) for seed in seeds)
         self.minibatches = [Minibatch() for _ in range(replicas)]
-        self._sent: list[list[Tensor]] = []  # gradients that wait for others
+        self._sent: list[list[Tensor]] = []  # gradients waiting for the others of an update
 
     def reward(self, trial: Trial) -> float:
         """The best of the last epochs, to the power of ``exponent``."""
@@ -109,7 +127,7 @@ class NASRL(PolicySearch):
     # -- a replica ----------------------------------------------------------------------------------------------
 
     def propose(self, number: int) -> Proposal | None:
-        """For the replica that has waited longest; None while all wait for children."""
+        """A trial of the replica that has waited longest; None while all wait for results."""
         free = [k for k, own in enumerate(self.minibatches) if own.asked < self.children_a_step]
         if not free:
             return None
@@ -133,13 +151,13 @@ class NASRL(PolicySearch):
         self.minibatches[replica] = Minibatch(self.version)
 
     def depth(self, number: int) -> int | None:
-        """How many layers a minibatch whose first trial is ``number`` has; None where that is not on a schedule."""
+        """Number of layers of a minibatch whose first trial is ``number``; None without a schedule."""
         if self.depth_every is None or not isinstance(self.space, GrowingSpace):
             return None
         return self.space.depths[min(number // self.depth_every, len(self.space.depths) - 1)]
 
     def _copy(self, replica: int) -> Controller:
-        """A replica's controller, which knows how deep the networks of its minibatch are."""
+        """The controller of a replica, with the depth of its minibatch."""
         copy, first = self.copies[replica], self.minibatches[replica].first
         assert isinstance(copy, Controller)
         if first is not None and (depth := self.depth(first)) and isinstance(self.space, GrowingSpace):
@@ -149,7 +167,7 @@ class NASRL(PolicySearch):
     # -- the parameter server -----------------------------------------------------------------------------------
 
     def _send(self, gradients: Sequence[Tensor]) -> None:
-        """A replica's gradient; the shared parameters move when there are enough."""
+        """Send the gradient of a replica; update the shared parameters once there are enough."""
         self._sent.append(list(gradients))
         if len(self._sent) == self.accumulate:
             self.step([torch.stack(each).mean(0) for each in zip(*self._sent, strict=True)])

@@ -22,7 +22,7 @@ from the start.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
@@ -34,41 +34,59 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import Drawn
 from lightning_nas.strategies.multi_trial.policy import PolicySearch, gradients
+from lightning_nas.strategies.options import PolicyOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.book import Proposal, Trial
 
 
 class NASNet(PolicySearch):
-    """A controller that learns by proximal policy optimisation.
+    r"""Search by a recurrent controller trained with proximal policy optimisation (NASNet).
+
+    .. math:: \frac{1}{m} \sum_k \min\big(r_k A_k,\ \mathrm{clip}(r_k, 1 - \epsilon, 1 + \epsilon) A_k\big)
+              + \lambda H(\theta), \qquad r_k = \frac{P(a_k; \theta)}{P(a_k; \theta_k)}, \qquad A_k = R_k - b
+
+    over minibatches of m trials with rewards (m,); b is a moving average of earlier rewards, H the entropy.
+
+    Source: Zoph, Vasudevan, Shlens and Le, CVPR 2018, arXiv:1707.07012, section 3 and appendix A. Deviations: the paper
+    leaves open the clip, the steps on a minibatch and the ratio, which is that of a whole architecture here.
 
     Args:
-        space: any.
-        task: what the networks are for.
-        table: what each operation costs, to be shown.
-        update: "ppo", "reinforce", or "random" for no controller at all.
-        clip: how far the ratio of "ppo" counts from 1.
-        steps: of the optimiser on one minibatch, with "ppo"; "reinforce" makes one.
-        entropy_weight: of an architecture's entropy, the sum over its decisions, which is to be large.
-        children: of a minibatch.
+        space: any search space.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        update: "ppo", "reinforce", or "random" for uniform draws without a controller.
+        clip: largest deviation of the ratio of "ppo" from 1.
+        steps: optimisation steps on one minibatch with "ppo"; "reinforce" makes one.
+        entropy_weight: factor of the entropy of an architecture, the sum over its decisions.
         options: of :class:`~lightning_nas.strategies.multi_trial.policy.PolicySearch`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> from lightning_nas.trials.child import Child
+        >>> search = NASNet(ToySpace(), trials=4, child=Child(epochs=1), children=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> len(search.history), search.answer().space
+        (4, 'toy')
     """
+
+    defaults: ClassVar[PolicyOptions] = {"trials": 24}
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         update: Literal["ppo", "reinforce", "random"] = "ppo",
         clip: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
         steps: PositiveInt = 4,
         entropy_weight: NonNegativeFloat = 1e-5,
-        children: PositiveInt = 20,
-        **options: Any,
+        **options: Unpack[PolicyOptions],
     ) -> None:
-        super().__init__(space, task, table, children=children, **options)
+        super().__init__(space, task, table, **NASNet.defaults | options)
         self.update, self.clip, self.steps, self.entropy_weight = update, clip, steps, entropy_weight
-        self.came: list[int] = []  # places in the history that no update has used
+        self.came: list[int] = []  # indices of trials that no update has used
 
     def propose(self, number: int) -> Proposal:
         if self.update == "random":

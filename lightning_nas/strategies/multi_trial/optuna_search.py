@@ -23,7 +23,7 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic import PositiveFloat
 
@@ -32,34 +32,52 @@ from lightning_nas.errors import ConfigError, NasError, NumericalError, shown
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch, named
+from lightning_nas.strategies.options import TrialOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import mix
 from lightning_nas.trials.book import Trial
 
 
 class OptunaSearch(TrialSearch):
-    """Trials proposed by a sampler of Optuna.
+    r"""Search by a sampler of Optuna, for accuracy or for accuracy and cost.
+
+    .. math:: \max_a R(a) \quad \text{or} \quad \max_a R(a),\ \min_a \mathrm{cost}(a), \qquad
+              \mathrm{cost}(a) \le \mathrm{limit}
+
+    Each decision is a categorical parameter, asked for when it comes up ("define by run").
+
+    Source: Akiba et al., KDD 2019, arXiv:1907.10902, section 2. Deviations: a sampler is made anew for each trial, from
+    a seed and the number of the trial, so that a search resumes exactly.
 
     Args:
-        space: any.
-        task: what the networks are for.
-        table: what each operation costs.
+        space: any search space.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation; needed by ``minimize_cost`` and ``limit``.
         sampler: tpe, nsga2, nsga3, random, gp, qmc, ...
         sampler_options: arguments of its class but the seed.
-        minimize_cost: as a second objective.
-        limit: of the cost, in the table's unit; None for none.
-        start: what the first trials are to be, names of the zoo or files.
+        minimize_cost: minimise the cost as a second objective.
+        limit: upper bound of the cost of the answer, in the unit of the table; None for no bound.
+        start: the first trials, names of the zoo or files.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
     Raises:
-        ConfigError: Optuna is not installed, has no such sampler or that no such argument; or there is no table.
-        InvalidArchitecture: a start is not of the space, or not to be found.
+        ConfigError: Optuna is not installed or has no such sampler or argument; or the table is missing.
+        InvalidArchitecture: a start that is not of the space, or is not found.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> from lightning_nas.trials.child import Child
+        >>> search = OptunaSearch(ToySpace(), trials=4, child=Child(epochs=1))
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> len(search.history), search.answer().space
+        (4, 'toy')
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         sampler: str = "tpe",
@@ -67,7 +85,7 @@ class OptunaSearch(TrialSearch):
         minimize_cost: bool = False,
         limit: PositiveFloat | None = None,
         start: Sequence[str] = (),
-        **options: Any,
+        **options: Unpack[TrialOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         if table is None and (minimize_cost or limit is not None):
@@ -91,7 +109,7 @@ class OptunaSearch(TrialSearch):
             return self._asked()
 
     def _fixed(self, architecture: Architecture) -> dict[str, str]:
-        """As Optuna knows them."""
+        """The parameters of an architecture in the study."""
         parameters, choices = dict[str, str](), dict[str, str]()
         for decision in self.space.decisions:
             if legal := self.space.options(decision, choices):
@@ -122,10 +140,10 @@ class OptunaSearch(TrialSearch):
 
     @contextmanager
     def _sampling(self, stream: str, number: int) -> Iterator[None]:
-        """Inside, the study has a fresh sampler.
+        """Give the study a new sampler inside.
 
         Raises:
-            ConfigError: the sampler finds out that it cannot do what it is asked.
+            ConfigError: the sampler fails.
         """
         self.study.sampler = self._fresh(stream, number)
         try:
@@ -171,7 +189,7 @@ class OptunaSearch(TrialSearch):
             raise ConfigError(f"strategy.sampler_options: {name} refuses them: {shown(str(reason), 200)}") from reason
 
     def _values(self, trial: Trial, reward: float) -> list[float] | None:
-        """What Optuna is told; None for a trial that it is to leave out."""
+        """Values of a trial for Optuna; None for a trial that it leaves out."""
         if not self.minimize_cost:
             return [reward]
         return None if trial.failed else [reward, self._cost(trial.architecture)]
@@ -184,7 +202,7 @@ class OptunaSearch(TrialSearch):
     # -- what is kept -------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """What Optuna knows of its trials besides their values, and of its study; both are JSON."""
+        """Parameters and attributes of the trials of Optuna, and attributes of its study, as JSON."""
         asked = [
             {
                 "params": dict(trial.params),
@@ -225,8 +243,8 @@ def _installed() -> Any:
 
 
 def _sampler(optuna: Any, name: str) -> Any:
-    """The class called so, of those that take a seed."""
-    known = {}  # but CMA-ES, which knows numbers only: here all are choices, and it would draw them at random
+    """The sampler class of this name, among those with a seed."""
+    known = {}  # without CMA-ES, which handles numbers only and would draw choices at random
     for public in optuna.samplers.__all__:
         made = getattr(optuna.samplers, public)
         if public != "CmaEsSampler" and inspect.isclass(made) and "seed" in inspect.signature(made).parameters:
@@ -237,5 +255,5 @@ def _sampler(optuna: Any, name: str) -> Any:
 
 
 def _parameter(decision: Decision, legal: Sequence[str]) -> str:
-    """Its name in the study, where the options of a name never change."""
+    """Name of a decision in the study, where a name always has the same options."""
     return decision.name if tuple(legal) == decision.options else f"{decision.name} of {', '.join(legal)}"

@@ -23,7 +23,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -33,58 +33,77 @@ from lightning_nas.functional.ranking import spearman
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch
-from lightning_nas.strategies.surrogate import SURROGATES, Kind
+from lightning_nas.strategies.options import TrialOptions
+from lightning_nas.strategies.surrogate import SURROGATES, SurrogateKind
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.book import Proposal, Trial
 
-_CHOICES = 512  # of a part, for each architecture
+_CHOICES = 512  # most combinations of options of a part, for each architecture
 _PARTS = 5
 
 
 @runtime_checkable
 class Expandable(Protocol):
-    """A space whose architectures grow."""
+    """A search space whose architectures grow."""
 
     def expansions(self, architecture: Architecture | None = None) -> list[Architecture]:
-        """Those one step larger than this one; the smallest."""
+        """The architectures one step larger than this one; without one, the smallest."""
 
 
 class PNAS(TrialSearch):
-    """Progressive search.
+    r"""Progressive search with a surrogate (PNAS).
+
+    .. math:: S_{b+1} = \mathrm{top}_K \, \{ \hat{R}(a') : a' \in \mathrm{expand}(S_b) \}, \qquad
+              \hat{R} = \arg\min_f \sum_{a \in S_1 \cup \dots \cup S_b} (f(a) - R(a))^2
+
+    On spaces whose architectures do not grow, parts of the decisions are settled one after another instead.
+
+    Source: Liu et al., ECCV 2018, arXiv:1712.00559, section 4. Deviations: each level fits a new surrogate to
+    standardised rewards; no architecture is trained twice.
 
     Args:
-        space: any.
-        task: what the networks are for.
-        table: what each operation costs, to be shown.
-        beam: architectures trained on each level but the first, K.
-        first: on the first level, drawn at random; None for all of the smallest, or K where architectures do not grow.
-        levels: steps of growth, B, or parts of the decisions; None for as many as there can be, or 5 parts.
-        predictor: the surrogate.
-        ensemble: its members, each fitted without another of so many shares of the data.
+        space: any search space.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        beam: architectures trained on each level but the first, K; 256 in the paper.
+        first: architectures drawn for the first level; None for all of the smallest, or K where architectures do not
+            grow.
+        levels: steps of growth, or parts of the decisions; None for as many as possible, or 5 parts.
+        predictor: the surrogate, "mlp" or "lstm".
+        ensemble: members of the surrogate, each fitted without another 1 / ensemble of the data.
         hidden: size of its states and layers.
-        steps: of its fit.
-        lr: of its fit.
+        steps: optimisation steps of its fit.
+        lr: learning rate of its fit.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
     Attributes:
-        quality: (level, Spearman's correlation) of each level that is over and was predicted.
+        quality: (level, Spearman's correlation) of each finished level with predictions.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> from lightning_nas.trials.child import Child
+        >>> search = PNAS(ToySpace(), trials=4, child=Child(epochs=1), beam=2, first=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> len(search.history), search.answer().space
+        (4, 'toy')
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        beam: PositiveInt = 256,
-        first: PositiveInt | None = None,
+        beam: PositiveInt = 10,
+        first: PositiveInt | None = 10,
         levels: PositiveInt | None = None,
-        predictor: Kind = "mlp",
+        predictor: SurrogateKind = "mlp",
         ensemble: PositiveInt = 5,
-        hidden: PositiveInt = 100,
+        hidden: PositiveInt = 32,
         steps: PositiveInt = 100,
         lr: PositiveFloat = 0.01,
-        **options: Any,
+        **options: Unpack[TrialOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         self.beam, self.first, self.levels, self.steps, self.lr = beam, first, levels, steps, lr
@@ -95,8 +114,8 @@ class PNAS(TrialSearch):
         self.parts = _parts(space.decisions, levels or _PARTS)
         self.level = 0
         self.quality: list[tuple[int, float]] = []
-        self._queue = deque[tuple[Architecture, float | None]]()  # with what is predicted
-        self._ends = 0  # trials there are when the level is over
+        self._queue = deque[tuple[Architecture, float | None]]()  # and the predicted reward
+        self._ends = 0  # number of trials when the level is over
 
     def propose(self, number: int) -> Proposal | None:
         if not self._queue:
@@ -137,7 +156,7 @@ class PNAS(TrialSearch):
         return [found[place] for place in order][: self.first]
 
     def _grown(self, rng: torch.Generator) -> Iterator[Architecture]:
-        """Candidates of a level: all that follow from what there is."""
+        """All candidates of a level that follow from the trials so far."""
         known = [(trial, reward) for trial, reward in self.history if not trial.failed]
         if isinstance(self.space, Expandable):
             for trial, _ in known:
@@ -152,7 +171,7 @@ class PNAS(TrialSearch):
                 yield self.space.canonical(self.space.complete(dict(trial.architecture.choices) | choices, rng))
 
     def _ranked(self, found: list[Architecture], rng: torch.Generator) -> list[tuple[Architecture, float | None]]:
-        """The beam: the best by the surrogate, or any where all rewards are equal."""
+        """The beam: the best candidates by the surrogate, or random ones where all rewards are equal."""
         worst = min((reward for trial, reward in self.history if not trial.failed), default=0.0)
         rewards = [max(reward, worst) for _, reward in self.history]
         if len(set(rewards)) == 1:
@@ -165,7 +184,7 @@ class PNAS(TrialSearch):
         return [(found[place], predicted[place].item()) for place in best]
 
     def _judge(self) -> None:
-        """How well the level that is over was ranked."""
+        """Compare the predictions of the finished level with its rewards."""
         level = [(trial, reward) for trial, reward in self.history if trial.info["level"] == self.level]
         pairs = [(trial.info["predicted"], reward) for trial, reward in level if not trial.failed]
         if len(pairs) > 1 and pairs[0][0] is not None:
@@ -192,13 +211,13 @@ class PNAS(TrialSearch):
 
 
 def _parts(decisions: Sequence[Decision], count: int) -> list[tuple[Decision, ...]]:
-    """The decisions in so many parts of equal size, or one each; the last may be smaller."""
+    """Split the decisions into ``count`` parts of equal size; the last may be smaller."""
     size = -(-len(decisions) // count)
     return [tuple(decisions[start : start + size]) for start in range(0, len(decisions), size)]
 
 
 def _choices(part: Sequence[Decision], rng: torch.Generator) -> Iterator[dict[str, str]]:
-    """Every way of deciding a part, or as many drawn."""
+    """All combinations of options of a part, or ``_CHOICES`` random ones."""
     names, options = [decision.name for decision in part], [decision.options for decision in part]
     if math.prod(map(len, options)) <= _CHOICES:
         ways: Iterator[tuple[str, ...]] = itertools.product(*options)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import torch
 from annotated_types import Interval
@@ -29,41 +29,59 @@ from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch, named
+from lightning_nas.strategies.options import TrialOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.book import Proposal, Trial
 
 
 class RegularizedEvolution(TrialSearch):
-    """Evolution of a population that forgets its oldest.
+    r"""Regularized evolution: tournament selection in a population that loses its oldest member.
+
+    .. math:: \text{parent} = \arg\max_{a \in S} R(a), \quad S \subset P, \qquad
+              P \leftarrow P \cup \{\mathrm{mutate}(\text{parent})\} \setminus \{\text{oldest}\}
+
+    The first :math:`|P|` architectures are random. A mutation changes one decision.
+
+    Source: Real, Aggarwal, Huang and Le, AAAI 2019, arXiv:1802.01548, section 3. Deviations: members join in the order
+    of proposals unless ``ordered=False``; a failed trial is a member with the worst reward.
 
     Args:
-        space: any.
-        task: what the networks are for.
-        table: what each operation costs, to be shown.
-        population: members, P.
-        sample: members that compete to be a parent, S; 1 is a random walk.
+        space: any search space.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        population: number of members, 100 in the paper.
+        sample: members drawn for a tournament, 25 in the paper; 1 is a random walk.
         identity: share of the children that are copies of their parents.
-        ageing: the oldest leaves, else the worst of the sample.
+        ageing: remove the oldest member; False removes the worst of the sample.
         start: the first members, names of the zoo or files; the others are drawn.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
     Raises:
         ConfigError: fewer trials than members, or more members to start with.
-        InvalidArchitecture: one of these is not of the space, or not to be found.
+        InvalidArchitecture: a start that is not of the space, or is not found.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> from lightning_nas.trials.child import Child
+        >>> search = RegularizedEvolution(ToySpace(), trials=4, child=Child(epochs=1), population=2, sample=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> len(search.history), search.answer().space
+        (4, 'toy')
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        population: PositiveInt = 100,
-        sample: PositiveInt = 25,
+        population: PositiveInt = 10,
+        sample: PositiveInt = 3,
         identity: Annotated[float, Interval(ge=0, lt=1)] = 0.05,
         ageing: bool = True,
         start: Sequence[str] = (),
-        **options: Any,
+        **options: Unpack[TrialOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         if population > self.count:

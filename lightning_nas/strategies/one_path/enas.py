@@ -20,60 +20,102 @@ are scored on several batches, their batch norm recalibrated where a network kee
 that were not drawn have no gradient and stay as they are, without weight decay or momentum.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.data.reader import Alternate
 from lightning_nas.functional.reinforce import moving_baselines, reinforce_loss
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.alternating import AlternatingSearch
+from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.controllers.controller import Controller
+from lightning_nas.strategies.loop import ArchSteps
+from lightning_nas.strategies.options import ControllerFactory, OptimizerFactory, SchedulerFactory, SearchOptions
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import generator
 
-ControllerFactory = Callable[[WeightSharingSpace, torch.Generator], Controller]
 
+class ENAS(SearchModule):
+    r"""Efficient search with a recurrent controller and shared weights (ENAS).
 
-class ENAS(AlternatingSearch):
-    """A controller that learns by REINFORCE which paths of a supernet are good.
+    .. math:: -(R - b) \, \nabla_\theta \log \pi(m; \theta) + \lambda \, \nabla_\theta \mathrm{KL}, \qquad
+              R = R(m, \omega) + \beta H(m)
+
+    for M architectures m, drawn from the controller with parameters :math:`\theta` and rewarded by the accuracy with
+    shared weights :math:`\omega` on a batch of the arch part; b is a moving average of the rewards, H the entropy of
+    the decisions, KL a penalty of skip connections.
+
+    Source: Pham, Guan, Zoph, Le and Dean, ICML 2018, arXiv:1802.03268, sections 2.2 and 2.3. Deviations: the
+    architectures of one controller step share one batch; the baseline starts at the first mean reward.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown.
-        controller: makes the controller of a space from a generator for its weights.
-        samples: architectures a weights step averages over, M.
-        aggregate: architectures a controller step averages over.
-        entropy_weight: of the decisions' entropy in the reward.
-        skip_weight: of the penalty of connections, where a space has such decisions.
-        baseline_decay: how much of itself the baseline keeps at every architecture.
-        candidates: architectures drawn for the answer.
-        options: of :class:`~lightning_nas.strategies.alternating.AlternatingSearch`; ``alternate`` is "epoch" here.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        controller: makes the controller of a space from a generator of its weights.
+        samples: architectures that a weights step averages over, M.
+        aggregate: architectures that a controller step averages over.
+        entropy_weight: factor of the entropy of the decisions in the reward.
+        skip_weight: factor of the penalty of connections, where a space has such decisions.
+        baseline_decay: decay of the moving average of the rewards.
+        candidates: number of architectures drawn for the answer.
+        arch_optimizer: makes the optimiser of the controller from a list of parameter groups.
+        arch_scheduler: makes its learning-rate schedule; one step an epoch. None: a constant rate.
+        arch_clip: largest gradient norm of the controller step; None for no clipping.
+        alternate: "epoch" goes through all weights batches, then through all architecture batches; "batch" takes both
+            steps on every batch.
+        arch_every: take the controller step on every n-th batch only (with ``alternate="batch"``).
+        arch_warmup_epochs: epochs at the beginning without controller steps.
+        options: of :class:`~lightning_nas.strategies.base.SearchModule`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = ENAS(ToySpace(), arch_warmup_epochs=0, candidates=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'architecture': 4}, 'toy')
     """
+
+    defaults: ClassVar[SearchOptions] = {
+        "weights_optimizer": partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=2e-4),
+        "weights_scheduler": partial(CosineAnnealingWarmRestarts, T_0=8, T_mult=2, eta_min=0.001),
+        "weights_clip": None,
+    }
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        controller: ControllerFactory,
+        controller: ControllerFactory = partial(Controller, hidden=64, tanh_constant=2.5),
         samples: PositiveInt = 1,
         aggregate: PositiveInt = 10,
         entropy_weight: NonNegativeFloat = 1e-4,
         skip_weight: NonNegativeFloat = 0.8,
-        baseline_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.99,
-        candidates: PositiveInt = 10,
-        **options: Any,
+        baseline_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.95,
+        candidates: PositiveInt = 20,
+        arch_optimizer: OptimizerFactory = partial(Adam, lr=0.02, betas=(0.0, 0.999), eps=1e-5),
+        arch_scheduler: SchedulerFactory | None = None,
+        arch_clip: PositiveFloat | None = None,
+        alternate: Alternate = "epoch",
+        arch_every: PositiveInt = 1,
+        arch_warmup_epochs: NonNegativeInt = 2,
+        **options: Unpack[SearchOptions],
     ) -> None:
-        super().__init__(space, task, table, **{"alternate": "epoch"} | options)
+        arch = ArchSteps(arch_optimizer, arch_scheduler, arch_clip, alternate, arch_every, arch_warmup_epochs)
+        super().__init__(space, task, table, arch=arch, **ENAS.defaults | options)
         self.controller = controller(space, generator(self.seed, "controller"))
         self.samples, self.aggregate, self.candidates = samples, aggregate, candidates
         self.entropy_weight, self.skip_weight, self.baseline_decay = entropy_weight, skip_weight, baseline_decay
@@ -92,10 +134,10 @@ class ENAS(AlternatingSearch):
         return self.draw(1, generator)[0]
 
     def derive(self) -> Architecture:
-        """The likeliest option at each step, given those before."""
+        """The most probable option of each decision, given those before."""
         return self.controller.greedy()
 
-    def answer(self) -> Architecture:
+    def choose(self) -> Architecture:
         batches = self.data.score_batches(self.score_batches, "arch")
         drawn = dict.fromkeys(map(self.space.canonical, self.draw(self.candidates, self.generator("answer"))))
         self.scored = {architecture: self.score(architecture, batches) for architecture in drawn}
@@ -110,7 +152,7 @@ class ENAS(AlternatingSearch):
     def arch_loss(self, batch: Batch) -> Tensor:
         drawn = self.controller.sample(self.aggregate, self.generator("arch"))
         rewards = torch.tensor([self.path_reward(batch, self._path(one)) for one in drawn.architectures])
-        worth = self.trainer.strategy.reduce(rewards.to(self.device), reduce_op="mean")  # each has data of its own
+        worth = self.trainer.strategy.reduce(rewards.to(self.device), reduce_op="mean")  # each process has its own data
         rewards = worth + self.entropy_weight * drawn.entropies.detach()
         baselines = self._baselines(rewards)
         self.log_batch("arch/entropy", drawn.mean_entropy)

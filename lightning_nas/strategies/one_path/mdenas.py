@@ -18,19 +18,21 @@ of other paths behind; the accuracy is taken on ``score_batches`` batches. An op
 accuracy, so that nothing moves on its account.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.errors import ConfigError
 from lightning_nas.functional.multinomial import Rule, multinomial_update
 from lightning_nas.functional.relaxation import entropies
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.options import SearchOptions
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.recalibrate import recalibrate
 from lightning_nas.training.seeding import generator as seeded_generator
@@ -38,33 +40,50 @@ from lightning_nas.training.untouched import untouched
 
 
 class MdeNAS(SearchModule):
-    """One path a turn; probabilities from differences of training and accuracy.
+    r"""Multinomial distribution learning: one path a turn, probabilities moved by its accuracy (MdeNAS).
+
+    .. math:: p_i \leftarrow p_i + \alpha \Big( \sum_j \mathbb{1}[\Delta H^e_{ij} < 0, \Delta H^a_{ij} > 0]
+              - \sum_j \mathbb{1}[\Delta H^e_{ij} > 0, \Delta H^a_{ij} < 0] \Big)
+
+    with, for options i and j of a choice, the differences of how often they were trained, :math:`H^e`, and of the last
+    accuracy of a path with them, :math:`H^a`. Probabilities have the shape (choices, options).
+
+    Source: Zheng et al., ICCV 2019, arXiv:1905.07529, section 3.3. Deviations: batch norm is recalibrated before the
+    accuracy is measured; a turn may be shorter than an epoch; an option that was never drawn has no accuracy.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for; its score stands for the accuracy.
-        table: cost of every operation, if it is to be shown.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
         alpha: probability that a pair of options moves.
-        rule: "paper", or "safe", that of the authors' later code.
-        path_batches: batches of a turn; None for an epoch.
-        warmup_epochs: epochs at the beginning without turns, each batch training a path of its own; none in the paper.
+        rule: "paper", or "safe" for the rule of the authors' later code.
+        path_batches: batches of a turn; None for an epoch, as in the paper.
+        warmup_epochs: epochs at the beginning without turns, with a new path every batch; 0 in the paper.
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
     Attributes:
-        turns: how many are over.
+        turns: number of turns so far.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = MdeNAS(ToySpace(), warmup_epochs=0, path_batches=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4, 'probability': 2}, 'toy')
     """
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         alpha: PositiveFloat = 0.01,
         rule: Rule = "paper",
-        path_batches: PositiveInt | None = None,
-        warmup_epochs: NonNegativeInt = 0,
-        **options: Any,
+        path_batches: PositiveInt | None = 5,
+        warmup_epochs: NonNegativeInt = 30,
+        **options: Unpack[SearchOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         self.alpha, self.rule = alpha, rule
@@ -92,12 +111,26 @@ class MdeNAS(SearchModule):
 
     @property
     def path(self) -> Gates:
-        """That of this turn: the same until the turn is over."""
+        """The path of this turn."""
         return self.draw_path(seeded_generator(self.seed, "path", self.turns))
 
     def gates(self, generator: torch.Generator) -> Gates:
-        """The path of this turn, whatever the batch; before the first turn one of each batch."""
+        """The path of this turn; during the warm-up a new path for each batch."""
         return self.draw_path(generator) if self.current_epoch < self.warmup_epochs else self.path
+
+    def shorten_warm_up(self, epochs: int) -> None:
+        self.warmup_epochs = min(self.warmup_epochs, epochs)
+
+    def check_length(self) -> None:
+        if self.warmup_epochs >= self.epochs:
+            raise ConfigError(
+                f"strategy.warmup_epochs={self.warmup_epochs} leaves no turn in trainer.max_epochs={self.epochs}; "
+                "legal: less than that"
+            )
+
+    @property
+    def steps_taken(self) -> dict[str, int]:
+        return super().steps_taken | {"probability": self.turns}
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
         super().training_step(batch, batch_idx)
@@ -127,7 +160,7 @@ class MdeNAS(SearchModule):
         self.turns += 1
 
     def accuracy(self, path: Gates) -> float:
-        """The task's score of a path on the arch part; the supernet is then as before."""
+        """Score of a path on the arch part; leaves the supernet unchanged."""
         calibration, scoring = self.data.score_batches(self.score_batches, "arch")
         with untouched(self):
             network = Gated(self.supernet, path)
@@ -149,7 +182,7 @@ class MdeNAS(SearchModule):
 
 
 class _Buffers(nn.Module):
-    """Tensors by name that are in checkpoints and are not trained."""
+    """Named tensors that are saved in checkpoints and not trained."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()

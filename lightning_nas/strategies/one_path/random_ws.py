@@ -7,41 +7,62 @@ Differs from the paper: candidates are scored with recalibrated batch norm on th
 batches; the paper scores 1,000 on one batch each and the best 10 again on the whole part.
 """
 
-from typing import Any
+from functools import partial
+from typing import ClassVar, Unpack
 
 from pydantic import PositiveInt
+from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.strategies.one_path.uniform import UniformPaths
+from lightning_nas.strategies.options import SearchOptions
 from lightning_nas.tasks.base import Task
 
 
 class RandomWS(UniformPaths):
-    """One random path a batch; the best of ``candidates`` by inherited weights.
+    r"""Random search with shared weights.
+
+    .. math:: a^* = \arg\max_{a \in \{a_1, \dots, a_n\}} \mathrm{ACC}(a, w^*), \qquad
+              w^* = \arg\min_w \mathbb{E}_{a \sim U}\big[L_{train}(a, w)\big]
+
+    Every batch trains one uniformly drawn architecture; at the end n others are scored with inherited weights.
+
+    Source: Li and Talwalkar, UAI 2019, arXiv:1902.07638, section 3.2. Deviations: candidates are scored with
+    recalibrated batch norm, all on the same batches.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation, if it is to be shown.
-        candidates: architectures drawn for the answer.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation, for logging.
+        candidates: number of architectures scored for the answer.
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = RandomWS(ToySpace(), candidates=3)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4}, 'toy')
     """
+
+    defaults: ClassVar[SearchOptions] = {"weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4)}
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         candidates: PositiveInt = 100,
-        **options: Any,
+        **options: Unpack[SearchOptions],
     ) -> None:
-        super().__init__(space, task, table, **options)
+        super().__init__(space, task, table, **RandomWS.defaults | options)
         self.candidates = candidates
 
-    def answer(self) -> Architecture:
+    def choose(self) -> Architecture:
         generator = self.generator("answer")
         drawn = dict.fromkeys(self.space.canonical(self.sample(generator)) for _ in range(self.candidates))
         self.scored = {architecture: self.score(architecture) for architecture in drawn}

@@ -22,13 +22,15 @@ those of a common beginning are equal too, but to use that, the activations of a
 block of the chain must be kept: at the paper's size 200 batches of 128 images, terabytes.
 """
 
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
 from pydantic import PositiveFloat, PositiveInt
 from rich.progress import track
 from torch import Tensor
+from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
@@ -36,51 +38,73 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.evolution import Evolution, cheapest, ranked
 from lightning_nas.strategies.one_path.uniform import UniformPaths
+from lightning_nas.strategies.options import SearchOptions
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import generator
 
 
 class SPOS(UniformPaths):
-    """Random paths a batch, then evolution on the inherited weights.
+    r"""Single-path one-shot search: uniformly drawn paths, then evolution (SPOS).
+
+    .. math:: w^* = \arg\min_w \mathbb{E}_{a \sim U}\big[L_{train}(a, w)\big], \qquad
+              a^* = \arg\max_{a:\, \mathrm{cost}(a) \le \mathrm{limit}} \mathrm{ACC}_{val}(a, w^*)
+
+    The evolution scores architectures with inherited weights and recalibrated batch norm, none twice.
+
+    Source: Guo et al., ECCV 2020, arXiv:1904.00420, sections 3.1 to 3.4; fair sampling: FairNAS, arXiv:1907.01845.
+    Deviations: of two architectures with equal scores the cheaper one is better; the channel search of the paper is a
+    property of the space.
 
     Args:
-        space: any space with a supernet.
-        task: what the network is for.
-        table: cost of every operation; needed for a limit, and chooses among equals.
+        space: search space with a supernet.
+        task: loss and metrics; None for classification of images and language modelling of text.
+        table: cost of each operation; needed for a limit, and decides between equal scores.
         sampling: "uniform" trains one path a batch, "fair" as many as a choice has options.
-        generations: of the evolution, the first, random one included.
-        population: architectures of a generation.
-        parents: how many of the best have children.
+        generations: of the evolution, the random first one included.
+        population: architectures of a generation, 50 in the paper.
+        parents: number of the best architectures that have children.
         mutation: probability of each decision of a parent to be drawn anew.
-        limit: of the cost of every candidate, in the table's unit; None for none.
+        limit: upper bound of the cost of every candidate, in the unit of the table; None for no bound.
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
     Raises:
         ConfigError: a limit without a table, or below the cheapest architecture.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search = SPOS(ToySpace(), generations=2, population=3, parents=2)
+        >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.steps_taken, search.answer().space
+        ({'weights': 4}, 'toy')
     """
+
+    defaults: ClassVar[SearchOptions] = {
+        "weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=4e-5)
+    }
 
     def __init__(
         self,
         space: WeightSharingSpace,
-        task: Task,
+        task: Task | None = None,
         table: LatencyTable | None = None,
         *,
         sampling: Literal["uniform", "fair"] = "uniform",
-        generations: PositiveInt = 20,
-        population: PositiveInt = 50,
+        generations: PositiveInt = 10,
+        population: PositiveInt = 20,
         parents: PositiveInt = 10,
         mutation: Annotated[float, Interval(ge=0, le=1)] = 0.1,
         limit: PositiveFloat | None = None,
-        **options: Any,
+        **options: Unpack[SearchOptions],
     ) -> None:
-        super().__init__(space, task, table, **options)
+        super().__init__(space, task, table, **SPOS.defaults | options)
         self.sampling = sampling
         self.generations, self.population, self.parents, self.mutation = generations, population, parents, mutation
         self.limit = limit
         self._floor = None if limit is None else self._within(limit)
 
     def _within(self, limit: float) -> Architecture:
-        """An architecture that keeps the limit."""
+        """An architecture within the limit."""
         if self.table is None:
             raise ConfigError(
                 f"strategy.limit={limit:g} needs costs; choose latency_table=measured, macs, params or file"
@@ -107,8 +131,8 @@ class SPOS(UniformPaths):
             losses.append(loss.detach())
         return torch.stack(losses).mean()
 
-    def answer(self) -> Architecture:
-        """The best that the evolution finds; it begins anew at every call."""
+    def choose(self) -> Architecture:
+        """The best architecture of an evolution, which starts anew at every call."""
         evolution = Evolution(
             self.space,
             self.score,
@@ -128,10 +152,10 @@ class SPOS(UniformPaths):
 
 
 def fair_paths(space: SearchSpace, generator: torch.Generator) -> list[Architecture]:
-    """As many architectures as the largest decision has options; each uses an option that the others did not use.
+    """Draw as many architectures as the largest decision has options, so that each option occurs equally often.
 
-    A decision of fewer options runs through permutations of them. Where an option is not legal beside those before it,
-    another is drawn.
+    A decision with fewer options runs through permutations of them. An option that is not legal after the decisions
+    before it is replaced by a random one.
     """
     count = max(len(decision.options) for decision in space.decisions)
     columns: dict[str, list[str]] = {}

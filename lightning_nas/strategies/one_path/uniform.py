@@ -1,4 +1,4 @@
-"""What searches share that train uniformly drawn paths and choose at the end."""
+"""Base class of searches that train uniformly drawn paths and choose at the end."""
 
 from functools import cached_property
 
@@ -10,13 +10,13 @@ from lightning_nas.strategies.base import SearchModule
 
 
 class UniformPaths(SearchModule):
-    """Every architecture is as likely as any other; nothing is preferred before :meth:`answer`."""
+    """Base class of searches that draw every architecture with equal probability until :meth:`choose`."""
 
     def sample(self, generator: torch.Generator) -> Architecture:
         return self.space.sample(generator)
 
     def probabilities(self) -> dict[str, Tensor]:
-        """The same all the time, so that they are counted once."""
+        """Constant frequencies, counted once."""
         return self._frequencies
 
     @cached_property
@@ -24,5 +24,5 @@ class UniformPaths(SearchModule):
         return super().probabilities()
 
     def derive(self) -> Architecture:
-        """Any: nothing is preferred before the answer."""
+        """A random architecture, because none is preferred before the answer."""
         return self.sample(self.generator("derive"))

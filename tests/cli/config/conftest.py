@@ -22,7 +22,7 @@ search_space:
   _target_: lightning_nas.spaces.chains.fbnet.FBNetSpace
   image_size: ${dataset.size}
 strategy:
-  _target_: lightning_nas.strategies.alternating.AlternatingSearch
+  _target_: lightning_nas.strategies.differentiable.base.DifferentiableSearch
   _partial_: true
   weights_clip: null
   weights_optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1, momentum: 0.9}
