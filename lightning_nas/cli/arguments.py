@@ -55,5 +55,7 @@ def _valued(argument: str) -> str:
     """The full name of a flag whose value is the next argument, also if it is abbreviated; else empty."""
     if argument in _SHORT:
         return _SHORT[argument]
-    fitting = [flag for flag in _VALUED if argument.startswith("--") and len(argument) > 2 and flag.startswith(argument)]
-    return argument if argument in _VALUED else fitting[0] if len(fitting) == 1 else ""
+    if argument in _VALUED:
+        return argument
+    meant = [flag for flag in _VALUED if flag.startswith(argument)] if argument.startswith("--") else []
+    return meant[0] if len(meant) == 1 else ""

@@ -19,7 +19,10 @@ COMMANDS = {
     "run": ("lightning_nas.run", "search, retrain, measure and report"),
     "latency": ("lightning_nas.latency", "measure the operations of a search space on this device"),
     "list": ("lightning_nas.cli.listing", "strategies, search spaces, data sets, published networks, ..."),
-    "explain": ("lightning_nas.cli.explain", "one strategy, search space, data set, ...: its options and what they mean"),
+    "explain": (
+        "lightning_nas.cli.explain",
+        "the options of one strategy, search space, data set, ...",
+    ),
 }
 
 # conf/hydra/default.yaml begins with the same lines

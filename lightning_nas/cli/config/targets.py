@@ -7,6 +7,8 @@ A configuration file may come from a stranger, so its ``_target_`` is refused un
 * that name leads to a *class* that is *defined* under one of ``DEFINED`` (so neither is an import of such a module);
   functions are many and some write files, so none is named here.
 
+The classes that other installed packages name in entry points are legal too (:mod:`lightning_nas.cli.plugins`).
+
 ``trusted_modules`` adds prefixes, for functions and private names too; dots count: ``mine`` allows ``mine.Net``, not
 ``mine2.Net``, and not what ``mine`` merely imports from elsewhere.
 """
@@ -19,6 +21,7 @@ from collections.abc import Iterable, Sequence
 
 from lightning_nas.cli.config.source import Definition, find_module, lookup
 from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.plugins import registered
 from lightning_nas.errors import ConfigError, shown
 
 _PARTS = (
@@ -82,6 +85,9 @@ def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Definition
     """
     if not isinstance(target, str) or len(target) > 200 or not _DOTTED.fullmatch(target):
         raise ConfigError(f"{key}: {shown(target)} is not the dotted name of a class")
+    if target in registered():
+        home = find_module(target.rpartition(".")[0])
+        return lookup(home, target.rpartition(".")[2]) if home else None
     is_trusted = under(target, trusted)
     if not is_trusted and (not under(target, WRITTEN) or "._" in target):
         raise _refused(target, key, target)
