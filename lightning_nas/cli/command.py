@@ -105,7 +105,7 @@ def _explained(error: Exception, config_name: str) -> Exception:
     name, own = (value(sys.argv[1:], flag) for flag in ("--config-name", "--config-dir"))
     searched = [f"hydra.searchpath=[file://{Path(own).resolve()}]"] if own else []
     single = {text.partition("=")[0]: text for text in sys.argv[1:] if "," not in text}  # not the lists of a sweep
-    chosen = [text for name, text in single.items() if name in groups]
+    chosen = [text for name, text in single.items() if name in groups or name.lstrip("+") == "trusted_modules"]
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(conf_dir(), version_base="1.3"), guarded():
@@ -116,7 +116,7 @@ def _explained(error: Exception, config_name: str) -> Exception:
             return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")
         check(config)
     except (NasError, HydraException, OmegaConfBaseException) as better:
-        return better if isinstance(better, ConfigError) else error
+        return better if isinstance(better, ConfigError) and key in str(better) else error
     return error
 
 

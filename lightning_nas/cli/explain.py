@@ -44,10 +44,8 @@ def asked_for(text: str) -> tuple[str, str]:
     groups = presets.groups()
     if not equals:
         homes = [f"{known}={text}" for known in groups if text in presets.names(known)]
-        near = " or ".join(homes) if homes else "GROUP=NAME such as strategy=fbnet"
-        raise ConfigError(
-            f"{shown(text)} names no group; {'did you mean' if homes else 'legal:'} {near}{'?' * bool(homes)}"
-        )
+        advice = f"did you mean {' or '.join(homes)}?" if homes else "legal: GROUP=NAME such as strategy=fbnet"
+        raise ConfigError(f"{shown(text)} names no group; {advice}")
     if group not in groups:
         raise ConfigError(f"{shown(group)}: there is no such group; {hint(group, groups)}")
     if name not in presets.names(group):
@@ -155,9 +153,8 @@ def chosen(experiment: str) -> dict[str, str]:
     """The options that an experiment chooses, by group."""
     entries = presets.content("experiment", experiment).get("defaults", [])
     pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
-    return {
-        key.removeprefix("override ").removeprefix("/"): value for key, value in pairs if key.startswith("override")
-    }
+    overridden = {key.removeprefix("override "): value for key, value in pairs if key.startswith("override ")}
+    return {key.removeprefix("/"): value for key, value in overridden.items()}
 
 
 def _experiment(name: str) -> Iterator[str]:

@@ -27,9 +27,9 @@ COMMANDS = {
 
 # conf/hydra/default.yaml begins with the same lines
 FIRST_STEPS = """\
-search with the default (FBNet on digits, about a minute, nothing to download):
+search with the default (FBNet on digits: a minute, no download):
   lightning-nas run
-search on your own images (a folder of folders: dataset=image_folder dataset.root=DIR dataset.image_size=64):
+search on your own images (or a folder of folders: dataset=image_folder):
   lightning-nas run dataset=npz dataset.path=FILE.npz
 list what there is to choose from:
   lightning-nas list strategies
