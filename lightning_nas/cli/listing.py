@@ -47,7 +47,10 @@ def main(arguments: Sequence[str]) -> None:
         near = [name for name, group in LISTS.items() if group == what]
         raise ConfigError(f"{shown(what)}: there is no such list; {hint(near[0] if near else what, legal)}")
     rows = published() if what == ZOO else [(name, summary(LISTS[what], name)) for name in names(LISTS[what])]
-    print(table(rows, line_width()))
+    width = line_width()
+    print(table(rows, width))
+    if width is None:  # nothing but the list for whoever reads it from a pipe
+        return
     if what == ZOO:
         print("\nbuild one in Python: lightning_nas.zoo.network(NAME); train one: architecture=NAME stages=[retrain]")
     else:
@@ -63,7 +66,7 @@ def published() -> list[tuple[str, str]]:
     rows = []
     for file in sorted((Path(spec.origin).parent / "zoo").glob("*.json")):
         entry = json.loads(file.read_text(encoding="utf-8"))
-        rows.append((file.stem, f"{size(entry['params'])}: {entry['source']}"))
+        rows.append((file.stem, f"{size(entry['params'])}, {entry['classes']} classes: {entry['source']}"))
     return rows
 
 

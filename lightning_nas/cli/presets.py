@@ -14,7 +14,7 @@ from lightning_nas.cli.plugins import conf_packages, node, parts
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 # the end of a sentence: a full stop that is not of "et al." or "e.g.", then something new
-_SENTENCE = re.compile(r"(?<!al)(?<!e\.g)\.\s+(?=[A-Z\"'(])")
+_SENTENCE = re.compile(r"(?<!al)(?<!e\.g)\.\s+(?=\S)")
 
 
 def conf_dir() -> str:
