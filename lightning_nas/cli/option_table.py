@@ -9,7 +9,8 @@ from dataclasses import astuple, dataclass
 from itertools import zip_longest
 from typing import Any
 
-from lightning_nas.cli.options import annotations, defaults, legal, meanings
+from lightning_nas.cli.config.signature import Signature, signature
+from lightning_nas.cli.options import legal_values, meanings
 
 WIDTH = 80
 _NARROWEST = 8  # letters of a column
@@ -38,15 +39,16 @@ def options(node: Mapping[str, Any], paper: Mapping[str, Any], prefix: str = "")
         prefix: of the keys.
     """
     made = class_of(node)
-    said, hints, own = (meanings(made), annotations(made), defaults(made)) if made else ({}, {}, {})
+    takes = signature(made) if made else Signature({}, open=True)
+    said, legal = (meanings(made), legal_values(made, takes)) if made else ({}, {})
     if not prefix:
-        node = {**node, **{key: value for key, value in own.items() if key not in (*node, *_OF_THE_RUN)}}
+        unset = {key: argument.default for key, argument in takes.arguments.items() if not argument.required}
+        node = {**{key: value for key, value in unset.items() if key not in _OF_THE_RUN}, **node}
     for key in dict.fromkeys([*node, *paper]):
         if key in _OWN:
             continue
         here, there = ((shown_value(entry[key]) if key in entry else "-") for entry in (node, paper))
-        values = legal(hints[key]) if key in hints else ""
-        yield Row(prefix + key, here, there if paper else "", values, said.get(key, ""))
+        yield Row(prefix + key, here, there if paper else "", legal.get(key, ""), said.get(key, ""))
         if isinstance(node.get(key), Mapping):
             inside = paper.get(key)
             yield from options(node[key], inside if isinstance(inside, Mapping) else {}, f"{prefix}{key}.")
