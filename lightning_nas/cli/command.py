@@ -1,4 +1,4 @@
-"""Running a Hydra command so that every failure has one line and its own exit code. Never imports torch itself."""
+"""Run a Hydra command so that every failure ends with one line and its own exit code. Imports no torch itself."""
 
 import errno
 import gc
@@ -76,7 +76,7 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
 
 
 def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> int:
-    """Run the task and report from inside, where Hydra has no line of its own to print; the exit code."""
+    """Run the task; returns the exit code. Reports errors itself, since Hydra would print its own lines on them."""
     try:
         task(config)
     except NasError as error:
@@ -95,7 +95,7 @@ def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> int:
 
 
 def _explained(error: Exception, config_name: str) -> Exception:
-    """Hydra's error about an override, with what is legal."""
+    """Hydra's error about an override with the legal values added: the same keys are composed again and checked."""
     if isinstance(error, OverrideParseException):
         return ConfigError(f"cannot read {shown(error.override)}: {error}")
     unknown = _UNKNOWN.match(str(error))

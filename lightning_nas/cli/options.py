@@ -43,7 +43,7 @@ def documented(docstring: str) -> dict[str, str]:
 
 
 def legal_values(made: Callable[..., Any], arguments: Signature) -> dict[str, str]:
-    """The values that each argument takes, in the words of an error about it; arguments that take anything are left out.
+    """The values that each argument takes, in the words of an error about it; left out where that is anything.
 
     Args:
         made: the class or function.
@@ -55,5 +55,5 @@ def legal_values(made: Callable[..., Any], arguments: Signature) -> dict[str, st
         own, least = kind(argument.annotation).text, kind(limit(defined, name)).text
         text = own if least == ANYTHING.text else least
         if text != ANYTHING.text:
-            texts[name] = text
+            texts[name] = text.replace("an entry with _target_", "object").replace("'", "")
     return texts
