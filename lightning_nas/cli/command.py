@@ -105,7 +105,7 @@ def _explained(error: Exception, config_name: str) -> Exception:
     name, own = (value(sys.argv[1:], flag) for flag in ("--config-name", "--config-dir"))
     searched = [f"hydra.searchpath=[file://{Path(own).resolve()}]"] if own else []
     single = {text.partition("=")[0]: text for text in sys.argv[1:] if "," not in text}  # not the lists of a sweep
-    chosen = [text for name, text in single.items() if name in groups or name.lstrip("+") == "trusted_modules"]
+    chosen = [text for name, text in single.items() if _counts(name, text, key)]
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(conf_dir(), version_base="1.3"), guarded():
@@ -118,6 +118,13 @@ def _explained(error: Exception, config_name: str) -> Exception:
     except (NasError, HydraException, OmegaConfBaseException) as better:
         return better if isinstance(better, ConfigError) and key in str(better) else error
     return error
+
+
+def _counts(name: str, override: str, key: str) -> bool:
+    """Whether an override matters for what is legal for ``key``; data of the user's own need a run to fill in sizes."""
+    if name.lstrip("+") == "trusted_modules" or key.startswith(f"{name}."):
+        return True
+    return name in presets.groups() and override.partition("=")[2] in presets.names(name)
 
 
 def _report(error: Exception, code: int) -> int:

@@ -203,7 +203,7 @@ def _part(config: Any, group: str, *, resolve: bool) -> Mapping[str, Any]:
 
     place = f"callbacks.{group}" if group == "rank_check.truth" else group.replace("/", ".")
     node = OmegaConf.select(config, place)
-    content = OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else {}
+    content: Any = OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else {}
     return content if isinstance(content, dict) else {}
 
 
