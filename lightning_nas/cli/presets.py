@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
 from lightning_nas.cli.plugins import conf_packages, node, parts
+from lightning_nas.errors import shown
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 # the end of a sentence: a full stop that is not of "et al." or "e.g.", then something new
@@ -77,8 +79,17 @@ def summary(group: str, name: str) -> str:
     """One sentence on an option: the first of its YAML's comment, or of the docstring of another package's class."""
     text = comment(group, name)
     if not text and (point := parts().get(group, {}).get(name)):
-        text = " ".join((point.load().__doc__ or point.value).strip().partition("\n\n")[0].split())
+        text = _docstring(point) or point.value
     return first_sentence(text)
+
+
+def _docstring(point: EntryPoint) -> str:
+    """The first paragraph of the docstring of another package's class; the error if it cannot be imported."""
+    try:
+        paragraph = (point.load().__doc__ or "").strip().partition("\n\n")[0]
+    except (ImportError, AttributeError) as error:
+        return f"{point.value}, which cannot be imported: {shown(str(error))}"
+    return " ".join(paragraph.split())
 
 
 def first_sentence(text: str) -> str:

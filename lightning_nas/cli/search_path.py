@@ -6,6 +6,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from lightning_nas.cli.plugins import conf_packages, node, parts
+from lightning_nas.cli.presets import files
 
 
 class OtherPackages(SearchPathPlugin):
@@ -26,5 +27,8 @@ def register() -> None:
     store = ConfigStore.instance()
     for group, named in parts().items():
         package = f"callbacks.{group}" if group == "rank_check.truth" else None
-        for name, point in named.items():
+        for name in (
+            named.keys() - files(group).keys()
+        ):  # Hydra would take the entry of a name with a YAML for its schema
+            point = named[name]
             store.store(name=name, node=node(group, point), group=group, package=package, provider=point.value)

@@ -34,7 +34,7 @@ def explained(text: str) -> str:
 
 def rows(text: str) -> dict[str, list[str]]:
     """Default, paper's value and range of the options whose cells need one line each."""
-    table = text.partition("options, set as")[2].partition("\n\n")[0]
+    table = text.partition(" legal\n")[2].partition("\n\n")[0]
     return {match[1]: [match[2], match[3], match[4]] for match in LINE.finditer(table)}
 
 
@@ -87,7 +87,6 @@ def test_a_strategy_is_explained_whole() -> None:
     assert found["temperature"] == ["5.0", "5.0", "float > 0"]
     assert found["arch_warmup_epochs"] == ["2", "10", "int >= 0"]
     assert found["weights_optimizer.lr"] == ["0.1", "0.1", "float >= 0"]
-    assert "epochs at the beginning without architecture steps" in text.lower() or "arch_warmup_epochs" in text
     assert max(map(len, text.splitlines())) <= 80
 
 

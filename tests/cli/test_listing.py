@@ -27,7 +27,9 @@ def test_a_sentence_does_not_end_at_an_abbreviation() -> None:
     assert presets.first_sentence("Of Liu et al. 2019, e.g. cells. More.") == "Of Liu et al. 2019, e.g. cells."
 
 
-def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_line_is_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("lightning_nas.cli.listing.line_width", lambda: 80)
     for what in (*LISTS, "zoo"):
         main([what])
