@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from lightning_nas.cli.command import run_command
 from lightning_nas.cli.config.check import check
-from lightning_nas.cli.presets import with_folder
+from lightning_nas.cli.names import with_folder
 from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.work import at_work
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.job import ConfiguredJob
-from lightning_nas.cli.presets import chosen
+from lightning_nas.cli.names import chosen
 from lightning_nas.data.adapt import adapt
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError

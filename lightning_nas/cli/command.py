@@ -1,4 +1,4 @@
-"""Running a Hydra command so that every failure has one line and its own exit code. Never imports torch itself."""
+"""Run a Hydra command so that every failure ends with one line and its own exit code. Imports no torch itself."""
 
 import errno
 import gc
@@ -18,19 +18,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from lightning_nas.cli import presets
+from lightning_nas.cli.arguments import arranged, value
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.presets import conf_dir as conf_dir
+from lightning_nas.cli.search_path import register
 from lightning_nas.errors import ConfigError, EnvironmentFailure, Interrupted, NasError, shown
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")
-
-
-def conf_dir() -> str:
-    """The folder of the Hydra groups: inside an installed package, beside it in a checkout."""
-    here = Path(__file__).resolve().parents[1]
-    return str(here / "conf" if (here / "conf").is_dir() else here.parent / "conf")
 
 
 def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
@@ -38,9 +36,11 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
 
     Bad input and configuration, Hydra's own errors included, end with one line beginning ``error:`` on stderr and exit
     code 2; numerical failure with 3, the environment with 4, signals with 130 and 143. Anything else is a bug of this
-    library: it keeps its traceback and ends with 1. A job of a sweep that fails so lets the others run; the first
-    failure is the exit code.
+    library: it keeps its traceback and ends with 1. A job of a sweep that fails in one of the first three ways lets the
+    other jobs run; the first failure is the exit code. Flags and overrides may come in any order.
     """
+    sys.argv[1:] = arranged(sys.argv[1:])
+    register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     logging.raiseExceptions = False  # a log file on a full disk prints no traceback
 
@@ -76,7 +76,7 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
 
 
 def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> int:
-    """Run the task and report from inside, where Hydra has no line of its own to print; the exit code."""
+    """Run the task; returns the exit code. Reports errors itself, since Hydra would print its own lines on them."""
     try:
         task(config)
     except NasError as error:
@@ -95,27 +95,36 @@ def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> int:
 
 
 def _explained(error: Exception, config_name: str) -> Exception:
-    """Hydra's error about an override, with what is legal."""
+    """Hydra's error about an override with the legal values added: the same keys are composed again and checked."""
     if isinstance(error, OverrideParseException):
         return ConfigError(f"cannot read {shown(error.override)}: {error}")
     unknown = _UNKNOWN.match(str(error))
     if not unknown or unknown[1].startswith("hydra"):
         return error
-    key, folder = unknown[1], Path(conf_dir())
-    groups = {path.name for path in folder.iterdir() if path.is_dir()}
+    key, groups = unknown[1], set(presets.groups())
+    name, own = (value(sys.argv[1:], flag) for flag in ("--config-name", "--config-dir"))
+    searched = [f"hydra.searchpath=[file://{Path(own).resolve()}]"] if own else []
     single = {text.partition("=")[0]: text for text in sys.argv[1:] if "," not in text}  # not the lists of a sweep
-    chosen = [text for name, text in single.items() if name in groups]
+    chosen = [text for name, text in single.items() if _counts(name, text, key)]
     GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(folder), version_base="1.3"), guarded():
-            config = hydra.compose(config_name, [*chosen, f"+{single.get(key, f'{key}=')}", "paths.output=''"])
+        with hydra.initialize_config_dir(conf_dir(), version_base="1.3"), guarded():
+            added = f"+{single.get(key, f'{key}=')}"
+            config = hydra.compose(name or config_name, [*searched, *chosen, added, "paths.output=''"])
         if "." not in key:
-            legal = groups | {str(name) for name in config} - {key}
+            legal = groups | {str(known) for known in config} - {key}
             return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")
         check(config)
     except (NasError, HydraException, OmegaConfBaseException) as better:
-        return better if isinstance(better, ConfigError) else error
+        return better if isinstance(better, ConfigError) and key in str(better) else error
     return error
+
+
+def _counts(name: str, override: str, key: str) -> bool:
+    """Whether an override matters for what is legal for ``key``; data of the user's own need a run to fill in sizes."""
+    if name.lstrip("+") == "trusted_modules" or key.startswith(f"{name}."):
+        return True
+    return name in presets.groups() and override.partition("=")[2] in presets.names(name)
 
 
 def _report(error: Exception, code: int) -> int:

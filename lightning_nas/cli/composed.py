@@ -14,12 +14,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_nas.cli import presets
 from lightning_nas.cli.build import engine_of, fill_sizes, settings_of
-from lightning_nas.cli.command import conf_dir
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.spelling import hint
-from lightning_nas.cli.presets import preset_of
+from lightning_nas.cli.names import preset_of
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.given import as_search_data
 from lightning_nas.errors import ConfigError, shown
@@ -270,13 +270,11 @@ def _preset(strategy: Any) -> str:
 
 
 def _compose(names: Mapping[str, str]) -> DictConfig:
-    folder = Path(conf_dir())
     for group, name in names.items():
-        known = {file.stem for file in (folder / group).glob("*.yaml")}
-        if name not in known:
+        if name not in (known := presets.names(group)):
             raise ConfigError(f"{group}: there is no preset {shown(name)}; {hint(name, known)}")
     try:
-        with initialize_config_dir(str(folder), version_base="1.3"), guarded():
+        with initialize_config_dir(presets.conf_dir(), version_base="1.3"), guarded():
             return compose("config", [f"{group}={name}" for group, name in names.items()])
     except (HydraException, OmegaConfBaseException) as reason:
         raise ConfigError(shown(str(reason), 300)) from None

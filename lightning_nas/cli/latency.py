@@ -1,4 +1,4 @@
-"""``python -m lightning_nas.latency search_space=NAME``: measure a space, write one JSON, check that it predicts."""
+"""The latency command: measure the operations of a space, write a JSON file, check how well it predicts networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def main(config: DictConfig) -> None:
-    """Measure ``search_space`` under ``measure``, write the table to ``out``, and test its sum on ``samples``."""
+    """Measure a search space, write its latency table, and compare the table's sums with whole networks.
+
+    Args:
+        config: ``search_space``, the conditions ``measure``, the file ``out``, and ``samples``, the number of networks.
+    """
     from omegaconf import OmegaConf
 
     content: Any = OmegaConf.to_container(config, resolve=True)
@@ -43,7 +47,7 @@ def main(config: DictConfig) -> None:
 
 
 def _targets(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every ``_target_`` at any depth, with its full key."""
+    """The full key and the value of every ``_target_`` at any depth."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, item in items:
         if name == "_target_":
@@ -55,7 +59,7 @@ def _show(found: Additivity) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("the sum over operations against whole networks", "value")
+    table = Table("sum of operations against measured networks", "value")
     table.add_row("random architectures", str(len(found.measured)))
     table.add_row("Kendall tau", f"{found.kendall_tau:.3f}")
     table.add_row("mean relative error", f"{found.mean_relative_error:.1%}")

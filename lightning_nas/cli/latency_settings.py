@@ -1,4 +1,4 @@
-"""What ``conf/latency.yaml`` holds besides the search space."""
+"""The settings of ``conf/latency.yaml`` besides the search space."""
 
 from typing import Annotated, Self
 
@@ -9,13 +9,13 @@ from lightning_nas.latency.table import Conditions
 
 
 class Settings(Strict):
-    """Settings of the command ``python -m lightning_nas.latency``.
+    """Settings of the command ``lightning-nas latency``.
 
     Attributes:
-        measure: what to measure under.
-        out: the table's file; None for ``latency_<space>_<digest>.json`` in the working directory.
-        samples: random architectures to measure whole, none if 0.
-        seed: of their choice.
+        measure: the device and the conditions of each measurement.
+        out: the file of the table; None for ``latency_<space>_<digest>.json`` in the working directory.
+        samples: random architectures that are measured as whole networks; 0 for none, else at least 2.
+        seed: chooses these architectures.
     """
 
     measure: Conditions

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.cli.composed import Composed, Strategy
-from lightning_nas.cli.presets import default_folder
+from lightning_nas.cli.names import default_folder
 from lightning_nas.experiment.run import Run as ExperimentRun
 from lightning_nas.spaces.base import SearchSpace
 

@@ -1,4 +1,4 @@
-"""The end of a Hydra multirun: one table over its runs. Never imports torch."""
+"""The table over the runs of a Hydra multirun. Imports no torch."""
 
 import json
 import statistics
@@ -12,8 +12,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+# header and format by the key in result.json; first the task's own figure, such as test_acc
+SCORES = {"test_acc": ("accuracy", ".4f"), "test_ppl": ("perplexity", ".2f")}
 FIGURES = {
-    "test_acc": ("accuracy", ".4f"),
     "params": ("params", ",.0f"),
     "macs": ("MACs", ",.0f"),
     "latency_measured_ms": ("ms", ".3f"),
@@ -23,19 +24,26 @@ FIGURES = {
 
 
 class SweepSummary(Callback):
-    """Prints every run's figures, with mean and 95 % interval of each strategy and search space over its runs."""
+    """Prints the figures of every run, with mean and 95 % interval over the runs of a strategy on a search space."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Hydra's hook after the last job."""
+        """Hydra's hook after the last job; prints nothing if no job has a result."""
         folder = Path(config.hydra.sweep.dir)
-        files = sorted(folder.glob("*/result.json"), key=lambda file: (len(file.parent.name), file.parent.name))
-        if files:
-            Console().print(summary([(file.parent.name, json.loads(file.read_text())) for file in files]))
+        found = {str(file.parent.relative_to(folder)): file for file in folder.rglob("result.json")}
+        names = sorted(found, key=lambda name: (len(name), name))  # run 10 after run 9
+        if names:
+            Console().print(summary([(name, json.loads(found[name].read_text())) for name in names]))
 
 
 def summary(runs: list[tuple[str, dict[str, Any]]]) -> Table:
-    """One table of runs by name: a section for each strategy and search space, ending with mean and interval."""
-    headers = (header for header, _ in FIGURES.values())
+    """One table of runs by name: a section for each strategy and search space, ending with mean and interval.
+
+    Args:
+        runs: the name of each run and the content of its ``result.json``.
+    """
+    scores = dict.fromkeys(key for _, result in runs for key in result if key.startswith("test_"))
+    figures = {key: SCORES.get(key, (key.removeprefix("test_"), ".4g")) for key in scores} | FIGURES
+    headers = (header for header, _ in figures.values())
     table = Table("", "run", "seed", *headers, box=SIMPLE, padding=(0, 1), collapse_padding=True)
     for column in table.columns[1:]:  # on a narrow terminal the first is wrapped
         column.no_wrap = True
@@ -47,34 +55,42 @@ def summary(runs: list[tuple[str, dict[str, Any]]]) -> Table:
         on = f" on {result['search_space']}" if len(spaces) > 1 else ""
         groups.setdefault(f"{result['strategy'] or 'retraining'}{on}", []).append((name, result))
     for search, members in groups.items():
-        _add(table, search, members)
+        _add(table, search, members, figures)
     if len(spaces) == 1:
         table.title = f"on {spaces.pop()}"
     return table
 
 
-def _add(table: Table, search: str, runs: list[tuple[str, dict[str, Any]]]) -> None:
+def _add(
+    table: Table, search: str, runs: list[tuple[str, dict[str, Any]]], figures: dict[str, tuple[str, str]]
+) -> None:
     for i, (name, result) in enumerate(runs):
-        table.add_row("" if i else search, name, str(result["seed"]), *_cells([result], lambda values: values[0]))
+        table.add_row(
+            "" if i else search, name, str(result["seed"]), *_cells([result], figures, lambda values: values[0])
+        )
     if len(runs) > 1:
         results = [result for _, result in runs]
-        table.add_row("", "mean", f"n={len(results)}", *_cells(results, statistics.fmean))
-        table.add_row("", "+- 95 %", "", *_cells(results, half_interval))
+        table.add_row("", "mean", f"n={len(results)}", *_cells(results, figures, statistics.fmean))
+        table.add_row("", "+- 95 %", "", *_cells(results, figures, half_interval))
     table.add_section()
 
 
-def _cells(results: list[dict[str, Any]], statistic: Callable[[list[float]], float | None]) -> list[str]:
-    """The statistic of each figure over the runs that took it; "-" where there is none."""
+def _cells(
+    results: list[dict[str, Any]],
+    figures: dict[str, tuple[str, str]],
+    statistic: Callable[[list[float]], float | None],
+) -> list[str]:
+    """The statistic of each figure over the runs that have it; "-" where there is none."""
     cells = []
-    for key, (_, form) in FIGURES.items():
-        values = [result[key] for result in results if result[key] is not None]
+    for key, (_, form) in figures.items():
+        values = [result[key] for result in results if result.get(key) is not None]
         value = statistic(values) if values else None
         cells.append("-" if value is None else format(value, form))
     return cells
 
 
 def half_interval(values: list[float]) -> float | None:
-    """Half the width of Student's 95 % interval of the mean; None of a single value.
+    """Half the width of Student's 95 % interval of the mean; None for a single value.
 
     >>> round(half_interval([1.0, 2.0, 3.0]), 2)
     2.48

@@ -1,4 +1,4 @@
-"""``python -m lightning_nas.latency search_space=NAME``: the command of :mod:`lightning_nas.cli.latency`."""
+"""``python -m lightning_nas.latency search_space=NAME``, also ``lightning-nas latency``."""
 
 from lightning_nas.cli.command import run_command
 from lightning_nas.cli.latency import main

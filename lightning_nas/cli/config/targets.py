@@ -8,6 +8,8 @@ A configuration file may come from a stranger, so a ``_target_`` is refused unle
   is a *class* that is *defined* under a prefix in ``DEFINED``. A class that a module merely imports is not legal, nor
   is any function: there are many, and some write files.
 
+The classes that other installed packages name in entry points are legal too (:mod:`lightning_nas.cli.plugins`).
+
 ``trusted_modules`` adds prefixes, for functions and private names too. Dots count: ``mine`` allows ``mine.Net``, not
 ``mine2.Net``, and not what ``mine`` merely imports from elsewhere.
 """
@@ -22,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.plugins import registered
 from lightning_nas.errors import ConfigError, shown
 
 _PARTS = (
@@ -84,7 +87,8 @@ def check_target(target: object, key: str, trusted: Sequence[str] = ()) -> str:
     """
     if not isinstance(target, str) or len(target) > 200 or not _DOTTED.fullmatch(target):
         raise ConfigError(f"{key}: {shown(target)} is not the dotted name of a class")
-    if not under(target, trusted) and (not under(target, WRITTEN) or "._" in target):
+    allowed = under(target, WRITTEN) and "._" not in target
+    if not allowed and not under(target, trusted) and target not in registered():
         raise _refused(target, key, target)
     return target
 
@@ -103,7 +107,7 @@ def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Callable[.
     name = check_target(target, key, trusted)
     found = _imported(name, key)
     defined = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', type(found).__name__)}"
-    is_trusted = name in trusted or under(defined, trusted)
+    is_trusted = name in (*trusted, *registered()) or under(defined, trusted)
     if not is_trusted and not (isinstance(found, type) and under(defined, DEFINED)):
         raise _refused(name, key, defined)
     if not callable(found):

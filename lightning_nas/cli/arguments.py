@@ -1,0 +1,61 @@
+"""The arguments of a command in the one order that Hydra's parser reads.
+
+Hydra takes ``key=value`` from one place of a command line only: it refuses ``dataset=mine --config-dir DIR seed=1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Hydra's flags that take a value
+_VALUED = ("--cfg", "--package", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info")
+_SHORT = {"-c": "--cfg", "-p": "--package", "-cp": "--config-path", "-cn": "--config-name", "-cd": "--config-dir"}
+_SHORT |= {"-i": "--info"}
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides and the flags (with their values) of a command line, each in the order given.
+
+    >>> split(["dataset=mine", "-m", "--config-dir", "my_conf", "seed=1,2"])
+    (['dataset=mine', 'seed=1,2'], ['-m', '--config-dir', 'my_conf'])
+    """
+    overrides, flags = list[str](), list[str]()
+    pending = ""
+    for argument in arguments:
+        is_value = pending and (pending != "--info" or "=" not in argument)  # --info may stand alone
+        is_flag = argument.startswith("-")
+        (flags if is_flag or is_value else overrides).append(argument)
+        pending = _valued(argument) if is_flag else ""
+    return overrides, flags
+
+
+def arranged(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with all overrides first."""
+    overrides, flags = split(arguments)
+    return [*overrides, *flags]
+
+
+def value(arguments: Sequence[str], flag: str) -> str | None:
+    """The value given to a flag, or None.
+
+    >>> value(["-cd", "my_conf", "seed=1"], "--config-dir"), value(["--config-dir=here"], "--config-dir")
+    ('my_conf', 'here')
+    """
+    _, flags = split(arguments)
+    for i, argument in enumerate(flags):
+        if _valued(argument) == flag and i + 1 < len(flags):
+            return flags[i + 1]
+        name, equals, given = argument.partition("=")
+        if equals and _valued(name) == flag:
+            return given
+    return None
+
+
+def _valued(argument: str) -> str:
+    """The full name of a flag whose value is the next argument, also if it is abbreviated; else empty."""
+    if argument in _SHORT:
+        return _SHORT[argument]
+    if argument in _VALUED:
+        return argument
+    meant = [flag for flag in _VALUED if flag.startswith(argument)] if argument.startswith("--") else []
+    return meant[0] if len(meant) == 1 else ""

@@ -1,0 +1,218 @@
+"""``lightning-nas explain GROUP=NAME``: what one option of the configuration is, and what can be set on it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lightning_nas.cli import presets
+from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.option_table import WIDTH, Row, class_of, options, shown_value, table
+from lightning_nas.errors import ConfigError, shown
+
+_DOCUMENTED = "strategy"  # the group whose options have a page in docs/methods
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print what there is to say of one option.
+
+    Raises:
+        ConfigError: there is no such group, or it has no such option.
+    """
+    if list(arguments) in (["--help"], ["-h"]):
+        print(f"lightning-nas explain GROUP=NAME\n\ne.g. strategy=fbnet\nGROUP is one of {', '.join(presets.groups())}")
+        return
+    if len(arguments) != 1:
+        raise ConfigError(
+            f"explain takes one GROUP=NAME, got {len(arguments)}; e.g. lightning-nas explain strategy=fbnet"
+        )
+    group, name = asked_for(arguments[0])
+    print("\n".join(_experiment(name) if group == "experiment" else _option(group, name)))
+
+
+def asked_for(text: str) -> tuple[str, str]:
+    """The group and the option of ``GROUP=NAME``.
+
+    Raises:
+        ConfigError: there is no such group, or it has no such option.
+    """
+    group, equals, name = text.partition("=")
+    groups = presets.groups()
+    if not equals:
+        homes = [f"{known}={text}" for known in groups if text in presets.names(known)]
+        advice = f"did you mean {' or '.join(homes)}?" if homes else "legal: GROUP=NAME such as strategy=fbnet"
+        raise ConfigError(f"{shown(text)} names no group; {advice}")
+    if group not in groups:
+        raise ConfigError(f"{shown(group)}: there is no such group; {hint(group, groups)}")
+    if name not in presets.names(group):
+        raise ConfigError(f"{shown(text)}: the group {group} has no such option; {hint(name, presets.names(group))}")
+    return group, name
+
+
+# -- one option of a group ------------------------------------------------------------------------------------------
+
+
+def _option(group: str, name: str) -> Iterator[str]:
+    """The paragraphs on an option that is one object."""
+    config = _composed(f"{group}={name}")
+    node = _part(config, group, resolve=group == _DOCUMENTED)
+    made = class_of(node)
+    yield f"{group}={name}" + (f"  ({node['_target_']})" if made else "")
+    yield ""
+    for text in dict.fromkeys([presets.comment(group, name), _about(made)] if made else [presets.comment(group, name)]):
+        if text:
+            yield from [*textwrap.wrap(text, WIDTH), ""]
+    experiment = paper_experiment(name) if group == _DOCUMENTED else None
+    yield from _facts(group, name, made, experiment)
+    paper = _part(_composed(f"experiment={experiment}"), group, resolve=True) if experiment else {}
+    rows = list(options(node, paper))
+    if rows:
+        yield from ["", f"options, set as {group}.KEY=VALUE"]
+        yield from table(rows, Row("key", "default", "paper", "legal"))
+    if made:
+        yield from _company(group, node, made)
+
+
+def _facts(group: str, name: str, made: type | None, experiment: str | None) -> Iterator[str]:
+    """A line each: the paper, the page of the documentation, the commands."""
+    module = sys.modules[made.__module__].__doc__ if made else None
+    sources = [presets.comment(group, name), (made.__doc__ if made else None) or "", module or ""]
+    found = next((numbers for numbers in map(presets.papers, sources) if numbers), [])
+    for number in found[:1]:
+        yield f"paper           https://arxiv.org/abs/{number}"
+    if group == _DOCUMENTED and made and made.__module__.startswith("lightning_nas."):
+        yield f"page            docs/methods/{name}.md"
+    yield f"run it          lightning-nas run {group}={name}"
+    if experiment:
+        yield f"as in the paper lightning-nas run experiment={experiment}"
+
+
+def _about(made: type | None) -> str:
+    """The first paragraph of a class's docstring, on one line."""
+    paragraph = inspect.cleandoc(made.__doc__ or "").partition("\n\n")[0] if made else ""
+    return " ".join(paragraph.split())
+
+
+# -- what goes with it ----------------------------------------------------------------------------------------------
+
+
+def _company(group: str, node: Mapping[str, Any], made: type) -> Iterator[str]:
+    """The search spaces that a strategy runs on, or the strategies that run on a search space."""
+    if group not in ("strategy", "search_space"):
+        return
+    from lightning_nas.spaces.base import WeightSharingSpace
+
+    def has_supernet(space: str) -> bool:
+        found = class_of(presets.content("search_space", space))
+        return found is not None and issubclass(found, WeightSharingSpace)
+
+    if group == "strategy":
+        spaces = presets.names("search_space")
+        if not _shares_weights(made):
+            yield from _listed("search spaces that go with it: all, for it trains every architecture alone", [])
+            return
+        yield from _listed("search spaces that go with it (they have a supernet)", filter(has_supernet, spaces))
+        yield from _listed("search spaces that do not (no supernet)", (s for s in spaces if not has_supernet(s)))
+        return
+    yield from _listed(f"data: {'text (dataset=text)' if 'bptt' in node else 'images'}", [])
+    sharing = [s for s in presets.names("strategy") if _shares_weights(class_of(presets.content("strategy", s)))]
+    others = [s for s in presets.names("strategy") if s not in sharing]
+    if issubclass(made, WeightSharingSpace):
+        yield from _listed("strategies that go with it: all", [])
+    else:
+        yield from _listed("strategies that go with it (they train every architecture alone)", others)
+        yield from _listed("strategies that do not (they share weights, and it has no supernet)", sharing)
+
+
+def _shares_weights(made: type | None) -> bool:
+    from lightning_nas.strategies.multi_trial.base import TrialSearch
+
+    return made is not None and not issubclass(made, TrialSearch)
+
+
+def _listed(title: str, names: Iterator[str] | Sequence[str]) -> Iterator[str]:
+    yield from ["", *textwrap.wrap(title, WIDTH)]
+    yield from textwrap.wrap(", ".join(names), WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+# -- experiments ----------------------------------------------------------------------------------------------------
+
+
+def paper_experiment(strategy: str) -> str | None:
+    """The experiment with the settings of a strategy's paper: the one its YAML names first, else the first there is."""
+    own = [name for name in presets.names("experiment") if chosen(name).get("strategy") == strategy]
+    named = [word for word in re.findall(r"\w+", presets.comment("strategy", strategy)) if word in own]
+    return next(iter([*named, *own]), None)
+
+
+def chosen(experiment: str) -> dict[str, str]:
+    """The options that an experiment chooses, by group."""
+    entries = presets.content("experiment", experiment).get("defaults", [])
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    overridden = {key.removeprefix("override "): value for key, value in pairs if key.startswith("override ")}
+    return {key.removeprefix("/"): value for key, value in overridden.items()}
+
+
+def _experiment(name: str) -> Iterator[str]:
+    """The paragraphs on an experiment: its options by group, and the keys it sets beside their values without it."""
+    yield from [f"experiment={name}", "", *textwrap.wrap(presets.comment("experiment", name), WIDTH), ""]
+    for number in presets.papers(presets.comment("experiment", name))[:1]:
+        yield f"paper   https://arxiv.org/abs/{number}"
+    yield f"run it  lightning-nas run experiment={name}"
+    options = chosen(name)
+    yield from _listed("it chooses", [f"{group}={option}" for group, option in options.items()])
+    before = _composed(*(f"{group}={option}" for group, option in options.items() if "/" not in group))
+    after = _composed(f"experiment={name}")
+    content = {key: value for key, value in presets.content("experiment", name).items() if key != "defaults"}
+    rows = [Row(key, _at(before, key), _at(after, key)) for key in _leaves(content)]
+    if rows:
+        yield from ["", "it sets"]
+        yield from table(rows, Row("key", "without it", "with it"))
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+# -- the configuration ----------------------------------------------------------------------------------------------
+
+
+def _composed(*overrides: str) -> Any:
+    """The configuration of a run under some overrides."""
+    import hydra
+
+    from lightning_nas.cli.config.composing import guarded
+    from lightning_nas.cli.search_path import register
+
+    register()
+    with hydra.initialize_config_dir(presets.conf_dir(), version_base="1.3"), guarded():
+        return hydra.compose("config", ["paths.output=''", *overrides])
+
+
+def _part(config: Any, group: str, *, resolve: bool) -> Mapping[str, Any]:
+    """The values of a group as they were composed; empty if the option sets nothing there."""
+    from omegaconf import OmegaConf
+
+    place = f"callbacks.{group}" if group == "rank_check.truth" else group.replace("/", ".")
+    node = OmegaConf.select(config, place)
+    content: Any = OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _at(config: Any, key: str) -> str:
+    from omegaconf import OmegaConf
+
+    value = OmegaConf.select(config, key, throw_on_resolution_failure=False)
+    return shown_value(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
