@@ -1,1 +1,1 @@
-"""LightningDataModules that give a search its four disjoint parts."""
+"""LightningDataModules for searches, and the adaptation of other data."""

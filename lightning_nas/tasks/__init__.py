@@ -1,1 +1,1 @@
-"""What a network is trained for: head, loss, metrics."""
+"""Tasks: loss, metrics and score of a network."""

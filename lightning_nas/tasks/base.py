@@ -1,4 +1,4 @@
-"""What a strategy and a child need to know of the thing a network is trained for."""
+"""Base class of tasks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -9,54 +9,62 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 Batch = tuple[Any, Tensor]
-"""What a network is fed, and the target (N, ...)."""
+"""A batch (x, y) as a network gets it: any input, e.g. a window with its hidden state, and the target (N, ...)."""
 
 
 class Task(ABC):
-    """Loss and figures of merit.
+    """Loss, metrics and score of a network.
+
+    A subclass implements :meth:`loss` and :meth:`metrics`, and sets ``score_name``.
 
     Attributes:
-        score_name: the key of the figure that is told of a network, ``test_acc`` in its result if it is ``acc``.
+        score_name: key of the metric that describes a network in results, e.g. ``acc`` for ``test_acc``.
     """
 
     score_name: ClassVar[str]
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """A scalar to minimise."""
+        """Loss of a batch, a scalar to minimise.
+
+        Args:
+            output: of the network, (N, ..., num_classes).
+            target: (N, ...).
+        """
 
     def training_loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """The loss of a step of weights, with what regularises them; ``output`` is the network's for ``batch``."""
+        """Loss of a weights step, with regularisation; ``output`` is the network's for ``batch``."""
         return self.loss(output, batch[1])
 
     @abstractmethod
     def metrics(self, num_classes: int, *, synced: bool = True) -> MetricCollection:
-        """Fresh metrics by short name (``acc``, ...); updated with (output, target).
+        """New metrics by short name (``acc``, ...), updated with (output, target).
 
         Args:
             num_classes: width of the output.
-            synced: computed over what all processes saw, and not over what this one saw.
+            synced: compute over the batches of all processes; else over those of this process.
         """
 
-    # -- what goes on from batch to batch -----------------------------------------------------------------------
+    # -- memory from batch to batch -----------------------------------------------------------------------------
 
     def continued(self, x: Any, before: Tensor | None) -> Any:
-        """``x`` as a network is fed it that remembers ``before``; by default nothing is remembered."""
+        """``x`` together with the memory ``before`` of the batch before; by default ``x`` alone."""
         del before
         return x
 
     def remembered(self, x: Any) -> Tensor | None:
-        """What a network remembers after reading ``x`` of :meth:`continued`; None if it read nothing."""
+        """The memory of a network after reading ``x`` of :meth:`continued`; None if there is none."""
         del x
         return None
 
-    # -- figures ------------------------------------------------------------------------------------------------
+    # -- scores -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
-        """The figure ``score_name`` of a network on batches in order, in eval mode; the mode is put back afterwards.
+        """The metric ``score_name`` of a network on batches in order.
 
-        Never talks to other processes: one of them may score alone.
+        Sets eval mode and restores the mode afterwards. Does not communicate with other processes, so that one process
+        may score alone.
         """
         device = next(network.parameters()).device
         metrics, training = self.metrics(num_classes, synced=False).to(device), network.training
@@ -70,9 +78,9 @@ class Task(ABC):
         return float(metrics.compute()[self.score_name])
 
     def score(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
-        """What architectures are ranked by, higher is better: the figure itself, unless a task says otherwise."""
+        """Score that architectures are ranked by, higher is better; by default the metric ``score_name``."""
         return self.evaluate(network, batches, num_classes)
 
     def reward(self, figure: float) -> float:
-        """What a figure ``score_name`` is worth as a reward to learn by: of the size of 1, higher is better."""
+        """Reward of a value of the metric ``score_name``: of the order of 1, higher is better."""
         return figure

@@ -12,10 +12,27 @@ from lightning_nas.tasks.base import Task
 
 
 class Classification(Task):
-    """Cross entropy with label smoothing; accuracy over all images, top-1 (``acc``) and top-5 (``acc_top5``).
+    r"""Image classification: cross entropy with label smoothing, top-1 (``acc``) and top-5 (``acc_top5``) accuracy.
+
+    .. math:: L = -\sum_{c=1}^{C} \Big((1 - s)\,[c = y] + \frac{s}{C}\Big) \log p_c
+
+    Outputs are logits (N, C), targets int64 (N,) from 0 to C - 1. Accuracy is the share of all images, so classes count
+    by their frequency; top-5 is computed for more than 5 classes. Architectures are ranked by ``acc``, from 0 to 1.
 
     Args:
-        label_smoothing: share of the target spread over all classes (Szegedy et al., 2016, arXiv:1512.00567).
+        label_smoothing: s, the share of the target that is spread over all classes, 0 to below 1 (Szegedy et al., 2016,
+            arXiv:1512.00567).
+
+    Example:
+        >>> import torch
+        >>> task = Classification(label_smoothing=0.1)
+        >>> logits, target = torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0])
+        >>> round(float(task.loss(logits, target)), 3)
+        4.5
+        >>> metrics = task.metrics(num_classes=2)
+        >>> metrics.update(logits, target)
+        >>> float(metrics.compute()["acc"])
+        0.5
     """
 
     score_name = "acc"

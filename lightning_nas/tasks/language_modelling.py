@@ -1,4 +1,4 @@
-"""Foretelling the next word."""
+"""Language modelling: predicting the next word."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,13 @@ _ROWS = 256
 
 
 class Perplexity(Metric):
-    """exp of the mean cross entropy over all words: of logits (..., V) and targets (...).
+    r"""Perplexity of all words, from logits (..., V) and targets (...), accumulated in float64.
+
+    .. math:: \mathrm{ppl} = \exp\Big(-\frac{1}{n} \sum_{i=1}^{n} \log p(w_i)\Big)
+
+    ``torchmetrics.text.Perplexity`` is equally fast, but adds up in float32: after 4.5 million words its result is off
+    by 1 in 10,000, and from 16.8 million words on it no longer counts every word. This class is off by 1 in 10 million
+    after 4.5 million words.
 
     >>> metric = Perplexity()
     >>> metric.update(torch.zeros(2, 3, 50), torch.zeros(2, 3, dtype=torch.int64))
@@ -36,7 +42,7 @@ class Perplexity(Metric):
 
     def update(self, output: Tensor, target: Tensor) -> None:
         logits, words = output.flatten(0, -2), target.flatten()
-        for i in range(0, len(words), _ROWS):  # a second copy of all logits takes longer to make than to use
+        for i in range(0, len(words), _ROWS):  # a float copy of all logits at once is slower
             one, other = logits[i : i + _ROWS].float(), words[i : i + _ROWS]
             self.total += F.cross_entropy(one, other, reduction="sum")
         self.count += target.numel()
@@ -46,23 +52,31 @@ class Perplexity(Metric):
 
 
 class LanguageModelling(Task):
-    """Cross entropy per word, and its exponential, the perplexity (``ppl``).
+    r"""Language modelling: cross entropy per word, and its exponential, the perplexity (``ppl``).
 
-    The hidden state goes on from each window of text to the next, in training and in evaluation; gradients end with the
-    window (truncated back-propagation through time). Architectures are ranked by 1 / ppl, the geometric mean of the
-    probabilities given to the words that came.
+    Outputs are logits (N, T, V), targets int64 (N, T). The hidden state is passed from each window of text to the next,
+    in training and in evaluation; gradients end at the beginning of the window (truncated back-propagation through
+    time). Architectures are ranked by 1 / ppl, the geometric mean of the probabilities of the words. The loss of a
+    weights step on hidden states :math:`h_t` is
+
+    .. math:: L = -\frac{1}{NT} \sum_{n, t} \log p(w_{n, t}) + \beta\, \overline{(h_{t + 1} - h_t)^2}
 
     Args:
-        slowness: weight of the mean squared change of the hidden state from word to word, in training weights (temporal
-            activation regularisation, Merity et al., 2017, arXiv:1708.01009); no part of the architecture's loss, nor
-            is it in DARTS' code. There it is no part of the virtual step of second order either; here that step is
-            the weights' own.
-        reward_scale: times 1 / ppl is the reward (80 in Pham et al., ICML 2018, arXiv:1802.03268).
+        slowness: :math:`\beta`, weight of the mean squared change of the hidden state from word to word (temporal
+            activation regularisation, Merity et al., 2017, arXiv:1708.01009). As in DARTS' code it is no part of the
+            architecture's loss. Differs from that code: it is part of the virtual weights step of the second order.
+        reward_scale: the reward is this number divided by ppl (80 in Pham et al., ICML 2018, arXiv:1802.03268).
+
+    Example:
+        >>> task = LanguageModelling()
+        >>> logits, words = torch.zeros(2, 3, 50), torch.zeros(2, 3, dtype=torch.int64)
+        >>> round(float(task.loss(logits, words).exp()), 3), task.reward(50.0)
+        (50.0, 1.6)
     """
 
     score_name = "ppl"
 
-    def __init__(self, slowness: NonNegativeFloat = 0.0, reward_scale: PositiveFloat = 80.0) -> None:
+    def __init__(self, slowness: NonNegativeFloat = 1.0e-3, reward_scale: PositiveFloat = 80.0) -> None:
         self.slowness, self.reward_scale = slowness, reward_scale
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -85,7 +99,7 @@ class LanguageModelling(Task):
         return x.after if isinstance(x, Window) else None
 
     def score(self, network: nn.Module, batches: Iterable[Batch], num_classes: int) -> float:
-        """1 / ppl; 0 for a network whose hidden state has grown beyond all numbers."""
+        """1 / ppl; 0 for a network whose perplexity is not a number."""
         return _likelihood(self.evaluate(network, batches, num_classes))
 
     def reward(self, figure: float) -> float:

@@ -5,7 +5,6 @@ import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from lightning_nas.data.base import SearchData
 from lightning_nas.errors import DataError
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
@@ -18,13 +17,27 @@ def compose(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_file_spells_its_constructor_key_for_key(file):
+def test_every_file_has_the_keys_and_the_defaults_of_its_constructor(file):
     config = compose(file)
-    classes = get_class(config["_target_"]).__mro__
-    classes = classes[: classes.index(SearchData)]
-    keys = {p.name for c in classes if "__init__" in vars(c) for p in inspect.signature(c.__init__).parameters.values()}
+    parameters = inspect.signature(get_class(config["_target_"])).parameters
+    assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    assert all(parameter.annotation is not parameter.empty for parameter in parameters.values())
     own_test = {"test_fraction"} if "vision" in config["_target_"] or file.stem == "imagenet" else set()
-    assert set(config) - {"_target_"} == keys - {"self", "options"} - own_test
+    assert set(config) - {"_target_"} == set(parameters) - own_test
+    defaults = {name: list(d) if isinstance(d := parameters[name].default, tuple) else d for name in parameters}
+    plain = {
+        name: value
+        for name, value in OmegaConf.to_container(OmegaConf.load(file)).items()
+        if name in defaults and name != "seed"
+    }
+    assert plain == {name: defaults[name] for name in plain}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_data_set_is_made_without_arguments(file):
+    made, configured = get_class(compose(file)["_target_"])(), instantiate(compose(file), seed=0)
+    kept = {name: value for name, value in vars(made).items() if isinstance(value, (int, float, str, list, type(None)))}
+    assert kept == {name: getattr(configured, name) for name in kept}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_evaluation_is_torchvisions_folder_resized_and_cropped_at_the_centre(root):
+def test_evaluation_is_torchvisions_resize_and_centre_crop(root):
     data = ImageFolder(root=str(root), **AS_IS)
     data.setup()
     assert (data.shape, data.num_classes) == ((3, 16, 16), 3)
@@ -39,7 +41,7 @@ def test_evaluation_is_torchvisions_folder_resized_and_cropped_at_the_centre(roo
     assert y.tolist() == theirs.targets
 
 
-def test_training_images_are_new_windows_in_every_pass_and_the_same_with_workers(root):
+def test_training_windows_differ_by_pass_and_not_by_workers(root):
     def batches(workers, position):
         data = ImageFolder(root=str(root), num_workers=workers, jitter=0.4, cutout=4, **AS_IS)
         data.setup()
@@ -66,7 +68,7 @@ def test_grey_images_and_statistics_of_the_data(root):
     data = ImageFolder(root=str(root), image_size=16, channels=1, flip=False, batch_size=2)
     data.setup()
     assert data.shape == (1, 16, 16)
-    batches = data._parts.in_order("retrain")
+    batches = data._division.in_order("retrain")
     images = torch.cat([batches[t][0] for t in range(len(batches))])
     assert images.mean().item() == pytest.approx(0, abs=1e-4)
     assert images.std().item() == pytest.approx(1, abs=1e-2)
@@ -90,15 +92,15 @@ def test_unusable_folders_are_one_line(root, tmp_path):
         assert str(error.value).isprintable()
         return str(error.value)
 
-    assert "dataset.root=FOLDER is needed" in message(None)
-    assert "dataset.image_size=PIXELS is needed" in message(root, image_size=None)
-    assert "there is no folder" in message(tmp_path / "nowhere")
-    assert "from 0 to 2, that is 3 classes, but dataset.num_classes is 1000" in message(
-        root, ImageNet, num_classes=1000
+    assert "(dataset.root=FOLDER on the command line) is needed" in message(None)
+    assert "image_size=PIXELS (dataset.image_size=PIXELS on the command line) is needed" in message(
+        root, image_size=None
     )
+    assert "there is no folder" in message(tmp_path / "nowhere")
+    assert re.search("from 0 to 2, that is 3 classes, but num_classes .* is 1000", message(root, ImageNet))
     assert "cannot be downloaded" in message(root, ImageNet, download=True)
     (root / "val" / "eel").mkdir()
-    assert "has a class 'eel' that the training images lack" in message(root)
+    assert "has a class 'eel' without training images" in message(root)
     (root / "val" / "eel").rename(root / "train" / "eel")
     assert "class 3 has no training image" not in message(root, num_classes=5)
     (tmp_path / "empty" / "train" / "cat").mkdir(parents=True)

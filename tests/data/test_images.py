@@ -38,7 +38,7 @@ def test_real_images_come_out_as_numpy_reads_them(name, shape, train, test):
     file = np.load(real / f"{name}.npz")
     x, y = data.evaluation_loader("test").batches[7]
     pixels = (file["x_test"][14:16] / 255).reshape(2, *shape[1:], shape[0]).transpose(0, 3, 1, 2)
-    part = data._parts.parts["retrain"].indices.numpy()
+    part = data._division.parts["retrain"].indices.numpy()
     train_pixels = file["x_train"][part].reshape(len(part), -1, shape[0]) / 255
     mean, std = (moment((0, 1)).reshape(-1, 1, 1) for moment in (train_pixels.mean, train_pixels.std))
     np.testing.assert_allclose(x, (pixels - mean) / std, atol=1e-4)
@@ -105,7 +105,7 @@ BAD = {
     "fractions": (lambda a: a.update(y_train=a["y_train"] / 2), r"has the type 'float64'; labels must be integers"),
     "one-hot": (
         lambda a: a.update(y_train=np.eye(3, dtype=int)[a["y_train"]]),
-        r"shape \(120, 3\); labels must be one",
+        r"shape \(120, 3\); labels must be one number per image",
     ),
     "one class": (
         lambda a: a.update(y_train=a["y_train"] * 0, y_test=a["y_test"] * 0),
@@ -161,7 +161,7 @@ def test_files_that_are_no_numpy_archive_are_one_line(tmp_path, write_npz, label
         assert str(error.value).isprintable()
         return str(error.value)
 
-    assert "needs dataset.path=FILE" in message(None)
+    assert "is needed: path=FILE (dataset.path=FILE on the command line)" in message(None)
     assert "there is no file" in message(tmp_path / "a\nb.npz")
     assert "there is no file" in message(tmp_path)
     (tmp_path / "noise.npz").write_bytes(os.urandom(10_000))

@@ -66,7 +66,7 @@ def test_from_every_position_comes_the_rest_of_its_epoch(alternate):
 
 
 @pytest.mark.parametrize("alternate", ["batch", "epoch"])
-def test_workers_change_no_bit_and_stay_right_when_iteration_is_cut_and_moved(alternate):
+def test_workers_change_no_bit_when_iteration_stops_and_moves(alternate):
     position = [0]
     loader = search(lambda: position[0], alternate=alternate, num_workers=2)
     for start in (0, 2, len(loader), 2 * len(loader) + 3):
@@ -88,7 +88,7 @@ def test_the_ranks_share_the_batches_of_one_process():
 
 @pytest.mark.parametrize("limit", [3, 0.4, 50, 1.0])
 @pytest.mark.parametrize("alternate", ["batch", "epoch"])
-def test_with_lightnings_limit_every_epoch_has_as_many_batches_and_none_is_lost(limit, alternate):
+def test_under_a_limit_epochs_are_equally_long_and_no_batch_is_lost(limit, alternate):
     full = len(search(alternate=alternate))
     expected = min(limit, full) if isinstance(limit, int) else int(full * limit)
     seen = {"weights": [], "arch": []}
@@ -119,7 +119,7 @@ class Broken(Arrays):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_data_error_arrives_as_one_line_from_any_process_and_ends_the_others(num_workers):
+def test_a_data_error_of_a_worker_is_one_line_and_ends_the_workers(num_workers):
     data = KeyedDataset(Broken(torch.zeros(4), torch.zeros(4)), Transform(torch.clone), 0, "val")
     loader = Loader(Batches(data, InOrder(4, 2)), num_workers=num_workers)
     others = set(multiprocessing.active_children())

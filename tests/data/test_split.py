@@ -51,7 +51,7 @@ def held(part):
 
 @pytest.mark.parametrize("search", [1.0, 0.4])
 @pytest.mark.parametrize("own", ["none", "test", "val and test"])
-def test_the_four_parts_are_disjoint_and_complete_whatever_the_data_set_brings(own, search):
+def test_the_parts_are_disjoint_and_complete_for_every_data_set(own, search):
     images = Images(
         arrays(300),
         val=arrays(40, 1000) if "val" in own else None,
@@ -74,9 +74,7 @@ def test_the_four_parts_are_disjoint_and_complete_whatever_the_data_set_brings(o
 
 
 def test_shares_that_leave_nothing_for_training_are_refused():
-    with pytest.raises(
-        DataError, match=r"dataset.val_fraction \(0.5\) and dataset.test_fraction \(0.5\) leave none of"
-    ):
+    with pytest.raises(DataError, match=r"val_fraction=0.5 and test_fraction=0.5 .* leave none of the 30 images"):
         divide(Images(arrays(30)), test=0.5, val=0.5, arch=0.2, seed=0)
 
 

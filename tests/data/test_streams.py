@@ -32,7 +32,7 @@ def test_a_batch_is_a_function_of_seed_name_and_number():
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_the_batches_of_all_ranks_make_the_global_batch_of_one_process(world_size):
+def test_the_batches_of_all_ranks_make_the_batch_of_one_process(world_size):
     alone = Stream(length=50, batch_size=4 * world_size, seed=0, name="weights")
     ranks = [Stream(50, 4, 0, "weights", rank, world_size) for rank in range(world_size)]
     for t in range(3 * alone.batches_per_pass):
@@ -71,7 +71,7 @@ def test_a_batch_is_its_samples_stacked(augmented):
     assert images.equal(torch.stack([augmented()[key][0] for key in keys]))
 
 
-def test_augmentation_is_torchvisions_under_the_global_generator_seeded_by_the_key(augmented):
+def test_augmentation_is_torchvisions_seeded_by_the_sample_key(augmented):
     data = augmented()
     digest = hashlib.blake2b(b'[0, "weights", 2, 5]', digest_size=8).hexdigest()
     with torch.random.fork_rng():

@@ -35,7 +35,7 @@ def test_cutout_paints_each_square_as_often_as_it_has_centres(size):
         assert seen[mask] / draws == pytest.approx(centres / 30, abs=0.02)
 
 
-def test_cutout_paints_bytes_with_the_rounded_mean_and_leaves_its_input_alone():
+def test_cutout_paints_the_rounded_mean_and_keeps_its_input():
     image = torch.zeros(1, 4, 4, dtype=torch.uint8)
     assert Cutout(9, [0.3])(image).unique().tolist() == [round(0.3 * 255)]
     assert not image.any()

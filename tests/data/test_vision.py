@@ -43,7 +43,7 @@ def test_damaged_fashion_mnist_is_one_line(fashion, how):
     file = root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     content = file.read_bytes()
     file.unlink() if how == "gone" else file.write_bytes(content[:500] if how == "cut" else b"\xff" + content[1:])
-    with pytest.raises(DataError, match=r"no usable FashionMNIST in .*dataset.download=true fetches it") as error:
+    with pytest.raises(DataError, match=r"no usable FashionMNIST in .*; set root=FOLDER .* or download it") as error:
         FashionMNIST(root=str(root), **AS_IS).setup()
     assert str(error.value).isprintable()
 
@@ -53,9 +53,9 @@ def test_missing_data_say_what_to_pass_and_nothing_is_fetched(kind, tmp_path, mo
     monkeypatch.setattr(kind.source, "download", lambda self: pytest.fail("tried to download"))
     data = kind(root=str(tmp_path), **AS_IS)
     data.prepare_data()
-    with pytest.raises(DataError, match=r"dataset.root=FOLDER says where it lies, dataset.download=true fetches it"):
+    with pytest.raises(DataError, match=r"set root=FOLDER \(dataset.root=FOLDER .*, or download it with download=true"):
         data.setup()
-    with pytest.raises(DataError, match=r"needs dataset.root=FOLDER"):
+    with pytest.raises(DataError, match=r"needs root=FOLDER .* with download=true"):
         kind(root=None, **AS_IS).setup()
 
 

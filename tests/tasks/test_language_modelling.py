@@ -42,6 +42,15 @@ def test_perplexity_is_torchmetrics_over_uneven_batches() -> None:
     assert float(ours.compute()["ppl"]) == pytest.approx(float(theirs.compute()), rel=1e-5)
 
 
+def test_perplexity_of_a_long_text_is_that_of_float64() -> None:
+    logits, words = torch.randn(64, 35, 50), torch.randint(50, (64, 35))
+    exact = F.cross_entropy(logits.double().flatten(0, 1), words.flatten()).exp()
+    metric = LanguageModelling().metrics(50)["ppl"]
+    for _ in range(500):
+        metric.update(logits, words)
+    assert float(metric.compute()) == pytest.approx(float(exact), rel=1e-6)
+
+
 def test_evaluation_carries_the_state_as_if_the_text_were_one_window(network: nn.Module) -> None:
     task, parts = LanguageModelling(), batches()
     x, y = (torch.cat(rows, 1) for rows in zip(*parts, strict=True))
@@ -81,6 +90,6 @@ def test_slowness_is_the_mean_squared_change_of_the_hidden_state(network: nn.Mod
     assert LanguageModelling(slowness=0.5).loss(output, y) < loss
 
 
-def test_a_reward_is_c_over_the_perplexity_and_nothing_for_what_has_grown_beyond_all_numbers() -> None:
+def test_the_reward_is_c_over_the_perplexity_and_0_for_nan() -> None:
     task = LanguageModelling(reward_scale=80.0)
     assert [task.reward(ppl) for ppl in (80.0, 160.0, math.inf, math.nan)] == [1.0, 0.5, 0.0, 0.0]
