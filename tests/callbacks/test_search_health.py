@@ -150,7 +150,7 @@ def test_entropies_and_skips_agree_with_scipy_and_with_counting(tmp_path: Path) 
     assert float(CSVTable(tmp_path / "metrics.csv").read()[-1]["health/entropy"]) == pytest.approx(sum(expected) / 2)
 
 
-def test_a_space_without_skips_has_no_share_of_them_and_others_count_only_where_there_are_any() -> None:
+def test_skip_share_counts_only_choices_with_a_skip() -> None:
     rows = {"a": torch.tensor([[0.6, 0.4], [0.1, 0.9]]), "b": torch.tensor([[1.0, 0.0]])}
     assert skip_dominance(rows, {"a": ("conv", "pool"), "b": ("conv", "pool")}) == (None, None)
     found = skip_dominance(rows, {"a": ("skip_connect", "conv"), "b": ("conv", "pool")})
@@ -189,7 +189,7 @@ def test_the_global_generators_are_where_they_were(tmp_path: Path) -> None:
 # -- the early stop -------------------------------------------------------------------------------------------------
 
 
-def test_it_stops_on_the_worked_sequence_and_keeps_the_architecture_of_the_older_window(
+def test_an_early_stop_keeps_the_architecture_of_the_older_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _eigenvalues(monkeypatch, [1.0] * 8 + [2.55])  # averages over five: 1, 1, 1, 1, 1.31

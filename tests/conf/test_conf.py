@@ -172,7 +172,7 @@ def test_text_brings_its_task_and_its_retraining(choice: str, composed: Compose)
     assert composed(choice, "task=classification").task._target_.endswith("Classification")
 
 
-def test_text_shortens_the_search_that_is_long_for_images_unless_another_length_is_named(composed: Compose) -> None:
+def test_text_shortens_the_search_unless_a_length_is_named(composed: Compose) -> None:
     text = ["strategy=enas", "search_space=enas_rnn_small"]
     assert composed("strategy=enas").trainer.max_epochs == 56
     assert composed(*text).trainer.max_epochs == 24
