@@ -90,7 +90,7 @@ def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_pat
 
 
 def test_ranks_of_too_few_architectures_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"architectures=2.*at least 3"):
+    with pytest.raises(ConfigError, match=r"architectures=2.*architectures >= 3"):
         RankCheck(worth, architectures=2, top_k=1)
     with pytest.raises(ConfigError, match="top_k=9"):
         RankCheck(worth, architectures=8, top_k=9)

@@ -255,7 +255,8 @@ def test_the_stage_answers_with_the_healthy_architecture(tmp_path: Path, monkeyp
     monkeypatch.setattr(stage, "build_strategy", lambda *_: toy_search())
     monkeypatch.setattr(stage, "make_trainer", lambda run, name, callbacks, **_: _trainer(tmp_path, callbacks))
     health = {"_target_": "lightning_nas.callbacks.search_health.SearchHealth", "early_stop": True, "window": 2}
-    config = OmegaConf.create({"callbacks": {"health": {**health, "first_epoch": 0}}, "ckpt_path": None})
+    health |= {"every_n_epochs": 1, "iterations": 20, "first_epoch": 0}
+    config = OmegaConf.create({"callbacks": {"health": health}, "ckpt_path": None})
     data = ToyData()
     found = stage.search(Run(config, tmp_path, data, ToySpace(), Classification()), None)
     assert found == Architecture.load(tmp_path / "architecture.json") == _wandered(2)

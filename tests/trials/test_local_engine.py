@@ -45,6 +45,10 @@ def make(tmp_path: Path) -> Iterator[Make]:
         one.close()
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_it_equals_the_serial_engine_to_the_bit(make: Make, tmp_path: Path) -> None:
     local, serial = make(), SerialEngine(job(tmp_path / "serial"))
     for engine in (local, serial):
@@ -126,12 +130,14 @@ def test_closing_ends_all_children(make: Make, tmp_path: Path) -> None:
 
 
 def test_children_go_on_when_their_job_server_dies(make: Make, tmp_path: Path) -> None:
-    engine = make({0: "waits", 1: "holds the lock"}, minutes=1)
+    engine = make({0: "waits", 1: "holds the lock"}, minutes=3)
     for trial in (0, 1):
         engine.submit(request(trial))
     pids = [at_work(tmp_path, trial) for trial in (0, 1)]
-    [server] = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
+    [server] = {parent(pid) for pid in pids}
+    fork_server = parent(server)
     os.kill(server, signal.SIGKILL)
+    os.kill(fork_server, signal.SIGKILL)
     (tmp_path / "go").touch()
     assert answers(engine, 1)[0].status == "finished"
     engine.submit(request(2))
