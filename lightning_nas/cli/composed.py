@@ -20,6 +20,7 @@ from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.names import preset_of
+from lightning_nas.cli.search_path import register
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.given import as_search_data
 from lightning_nas.errors import ConfigError, shown
@@ -273,6 +274,7 @@ def _compose(names: Mapping[str, str]) -> DictConfig:
     for group, name in names.items():
         if name not in (known := presets.names(group)):
             raise ConfigError(f"{group}: there is no preset {shown(name)}; {hint(name, known)}")
+    register()
     try:
         with initialize_config_dir(presets.conf_dir(), version_base="1.3"), guarded():
             return compose("config", [f"{group}={name}" for group, name in names.items()])

@@ -34,7 +34,7 @@ class Additivity:
 def additivity(
     space: SearchSpace, table: LatencyTable, samples: int, generator: torch.Generator, progress: bool = True
 ) -> Additivity:
-    """Measure ``samples`` random architectures as whole networks under the table's conditions and compare with its sums.
+    """Measure ``samples`` random architectures as whole networks and compare with the sums of a table.
 
     Raises:
         LatencyTableError: the table was not measured, so its conditions are unknown.

@@ -54,7 +54,7 @@ class ExpectedCost(nn.Module):
         self.register_buffer("places", _places(space), persistent=False)
 
     def forward(self, gates: Gates) -> Tensor:
-        """Return a float32 scalar in the unit of the table; its gradient with respect to a gate is the cost of the option."""
+        """Cost of the gates, a float32 scalar in the unit of the table."""
         cost = self.fixed
         for i, group in enumerate(self.groups):
             matrix: Tensor = self.get_buffer(f"matrix_{i}")

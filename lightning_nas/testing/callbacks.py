@@ -25,14 +25,14 @@ from lightning_nas.training.seeding import seeded
 
 
 class CallbackCase:
-    """Proves a callback: subclass, and give the fixture ``make``, a factory of fresh callbacks of one setting."""
+    """Tests of a callback: subclass and define the fixture ``make``, a factory of callbacks with one setting."""
 
     epochs = 2
 
     @pytest.fixture
     def make(self) -> Callable[[], Callback]:
         """The factory of the callback under test."""
-        pytest.fail(f"{type(self).__name__} gives no fixture 'make'")
+        pytest.fail(f"{type(self).__name__} defines no fixture 'make'")
 
     @pytest.fixture(autouse=True)
     def _one_thread(self) -> Iterator[None]:
@@ -48,7 +48,7 @@ class CallbackCase:
             assert module.training
         assert states[0] == states[1]
 
-    def test_its_files_have_the_declared_columns_and_equal_runs_write_equal_files(
+    def test_files_have_the_declared_columns_and_are_reproducible(
         self, make: Callable[[], Callback], tmp_path: Path
     ) -> None:
         written = []
@@ -60,11 +60,11 @@ class CallbackCase:
                 with (tmp_path / name / file).open(newline="") as stream:
                     rows = list(csv.reader(stream))
                 assert tuple(rows[0]) == columns
-                assert len(rows) > 1, f"nothing in {file}"
+                assert len(rows) > 1, f"{file} is empty"
             written.append({file: (tmp_path / name / file).read_text() for file in files})
         assert written[0] == written[1]
 
-    def test_after_a_resume_its_files_are_those_of_a_run_that_never_stopped(
+    def test_files_after_a_resume_equal_those_of_an_uninterrupted_run(
         self, make: Callable[[], Callback], tmp_path: Path
     ) -> None:
         whole, module = tmp_path / "whole", toy_search()
@@ -79,7 +79,7 @@ class CallbackCase:
             trainer = fit(again, _data(), folder, epochs=self.epochs, **options)
             assert fingerprint(trainer, again, folder) == expected, f"differs after resuming from {checkpoint.name}"
 
-    def test_it_says_nothing_before_training(self, make: Callable[[], Callback], tmp_path: Path) -> None:
+    def test_nothing_is_written_before_training(self, make: Callable[[], Callback], tmp_path: Path) -> None:
         fit(
             toy_search(),
             _data(),
@@ -93,12 +93,12 @@ class CallbackCase:
 
 
 def _data() -> ToyData:
-    """Four batches an epoch, and two of validation."""
+    """Toy data with four training and two validation batches per epoch."""
     return ToyData(304, val_fraction=0.15)
 
 
 def toy_search(seed: int = 0) -> SearchModule:
-    """A small FBNet search to watch."""
+    """A small FBNet search for the tests of callbacks."""
     space = ToySpace()
     with seeded(seed, "supernet"):
         return FBNet(

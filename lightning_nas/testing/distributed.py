@@ -1,4 +1,4 @@
-"""Two gloo processes on one machine, by fork."""
+"""Runs of two forked gloo processes on one machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_nas.testing.training import digest, fit
 
 
 def two_ranks(make: Callable[[], SearchModule], data: SearchData, folder: Path) -> list[dict[str, Any]]:
-    """One epoch on two ranks; what each of them ended with, as digests."""
+    """Train one epoch on two ranks and return the digests of each rank's final state."""
     fit(
         make(),
         data,
@@ -31,7 +31,7 @@ def two_ranks(make: Callable[[], SearchModule], data: SearchData, folder: Path) 
 
 
 class _Tell(Callback):
-    """Each rank writes what it has at the end."""
+    """Write the digests of each rank's state at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

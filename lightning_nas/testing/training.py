@@ -1,4 +1,4 @@
-"""Running small searches and comparing them bit for bit: the harness of the conformance suites."""
+"""Harness of the conformance suites: runs small searches and compares them bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fit(
 ) -> pl.Trainer:
     """Train as a run does: exact checkpoints in ``folder/checkpoints``, metrics in ``folder/metrics.csv``.
 
-    Without ``data`` the module has loaders of its own.
+    Without ``data`` the module must have its own loaders.
     """
     options: dict[str, Any] = {
         "accelerator": "cpu",
@@ -58,7 +58,7 @@ def fit(
 
 
 def fingerprint(trainer: pl.Trainer, module: ResumableModule, folder: Path) -> dict[str, str]:
-    """SHA-256 of each thing that must be equal after a resume: state, optimisers, schedules, counters, tables."""
+    """SHA-256 of everything that must be equal after a resume: state, optimisers, schedules, counters, tables."""
     parts: dict[str, Any] = {
         "parameters and buffers": module.state_dict(),
         "own state": module.state(),
@@ -71,7 +71,7 @@ def fingerprint(trainer: pl.Trainer, module: ResumableModule, folder: Path) -> d
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a nest of dicts, lists, tensors and plain values, exact to the bit.
+    """SHA-256 of nested dicts, lists, tensors and plain values, exact to the bit.
 
     >>> digest([torch.tensor([0.1])]) == digest([torch.tensor([0.1])]), digest(0.1) == digest(0.1 + 1e-16)
     (True, False)
@@ -100,7 +100,7 @@ def digest(value: Any) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One intra-op thread inside: tiny networks run faster, and forked processes stay safe."""
+    """Use one intra-op thread inside the context: tiny networks run faster, and forked processes stay safe."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Averaged weights from the moment a training no longer improves: NT-ASGD."""
+"""Weight averaging from the epoch in which a training stops to improve: NT-ASGD."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lightning_nas.errors import ConfigError
 
 
 class NonMonotonicAveraging(Callback):
-    """Switches ``torch.optim.ASGD`` from plain SGD to averaging (Merity et al., 2018, arXiv:1708.02182, section 4).
+    """Switch ``torch.optim.ASGD`` from plain SGD to averaging (Merity et al., 2018, arXiv:1708.02182, section 4).
 
-    With ``lambd=0`` and a ``t0`` that is never reached, ASGD steps as SGD does. The switch sets ``t0`` to the steps
-    taken so far: from then on the optimiser keeps the mean of all weights it passes (but the first). It comes when the
-    validation loss is above the lowest of all but the last ``patience`` evaluations. From then on the mean is what is
-    validated, and tested.
+    With ``lambd=0`` and a ``t0`` that is never reached, ASGD takes the steps of SGD. The switch sets ``t0`` to the
+    number of steps taken, and from then on the optimiser keeps the mean of the weights after every later step. It
+    happens when the validation loss exceeds the minimum over all evaluations before the last ``patience`` ones.
+    Afterwards the mean is validated and tested.
 
-    Differs from the authors' code: it keeps the optimiser (its steps and its mean are the same as those of a new one).
+    Differs from the authors' code: the optimiser is kept; its steps and its mean equal those of a new optimiser.
 
     Args:
-        patience: evaluations without improvement.
+        patience: number of evaluations without improvement.
     """
 
     def __init__(self, patience: PositiveInt) -> None:
@@ -55,7 +55,7 @@ class NonMonotonicAveraging(Callback):
         self.losses.append(loss)
 
     def use(self, trainer: pl.Trainer) -> None:
-        """Put the mean in the place of the weights, if it is taken yet."""
+        """Replace the weights by their mean, if averaging has begun."""
         if self.averages:
             for parameter, average in _averages(trainer).items():
                 parameter.data.copy_(average)

@@ -1,7 +1,7 @@
 """Checkpoint files that survive a kill, a full disk and a flipped bit.
 
-A file is an ordinary torch checkpoint whose zip comment holds the SHA-256 of everything else. It is written beside its
-final name, forced to the disk and renamed, and the one before it is kept. Loading always uses ``weights_only=True``.
+A file is a torch checkpoint whose zip comment holds the SHA-256 of the rest of the file. It is written under a
+temporary name, flushed to the disk and renamed; the previous file is kept. Files load with ``weights_only=True`` only.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ _COMMENT = len(_MARK) + 64
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes and reads checked files; keeps the ``keep - 1`` files before the newest as ``last-1.ckpt``, ...
+    """Write and read files with a checksum, and keep ``keep - 1`` older generations as ``last-1.ckpt``, ...
 
     Args:
-        keep: how many generations of one file name lie on the disk.
+        keep: number of generations of one file name on the disk.
     """
 
     def __init__(self, keep: int = 2) -> None:
@@ -54,12 +54,12 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def generations(path: Path, keep: int = 10) -> list[Path]:
-    """The names a checkpoint and its predecessors have, newest first: last.ckpt, last-1.ckpt, ..."""
+    """File names of a checkpoint and its older generations, newest first: last.ckpt, last-1.ckpt, ..."""
     return [path, *(path.with_stem(f"{path.stem}-{age}") for age in range(1, keep))]
 
 
 def sealed(content: bytes) -> bytes:
-    """A zip file with the SHA-256 of its content as the zip comment."""
+    """Append the SHA-256 of a zip file as its zip comment."""
     seal = _MARK + hashlib.sha256(content).hexdigest().encode()
     return content[:-2] + _COMMENT.to_bytes(2, "little") + seal
 
@@ -68,7 +68,8 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
     """Load a sealed checkpoint with ``weights_only=True``.
 
     Raises:
-        CheckpointError: missing, damaged, not sealed by this library, or holding anything but plain values.
+        CheckpointError: the file is missing, damaged, not written by this library, or holds objects other than tensors
+            and plain values.
     """
     try:
         data = path.read_bytes()
@@ -77,9 +78,7 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
     content, seal = data[:-_COMMENT], data[-_COMMENT:]
     content = content[:-2] + b"\0\0"
     if seal != _MARK + hashlib.sha256(content).hexdigest().encode():
-        raise CheckpointError(
-            f"the checkpoint {shown(path)} is damaged or not one of this library: its checksum differs"
-        )
+        raise CheckpointError(f"the checkpoint {shown(path)} is damaged or not of this library: its checksum differs")
     try:
         return torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except Exception as reason:  # noqa: BLE001 - torch raises whatever foreign content makes it raise
@@ -87,12 +86,12 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
 
 
 def newest(path: Path) -> tuple[Path, Any] | None:
-    """The newest generation of ``path`` that verifies, and what is in it, without the tensors' values.
+    """Find the newest generation of ``path`` with a valid checksum; return the file and its content on the meta device.
 
-    None if there is no file at all. Leftovers of killed writers are removed.
+    Returns None if there is no file. Temporary files of killed writers are removed.
 
     Raises:
-        CheckpointError: there are files, and none of them verifies.
+        CheckpointError: there are files, but none has a valid checksum.
     """
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)

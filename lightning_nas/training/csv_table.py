@@ -1,4 +1,4 @@
-"""A CSV file that grows a row at a time and can be cut back to what a checkpoint knows of."""
+"""A CSV file that grows row by row and can be cut back to the rows that a checkpoint knows."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ Row = Mapping[str, Any]
 
 
 class CSVTable:
-    """Rows with named columns, appended as they come; columns that come later are added to the header.
+    """Rows with named columns; new columns are added to the header when a row brings them.
 
-    Floats are written by ``repr``, so that reading a row gives the very same number back.
+    Floats are written by ``repr``, so that reading a row returns the same number.
 
     Args:
-        path: the file; its folder is made when the first row is written.
-        columns: the columns known beforehand, in order.
+        path: the file; its folder is created with the first row.
+        columns: the columns known at the start, in order.
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str] = ()) -> None:
@@ -53,7 +53,7 @@ class CSVTable:
             return list(csv.DictReader(file))
 
     def cut(self, rows: int) -> None:
-        """Keep the first ``rows`` rows of the file: what was written after a checkpoint is forgotten."""
+        """Keep the first ``rows`` rows and remove those written after a checkpoint."""
         kept = self.read()[:rows]
         if kept:
             self.columns = list(kept[0])

@@ -1,4 +1,4 @@
-"""When a checkpoint is taken, what it was made under, and how a run leaves on a signal."""
+"""Exact checkpoints: when they are saved, the conditions they depend on, and the stop after a signal."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _FINGERPRINT = "lightning_nas_fingerprint"
 
 
 class ExactCheckpoint(Callback):
-    """Saves ``last.ckpt`` at the *start* of a batch, when everything of the batch before is done and in it.
+    """Save ``last.ckpt`` at the *start* of a batch, when the previous batch is complete.
 
-    Saved every ``every`` batches, before the last batch of an epoch (so that a stop during validation loses one
-    batch), at the end, and when SIGINT or SIGTERM asks to stop: then the run ends with exit code 130 or 143. Under DDP
-    all ranks agree on it at the start of each batch.
+    A checkpoint is saved every ``every`` batches, before the last batch of an epoch (so that a stop during validation
+    loses one batch), at the end, and after SIGINT or SIGTERM, when the run ends with exit code 130 or 143. Under DDP
+    all ranks decide together at the start of each batch.
 
-    A checkpoint holds a fingerprint of what changes the bits of a result. Resuming under another is refused, unless
-    ``allow_inexact``.
+    A checkpoint holds a fingerprint of all conditions that change the bits of a result. A resume under another
+    fingerprint is refused unless ``allow_inexact``.
 
     Args:
-        folder: where ``last.ckpt`` and its predecessors lie.
-        every: batches between two checkpoints.
-        allow_inexact: resume although the fingerprint differs, with a warning.
-        conditions: what else must not change between start and resume, as plain text by name.
+        folder: folder of ``last.ckpt`` and its older generations.
+        every: number of batches between two checkpoints.
+        allow_inexact: whether to resume with a warning when the fingerprint differs.
+        conditions: further conditions that must not change between start and resume, as text by name.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class ExactCheckpoint(Callback):
 
     @classmethod
     def of(cls, trainer: pl.Trainer) -> ExactCheckpoint:
-        """The one among a trainer's callbacks."""
+        """Return the callback of this class of a trainer."""
         return next(callback for callback in trainer.callbacks if isinstance(callback, cls))  # type: ignore[attr-defined]
 
     @property
     def seconds(self) -> float:
-        """Time this training has taken, that before a resume included; to be told, never to be decided by."""
+        """Duration of this training, including the time before a resume; for reports, never for decisions."""
         return time.monotonic() - self._began
 
     # -- stopping -----------------------------------------------------------------------------------------------
@@ -134,19 +134,19 @@ class ExactCheckpoint(Callback):
             logger.table.cut(rows)
 
     def verify(self, trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that was made under other conditions, or warn of it; before anything of it is loaded.
+        """Refuse a checkpoint that was made under other conditions, or warn of it, before it is loaded.
 
         Raises:
-            CheckpointError: names what changed.
+            CheckpointError: the conditions changed; the message names them.
         """
         self._verified = True
         if changed := changes(checkpoint, self.fingerprint(trainer)):
             if not self.allow_inexact:
-                raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes all the same")
+                raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes nevertheless")
             rank_zero_warn(f"inexact resume: {changed}")
 
     def fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
-        """What changes the bits of a result, by name."""
+        """All conditions that change the bits of a result, by name."""
         return {
             "lightning_nas": lightning_nas.__version__,
             "torch": str(torch.__version__),
@@ -162,12 +162,12 @@ class ExactCheckpoint(Callback):
 
 
 def changes(checkpoint: dict[str, Any], conditions: dict[str, str], *, known_so_far: bool = False) -> str:
-    """What differs between the conditions a checkpoint was made under and those of now, in words; empty if nothing.
+    """Describe the differences between the conditions of a checkpoint and the present ones; empty if there are none.
 
     Args:
-        checkpoint: what was loaded.
-        conditions: those of now.
-        known_so_far: these are not all that there will be.
+        checkpoint: content of the checkpoint.
+        conditions: the present conditions.
+        known_so_far: whether ``conditions`` is a part of all conditions; only that part is compared.
     """
     then = checkpoint.get(_FINGERPRINT, {})
     if known_so_far:
@@ -181,7 +181,7 @@ def changes(checkpoint: dict[str, Any], conditions: dict[str, str], *, known_so_
 
 
 def differences(then: Mapping[str, str | None], now: Mapping[str, str]) -> str:
-    """What is not as it was, the first three by name; empty if everything is.
+    """Describe the first three differences between two sets of conditions; empty if there are none.
 
     >>> differences({"seed": "0", "threads": "1"}, {"seed": "0", "threads": "2"})
     'threads was 1, is 2'
@@ -199,7 +199,7 @@ def _present(text: str | None) -> str | None:
 
 
 def _asked_to_stop(trainer: pl.Trainer) -> int:
-    """The signal any rank has received, or 0; the same answer on all ranks."""
+    """The signal that any rank has received, or 0; the same on all ranks."""
     if trainer.world_size == 1:
         return StopRequest.signum
     signum = torch.tensor(StopRequest.signum, device=trainer.strategy.root_device)

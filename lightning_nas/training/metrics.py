@@ -1,4 +1,4 @@
-"""The logger that is always there: ``metrics.csv`` in the run's folder."""
+"""The logger of every run: ``metrics.csv`` in the folder of the run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from lightning_nas.training.csv_table import CSVTable
 
 
 class MetricsFile(Logger):
-    """Writes every logged value to a CSV file with the columns epoch, step and one per key.
+    """Write every logged value to a CSV file with the columns epoch, step and one per key.
 
-    ``step`` counts batches. The file holds no time of day, so that equal runs write equal files.
+    ``step`` counts batches. The file holds no time of day, so that two equal runs write equal files.
 
     Args:
         path: the file.
@@ -32,7 +32,7 @@ class MetricsFile(Logger):
         return ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's folder has ``config.yaml``."""
+        """Do nothing: the folder of the run has ``config.yaml``."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

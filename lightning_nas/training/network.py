@@ -1,4 +1,4 @@
-"""Training one stand-alone network from scratch, resumable to the bit like a search."""
+"""Training of one stand-alone network, with exact resume."""
 
 from __future__ import annotations
 
@@ -17,23 +17,36 @@ from lightning_nas.training.module import ResumableModule
 
 
 class NetworkTraining(ResumableModule):
-    """A network, its task, one optimiser.
+    """Train one network with one optimiser; the loss is that of the task plus the weighted auxiliary loss.
 
     Args:
-        network: what to train.
-        task: what for.
+        network: the network.
+        task: loss and metrics.
         num_classes: width of the classifier, for the metrics.
-        seed: of everything random.
-        optimizer: makes the optimiser from the parameters.
-        scheduler: makes the learning-rate schedule; stepped once an epoch.
-        clip: largest gradient norm, or None.
-        auxiliary_weight: of the loss of the network's auxiliary classifier; 0 for a network without one.
-        drop_path: probability with which paths are dropped in the end, rising linearly from 0.
-        drop_path_interval: by which it rises: "epoch" as DARTS, whose first has 0 and whose last is one short of the
-            end, or "step" as NASNet, whose last step has it all.
+        seed: seed of dropped paths and of all other random numbers.
+        optimizer: makes the optimiser from the list of parameters.
+        scheduler: makes the learning-rate schedule from the optimiser; it is stepped once per epoch. None: a constant
+            rate.
+        clip: upper bound of the gradient norm; None for no clipping.
+        auxiliary_weight: weight of the auxiliary classifier's loss; 0 for a network without an auxiliary classifier.
+        drop_path: final probability of dropping a path; it rises linearly from 0.
+        drop_path_interval: "epoch": the probability of epoch e of E is drop_path * e / E, as in DARTS; "step": it rises
+            with every step and reaches ``drop_path`` in the last one, as in NASNet.
 
     Raises:
-        InputError: paths are to be dropped and the network has none that can be.
+        InputError: ``drop_path`` is set and the network has no path that can be dropped.
+
+    Example:
+        >>> from functools import partial
+        >>> from torch.optim import SGD
+        >>> from lightning_nas.tasks.classification import Classification
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> space, data = ToySpace(), ToyData(images=256)
+        >>> optimizer = partial(SGD, lr=0.1)
+        >>> module = NetworkTraining(space.network(space.best), Classification(), 4, seed=0, optimizer=optimizer)
+        >>> quiet_trainer(epochs=1).fit(module, datamodule=data)
+        >>> module.global_step > 0
+        True
     """
 
     def __init__(
@@ -65,7 +78,7 @@ class NetworkTraining(ResumableModule):
             path.probability = self.drop_path * self._elapsed()
 
     def _elapsed(self) -> float:
-        """The share of the training that counts as past."""
+        """Fraction of the training that has passed, in units of ``drop_path_interval``."""
         if self.drop_path_interval == "step":
             return min((self.global_step + 1) / self.trainer.estimated_stepping_batches, 1.0)
         return self.current_epoch / (self.trainer.max_epochs or 1)
@@ -99,13 +112,13 @@ class NetworkTraining(ResumableModule):
         return [optimizer], [self._make_scheduler(optimizer)]
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """No callbacks; the first hook that sees the trainer, for flags that would be ignored."""
+        """Refuse trainer flags that would be ignored; no callbacks. This is the first hook that sees the trainer."""
         for flag, neutral, ours in (
             ("gradient_clip_val", None, "use retrain.clip"),
             ("accumulate_grad_batches", 1, "use another retrain.batch_size"),
         ):
             if getattr(self.trainer, flag) != neutral:
-                raise ConfigError(f"Trainer({flag}=...) has no meaning when a network is retrained; {ours}")
+                raise ConfigError(f"Trainer({flag}=...) is not supported when a network is retrained; {ours}")
         return []
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
@@ -114,7 +127,7 @@ class NetworkTraining(ResumableModule):
 
 
 def quiet_trainer(epochs: int, **options: Any) -> pl.Trainer:
-    """A Trainer for one process that shows and writes nothing: for short trainings inside a longer run."""
+    """Make a Trainer for one process without output, for short trainings inside a longer run."""
     return pl.Trainer(
         max_epochs=epochs,
         devices=1,

@@ -1,4 +1,4 @@
-"""Batch-norm statistics for a network whose weights were trained in other company."""
+"""Recompute the batch-norm statistics of a network cut from a supernet."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Replace the running statistics of every batch norm by the plain mean over ``batches``.
+    """Replace the running statistics of every batch norm by the mean over ``batches``.
 
-    A path cut out of a supernet inherits statistics of mixtures it no longer belongs to; without this its score says
-    little (Bender et al., 2018; Guo et al., 2020, arXiv:1904.00420, section 3.4). Weights are untouched.
+    A path of a supernet inherits the statistics of the supernet's mixtures, and its score says little before they are
+    recomputed (Bender et al., 2018; Guo et al., 2020, arXiv:1904.00420, section 3.4). Weights do not change.
+
+    Args:
+        network: the network; its training mode is restored.
+        batches: pairs (x, y), of which x is used.
+
+    Example:
+        >>> network = nn.Sequential(nn.BatchNorm1d(1))
+        >>> recalibrate(network, [(torch.tensor([[1.0], [3.0]]), torch.zeros(2))])
+        >>> network[0].running_mean
+        tensor([2.])
     """
     device, training = next(network.parameters()).device, network.training
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]

@@ -1,6 +1,6 @@
-"""Randomness as a pure function of a key: (seed, what it is for, when).
+"""Random numbers as a pure function of a key (seed, purpose, time).
 
-Nothing has to be saved and restored: whoever knows the key draws the same numbers, in any process and at any time.
+No state is saved or restored: the same key gives the same numbers in any process at any time.
 """
 
 import json
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
-Key = int | str
+KeyPart = int | str
 
 _SPARE: list[np.random.MT19937] = []
 
 
-def mix(*key: Key) -> int:
-    """63 well-mixed bits of a key of integers and strings: BLAKE2b of its JSON.
+def mix(*key: KeyPart) -> int:
+    """Hash a key of integers and strings to 63 bits: BLAKE2b of its JSON.
 
     >>> mix(7, "weights", 0) == mix(7, "weights", 0)
     True
@@ -29,8 +29,8 @@ def mix(*key: Key) -> int:
     return int.from_bytes(blake2b(json.dumps(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(*key: Key, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh torch generator for ``key``.
+def generator(*key: KeyPart, device: torch.device | str = "cpu") -> torch.Generator:
+    """Make a torch generator that is seeded from a key.
 
     >>> torch.randperm(4, generator=generator(7, "a")).equal(torch.randperm(4, generator=generator(7, "a")))
     True
@@ -39,12 +39,20 @@ def generator(*key: Key, device: torch.device | str = "cpu") -> torch.Generator:
 
 
 @contextmanager
-def seeded(*key: Key) -> Iterator[None]:
-    """Inside, the global generators of python, numpy and torch draw from ``key``; afterwards they go on as before.
+def seeded(*key: KeyPart) -> Iterator[None]:
+    """Seed the global generators of python, numpy and torch from a key inside the context, and restore them afterwards.
 
-    For code that cannot be handed a generator (torchvision's transforms, a user's data set). Of torch, the CPU and the
-    current CUDA device if CUDA is in use; of numpy, the legacy functions ``np.random.*``, whose second normal of a
-    drawn pair, if one is waiting, is dropped. About 25 microseconds, since numpy's generator is exchanged, not copied.
+    For code that takes no generator (torchvision's transforms, a user's data set). It covers torch's generators of the
+    CPU and, if CUDA is in use, of the current CUDA device, and numpy's legacy functions ``np.random.*``, whose stored
+    second normal of a drawn pair is dropped. It takes about 25 microseconds, because numpy's generator is exchanged
+    instead of copied.
+
+    Example:
+        >>> with seeded(7, "a"):
+        ...     first = torch.rand(())
+        >>> with seeded(7, "a"):
+        ...     bool(torch.rand(()) == first)
+        True
     """
     seed = mix(*key)
     cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call, unused-ignore]
@@ -68,8 +76,8 @@ def seeded(*key: Key) -> Iterator[None]:
             torch.cuda.set_rng_state(device)
 
 
-def seed_everything(*key: Key) -> None:
-    """Seed the global generators of python, numpy and torch (all devices in use) from ``key``, for good."""
+def seed_everything(*key: KeyPart) -> None:
+    """Seed the global generators of python, numpy and torch (all devices in use) from a key."""
     seed = mix(*key)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002

@@ -1,7 +1,7 @@
-"""Leaving on SIGINT and SIGTERM: at once, or after the batch in hand where a loop can stop exactly.
+"""The end of a run after SIGINT or SIGTERM: at once, or after the current batch where a loop can stop exactly.
 
-Under DDP the first process decides for all. Those it launched hand their signals on to it, even while they wait inside
-a collective operation, and end when it ends.
+Under DDP the first process decides for all. The processes that it launched forward their signals to it, even while they
+wait inside a collective operation, and end when it ends.
 """
 
 import ctypes
@@ -24,16 +24,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
-    """What the process was asked to do; signals belong to a process, so there is one for all.
+    """The stop that a signal has requested; a class, because signals belong to the process.
 
-    While ``deferred`` is set (a training loop promises to look), the first signal is only remembered. Otherwise, and at
-    a second signal, :class:`Interrupted` is raised on the spot with exit code 128 + signal.
+    While ``deferred`` is set (a training loop checks for a request), the first signal is only remembered. Otherwise,
+    and at a second signal, :class:`Interrupted` is raised at once with exit code 128 + signal.
 
     Attributes:
         signum: the signal that was received, or 0.
-        deferred: whether a loop is looking.
+        deferred: whether a loop checks for a request.
         others: processes that this one launched.
-        follows: whether this process was launched by another of the run.
+        follows: whether another process of the run launched this one.
     """
 
     signum: ClassVar[int] = 0
@@ -46,7 +46,7 @@ class StopRequest:
 
     @classmethod
     def listen(cls) -> None:
-        """Take over SIGINT and SIGTERM; forget what came before."""
+        """Install handlers of SIGINT and SIGTERM, and forget earlier requests."""
         cls.signum, cls.others, cls._observed = 0, [], []
         cls.defer(deferred=False)
         leader = os.environ.get(_LEADER)
@@ -61,19 +61,19 @@ class StopRequest:
 
     @classmethod
     def defer(cls, *, deferred: bool) -> None:
-        """Say whether a loop is looking, and make sure that the handlers are ours (Lightning sets its own)."""
+        """Set whether a loop checks for a request, and install the handlers again (Lightning sets its own)."""
         cls.deferred = deferred
         for signum in _SIGNALS:
             signal.signal(signum, cls._handle)
 
     @classmethod
     def launched(cls, processes: list[subprocess.Popen[bytes]]) -> None:
-        """Take note of the list of processes that Lightning launched and observes."""
+        """Record the list of processes that Lightning launched and observes."""
         cls.others, cls._observed = list(processes), processes
 
     @classmethod
     def unobserved(cls) -> None:
-        """From here on the others may end with any code; Lightning's observer would kill this process for it."""
+        """Let the other processes end with any exit code; Lightning's observer would kill this process for it."""
         cls._observed.clear()  # in place: the observer has this very list
 
     @classmethod
@@ -88,7 +88,7 @@ class StopRequest:
 
         Args:
             signum: SIGINT or SIGTERM.
-            together: the other processes leave by themselves; else they are ended here, they hold nothing of value.
+            together: whether the other processes leave by themselves; otherwise they are killed.
         """
         cls.unobserved()
         if not together:
@@ -107,12 +107,13 @@ class StopRequest:
 
 
 def _watch() -> int:
-    """Act on signals whatever the main thread does: C code, like a wait for another process, lets no handler run.
+    """Start a thread that acts on signals while the main thread is inside C code, where no handler runs.
 
-    A process that follows hands them on at once. The first one, where no loop is looking, ends after a while.
+    A process that follows forwards each signal at once. The first process ends after a while if no loop checks for a
+    request.
 
     Returns:
-        The file to which the interpreter shall write the number of each signal.
+        The file descriptor to which the interpreter writes the number of each signal.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -134,7 +135,7 @@ def _watch() -> int:
 
 
 def _end_with(leader: int) -> None:
-    """Be killed when ``leader`` ends (on Linux)."""
+    """Have the kernel kill this process when ``leader`` ends (on Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != leader:

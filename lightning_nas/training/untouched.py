@@ -1,4 +1,4 @@
-"""Running a module for a look at it."""
+"""Context in which a module can run without a lasting effect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from lightning_nas.training.seeding import seeded
 
 @contextmanager
 def untouched(module: ResumableModule) -> Iterator[None]:
-    """Inside, the module may run on this process alone, with gradients; it and global generators are then as before.
+    """Let a module run inside the context, on this process alone and with gradients, and restore it afterwards.
 
-    Put back are buffers, modes, and which parameters require a gradient; not what is written into parameters or their
-    ``grad``. Batch norms that synchronise use their running statistics: the other processes do not take part.
+    Buffers, training modes, ``requires_grad`` flags and global generators are restored; values written into parameters
+    or their ``grad`` are not. Synchronised batch norms use their running statistics, because the other processes do not
+    take part.
     """
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     modes = [(part, part.training) for part in module.modules()]

@@ -1,9 +1,9 @@
-"""The trials of a search: proposed, given to an engine, written down, and handed back one after another.
+"""The book of trials: takes proposals, gives them to an engine, writes the ledger, and returns results one by one.
 
-What a search does next is a function of its seed and of the order in which results came. The order is in the ledger, so
-a search that was killed anywhere goes on exactly: it proposes again what it had proposed, takes results it knows from
-the ledger instead of training for them, and attempts again what was lost. With ``ordered`` results are handed back in
-the order of proposals, and that order is a function of the seed alone, whatever the engine.
+The next step of a search depends on its seed and on the order of the results. The ledger holds that order, so a search
+that was killed resumes exactly: it makes the same proposals again, takes known results from the ledger instead of
+training, and repeats lost attempts. With ``ordered`` results are returned in the order of proposals, which depends on
+the seed alone and not on the engine.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.ledger import Event, Ledger
 from lightning_nas.trials.requests import Inherited, Request, Response
 
-_PATIENCE = 0.2  # seconds between two looks for a signal
+_PATIENCE = 0.2  # seconds between two checks for a signal
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a search wants to know of.
+    """An architecture that a search wants to have trained.
 
     Attributes:
-        architecture: to be trained.
-        info: plain JSON that the strategy wants back with the result; it is in the ledger too.
-        parent: the trial whose weights it begins with; None for fresh ones.
-        bars: rewards it must reach by epoch, see :class:`~lightning_nas.trials.requests.Request`.
+        architecture: the architecture.
+        info: notes of the strategy as plain JSON, returned with the result and kept in the ledger.
+        parent: number of the trial whose weights the network inherits; None for fresh weights.
+        bars: rewards to be reached by epoch, see :class:`~lightning_nas.trials.requests.Request`.
     """
 
     architecture: Architecture
@@ -47,12 +47,12 @@ class Trial:
     """A trial that has ended.
 
     Attributes:
-        number: from 0, in the order of proposals.
+        number: index in the order of proposals, from 0.
         architecture: as proposed.
         info: as proposed.
-        curve: the task's figure after each epoch; empty if it failed.
-        seconds: of training; of a repeated architecture none.
-        reason: why it failed; None if it did not.
+        curve: figure of the task after each epoch; empty for a failed trial.
+        seconds: duration of the training; 0 for a repeated architecture.
+        reason: reason of the failure; None for a finished trial.
     """
 
     number: int
@@ -64,27 +64,28 @@ class Trial:
 
     @property
     def failed(self) -> bool:
-        """Whether there is no figure of it."""
+        """Whether the trial ended without a figure."""
         return self.reason is not None
 
 
 class Trials:
-    """Keeps an engine busy, and the ledger.
+    """Keep an engine busy and write the ledger.
 
     Args:
-        engine: runs them.
-        ledger: what is known so far, and where it goes.
-        seed: of everything random.
-        in_flight: proposals that may be open at a time, at least 1; more than slots, and no slot waits for the search.
-        ordered: hand results back in the order of proposals, else as they come.
-        attempts: how often a trial is tried whose worker is lost; those cut off because the search itself was do not
-            count.
-        reuse: a repeated architecture has the result of the first, and is not trained.
-        canonical: the form in which equal architectures are equal.
-        keep: the file that a trial's weights are written to; None for none.
+        engine: trains the children.
+        ledger: the events so far; new events are appended.
+        seed: seed of the children.
+        in_flight: upper bound of open proposals, at least 1; with more than the engine's slots no slot waits for the
+            search.
+        ordered: whether results are returned in the order of proposals; otherwise in the order in which they end.
+        attempts: number of attempts at a trial whose worker is lost; attempts that ended because the search itself was
+            interrupted are not counted.
+        reuse: whether a repeated architecture gets the result of the first and is not trained.
+        canonical: maps equivalent architectures to one form.
+        keep: returns the file of a trial's weights; None to keep no weights.
 
     Attributes:
-        returned: the trials handed back, in order.
+        returned: the trials returned so far, in order.
     """
 
     def __init__(
@@ -114,20 +115,20 @@ class Trials:
         try:
             self._past = _Past(ledger.found)
         except (InputError, AttributeError, KeyError, TypeError, ValueError) as reason:
-            raise CheckpointError(f"{ledger.path.name}: an event lacks what it needs: {shown(str(reason))}") from None
+            raise CheckpointError(f"{ledger.path.name}: an event is incomplete: {shown(str(reason))}") from None
 
     # -- the search's side --------------------------------------------------------------------------------------
 
     @property
     def wants(self) -> bool:
-        """Whether another proposal would be taken now."""
+        """Whether another proposal can be open now."""
         return len(self._open) < self.in_flight
 
     def propose(self, proposal: Proposal) -> None:
-        """Take a proposal.
+        """Open a proposal.
 
         Raises:
-            CheckpointError: the ledger knows this trial with another architecture.
+            CheckpointError: the ledger has this trial with another architecture.
         """
         number, architecture = self.proposed, proposal.architecture
         known = self._past.proposed.get(number)
@@ -147,7 +148,7 @@ class Trials:
         self._submit()
 
     def next(self) -> Trial | None:
-        """The next trial that has ended, waiting for it; None if none is open."""
+        """Wait for the next trial that ends and return it; None if no proposal is open."""
         if not self._open:
             return None
         while (number := self._ready()) is None:
@@ -159,11 +160,11 @@ class Trials:
         return self.returned[-1]
 
     def gave_up(self, number: int) -> bool:
-        """Whether all attempts at a trial were lost: it failed for what became of its workers, not for what it is."""
+        """Whether all attempts at a trial were lost, so that it failed because of its workers, not its architecture."""
         return len(self._past.lost.get(number, [])) >= self.attempts
 
     def close(self) -> None:
-        """End what runs, and the ledger."""
+        """End the running children and close the ledger."""
         self.engine.close()
         self.ledger.close()
 
@@ -175,7 +176,7 @@ class Trials:
             if first not in self._results and first in self._past.ended:
                 self._results[first] = self._past.ended.pop(first)
             return first if first in self._results else None
-        if self._past.ended:  # what came before the kill came in this order
+        if self._past.ended:  # results before the kill came in this order
             number = next(iter(self._past.ended))
             if number not in self._open:
                 raise CheckpointError(
@@ -199,7 +200,7 @@ class Trials:
             self._known.setdefault(self._forms.pop(response.trial), response)
 
     def _enqueue(self, number: int) -> None:
-        """Have a trial run, unless an equal one is known, or is open before it: then it ends as that does."""
+        """Queue a trial, unless an equal one has ended or is open: then it gets the result of that one."""
         form = self._forms.get(number)
         if form is not None and (same := self._known.get(form)) is not None:
             self._end(Response(number, 1, same.status, same.curve, 0.0, same.reason))
@@ -245,7 +246,7 @@ class Trials:
             StopRequest.leave(StopRequest.signum, together=True)
         for response in self.engine.finished(_PATIENCE):
             if self._running.get(response.trial) != response.attempt:
-                continue  # given up before it came
+                continue  # of an attempt that was given up
             del self._running[response.trial]
             if response.status == "lost":
                 event = {"trial": response.trial, "attempt": response.attempt, "reason": response.reason}
@@ -267,15 +268,15 @@ class Trials:
     # -- what is in a checkpoint --------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Where in the ledger the search stands; the ledger is on the disk before a checkpoint is."""
+        """Position of the search in the ledger; the ledger is on the disk before the checkpoint."""
         self.ledger.sync()
         return {"proposed": self.proposed, "returned": [trial.number for trial in self.returned]}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go to where a search stood, before it proposes anything.
+        """Restore the position of a search, before its first proposal.
 
         Args:
-            state: of :meth:`state`, with a ledger that goes so far.
+            state: result of :meth:`state`; the ledger must reach that position.
         """
         self.proposed = state["proposed"]
         for number in range(self.proposed):
@@ -289,7 +290,7 @@ class Trials:
 
 
 class _Past:
-    """What a ledger says of each trial."""
+    """The events of a ledger by trial."""
 
     def __init__(self, events: list[Event]) -> None:
         self.proposed: dict[int, Proposal] = {}

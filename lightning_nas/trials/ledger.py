@@ -1,8 +1,8 @@
-"""``trials.jsonl``: what became of every trial, one JSON object a line, only ever appended to.
+"""``trials.jsonl``: the events of all trials, one JSON object per line, append-only.
 
-The first line, ``{"event": "began", "conditions": {...}}``, says under which settings; then
+The first line, ``{"event": "began", "conditions": {...}}``, holds the settings; then follow
 ``{"event": "proposed", "trial": 0, "architecture": {...}, ...}``, then ``started`` for each attempt, then ``finished``,
-``failed`` or ``lost`` as in :class:`~lightning_nas.trials.requests.Response`. The search is its only writer.
+``failed`` or ``lost`` as in :class:`~lightning_nas.trials.requests.Response`. Only the search writes it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class Ledger:
-    """The file, and what it held when it was opened.
+    """The file and the events it had when it was opened.
 
-    Events are on the disk after :meth:`sync`. A line that a kill broke off in the middle is dropped; it is the last.
+    Events are on the disk after :meth:`sync`. An incomplete last line, as a kill leaves it, is dropped.
 
     Args:
-        path: of the file, which is made if it is not there.
+        path: the file, which is created if it does not exist.
 
     Attributes:
         found: the events of earlier processes.
-        conditions: what the search that began it depended on, if it said so.
-        events: how many are in it by now, the first line included.
-        opened_with: how many were in it then.
+        conditions: the conditions of the search that began the ledger; None if it has none.
+        events: number of lines now, the first line included.
+        opened_with: number of lines when the file was opened.
 
     Raises:
-        CheckpointError: the file is damaged otherwise, or is no ledger.
-        EnvironmentFailure: it cannot be written.
+        CheckpointError: the file is damaged elsewhere, or is not a ledger.
+        EnvironmentFailure: the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -64,10 +64,10 @@ class Ledger:
         self._unsynced = False
 
     def begin(self, conditions: Mapping[str, str], *, allow_inexact: bool = False) -> None:
-        """Say what the search depends on, or make sure that it is what it was.
+        """Write the conditions of the search, or compare them with those of the ledger.
 
         Raises:
-            CheckpointError: names what changed, unless ``allow_inexact``.
+            CheckpointError: the conditions differ and ``allow_inexact`` is false; the message names the differences.
         """
         if self.conditions is None:
             if not self.found:
@@ -76,14 +76,14 @@ class Ledger:
         if (listed := differences(self.conditions, conditions)) and not allow_inexact:
             raise CheckpointError(
                 f"{self.path.name} was written under other conditions: {listed}; start in another folder; "
-                "resume.allow_inexact=true goes on all the same"
+                "resume.allow_inexact=true resumes nevertheless"
             )
 
     def append(self, event: str, content: Event) -> None:
-        """Write one event; :meth:`sync` makes it last."""
+        """Write one event; :meth:`sync` flushes it to the disk."""
         left = memoryview(_line({"event": event, **content}).encode() + b"\n")
         try:
-            while left:  # a disk that fills up takes a part, and says so at the next
+            while left:  # a full disk takes a part of it and fails at the next write
                 left = left[self._file.write(left) :]
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(self.path)}: {reason.strerror}") from reason
@@ -91,7 +91,7 @@ class Ledger:
         self._unsynced = True
 
     def sync(self) -> None:
-        """Force what was appended to the disk."""
+        """Flush appended events to the disk."""
         if not self._unsynced:
             return
         try:
@@ -101,13 +101,13 @@ class Ledger:
         self._unsynced = False
 
     def close(self) -> None:
-        """Sync and close."""
+        """Flush and close the file."""
         self.sync()
         self._file.close()
 
 
 def _read(path: Path) -> tuple[list[Event], dict[str, str] | None, int]:
-    """The events of a ledger, the conditions it began under, and how many bytes all of it takes."""
+    """The events of a ledger, its conditions, and its length in bytes without an incomplete last line."""
     events, conditions, whole = list[Event](), None, 0
     lines = list(_lines(path))
     for number, (line, end) in enumerate(lines, start=1):
@@ -116,13 +116,13 @@ def _read(path: Path) -> tuple[list[Event], dict[str, str] | None, int]:
             event = parse_json(line.decode(), where=where)
         except (InputError, UnicodeDecodeError) as reason:
             if number == len(lines):
-                break  # nothing is built on it yet
+                break  # nothing depends on it yet
             raise CheckpointError(f"{where} is damaged ({shown(str(reason))}); start in another folder") from None
         if number == 1 and isinstance(event, dict) and event.get("event") == "began":
             conditions, whole = _conditions(event, where), end
             continue
         if not isinstance(event, dict) or event.get("event") not in EVENTS or type(event.get("trial")) is not int:
-            raise CheckpointError(f"{where} is no event of a trial; legal: an object with event, one of {EVENTS}")
+            raise CheckpointError(f"{where} is not an event of a trial; legal: an object with event, one of {EVENTS}")
         events.append(event)
         whole = end
     return events, conditions, whole
@@ -136,7 +136,7 @@ def _conditions(event: Event, where: str) -> dict[str, str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
-    """Each complete line and where it ends."""
+    """Complete lines and the byte offsets of their ends."""
     end = 0
     with path.open("rb") as file:
         for line in file:

@@ -1,4 +1,4 @@
-"""What is asked of a child and what comes back: plain JSON, whatever carries it to whichever machine."""
+"""Requests to children and their responses, as plain JSON that any engine can carry."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Status = Literal["finished", "failed", "lost"]
 
 @dataclass(frozen=True)
 class Inherited:
-    """Weights a child begins with: those of another, transformed.
+    """Trained weights of another network, from which a child starts after a transformation.
 
     Attributes:
-        architecture: of the other.
-        weights: the file of its state.
+        architecture: architecture of that network.
+        weights: file of its state dict.
     """
 
     architecture: Architecture
@@ -28,13 +28,13 @@ class Request:
     """One attempt at one trial.
 
     Attributes:
-        trial: its number in the search, from 0.
-        attempt: from 1; a lost one is made again.
-        architecture: to be trained.
-        seed: of everything random; the result is a function of it and of what stands above and below.
-        inherits: what the weights come from; None for fresh ones.
-        keep: file the trained weights are written to; None for nowhere.
-        bars: a reward for each epoch, and a child whose best is below that of its epoch ends there.
+        trial: number of the trial in the search, from 0.
+        attempt: number of the attempt, from 1; a lost attempt is repeated.
+        architecture: the architecture to train.
+        seed: seed of the training; the result depends only on the seed and the other attributes.
+        inherits: origin of the initial weights; None for fresh weights.
+        keep: file for the trained weights; None to discard them.
+        bars: one reward per epoch; a child ends when its best reward so far is below the bar of the epoch.
 
     Example:
         >>> request = Request(0, 1, Architecture("toy", (("layer_1", "conv"),)), seed=7)
@@ -51,7 +51,7 @@ class Request:
     bars: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Convert to plain JSON."""
         inherits = self.inherits and {
             "architecture": self.inherits.architecture.to_dict(),
             "weights": self.inherits.weights,
@@ -71,16 +71,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What became of an attempt.
+    """The result of an attempt.
 
     Attributes:
-        trial: of the request.
-        attempt: of the request.
-        status: "finished"; "failed" if another attempt would end the same way (NaN, out of memory, not buildable);
-            "lost" if the worker was.
-        curve: the task's figure on the validation part after each epoch; empty unless finished.
-        seconds: the training took, or would have taken.
-        reason: why it failed or was lost, one line.
+        trial: number of the trial, as requested.
+        attempt: number of the attempt, as requested.
+        status: "finished"; "failed" if another attempt would end in the same way (NaN, out of memory, not buildable);
+            "lost" if the worker is gone.
+        curve: figure of the task on the validation part after each epoch; empty unless finished.
+        seconds: duration of the training, for a table that of the tabulated training.
+        reason: reason of the failure or loss in one line.
     """
 
     trial: int
@@ -91,7 +91,7 @@ class Response:
     reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Convert to plain JSON."""
         ended = {"status": self.status, "curve": list(self.curve), "seconds": self.seconds, "reason": self.reason}
         return {"trial": self.trial, "attempt": self.attempt, **ended}
 

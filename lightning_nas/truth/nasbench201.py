@@ -1,4 +1,4 @@
-"""The truth a rank check compares with, read from NAS-Bench-201's table: every cell was trained by its authors."""
+"""The truth of a rank check from the table of NAS-Bench-201, whose authors trained every cell (arXiv:2001.00326)."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ _OPTION, _LIMIT = "callbacks.rank_check.truth.path", 2**27
 
 
 class NasBench201Table:
-    """Accuracies of all 15,625 cells, the mean over the benchmark's training seeds.
+    """Accuracies of all 15,625 cells, averaged over the benchmark's training seeds.
 
-    The file is a numpy ``.npz`` with ``arch``, the benchmark's strings, and columns such as ``c10_test200``: percent on
-    CIFAR-10's test images after 200 epochs. It is not trusted: only its columns of numbers are read, and checked.
+    The file is a numpy ``.npz`` with ``arch``, the benchmark's strings, and columns such as ``c10_test200``: accuracy
+    in percent on the test images of CIFAR-10 after 200 epochs. The file is not trusted: only its columns of numbers are
+    read, and they are checked.
 
     Args:
         path: the file.
-        columns: (data set, split, epochs) of the accuracies wanted.
-        seconds: the data set whose training times are wanted, if any; CIFAR-10's are of the half that the benchmark
-            searches on.
-        option: of the configuration, by which another file is named.
+        columns: (data set, split, epochs) of the accuracies to read.
+        seconds: data set whose training times to read; None for no times. Those of CIFAR-10 are for the half of the
+            training images that the benchmark searches on.
+        option: configuration key of the file, for error messages.
 
     Raises:
-        DataError: no file, a damaged one, or one that is not such a table.
+        DataError: the file is missing, damaged, or not such a table.
     """
 
     def __init__(
@@ -66,30 +67,30 @@ class NasBench201Table:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The strings of all cells, in the file's order."""
+        """Strings of all cells, in the order of the file."""
         return tuple(self._rows)
 
     def accuracy(self, cell: str, dataset: Dataset, split: Split = "test", epochs: Epochs = 200) -> float:
-        """The share of images classified rightly, 0 to 1, by the cell of this string."""
+        """Accuracy of a cell, 0 to 1."""
         return float(self._columns[dataset, split, epochs][self._rows[cell]]) / 100
 
     def seconds(self, cell: str, epochs: int) -> float:
-        """What so many epochs of the benchmark's training of a cell take: a share of the 200 that were timed."""
+        """Duration of the benchmark's training of a cell in seconds, in proportion to the timed 200 epochs."""
         assert self._seconds is not None, "the table was read without times"
         return float(self._seconds[self._rows[cell]]) * epochs / 200
 
 
 class TabulatedTruth:
-    """Accuracy of each architecture's cell in NAS-Bench-201's table; nothing is trained.
+    """Accuracy of each architecture's cell in the table of NAS-Bench-201, without training.
 
-    It is the accuracy of the paper's network on the paper's data, whatever the size of the searched network and
-    whatever the images: for a search on other data it says how the ranking carries over.
+    The accuracy is that of the paper's network on the paper's data, whatever the size of the searched network and
+    the images; for a search on other data it shows how well the ranking transfers.
 
     Args:
-        path: the table's file; None: ``nasbench201.npz`` in the folder that LIGHTNING_NAS_DATA names.
-        dataset: of the accuracy. For CIFAR-100 and ImageNet16-120 "valid" is half of the original test set.
-        split: images the accuracy is of.
-        epochs: of the authors' trainings.
+        path: file of the table; None for ``nasbench201.npz`` in the folder $LIGHTNING_NAS_DATA.
+        dataset: data set of the accuracy. For CIFAR-100 and ImageNet16-120 "valid" is half of the original test set.
+        split: images on which the accuracy was measured.
+        epochs: length of the authors' trainings.
     """
 
     def __init__(
@@ -103,27 +104,27 @@ class TabulatedTruth:
         """The tabulated accuracies, 0 to 1, in order.
 
         Raises:
-            ConfigError: another space, or nobody says where the table is.
-            DataError: no such file, or not such a table.
+            ConfigError: another search space, or neither ``path`` nor the environment variable is set.
+            DataError: the file is missing or is not such a table.
         """
         del data, task, seed
         if not isinstance(space, NASBench201Space):
             raise ConfigError(
-                f"rank_check.truth=table knows the cells of NAS-Bench-201, not search_space={space.name}; "
+                f"rank_check.truth=table has only the cells of NAS-Bench-201, not search_space={space.name}; "
                 "choose search_space=nasbench201 or nasbench201_small, or rank_check.truth=stand_alone"
             )
         file = table_file(self.path)
         if file is None:
             raise ConfigError(
-                f"rank_check.truth=table needs {FILE}: name its folder in the environment variable {VARIABLE}, "
-                f"or the file by {_OPTION}=FILE"
+                f"rank_check.truth=table needs {FILE}: set the environment variable {VARIABLE} to its folder, "
+                f"or {_OPTION}=FILE"
             )
         table = NasBench201Table(file, [self.column])
         return [table.accuracy(space.to_string(architecture), *self.column) for architecture in architectures]
 
 
 def table_file(path: str | None) -> Path | None:
-    """Where the table should be: ``path``, or in the folder of the environment variable; None if neither is given."""
+    """File of the table: ``path``, or in the folder of the environment variable; None if neither is given."""
     if path is not None:
         return Path(path)
     folder = os.environ.get(VARIABLE)
@@ -131,10 +132,10 @@ def table_file(path: str | None) -> Path | None:
 
 
 def tabulated(space: SearchSpace, architecture: Architecture, path: str | None) -> dict[str, float]:
-    """Test accuracy after 200 epochs by name of the data set; empty for another space, or where there is no table.
+    """Test accuracy after 200 epochs by name of the data set; empty for another space or without a table.
 
     Raises:
-        DataError: there is one, and it cannot be used.
+        DataError: the table cannot be used.
     """
     file = table_file(path)
     if not isinstance(space, NASBench201Space) or file is None or not file.exists():
@@ -165,7 +166,7 @@ def _positive(values: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
 
 def _one_a_cell(values: np.ndarray[Any, Any], where: str) -> None:
     if values.dtype.kind != "f" or values.shape != (len(OPTIONS) ** 6,):
-        raise DataError(f"{where} must be one number a cell; got the type {values.dtype} and the shape {values.shape}")
+        raise DataError(f"{where} must be one number per cell, got the type {values.dtype} and shape {values.shape}")
 
 
 def _percent(values: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:

@@ -34,7 +34,7 @@ class TestArchitectureLogger(CallbackCase):
 class TestRankCheck(CallbackCase):
     @pytest.fixture
     def make(self) -> Callable[[], Callback]:
-        return lambda: RankCheck(worth, architectures=6, top_k=2)
+        return lambda: RankCheck(worth, architectures=6, every_n_epochs=1, top_k=2)
 
 
 @pytest.fixture(autouse=True)
@@ -83,14 +83,14 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
 
 
 def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_path: Path) -> None:
-    check = RankCheck(worth, architectures=50, top_k=3)
+    check = RankCheck(worth, architectures=50, every_n_epochs=1, top_k=3)
     fit(toy_search(), ToyData(), tmp_path, epochs=1, callbacks=[check])
     assert len(check.architectures) == 9
     assert ToySpace().best in check.architectures
 
 
 def test_ranks_of_too_few_architectures_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"architectures=2.*at least 3"):
+    with pytest.raises(ConfigError, match=r"architectures=2.*architectures >= 3"):
         RankCheck(worth, architectures=2, top_k=1)
     with pytest.raises(ConfigError, match="top_k=9"):
         RankCheck(worth, architectures=8, top_k=9)

@@ -52,7 +52,7 @@ class TestSearchHealth(CallbackCase):
 class TestEarlyStopThatDoesNotFire(CallbackCase):
     @pytest.fixture
     def make(self) -> Callable[[], Callback]:
-        return lambda: SearchHealth(early_stop=True)
+        return lambda: SearchHealth(1, iterations=20, early_stop=True)
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def test_a_loss_without_a_gradient_in_the_architecture_has_no_eigenvalue(tmp_pat
 def test_entropies_and_skips_agree_with_scipy_and_with_counting(tmp_path: Path) -> None:
     module = toy_search()
     module.space.gate_options = {"layers": ("blur", "swap", "skip")}
-    fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth()])
+    fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth(1, iterations=20)])
     rows = module.probabilities()["layers"].numpy()
     edges, [health] = CSVTable(tmp_path / "edges.csv").read(), CSVTable(tmp_path / "health.csv").read()
     expected = [float(scipy_entropy(row)) for row in rows]
@@ -152,7 +152,7 @@ def test_entropies_and_skips_agree_with_scipy_and_with_counting(tmp_path: Path) 
     assert float(CSVTable(tmp_path / "metrics.csv").read()[-1]["health/entropy"]) == pytest.approx(sum(expected) / 2)
 
 
-def test_a_space_without_skips_has_no_share_of_them_and_others_count_only_where_there_are_any() -> None:
+def test_skip_share_counts_only_choices_with_a_skip() -> None:
     rows = {"a": torch.tensor([[0.6, 0.4], [0.1, 0.9]]), "b": torch.tensor([[1.0, 0.0]])}
     assert skip_dominance(rows, {"a": ("conv", "pool"), "b": ("conv", "pool")}) == (None, None)
     found = skip_dominance(rows, {"a": ("skip_connect", "conv"), "b": ("conv", "pool")})
@@ -161,7 +161,7 @@ def test_a_space_without_skips_has_no_share_of_them_and_others_count_only_where_
 
 def test_the_gap_is_that_of_an_independent_computation(tmp_path: Path) -> None:
     module, data = toy_search(), ToyData()
-    fit(module, data, tmp_path, epochs=2, callbacks=[SearchHealth(every_n_epochs=2)])
+    fit(module, data, tmp_path, epochs=2, callbacks=[SearchHealth(2, iterations=20)])
     [row] = CSVTable(tmp_path / "health.csv").read()
     assert (row["epoch"], row["step"]) == ("1", str(module.position))
     calibration, evaluation = data.score_batches(module.score_batches)
@@ -183,7 +183,7 @@ def test_the_gap_is_that_of_an_independent_computation(tmp_path: Path) -> None:
 
 def test_the_global_generators_are_where_they_were(tmp_path: Path) -> None:
     states: list[list[str]] = [[], []]
-    for seen, health in zip(states, ([], [SearchHealth()]), strict=True):
+    for seen, health in zip(states, ([], [SearchHealth(1, iterations=20)]), strict=True):
         fit(toy_search(), ToyData(), tmp_path / str(len(health)), callbacks=[*health, _Generators(seen)])
     assert states[0] == states[1] != []
 
@@ -191,11 +191,11 @@ def test_the_global_generators_are_where_they_were(tmp_path: Path) -> None:
 # -- the early stop -------------------------------------------------------------------------------------------------
 
 
-def test_it_stops_on_the_worked_sequence_and_keeps_the_architecture_of_the_older_window(
+def test_an_early_stop_keeps_the_architecture_of_the_older_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _eigenvalues(monkeypatch, [1.0] * 8 + [2.55])  # averages over five: 1, 1, 1, 1, 1.31
-    module, stop = _wandering_search(), SearchHealth(early_stop=True, first_epoch=8)
+    module, stop = _wandering_search(), SearchHealth(1, iterations=20, early_stop=True, first_epoch=8)
     trainer = fit(module, ToyData(), tmp_path, epochs=12, limit_train_batches=1, callbacks=[stop])
     assert trainer.current_epoch == 9  # the epochs that were begun and ended
     assert stop.healthy == stop.derived[4] != stop.derived[3]
@@ -214,7 +214,7 @@ def test_it_goes_on_where_the_rise_is_smaller_or_too_early(
     values: list[float], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _eigenvalues(monkeypatch, values)
-    stop = SearchHealth(early_stop=True, **options)
+    stop = SearchHealth(1, iterations=20, early_stop=True, **options)
     trainer = fit(toy_search(), ToyData(), tmp_path, epochs=9, limit_train_batches=1, callbacks=[stop])
     assert trainer.current_epoch == 9
     assert stop.healthy is None
@@ -224,7 +224,7 @@ def test_a_stopped_search_resumes_to_the_bit_and_stays_stopped(tmp_path: Path, m
     _eigenvalues(monkeypatch, [1.0, -1.0, 1.0, -3.0, 1.0, 1.0])
 
     def run(folder: Path, resume: Path | None = None) -> tuple[dict[str, str], Architecture | None, int]:
-        module, stop = _wandering_search(), SearchHealth(early_stop=True, window=2, first_epoch=0)
+        module, stop = _wandering_search(), SearchHealth(1, iterations=20, early_stop=True, window=2, first_epoch=0)
         options: dict[str, Any] = {"epochs": 6, "limit_train_batches": 2, "resume": resume}
         trainer = fit(module, ToyData(), folder, callbacks=[stop], **options)
         return fingerprint(trainer, module, folder), stop.healthy, trainer.current_epoch
@@ -241,7 +241,7 @@ def test_a_stopped_search_resumes_to_the_bit_and_stays_stopped(tmp_path: Path, m
 
 def test_two_processes_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _eigenvalues(monkeypatch, [1.0, 1.0, 1.0, 3.0])
-    stop = SearchHealth(early_stop=True, window=2, first_epoch=0)
+    stop = SearchHealth(1, iterations=20, early_stop=True, window=2, first_epoch=0)
     fit(
         _wandering_search(), ToyData(), tmp_path, epochs=6, every=1000, limit_train_batches=1,
         callbacks=[stop, _Tell(tmp_path)], devices=2, strategy="ddp_notebook_find_unused_parameters_true",
@@ -265,7 +265,7 @@ def test_the_stage_answers_with_the_healthy_architecture(tmp_path: Path, monkeyp
         trainer=pl.Trainer,
         record={},
         names=Names("toy", "toy"),
-        callbacks=lambda: [SearchHealth(early_stop=True, window=2, first_epoch=0)],
+        callbacks=lambda: [SearchHealth(every_n_epochs=1, iterations=20, early_stop=True, window=2, first_epoch=0)],
     )
     found = stage.search(run, None)
     assert found == Architecture.load(tmp_path / "architecture.json") == _wandered(2)
@@ -277,7 +277,7 @@ def test_an_early_stop_without_eigenvalues_is_refused(tmp_path: Path) -> None:
     module = darts(order="first", arch_warmup_epochs=9)
     module.gates = lambda generator: Gates.soft(module.probabilities())  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match="arch_loss"):
-        fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth(early_stop=True)])
+        fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth(1, iterations=20, early_stop=True)])
 
 
 class _Tell(Callback):

@@ -167,7 +167,7 @@ def test_checkpoints_that_cannot_be_resumed(cli: Commands, undisturbed: tuple[Pa
     (cli.folder / "noise.ckpt").write_bytes(b"noise" * 1000)
     search, retraining = (folder / part / "checkpoints/last.ckpt" for part in (".", "retrain"))
     cli.run(*TINY, "ckpt_path=nowhere.ckpt").refused("ckpt_path='nowhere.ckpt'", "legal: last")
-    cli.run(*TINY, f"ckpt_path={cli.folder}/noise.ckpt").refused("noise.ckpt", "damaged or not one of this library")
+    cli.run(*TINY, f"ckpt_path={cli.folder}/noise.ckpt").refused("noise.ckpt", "damaged or not of this library")
     cli.run(*TINY, f"ckpt_path={retraining}", "resume.allow_inexact=true").refused("of another network")
     wider = "search_space.head=16"
     cli.run(*TINY, f"ckpt_path={search}", wider).refused("search_space.head was 8, is 16", "resume.allow_inexact=true")

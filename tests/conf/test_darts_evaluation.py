@@ -41,7 +41,7 @@ def test_on_imagenet_the_rate_falls_by_three_percent_an_epoch() -> None:
     assert (settings.cutout, settings.label_smoothing, settings.optimizer.weight_decay) == (0, 0.1, 3e-5)
 
 
-def test_with_large_batches_the_rate_falls_in_a_line_after_five_epochs_of_warm_up() -> None:
+def test_large_batches_have_a_linear_rate_after_five_warm_up_epochs() -> None:
     settings = retrain("darts_imagenet_large")
     line = [0.5 * (1 - epoch / 250) for epoch in range(250)]
     assert rates(settings) == pytest.approx([*(rate * (i + 1) / 5 for i, rate in enumerate(line[:5])), *line[5:]])

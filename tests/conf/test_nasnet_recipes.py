@@ -58,7 +58,7 @@ def test_a_published_network_can_be_retrained_as_its_space_says(
     assert space.input_shape == zoo.space(entry).input_shape
 
 
-def test_what_was_searched_on_cifar_is_an_architecture_of_the_networks_for_imagenet() -> None:
+def test_a_cifar_answer_is_an_architecture_of_the_imagenet_space() -> None:
     for name in ("nasnet", "pnas"):
         searched, transferred = (
             instantiate(composed(f"search_space={space}").search_space) for space in (name, f"{name}_imagenet")

@@ -35,7 +35,7 @@ def test_mdenas_on_cifar_has_the_papers_numbers() -> None:
     assert (retrain.drop_path, retrain.auxiliary_weight) == (0.3, 0.4)
 
 
-def test_mdenas_on_imagenet_trains_a_path_an_epoch_of_nine_options_at_fourteen_blocks() -> None:
+def test_mdenas_on_imagenet_has_nine_options_in_fourteen_blocks() -> None:
     config = composed("experiment=mdenas_imagenet_mobile", "dataset.root=there")
     with torch.device("meta"):
         space = instantiate(config.search_space)

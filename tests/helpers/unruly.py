@@ -65,6 +65,22 @@ class Unruly(Child):
         return super()._trained(request, *parts)
 
 
+class Counted(ToyData):
+    """Data that leave a mark, with the process in its name, whenever they are read.
+
+    Args:
+        folder: of the marks, ``read-PROCESS``.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def load(self) -> Any:
+        (Path(self.folder) / f"read-{os.getpid()}").touch(exist_ok=False)
+        return super().load()
+
+
 class Missing(ToyData):
     """Data that is not on this machine."""
 
@@ -95,7 +111,7 @@ def request(trial: int, attempt: int = 1) -> Request:
     return Request(trial, attempt, ToySpace().sample(generator(trial)), seed=trial)
 
 
-def answers(engine: Engine, count: int, seconds: float = 120.0) -> dict[int, Response]:
+def answers(engine: Engine, count: int, seconds: float = 300.0) -> dict[int, Response]:
     """The responses of an engine, by trial, waited for."""
     found, deadline = dict[int, Response](), time.monotonic() + seconds
     while len(found) < count:
@@ -106,7 +122,7 @@ def answers(engine: Engine, count: int, seconds: float = 120.0) -> dict[int, Res
     return found
 
 
-def at_work(folder: Path, trial: int, attempt: int = 1, seconds: float = 120.0) -> int:
+def at_work(folder: Path, trial: int, attempt: int = 1, seconds: float = 300.0) -> int:
     """The process of an attempt, waited for."""
     mark, deadline = folder / f"{trial}-{attempt}", time.monotonic() + seconds
     while not mark.exists():

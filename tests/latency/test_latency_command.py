@@ -35,7 +35,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def test_the_command_writes_a_table_that_fits_and_prints_how_well_it_predicts(
+def test_the_command_writes_a_valid_table_and_prints_its_accuracy(
     tmp_path: Path, space: FBNetSpace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -86,7 +86,7 @@ def test_a_table_survives_its_file_and_is_a_mapping(tmp_path: Path) -> None:
         "a list": ("[]", "valid dictionary"),
         "empty": ("", "not valid JSON"),
         "deep": ("[" * 100_000, "not valid JSON"),
-        "ten megabytes": (random.Random(0).randbytes(10 * 2**20), "bytes, more than"),
+        "ten megabytes": (random.Random(0).randbytes(10 * 2**20), "bytes; legal: at most"),
         "noise": (random.Random(1).randbytes(2**20), "not UTF-8"),
         "control characters in a key": (put("entries", "\x1b[2J\n\u202e", value=1), "entries."),
         "a long key": (put("entries", "x" * 100_000, value=1), "entries.xxx"),

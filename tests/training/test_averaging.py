@@ -49,7 +49,7 @@ def child(optimizer: Any) -> NetworkTraining:
 ASGD = partial(torch.optim.ASGD, lr=0.1, lambd=0.0, t0=1e12, weight_decay=1e-3)
 
 
-def test_before_the_switch_it_is_sgd_and_afterwards_the_mean_of_all_weights_passed(tmp_path: Path) -> None:
+def test_steps_are_sgd_before_the_switch_and_averages_afterwards(tmp_path: Path) -> None:
     # 2.6 is the first loss above the lowest of all before it but the last two: 3.0, 2.0, and then 2.5, 2.4
     watch, averaging, switch = Watch(), NonMonotonicAveraging(2), 4
     module, plain = child(ASGD), child(partial(torch.optim.SGD, lr=0.1, weight_decay=1e-3))

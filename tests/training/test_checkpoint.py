@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightning_nas.errors import CheckpointError, EnvironmentFailure
-from lightning_nas.training.checkpoint import AtomicCheckpointIO, generations, load_checked, newest_valid
+from lightning_nas.training.checkpoint import AtomicCheckpointIO, generations, load_checked, newest
 
 CONTENT = {"step": 3, "weights": torch.arange(1000.0), "list": [1, 2.5, "x", None, True]}
 
@@ -53,11 +53,13 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path: Path) -> No
 def test_a_damaged_newest_file_falls_back_to_the_one_before(tmp_path: Path) -> None:
     path = saved(tmp_path, 1, 2)
     path.write_bytes(path.read_bytes()[:-10])
-    assert newest_valid(path) == tmp_path / "last-1.ckpt"
+    found = newest(path)
+    assert found is not None
+    assert found[0] == tmp_path / "last-1.ckpt"
     (tmp_path / "last-1.ckpt").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be used"):
-        newest_valid(path)
-    assert newest_valid(tmp_path / "never" / "last.ckpt") is None
+        newest(path)
+    assert newest(tmp_path / "never" / "last.ckpt") is None
 
 
 class Malicious:
@@ -76,7 +78,7 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(CheckpointError, match="refused"):
         load_checked(path)
     with pytest.raises(CheckpointError, match="can be used"):
-        newest_valid(path)
+        newest(path)
     torch.save({"x": Malicious(canary)}, path)
     with pytest.raises(CheckpointError, match="damaged or not"):
         AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
@@ -107,9 +109,9 @@ def test_a_kill_in_the_middle_of_a_save_leaves_a_usable_checkpoint(tmp_path: Pat
             os.kill(writer, signal.SIGKILL)
             told = [int(line) for line in pipe.read().split()]
         os.waitpid(writer, 0)
-        found = newest_valid(path)
+        found = newest(path)
         assert found is not None
-        loaded = load_checked(found)
+        loaded = load_checked(found[0])
         assert torch.equal(loaded["w"], torch.full((500_000,), float(loaded["step"])))
         assert loaded["step"] >= max(told, default=1) - 1, "more than one save was lost"
         assert not list(path.parent.glob(".*.tmp")), "leftovers were not removed"
@@ -127,7 +129,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
-    found = newest_valid(path)
+    found = newest(path)
     assert found is not None
-    assert load_checked(found)["step"] == 1
+    assert load_checked(found[0])["step"] == 1
     assert not list(tmp_path.glob(".*.tmp"))

@@ -19,7 +19,7 @@ from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fingerprint, fit, one_thread
-from lightning_nas.training.checkpoint import load_checked, newest_valid
+from lightning_nas.training.checkpoint import load_checked, newest
 from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.seeding import seed_everything, seeded
 from lightning_nas.training.signals import StopRequest
@@ -50,9 +50,17 @@ def search(folder: Path) -> None:
             alternate="epoch",
             score_batches=2,
         )
-    resume = newest_valid(folder / "checkpoints" / "last.ckpt")
+    saved = newest(folder / "checkpoints" / "last.ckpt")
+    resume = saved[0] if saved else None
     trainer = fit(
-        module, ToyData(), folder, epochs=EPOCHS, every=2, keep=2, resume=resume, callbacks=[ArchitectureLogger()]
+        module,
+        ToyData(),
+        folder,
+        epochs=EPOCHS,
+        every=2,
+        keep=2,
+        resume=resume,
+        callbacks=[ArchitectureLogger(samples=3)],
     )
     content = fingerprint(trainer, module, folder) | {"answer": module.answer().key}
     (folder / "done.json").write_text(json.dumps(content))

@@ -48,7 +48,7 @@ def work(made: Child, request: Request, data: SearchData) -> Response:
     return made.work(request, SPACE, data, Classification())
 
 
-def test_the_curve_is_the_validation_accuracy_of_the_network_after_each_epoch(data: SearchData, tmp_path: Path) -> None:
+def test_the_curve_is_the_validation_accuracy_after_each_epoch(data: SearchData, tmp_path: Path) -> None:
     response = work(child(), asked(keep=str(tmp_path / "weights" / "3.pt")), data)
     assert (response.trial, response.attempt, response.status, len(response.curve)) == (3, 2, "finished", 4)
     network = SPACE.network(SPACE.best)

@@ -100,9 +100,7 @@ def test_a_damaged_line_at_the_end_is_dropped_although_it_is_whole(tmp_path: Pat
     assert path.read_bytes() == content
 
 
-def test_sync_forces_to_the_disk_what_was_written_before_and_only_if_there_is_something(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sync_flushes_only_if_something_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, synced = tmp_path / "trials.jsonl", list[int]()
     monkeypatch.setattr(module.os, "fsync", lambda _: synced.append(path.stat().st_size))
     ledger = Ledger(path)

@@ -45,6 +45,10 @@ def make(tmp_path: Path) -> Iterator[Make]:
         one.close()
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_it_equals_the_serial_engine_to_the_bit(make: Make, tmp_path: Path) -> None:
     local, serial = make(), SerialEngine(job(tmp_path / "serial"))
     for engine in (local, serial):
@@ -55,7 +59,7 @@ def test_it_equals_the_serial_engine_to_the_bit(make: Make, tmp_path: Path) -> N
     assert len({curve for _, curve in ends[0].values()}) == 3
 
 
-def test_whatever_becomes_of_a_child_is_an_answer_with_its_reason_and_touches_no_other(make: Make) -> None:
+def test_every_death_of_a_child_is_a_response_with_its_reason(make: Make) -> None:
     deeds = {0: "is killed", 1: "leaves", 2: "raises", 3: "diverges", 4: "is hungry", 5: "sleeps"}
     engine = make(deeds, minutes=5 / 60, memory_gb=8)
     for trial in (*deeds, 6):
@@ -75,14 +79,14 @@ def test_whatever_becomes_of_a_child_is_an_answer_with_its_reason_and_touches_no
     assert all(response.curve == () for trial, response in ends.items() if trial != 6)
 
 
-def test_data_that_is_missing_where_the_child_is_makes_it_lost_with_the_reason(make: Make) -> None:
+def test_a_child_without_data_is_lost_with_the_reason(make: Make) -> None:
     engine = make(data="unruly.Missing")
     engine.submit(request(0))
     response = answers(engine, 1)[0]
     assert (response.status, response.reason) == ("lost", "DataError: no such folder")
 
 
-def test_a_child_killed_from_outside_is_attempted_again_and_the_result_is_the_same(make: Make, tmp_path: Path) -> None:
+def test_a_killed_child_is_repeated_with_the_same_result(make: Make, tmp_path: Path) -> None:
     ends = []
     for deed in ("is killed once", ""):
         path = tmp_path / f"{deed}.jsonl"
@@ -111,7 +115,7 @@ def test_no_more_run_at_once_than_there_are_slots_and_the_rest_waits(make: Make,
     assert {response.status for response in answers(engine, 4).values()} == {"finished"}
 
 
-def test_closing_ends_all_children_and_the_engine_can_be_closed_twice(make: Make, tmp_path: Path) -> None:
+def test_closing_ends_all_children(make: Make, tmp_path: Path) -> None:
     engine = make({0: "sleeps", 1: "holds the lock"})
     for trial in range(3):
         engine.submit(request(trial))
@@ -125,13 +129,15 @@ def test_closing_ends_all_children_and_the_engine_can_be_closed_twice(make: Make
     assert not (tmp_path / "2-1").exists()
 
 
-def test_when_the_fork_server_dies_its_children_go_on_and_others_begin(make: Make, tmp_path: Path) -> None:
-    engine = make({0: "waits", 1: "holds the lock"}, minutes=1)
+def test_children_go_on_when_their_job_server_dies(make: Make, tmp_path: Path) -> None:
+    engine = make({0: "waits", 1: "holds the lock"}, minutes=3)
     for trial in (0, 1):
         engine.submit(request(trial))
     pids = [at_work(tmp_path, trial) for trial in (0, 1)]
-    [server] = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
+    [server] = {parent(pid) for pid in pids}
+    fork_server = parent(server)
     os.kill(server, signal.SIGKILL)
+    os.kill(fork_server, signal.SIGKILL)
     (tmp_path / "go").touch()
     assert answers(engine, 1)[0].status == "finished"
     engine.submit(request(2))

@@ -98,7 +98,7 @@ def search(engine: Any, path: Path, count: int = 4) -> list[Any]:
     return told(trials)
 
 
-def test_it_equals_the_serial_engine_to_the_bit_and_says_what_became_of_others(make: Make, tmp_path: Path) -> None:
+def test_results_equal_the_serial_engine_and_failures_have_reasons(make: Make, tmp_path: Path) -> None:
     deeds = {3: "raises", 4: "is killed", 5: "sleeps"}
     ray, serial = make(deeds, minutes=0.25), SerialEngine(job(tmp_path / "serial"))
     assert ray.slots == 2
@@ -114,9 +114,7 @@ def test_it_equals_the_serial_engine_to_the_bit_and_says_what_became_of_others(m
     assert (ends[5].status, ends[5].reason) == ("failed", "took more than 0.25 minutes")
 
 
-def test_a_worker_or_a_node_killed_in_mid_trial_loses_that_trial_alone_and_machines_may_join(
-    make: Make, cluster: Any, tmp_path: Path
-) -> None:
+def test_a_killed_worker_or_node_loses_only_its_own_trial(make: Make, cluster: Any, tmp_path: Path) -> None:
     engine = make({0: "waits", 1: "waits"})
     for trial in (0, 1):
         engine.submit(request(trial))
@@ -156,9 +154,7 @@ search(RayEngine(ConfiguredJob(json.loads(sys.argv[1])), address=sys.argv[2]), P
 """
 
 
-def test_when_the_search_is_killed_its_children_end_and_it_goes_on_to_the_same(
-    make: Make, cluster: Any, tmp_path: Path
-) -> None:
+def test_children_of_a_killed_search_end_and_it_resumes_exactly(make: Make, cluster: Any, tmp_path: Path) -> None:
     path, what = tmp_path / "trials.jsonl", json.dumps(job(tmp_path, {1: "waits"}).content)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])}
     killed = subprocess.Popen([sys.executable, "-c", SEARCH, what, cluster.address, str(path)], env=env)
@@ -179,7 +175,7 @@ def test_when_the_search_is_killed_its_children_end_and_it_goes_on_to_the_same(
     assert [e["attempt"] for e in events if e["event"] == "started" and e["trial"] == 0] == [1]
 
 
-def test_what_no_machine_has_is_refused_at_once_and_a_joined_cluster_goes_on(make: Make) -> None:
+def test_resources_that_no_machine_has_are_refused_at_once(make: Make) -> None:
     for asked in ({"cpus": 2}, {"gpus": 1}, {"gpus": 0.5, "cpus": 0.5}):  # each node has one core
         began = time.monotonic()
         with pytest.raises(ConfigError, match="no machine of the Ray cluster"):

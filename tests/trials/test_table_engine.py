@@ -20,7 +20,7 @@ JOB = ConfiguredJob({"search_space": {"_target_": "lightning_nas.spaces.nasbench
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"
 
 
-def test_a_trial_is_the_validation_accuracy_and_the_seconds_of_twelve_epochs(tmp_path: Path) -> None:
+def test_a_trial_has_accuracy_and_seconds_of_twelve_epochs(tmp_path: Path) -> None:
     engine = TableEngine(JOB, path=str(write_table(tmp_path)))
     for number in (4, 5):
         engine.submit(Request(number, 1, SPACE.from_string(CELL), seed=number))
@@ -43,7 +43,7 @@ def test_without_a_file_it_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -
         TableEngine(JOB)
 
 
-def test_a_file_that_is_not_there_is_named_with_the_option_that_names_another(tmp_path: Path) -> None:
+def test_a_missing_table_is_named_with_the_option_for_its_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pass engine\.path=FILE"):
         TableEngine(JOB, path=str(tmp_path / "nowhere.npz"))
 

@@ -120,7 +120,7 @@ def events(path: Path, *kinds: str) -> list[int]:
     seed=st.integers(0, 10**6),
     kills=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4),
 )
-def test_killed_at_any_byte_it_goes_on_to_the_same_and_each_trial_counts_once(
+def test_a_search_killed_at_any_byte_resumes_to_the_same_trials(
     tmp_path_factory: pytest.TempPathFactory, ordered: bool, seed: int, kills: list[tuple[float, float]]
 ) -> None:
     rng, path = random.Random(seed), tmp_path_factory.mktemp("search") / "trials.jsonl"
@@ -207,7 +207,7 @@ def test_a_trial_that_is_always_lost_is_given_up_with_the_reason(tmp_path: Path)
     assert [request.seed for request in book.engine.asked] == [book.engine.asked[0].seed] * 3
 
 
-def test_attempts_cut_off_with_the_search_are_not_counted_as_lost_but_those_of_earlier_processes_are(
+def test_interrupted_attempts_are_not_counted_as_lost(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "trials.jsonl"
@@ -229,7 +229,7 @@ def test_attempts_cut_off_with_the_search_are_not_counted_as_lost_but_those_of_e
     assert [request.attempt for request in engine.asked] == [8]
 
 
-def test_an_answer_that_comes_after_the_attempt_was_given_up_is_not_counted(tmp_path: Path) -> None:
+def test_a_late_answer_of_an_abandoned_attempt_is_ignored(tmp_path: Path) -> None:
     class Twice(AnyOrder):
         def finished(self, timeout: float) -> list[Response]:
             ended = [trained(request) for request in self.running]

@@ -115,7 +115,7 @@ ILLEGAL: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "bytes": (lambda: {"arch": np.array(CELLS, dtype="S")}, "as text"),
     "a matrix of cells": (lambda: {"arch": np.array(CELLS)[None]}, "as text"),
     "another length": (lambda: {"c10_test200": np.zeros(3)}, r"the shape \(3,\)"),
-    "text for numbers": (lambda: {"c10_test200": np.array(CELLS)}, "one number a cell; got the type <U"),
+    "text for numbers": (lambda: {"c10_test200": np.array(CELLS)}, "one number per cell, got the type <U"),
     "complex": (lambda: {"c10_test200": np.zeros(len(CELLS), dtype=complex)}, "the type complex128"),
     "nan": (lambda: {"c10_test200": damaged(np.ones(len(CELLS)), 9, np.nan)}, "percent, 0 to 100; one is nan"),
     "negative": (lambda: {"c10_test200": damaged(np.ones(len(CELLS)), 9, -1)}, "percent, 0 to 100; one is -1"),

@@ -21,7 +21,7 @@ def truth(cache: Path, epochs: int = 3, lr: float = 0.1) -> StandAlone:
     return StandAlone(cache_dir=str(cache), epochs=epochs, optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9))
 
 
-def test_training_alone_knows_good_from_bad_and_leaves_the_global_generator_alone(tmp_path: Path) -> None:
+def test_stand_alone_training_ranks_good_above_bad_architectures(tmp_path: Path) -> None:
     space, data = ToySpace(), ToyData()
     data.setup("fit")
     bad = space.validate({"layer_1": "blur", "layer_2": "keep"})

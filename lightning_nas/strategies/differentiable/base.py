@@ -24,7 +24,7 @@ from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory,
 from lightning_nas.strategies.penalties import Costs, Penalty
 from lightning_nas.strategies.usual import measured_here
 from lightning_nas.tasks.base import Batch, Task
-from lightning_nas.training.seeding import Key, generator
+from lightning_nas.training.seeding import KeyPart, generator
 
 
 class DifferentiableSearch(SearchModule):
@@ -148,7 +148,7 @@ class AnnealedSearch(DifferentiableSearch):
         self.log_batch("arch/temperature", self.tau)
 
 
-def small_noise(shapes: Mapping[str, tuple[int, ...]], std: float, *key: Key) -> nn.ParameterDict:
+def small_noise(shapes: Mapping[str, tuple[int, ...]], std: float, *key: KeyPart) -> nn.ParameterDict:
     """Parameters of N(0, std^2), drawn in order from the generator of ``key``."""
     draw = generator(*key)
     return nn.ParameterDict({name: torch.randn(shape, generator=draw) * std for name, shape in shapes.items()})

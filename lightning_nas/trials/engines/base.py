@@ -35,11 +35,11 @@ class Job(ABC):
 
 
 class Engine(ABC):
-    """Runs children.
+    """Run children.
 
     Attributes:
-        instant: results cost nothing, and may be asked for again after a kill.
-        digest: of what results depend on besides the configuration, if there is anything.
+        instant: whether results cost nothing, so that they can be requested again after a kill.
+        digest: digest of what results depend on besides the configuration; empty if there is nothing.
     """
 
     instant: bool = False
@@ -48,18 +48,18 @@ class Engine(ABC):
     @property
     @abstractmethod
     def slots(self) -> int:
-        """How many requests run at once; more may be submitted, but wait. May change while a search runs."""
+        """Number of requests that run at once; further requests wait. It may change during a search."""
 
     @abstractmethod
     def submit(self, request: Request) -> None:
-        """Take a request; returns at once."""
+        """Accept a request and return at once."""
 
     @abstractmethod
     def finished(self, timeout: float) -> list[Response]:
-        """What has ended since the last call, waiting ``timeout`` seconds for the first to do so; may be empty.
+        """Responses since the last call, waiting up to ``timeout`` seconds for the first; may be empty.
 
         An engine that runs children in this process returns when one has ended.
         """
 
     def close(self) -> None:  # noqa: B027 - an engine may have nothing to end
-        """End all that still runs, and give resources back; an engine may be closed twice."""
+        """End running children and release resources; an engine may be closed twice."""

@@ -1,4 +1,4 @@
-"""One operating-system process per child on this machine: see :mod:`~lightning_nas.trials.engines.process`."""
+"""The engine that trains each child in a process of its own on this machine."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from lightning_nas.trials.requests import Request, Response
 
 
 class LocalEngine(Engine):
-    """Trains each child in a process of its own, as many at once as there are slots.
+    """Train each child in a process of its own, as many at once as there are slots.
+
+    The data are set up once, in a server process that forks the children
+    (:mod:`~lightning_nas.trials.engines.server`), so a data set must not read through a file handle that it opened in
+    ``setup``, as with the workers of a torch DataLoader.
 
     Args:
         job: what the children have in common; it is pickled once.
-        slots: processes at once; None for as many as the cores, and GPUs if children have some, allow.
-        threads: of torch, in each.
-        gpus: of each, a whole number or a fraction: 0.25 lets four share one. Nothing keeps them from taking each
-            other's memory.
-        minutes: a child may take; then it is killed, and failed. None for no end.
-        memory_gb: of address space a child may have; a child that wants more is out of memory. None for no limit.
+        slots: number of processes at once; None for as many as the cores and, with ``gpus``, the GPUs allow.
+        threads: intra-op threads of torch in each process.
+        gpus: GPUs of each process, a whole number or a fraction: with 0.25 four processes share a GPU, without
+            protection of their memory from each other.
+        minutes: wall-clock limit of a child, after which it is killed and failed; None for no limit.
+        memory_gb: limit of a child's address space, above which it is out of memory; None for no limit.
 
     Raises:
         ConfigError: the machine lacks the resources of one child, or the job cannot be pickled.

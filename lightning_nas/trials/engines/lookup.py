@@ -1,4 +1,4 @@
-"""Trials looked up in NAS-Bench-201's table: nothing is trained, the seconds are those of the benchmark's machine."""
+"""The engine that reads results from the table of NAS-Bench-201 instead of training."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lightning_nas.truth.nasbench201 import FILE, VARIABLE, Dataset, Epochs, Nas
 
 
 class TableEngine(Engine):
-    """Validation accuracy of the benchmark's trainings for the search; its test accuracy is for the result alone.
+    """Look up validation accuracy and training seconds of the benchmark; its test accuracy is only used for the result.
 
     Args:
-        job: of which the search space must be NAS-Bench-201's.
-        path: the table's file; None: ``nasbench201.npz`` in the folder that LIGHTNING_NAS_DATA names.
-        dataset: of the accuracy.
-        epochs: of the benchmark's trainings.
+        job: its search space must be that of NAS-Bench-201.
+        path: file of the table; None for ``nasbench201.npz`` in the folder $LIGHTNING_NAS_DATA.
+        dataset: data set of the accuracy.
+        epochs: length of the benchmark's trainings.
 
     Raises:
-        ConfigError: another space, or nobody says where the table is.
-        DataError: no such file, or not such a table.
+        ConfigError: another search space, or neither ``path`` nor the environment variable is set.
+        DataError: the file is missing or is not such a table.
     """
 
     instant = True
@@ -33,13 +33,12 @@ class TableEngine(Engine):
         space, file = job.space(), table_file(path)
         if not isinstance(space, NASBench201Space):
             raise ConfigError(
-                f"engine=table knows the cells of NAS-Bench-201, not search_space={space.name}; "
+                f"engine=table has only the cells of NAS-Bench-201, not search_space={space.name}; "
                 "choose search_space=nasbench201 or nasbench201_small, or engine=local"
             )
         if file is None:
             raise ConfigError(
-                f"engine=table needs {FILE}: name its folder in the environment variable {VARIABLE}, or the file by "
-                "engine.path=FILE"
+                f"engine=table needs {FILE}: set the environment variable {VARIABLE} to its folder, or engine.path=FILE"
             )
         self._results = _results(file, space, dataset, epochs)
         self.digest = hashlib.sha256(json.dumps(sorted(self._results.items())).encode()).hexdigest()[:16]
@@ -62,7 +61,7 @@ class TableEngine(Engine):
 def _results(
     file: Path, space: NASBench201Space, dataset: Dataset, epochs: Epochs
 ) -> dict[tuple[str, ...], tuple[float, float]]:
-    """Accuracy, 0 to 1, and seconds of training, by the options of the cell."""
+    """Accuracy, 0 to 1, and training seconds, by the options of the cell."""
     table = NasBench201Table(file, [(dataset, "valid", epochs)], seconds=dataset, option="engine.path")
     return {
         space.from_string(cell).options: (table.accuracy(cell, dataset, "valid", epochs), table.seconds(cell, epochs))

@@ -1,8 +1,8 @@
-"""Children on all machines of a Ray cluster: requests and responses are JSON, on its way there and back.
+"""The engine that trains children on all machines of a Ray cluster.
 
-Of Ray only the core is used: one task per attempt, which Ray does not repeat by itself, since it is the search that
-counts attempts. Each task trains its child in a process of its own, as ``engine=local`` does, so that one which dies
-is told from a machine that does.
+It uses only the core of Ray: one task per attempt, which Ray does not repeat, because the search counts attempts. Each
+task trains its child in a process of its own, as ``engine=local`` does, so that the death of a child differs from the
+death of a machine. A worker of the cluster keeps its job server, so the data are set up once per worker.
 """
 
 from __future__ import annotations
@@ -36,30 +36,29 @@ _kept: tuple[tuple[bytes, str, str], JobServer] | None = None  # in a worker of 
 
 
 class RayEngine(Engine):
-    """Trains each child wherever a Ray cluster has room.
+    """Train each child on a machine of a Ray cluster that has room.
 
-    The library, and the data under the same name, must be on every machine; a strategy whose children inherit weights
-    needs a folder that all machines share. A cluster begun here is this machine alone, reachable from nowhere else, and
-    ends with the search.
+    Every machine needs the library and the data under the same path; a strategy whose children inherit weights needs a
+    folder that all machines share. A cluster that is started here consists of this machine alone, accepts no
+    connection from elsewhere, and ends with the search.
 
     Args:
         job: what the children have in common; it is pickled once.
-        address: of a cluster to join, HOST:PORT, or "auto" for that which ``ray start`` has begun here; it stays when
-            the search ends. None begins one.
-        slots: children at once; None for as many as there is room for, which is looked at while the search runs:
-            machines may come and go.
-        cpus: each child holds, as Ray counts them; a fraction lets more children run than there are cores.
-        gpus: each child holds, a whole number or a fraction: 0.25 lets four share one. Nothing keeps them from taking
-            each other's memory.
-        threads: of torch, in each.
-        minutes: a child may take; then it is killed, and failed. None for no end.
-        memory_gb: of address space a child may have; a child that wants more is out of memory. None for no limit.
-        patience_minutes: to wait for a machine once none of the cluster has room for a child any more.
+        address: HOST:PORT of a cluster, or "auto" for the one that ``ray start`` has started on this machine; it
+            continues when the search ends. None starts a cluster.
+        slots: number of children at once; None for as many as the cluster has room for, also when machines come and go.
+        cpus: CPUs of each child, as Ray counts them; with a fraction more children run than there are cores.
+        gpus: GPUs of each child, a whole number or a fraction: with 0.25 four children share a GPU, without protection
+            of their memory from each other.
+        threads: intra-op threads of torch in each child.
+        minutes: wall-clock limit of a child, after which it is killed and failed; None for no limit.
+        memory_gb: limit of a child's address space, above which it is out of memory; None for no limit.
+        patience_minutes: minutes to wait for a machine when none has room for a child; then the search ends.
 
     Raises:
-        ConfigError: Ray is not installed, there is no cluster at the address, or no machine of it has what one child
-            holds.
-        EnvironmentFailure: later, no machine has had it for as long as there is patience.
+        ConfigError: Ray is not installed, there is no cluster at the address, the job cannot be pickled, or no machine
+            has the resources of one child.
+        EnvironmentFailure: later, no machine had the resources of one child for ``patience_minutes``.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class RayEngine(Engine):
             return Response(request.trial, request.attempt, "lost", (), seconds, f"{type(error).__name__}: {said}")
 
     def _look_around(self) -> None:
-        """How many children there is room for now, and whether to wait for room any longer."""
+        """Update the number of slots, and stop waiting for room after the patience."""
         now = time.monotonic()
         if now - self._looked < _FRESH:
             return
@@ -143,7 +142,7 @@ class RayEngine(Engine):
             raise EnvironmentFailure(f"{self._nobody_has()}; waited {self._patience:g} minutes for one that has")
 
     def _machines(self) -> list[dict[str, float]]:
-        """What each has."""
+        """Resources of each machine that is alive."""
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _room(self, machine: dict[str, float]) -> int:
@@ -158,7 +157,7 @@ class RayEngine(Engine):
 
 
 def _connected(address: str | None) -> tuple[Any, bool]:
-    """Ray's module, and whether the connection is ours to end."""
+    """The module ray, and whether this engine has to end the connection."""
     with _quietly():
         if address is None:
             _lock_up()
@@ -179,7 +178,7 @@ def _connected(address: str | None) -> tuple[Any, bool]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Ray announces itself, and takes over SIGTERM."""
+    """Silence Ray and restore the handler of SIGTERM, which Ray replaces."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
@@ -191,7 +190,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _lock_up() -> None:
-    """Let nobody else into the cluster to be begun: whoever reaches it runs what he likes."""
+    """Close the cluster to be started to everybody else, because any client can run code in it."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # a name from elsewhere; it means: the loopback device alone
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_token())
@@ -199,7 +198,7 @@ def _lock_up() -> None:
 
 @functools.cache
 def _token() -> str:
-    """One for all clusters of this process: Ray reads it once."""
+    """One token for all clusters of this process, because Ray reads it once."""
     return secrets.token_hex(32)
 
 
@@ -215,7 +214,7 @@ def _server(job: bytes, limits: str, folder: str) -> JobServer:
 
 
 def _train(request: str, job: bytes, limits: str, folder: str, *, gpus: float) -> str:
-    """What a worker of the cluster does."""
+    """Train one child in a worker of the cluster."""
     import ray
 
     devices = ",".join(map(str, ray.get_gpu_ids())) if gpus else ""

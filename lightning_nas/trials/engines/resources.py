@@ -1,4 +1,4 @@
-"""What this machine can run at once; what nobody has is refused at once instead of waited for."""
+"""Resources of this machine and the number of children that they allow."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _CLOSE = 1e-9  # ten times 0.1 is one
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Number of processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fitting(has: float, each: float) -> int:
-    """How many shares fit.
+    """Number of shares of size ``each`` that fit.
 
     >>> fitting(1, 0.1), fitting(3, 2)
     (10, 1)
@@ -24,25 +24,25 @@ def fitting(has: float, each: float) -> int:
 
 
 def check_gpus(gpus: float) -> None:
-    """Refuse shares that are neither a fraction of one GPU nor whole ones.
+    """Refuse a number of GPUs that is neither a fraction of one nor whole.
 
     Raises:
-        ConfigError: they are.
+        ConfigError: the number is above 1 and not whole.
     """
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError(f"engine.gpus={gpus:g}: legal: a fraction of one, e.g. 0.25, or a whole number")
 
 
 def slots_of(wanted: int | None, *, threads: int, gpus: float) -> int:
-    """How many children run at once.
+    """Number of children that run at once.
 
     Args:
-        wanted: by the configuration; None for as many as cores and GPUs allow.
-        threads: of each child.
-        gpus: of each child; a fraction lets several share one.
+        wanted: number in the configuration; None for as many as cores and GPUs allow.
+        threads: threads of each child.
+        gpus: GPUs of each child; with a fraction several children share one.
 
     Raises:
-        ConfigError: there is not one slot, or fewer GPUs than the wanted slots have.
+        ConfigError: there is no room for one child, or fewer GPUs than the wanted slots need.
 
     Example:
         >>> slots_of(3, threads=1, gpus=0)
@@ -64,7 +64,7 @@ def slots_of(wanted: int | None, *, threads: int, gpus: float) -> int:
 
 
 def devices_of(slot: int, gpus: float) -> str:
-    """The GPUs of a slot, as CUDA_VISIBLE_DEVICES names them; none without."""
+    """GPUs of a slot, in the form of CUDA_VISIBLE_DEVICES; empty without GPUs."""
     if not gpus:
         return ""
     visible = _visible()
@@ -74,7 +74,7 @@ def devices_of(slot: int, gpus: float) -> str:
 
 
 def _visible() -> list[str]:
-    """The GPUs this process sees, by the names they have for its children."""
+    """Names of the GPUs that this process sees, as its children must use them."""
     import torch
 
     names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

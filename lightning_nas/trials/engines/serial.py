@@ -1,4 +1,4 @@
-"""One child after another, in the process of the search: for debugging, and the reference of the other engines."""
+"""The engine that trains one child after another in the process of the search."""
 
 from __future__ import annotations
 
@@ -9,11 +9,22 @@ from lightning_nas.trials.requests import Request, Response
 
 
 class SerialEngine(Engine):
-    """Trains in this process, in the order of submission.
+    """Train in this process in the order of submission: for debugging, and the reference of the other engines.
 
     Args:
         job: what the children have in common.
-        worker: does what is asked; made from the job unless given.
+        worker: trains one child; None for ``job.worker()``.
+
+    Example:
+        >>> from lightning_nas.tasks.classification import Classification
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.trials.child import Child
+        >>> from lightning_nas.trials.job import ObjectsJob
+        >>> space = ToySpace()
+        >>> engine = SerialEngine(ObjectsJob(ToyData(images=256), space, Classification(), Child(epochs=1)))
+        >>> engine.submit(Request(0, 1, space.best, seed=0))
+        >>> [response.status for response in engine.finished(0.0)]
+        ['finished']
     """
 
     def __init__(self, job: Job, *, worker: Worker | None = None) -> None:
