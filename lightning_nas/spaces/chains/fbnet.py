@@ -58,13 +58,13 @@ class Layer:
     size: int
 
     def block(self, option: str) -> nn.Module:
-        """A fresh candidate for this layer."""
+        """Build an option of this layer."""
         if option == "skip":
             return skip(self.in_channels, self.out_channels, self.stride)
         return InvertedResidual(self.in_channels, self.out_channels, stride=self.stride, **BLOCKS[option])
 
     def choice(self) -> Choice:
-        """Where the supernet mixes the candidates of this layer."""
+        """Describe the choice that the supernet mixes."""
 
         def build(option: str, in_channels: int, out_channels: int) -> nn.Module:
             return replace(self, in_channels=in_channels, out_channels=out_channels).block(option)
@@ -180,7 +180,7 @@ class FBNetSpace(WeightSharingSpace):
         return Gates.one_hot({GROUP: [OPTIONS.index(o) for o in self.validate(architecture).options]}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable block of every layer."""
+        """Take the most probable block of every layer."""
         best = probabilities[GROUP].argmax(-1).tolist()
         return Architecture(self.name, tuple((d.name, OPTIONS[i]) for d, i in zip(self.decisions, best, strict=True)))
 

@@ -183,7 +183,7 @@ class MnasNetSpace(SearchSpace):
         return [Layer(*layer) for layer in zip(made, [*kinds, LAST], strict=True)]
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """The first of the factors that give the same channels, and no skip where no layer could have one."""
+        """Take the first factor that gives the same channels, and no skip where no layer can have one."""
         choices = dict(architecture.choices)
         before = self.first
         for i, (channels, layers, stride) in enumerate(self.blocks, start=1):
@@ -230,7 +230,7 @@ class MnasNetSpace(SearchSpace):
         return self.frame.operations(self.last, self._out_size())
 
     def _possible(self) -> Iterator[Layer]:
-        """Every layer that some architecture has."""
+        """Every layer of any architecture."""
         before, size = {self.first}, self.frame.size
         yield Layer(Shape(self.frame.stem[0], self.first, 1, size), FIRST)
         for channels, _, stride in self.blocks:

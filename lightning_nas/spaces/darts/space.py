@@ -110,7 +110,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         self.gate_options = dict.fromkeys(KINDS, OPTIONS)
 
     def evaluation(self) -> DARTSSpace:
-        """The space whose network is retrained: deeper, wider, and with batch norms that learn."""
+        """Return the space of the retrained network: deeper, wider, and with batch norms that learn."""
         if self._evaluation is None:
             return self
         cells, channels = self._evaluation
@@ -151,9 +151,9 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         return Gates.one_hot(chosen, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The paper's rule: for each node the two edges with the most probable operation, "none" left out of account.
+        """The paper's rule: for each node the two edges with the most probable operation, "none" ignored.
 
-        Of equals the first.
+        Ties go to the first.
         """
         choices: dict[str, str] = {}
         for kind in KINDS:
@@ -166,16 +166,17 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         return self.validate(choices)
 
     def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
-        """FairDARTS' rule (arXiv:1911.12126): a node keeps, of its two strongest edges, the operations that strong.
+        """Apply FairDARTS' rule (arXiv:1911.12126): a node keeps operations above the threshold.
 
-        At most two an edge, which is all that :meth:`wider` can tell. A node may be left without any, and is not there
-        then; a kind of cell in which no operation is strong enough is that of :meth:`derive`.
+        Only its two strongest edges count, and at most two operations an edge, as many as :meth:`wider` can
+        represent. A node without any is not there; a kind of cell in which no operation reaches the threshold is that
+        of :meth:`derive`.
         """
         own, wider = self.genotypes(self.derive(weights)), self.wider()
         return wider.architecture({kind: _above(weights[kind], threshold) or own[kind] for kind in KINDS})
 
     def wider(self) -> DARTSCellSpace:
-        """Cells of any wiring, in the size that is retrained."""
+        """Return the space of cells of any wiring, in the size that is retrained."""
         form = asdict(self.evaluation().form)
         return DARTSCellSpace(**{size: value for size, value in form.items() if size != "affine"})
 
@@ -219,13 +220,13 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
 
 
 def _strongest(strengths: Sequence[float], node: int) -> list[int]:
-    """The two edges into a node that are kept."""
+    """Find the two strongest edges into a node."""
     leading = [e for e, edge in enumerate(EDGES) if edge[0] == node]
     return sorted(sorted(leading, key=lambda e: -strengths[e])[:2])
 
 
 def _above(weights: Tensor, threshold: float) -> Genotype | None:
-    """A kind of cell by FairDARTS' rule; None if it would have no node."""
+    """Make a kind of cell by FairDARTS' rule; None if it would have no node."""
     rows = weights[:, 1:].tolist()
     nodes: list[tuple[tuple[str, int], ...]] = []
     for node in range(NODES):

@@ -120,7 +120,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return ENASMicroSpace(self.name, **asdict(form), evaluation=self._evaluation)
 
     def nodes(self, group: str) -> tuple[int, ...]:
-        """Both operations of a node lead to it; what chooses an input is no sum."""
+        """List the nodes: both operations of a node lead to it; choices of inputs are not summed."""
         rows = range(self.gate_shapes[group][0])
         return tuple(row // 2 for row in rows) if group.endswith("_operations") else tuple(rows)
 
@@ -157,7 +157,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return Gates.one_hot({group: chosen[group] for group in self.gate_shapes}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable state and operation everywhere; the first of equals."""
+        """Take the most probable state and operation everywhere; ties go to the first."""
         best = {group: rows.argmax(-1).tolist() for group, rows in probabilities.items()}
         choices: dict[str, str] = {}
         for kind in KINDS:
@@ -189,7 +189,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def _fixed(self) -> list[tuple[str, Operation]]:
-        """Stem, what brings inputs to their width and size, the batch norm and the last node's part at each output."""
+        """Stem, calibrations, and at each output the batch norm and the part of the last node."""
         form, places = self.form, self.form.searched()
         made = [form.stem(), *form.halvings().values()]
         for place in places:
@@ -200,7 +200,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return [*made, form.head(places[-1].channels, places[-1].size)]
 
     def operations(self) -> dict[str, Operation]:
-        """What is fixed, and every operation at every width."""
+        """Fixed parts, and every operation at every width."""
         made = dict(self._fixed())
         for place in self.form.searched():
             shape = (place.channels, place.size, place.size)
@@ -209,12 +209,12 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return {key: Operation(partial(_by_batch, op.build), op.input_shape) for key, op in made.items()}
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is fixed, two operations a node, and a part of the last convolution for each loose end."""
+        """Fixed parts, two operations a node, and a part of the last convolution for each loose end."""
         keys, genotypes = [key for key, _ in self._fixed()], self.genotypes(architecture)
         for place in self.form.searched():
             genotype = genotypes[place.kind]
             keys += [key for node in genotype.nodes for option, state in node for key in place.key(option, state)]
-            keys += [_part_key(place)] * (len(genotype.concat) - 1)  # one of them is the last node's
+            keys += [_part_key(place)] * (len(genotype.concat) - 1)  # the last node's part is fixed
         return tuple(keys)
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:

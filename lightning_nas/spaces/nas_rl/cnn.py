@@ -123,10 +123,10 @@ class NASRLCNNSpace(SearchSpace):
     # -- architectures ------------------------------------------------------------------------------------------
 
     def at_depth(self, layers: int) -> NASRLCNNSpace:
-        """The same space, of the same decisions, with networks of so many layers alone: a stage of a growing search.
+        """Return the same space with networks of ``layers`` layers only: a stage of a growing search.
 
         Raises:
-            InputError: no depth of this space.
+            InputError: the space has no networks of that depth.
         """
         if layers not in self.depths:
             legal = ", ".join(_texts(self.depths))
@@ -136,13 +136,13 @@ class NASRLCNNSpace(SearchSpace):
         return stage
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """None for layers beyond the depth."""
+        """List legal options; none for layers beyond the depth."""
         if decision.name == "depth":
             return self._legal_depths
         return decision.options if self._layer_of[decision.name] <= int(partial["depth"]) else ()
 
     def chosen(self, architecture: Architecture) -> list[Layer]:
-        """The layers, with the inputs that they have after the paper's rules."""
+        """Read the layers, with the inputs that the paper's rules give them."""
         choices, layers = dict(self.validate(architecture).choices), list[Layer]()
         for k in range(1, int(choices["depth"]) + 1):
             name, stride = f"layer_{k}", str(self.strides[0])
@@ -188,7 +188,7 @@ class NASRLCNNSpace(SearchSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def operations(self) -> dict[str, Operation]:
-        """A convolution of one input at every size, what follows the sum over the inputs, what the classifier sees.
+        """List convolutions of one input at every size, the batch norm of their sum, and parts of the classifier.
 
         Widths of concatenations are too many to list. A convolution of several inputs is the sum of theirs; one with
         a stride counts as that without one at the size of the output, and one of upright images as that of images that
@@ -236,7 +236,7 @@ def _norm(filters: int, size: Size) -> tuple[str, Operation]:
 
 
 def _reachable(size: int, strides: Sequence[int]) -> list[int]:
-    """What a height or width may become.
+    """List the values that a height or width can take.
 
     >>> _reachable(32, (1, 2, 3))
     [1, 2, 3, 4, 6, 8, 11, 16, 32]

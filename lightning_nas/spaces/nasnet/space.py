@@ -137,7 +137,7 @@ class NASNetSpace(NASNetCells):
         yield from decisions(kind, self.blocks, self.cell_operations, self.joins)
 
     def evaluation(self) -> NASNetSpace:
-        """The same cells in the network that is retrained: deeper and wider."""
+        """Return the space of the retrained network: the same cells, deeper and wider."""
         if self._evaluation is None:
             return self
         cells, filters = self._evaluation
@@ -159,10 +159,10 @@ class NASNetSpace(NASNetCells):
         return NASNetGenotype(nodes, unused(nodes), tuple(joins))
 
     def architecture(self, genotypes: Mapping[str, NASNetGenotype]) -> Architecture:
-        """The architecture whose :meth:`genotypes` these are.
+        """Return the architecture whose :meth:`genotypes` these are.
 
         Raises:
-            InvalidArchitecture: there is none.
+            InvalidArchitecture: this space has no such cells.
         """
         choices: dict[str, str] = {}
         for kind, genotype in genotypes.items():
@@ -170,12 +170,12 @@ class NASNetSpace(NASNetCells):
         return self.validate(choices)
 
     def _beside(self, kind: str, genotype: NASNetGenotype) -> dict[str, str]:
-        """What is chosen besides inputs and operations."""
+        """Choices other than inputs and operations."""
         several = len(self.joins) > 1
         return {f"{kind}_{i}_join": join for i, join in enumerate(genotype.joins, start=2) if several}
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Blocks in one order, and the two halves of a block: either order gives the same network."""
+        """Sort blocks, and the two halves of a block: every order gives the same network."""
         made = {}
         for kind, genotype in self.genotypes(architecture).items():
             marks = [f"{join} {i in genotype.concat}" for i, join in enumerate(genotype.joins, start=2)]
@@ -192,7 +192,7 @@ class NASNetSpace(NASNetCells):
             yield dict(zip(KINDS, pair, strict=True))
 
     def _most(self) -> int:
-        """The width of the widest output: all blocks, and one input, since the first block takes the other."""
+        """Width of the widest output: all blocks and one input, since the first block takes the other."""
         return 1 + self.blocks * (2 if "concat" in self.joins else 1)
 
     def _searched(self) -> dict[str, Operation]:

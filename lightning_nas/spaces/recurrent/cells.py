@@ -1,4 +1,4 @@
-"""The cells of recurrent spaces: one that was chosen, and one that mixes all that can be.
+"""Cells of DARTS' recurrent space: a chosen cell, and the cell that mixes all options.
 
 Shapes: E edges into a node, N rows, H width, K options.
 """
@@ -24,13 +24,13 @@ _FUNCTIONS = tuple(make() for make in ACTIVATIONS.values())
 
 
 class FixedCell(Cell):
-    """One predecessor and one activation a node.
+    """Cell with one predecessor and one activation a node.
 
     Args:
         width: H.
         chosen: (number of the predecessor, activation) of each node.
-        outputs: of :class:`~lightning_nas.ops.recurrent.Cell`.
-        norm: likewise.
+        outputs: see :class:`~lightning_nas.ops.recurrent.Cell`.
+        norm: see :class:`~lightning_nas.ops.recurrent.Cell`.
     """
 
     def __init__(self, width: int, chosen: Sequence[tuple[int, str]], outputs: tuple[int, ...], *, norm: bool) -> None:
@@ -120,7 +120,7 @@ def _mix(rows: Tensor, runs: list[Active], mixers: list[nn.Module] | None, g: Te
 
 
 def _kept(rows: Tensor, runs: list[Active]) -> Tensor:
-    """(E,) how much of an edge is there: the sum of the gates of what runs on it, none apart."""
+    """(E,) how much of an edge is there: the sum of the gates of what runs on it, without "none"."""
     counted = torch.tensor([[float(k > 0 and k in run) for k in range(rows.shape[1])] for run in runs])
     return (rows * counted.to(rows)).sum(1)
 

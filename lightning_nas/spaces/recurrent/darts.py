@@ -153,13 +153,13 @@ class DARTSRNNSpace(SharedRecurrentSpace):
         return RNNSupernet(LanguageModel(self.num_classes, cell, self.drop))
 
     def gates(self, architecture: Architecture) -> Gates:
-        """The chosen activation on the edge from the chosen predecessor, none on the others."""
+        """The chosen activation on the edge from the chosen predecessor, "none" on the others."""
         chosen = dict(enumerate(self._chosen(architecture), start=1))
         rows = [OPTIONS.index(chosen[i][1]) if chosen[i][0] == j else 0 for i, j in self.edges]
         return Gates.one_hot({GROUP: rows}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The one edge and activation with the largest weight of each node, none apart; the first of equals."""
+        """Take the edge and activation with the largest weight of each node, without "none"; ties go to the first."""
         rows, choices = probabilities[GROUP][:, 1:], dict[str, str]()
         for i in range(1, self.steps + 1):
             first = i * (i - 1) // 2

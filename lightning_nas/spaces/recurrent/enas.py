@@ -142,7 +142,7 @@ class ENASRNNSpace(SharedRecurrentSpace):
         return Gates.one_hot(chosen | {OPERATIONS: [OPTIONS.index(o) for o in options]}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable node and activation everywhere; the first of equals."""
+        """Take the most probable node and activation everywhere; ties go to the first."""
         best, choices = probabilities[OPERATIONS].argmax(-1).tolist(), dict[str, str]()
         for i in range(1, self.steps + 1):
             if i > 2:
