@@ -56,6 +56,9 @@ class BlockQNNSpace(SearchSpace):
         InputError: fewer than two layers, no stage, or images that cannot be halved between the stages.
 
     Example:
+        >>> space = BlockQNNSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions)
+        ('block_qnn_small', 24)
         >>> import torch
         >>> from lightning_nas.spaces.block_qnn.code import parsed
         >>> space = BlockQNNSpace("toy", image_size=8, in_channels=1, layers=4, blocks=1, channels=[8, 16])

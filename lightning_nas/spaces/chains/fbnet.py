@@ -107,6 +107,9 @@ class FBNetSpace(WeightSharingSpace):
         InputError: an odd number of channels somewhere (grouped blocks need even ones), or images below 8 pixels.
 
     Example:
+        >>> space = FBNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('skip')
+        ('fbnet_small', 6, 'no block: the identity, or a 1x1 convolution where the shape changes')
         >>> space = FBNetSpace("toy", image_size=8, in_channels=1, num_classes=10, stem=(8, 1), stages=[(8, 1, 1)])
         >>> a = space.validate({"layer_01": "k3_e3"})
         >>> tuple(space.network(a)(torch.zeros(2, 1, 8, 8)).shape)
@@ -239,7 +242,7 @@ class FBNetSpace(WeightSharingSpace):
 
 
 class FBNetNetwork(nn.Module):
-    """A chain of blocks. Images (N, C, H, W) in, logits (N, num_classes) out."""
+    """Chain of blocks. Images (N, C, H, W) in, logits (N, num_classes) out."""
 
     def __init__(self, stem: nn.Module, layers: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()
@@ -255,7 +258,7 @@ class FBNetNetwork(nn.Module):
 
 
 class FBNetSupernet(Supernet):
-    """The same chain with a mixed block in every layer; works in the channels-last memory format."""
+    """Chain whose layers mix their blocks, in the channels-last memory format."""
 
     def __init__(self, stem: nn.Module, layers: Sequence[MixedOp], head: nn.Module) -> None:
         super().__init__()

@@ -124,6 +124,9 @@ class MnasNetSpace(SearchSpace):
         InputError: images below 8 pixels, or a block with fewer than two layers, one of which may be taken away.
 
     Example:
+        >>> space = MnasNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('mbconv6')
+        ('mnasnet_small', 12, 'inverted bottleneck, expansion 6')
         >>> import torch
         >>> space = MnasNetSpace(image_size=8, in_channels=1, num_classes=10, blocks=[(8, 2, 1)], last=16, mix=32)
         >>> [decision.name for decision in space.decisions][:3]

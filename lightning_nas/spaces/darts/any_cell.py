@@ -54,6 +54,9 @@ class DARTSCellSpace(CellsSpace):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = DARTSCellSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('conv_7x1_1x7+conv_7x1_1x7')
+        ('darts_cell', 42, '7x1 and 1x7 convolutions in sequence plus 7x1 and 1x7 convolutions in sequence')
         >>> space = DARTSCellSpace(nodes=1, cells=3, channels=4)
         >>> parallel, one = {"normal_0_0": "skip_connect+sep_conv_3x3", "normal_0_1": "none"}, {"normal_concat": "2"}
         >>> reduce = {"reduce_0_0": "max_pool_3x3", "reduce_0_1": "none", "reduce_concat": "2"}

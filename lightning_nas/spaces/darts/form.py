@@ -79,7 +79,7 @@ class Form:
         channels: channels of the first cells.
         stem: "cifar", a 3x3 convolution to three times ``channels``; or "imagenet", three of stride 2.
         affine: batch norms of the cells learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
-        pool_norm: pools have a batch norm in any case.
+        pool_norm: pools always have a batch norm.
 
     Raises:
         InputError: fewer than three cells, odd channels, or images too small to be halved twice.

@@ -3,8 +3,8 @@ r"""The convolutional search space of DARTS (Liu et al., ICLR 2019, arXiv:1806.0
 Two kinds of cell, normal and reduction, with four nodes each; a node adds two operations on two different earlier
 states. That is :math:`\prod_{k=1}^{4} \binom{k+1}{2} \cdot 7^8 = 1{,}037{,}664{,}180` cells of a kind.
 
-What is searched and what is retrained are of one architecture and two sizes: 8 cells, 16 channels and batch norms that
-learn nothing against 20 cells and 36 channels (14 and 48 on ImageNet); see :meth:`DARTSSpace.evaluation`.
+The searched and the retrained network have one architecture and two sizes: 8 cells, 16 channels and batch norms without
+scale and shift against 20 cells and 36 channels (14 and 48 on ImageNet); see :meth:`DARTSSpace.evaluation`.
 
 Differs from the authors' code: a node's two operations stand in the order of the states they work on, not of their
 strength, so that one cell has one name. Sides of odd length are allowed.
@@ -65,8 +65,8 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         cells: number of cells, at least 3.
         channels: channels of the first cells, an even number.
         stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
-        affine: batch norms of the cells learn scale and shift, and pools have none, as in a network on its own.
-        pool_norm: pools have one all the same, as in MdeNAS' networks.
+        affine: batch norms of the cells learn scale and shift, and pools have none, as in a stand-alone network.
+        pool_norm: pools always have a batch norm, as in MdeNAS' networks.
         evaluation: (cells, channels) of the network that is retrained; None retrains the network that was searched.
         fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
@@ -74,6 +74,9 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = DARTSSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('dil_conv_5x5')
+        ('darts', 22, '5x5 dilated convolution')
         >>> import torch
         >>> space = DARTSSpace(image_size=8, in_channels=1, cells=3, channels=4)
         >>> a = space.sample(torch.Generator().manual_seed(0))

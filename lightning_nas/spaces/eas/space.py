@@ -65,6 +65,9 @@ class EASSpace(PlainNetworks, InheritingSpace):
         InputError: a start that is no network of this space, lists that are not ascending, or even kernels.
 
     Example:
+        >>> space = EASSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions)
+        ('eas_small', 18)
         >>> space = EASSpace("toy", image_size=8, in_channels=1, filters=[4, 8], units=[8], pools=[4], start=[4, 8])
         >>> space.tokens(space.start)
         ('conv-4-3', 'pool', 'fc-8')

@@ -3,11 +3,11 @@ r"""ENAS' macro search space (Pham et al., ICML 2018, arXiv:1802.03268): a whole
 Each of L layers has one of six operations, and may be connected to any of the tensors before the one that it works on:
 :math:`6^L \cdot 2^{L (L - 1) / 2}` networks, 1.6e29 for 12 layers.
 
-What is searched (36 channels throughout, sums of tensors) and what is retrained
+The searched network (36 channels throughout, sums of tensors) and the retrained one
 (:class:`~lightning_nas.spaces.enas.macro_retrained.ENASMacroNetworks`: 96 channels and more, concatenations) differ.
 
 Differs from the authors' code: in the search a tensor that no later layer needs is not halved, so that a path costs
-what it needs; weights of what was not drawn get no gradient instead of zeros; a pool can be retrained.
+what it needs; weights of options that were not drawn get no gradient instead of zeros; a pool can be retrained.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = ENASMacroSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('max_pool_3x3')
+        ('enas_macro_small', 15, '3x3 max pooling')
         >>> import torch
         >>> space = ENASMacroSpace(image_size=8, in_channels=1, layers=3, channels=4)
         >>> a = space.sample(torch.Generator().manual_seed(0))

@@ -1,8 +1,8 @@
-"""The networks of ENAS' macro space (arXiv:1802.03268): layers with connections to any earlier ones.
+"""Networks of ENAS' macro space (arXiv:1802.03268): layers with connections to any earlier layers.
 
 Tensor 0 is the stem's output, tensor k that of layer k (counted from 1). A layer works on the tensor before it, and
-what it gives is merged with the tensors that it is connected to. After a third and two thirds of the layers tensors are
-halved, each by a factorised reduction of its own.
+its result is merged with the tensors that it is connected to. After one third and two thirds of the layers tensors are
+halved, each by its own factorised reduction.
 """
 
 from __future__ import annotations

@@ -75,6 +75,15 @@ class ENASMacroNetworks(MacroLayers):
 
     Raises:
         InputError: a size out of range.
+
+    Example:
+        >>> space = ENASMacroNetworks(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('max_pool_3x3')
+        ('enas_macro_small', 15, '3x3 max pooling')
+        >>> import torch
+        >>> network = space.network(space.sample(torch.Generator().manual_seed(0)))
+        >>> tuple(network(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
     """
 
     @sized_by_images(small={"name": "enas_macro_small", "layers": 5, "channels": 8, "dropout": 0.0})

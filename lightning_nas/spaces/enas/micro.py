@@ -4,12 +4,12 @@ Two kinds of cell, normal and reduction, of five nodes; a node adds two operatio
 The paper counts :math:`(5 \cdot 5!)^4 = 1.3 \cdot 10^{11}` pairs of cells; there are :math:`(5^5 \cdot 6!)^4` ways to
 take the decisions.
 
-What is searched (6 + 2 cells of 20 channels) and what is retrained (15 + 2 of 36) differ in more than size, see
+The searched network (6 + 2 cells of 20 channels) and the retrained one (15 + 2 of 36) differ in more than size, see
 :mod:`lightning_nas.spaces.enas.micro_networks`; the second is
 :class:`~lightning_nas.spaces.enas.micro_retrained.ENASMicroNetworks`.
 
-Differs from the authors' code: sides of odd length are allowed, and weights of what was not drawn get no gradient
-instead of zeros, so that neither weight decay nor momentum moves them.
+Differs from the authors' code: sides of odd length are allowed, and weights of options that were not drawn get no
+gradient instead of zeros, so that neither weight decay nor momentum moves them.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = ENASMicroSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('enas_micro_small', 16, 'output of cell k-1')
         >>> import torch
         >>> space = ENASMicroSpace(image_size=8, in_channels=1, layers=1, nodes=2, channels=4)
         >>> a = space.sample(torch.Generator().manual_seed(0))

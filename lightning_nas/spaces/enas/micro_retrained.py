@@ -82,6 +82,15 @@ class ENASMicroNetworks(MicroCells):
 
     Raises:
         InputError: a size out of range.
+
+    Example:
+        >>> space = ENASMicroNetworks(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('enas_micro_small', 16, 'output of cell k-1')
+        >>> import torch
+        >>> network = space.network(space.sample(torch.Generator().manual_seed(0)))
+        >>> tuple(network(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
     """
 
     @sized_by_images(

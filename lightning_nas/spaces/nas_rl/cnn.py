@@ -68,6 +68,9 @@ class NASRLCNNSpace(SearchSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = NASRLCNNSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('yes')
+        ('nas_rl_cnn_small', 46, 'connected')
         >>> import torch
         >>> space = NASRLCNNSpace("toy", image_size=8, in_channels=1, depths=[2, 4], filters=[4, 6])
         >>> a = space.at_depth(2).sample(torch.Generator().manual_seed(0))
@@ -203,7 +206,7 @@ class NASRLCNNSpace(SearchSpace):
         return made
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """Of each layer a convolution an input and the batch norm; of each loose end its part of the classifier."""
+        """For each layer its batch norm and a convolution an input; for each loose end its part of the classifier."""
         layers, keys = self.chosen(architecture), list[str]()
         channels = [self.input_shape[0], *(layer.filters for layer in layers)]
         sizes = output_sizes(layers, (self.input_shape[1], self.input_shape[2]))

@@ -3,7 +3,7 @@
 With base B there are the leaves 0 to B - 1, which have all the weights, and the nodes above them, level by level; the
 last of the 2 B - 1 nodes is the root. Node B + k combines nodes 2 k and 2 k + 1.
 
-Shapes: N rows, T words, I what a cell is fed, H width.
+Shapes: N rows, T words, I width of a cell's input, H width.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TreeCell(nn.Module):
     Args:
         features: I.
         width: H.
-        tree: what it computes.
+        tree: tree of the cell.
         projection: columns of the hidden state, which then is the root's output times one more matrix; None for H.
     """
 
@@ -138,7 +138,7 @@ class TreeCells(Unrolled):
 
 
 class Activations(nn.Module):
-    """An activation over a window, (N, T, H) to (N, T, H), word by word: what a latency table measures."""
+    """An activation over a window, (N, T, H) to (N, T, H), word by word; latency tables measure it."""
 
     def __init__(self, option: str) -> None:
         super().__init__()

@@ -76,6 +76,9 @@ class NASBench201Space(WeightSharingSpace):
         InputError: images below 4 pixels, or a stage without cells.
 
     Example:
+        >>> space = NASBench201Space(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('avg_pool_3x3')
+        ('nasbench201_small', 6, '3x3 average pooling')
         >>> space = NASBench201Space("toy", image_size=8, in_channels=1, channels=4, cells=[1, 1])
         >>> a = space.from_string("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|")
         >>> a["edge_3_2"]
@@ -281,7 +284,7 @@ class NASBench201Space(WeightSharingSpace):
 
 
 class NASBench201Supernet(Supernet):
-    """The same chain with a mixed operation on every edge."""
+    """Network of cells with a mixed operation on every edge."""
 
     def __init__(self, stem: nn.Module, cells: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()

@@ -55,6 +55,9 @@ class NASNetCellSpace(NASNetSpace):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = NASNetCellSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('nasnet_cell', 52, 'output of cell k-1')
         >>> space = NASNetCellSpace(image_size=8, cells=1, filters=4, blocks=1, joins=["add"])
         >>> [decision.name for decision in space.decisions][4::5], space.decisions[4].options
         (['normal_concat', 'reduce_concat'], ('2', '0,2', '1,2', '0,1,2'))

@@ -1,4 +1,4 @@
-"""The size of a NASNet network (arXiv:1707.07012): how wide, how deep, and with which stem."""
+"""Sizes of NASNet networks (arXiv:1707.07012): width, depth and stem."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NASNetForm:
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        cells: of each of the three stacks, besides reduction cells if ``apart``.
+        cells: cells of each of the three stacks, without reduction cells if ``apart``.
         filters: channels of the first stack's cells.
         stem: "cifar", a 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
         stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").

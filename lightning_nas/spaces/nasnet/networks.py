@@ -1,4 +1,4 @@
-"""The networks of NASNet (arXiv:1707.07012), AmoebaNet (arXiv:1802.01548) and PNASNet (arXiv:1712.00559): their cells.
+"""Cells of NASNet (arXiv:1707.07012), AmoebaNet (arXiv:1802.01548) and PNASNet (arXiv:1712.00559).
 
 A cell has two inputs, the outputs of the two cells before it: the one before the last (state 0, :math:`h_{i-1}` of the
 paper) and the last (state 1, :math:`h_i`). Both are brought to the cell's channels, except state 0 of the
@@ -31,7 +31,7 @@ Made = tuple[str, Operation]
 
 @dataclass(frozen=True)
 class NASNetGenotype(Genotype):
-    """One kind of cell.
+    """Operations, wiring and joins of one kind of cell.
 
     Attributes:
         joins: "add" or "concat" of each node: how its two outputs become one state.
@@ -74,7 +74,7 @@ class NASNetPlace(CellPlace):
     def calibrations(self) -> list[Made | None]:
         """Cost key and operation that bring either input to the cell's channels and size."""
         before, last = super().calibrations()
-        if last is None:  # the last output goes through a convolution in any case
+        if last is None:  # the last output always goes through a convolution
             channels, size = self.inputs[1]
             build = partial(relu_conv_bn, channels, channels)
             last = f"calibrate {channels}x{size}x{size} -> {channels} /1", Operation(build, (channels, size, size))
@@ -102,7 +102,7 @@ class NASNetPlace(CellPlace):
 
 
 class NASNetCell(GenotypeCell):
-    """A cell of a network on its own.
+    """Cell of a stand-alone network.
 
     Args:
         place: where the cell stands.

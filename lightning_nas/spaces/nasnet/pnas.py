@@ -66,6 +66,9 @@ class PNASSpace(NASNetCells):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = PNASSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('pnas_small', 13, 'output of cell k-1')
         >>> space = PNASSpace(image_size=8, cells=1, filters=4)
         >>> first = space.expansions()
         >>> len(first), len(space.expansions(first[0]))

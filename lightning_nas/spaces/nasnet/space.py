@@ -1,8 +1,8 @@
 r"""The search space of NASNet (Zoph, Vasudevan, Shlens, Le, CVPR 2018, arXiv:1707.07012).
 
 Two kinds of cell, normal and reduction, of five blocks. A block takes five decisions: two earlier states, the operation
-on either, and how the two results become one state, added or side by side. States that no block takes are side by side
-the output of the cell. A controller takes :math:`2 \cdot 5B` decisions, those of the normal cell first.
+on either, and how the two results become one state, by sum or concatenation. States that no block takes are
+concatenated to the output of the cell. A controller takes :math:`2 \cdot 5B` decisions, those of the normal cell first.
 
 Everything else is set by hand: an image goes through the stem, three stacks of N normal cells, and a reduction cell,
 which doubles the channels, before the second and the third stack. Networks are named N @ F by N and the channels of
@@ -17,8 +17,8 @@ another earlier state, an "operation mutation" an ``op`` decision; both kinds of
 likely. (The first block has two states to choose from like any other; no choice makes a cycle.)
 
 Differs from the authors' code: paddings are symmetric where TensorFlow's are not, and batch norms average with torch's
-momentum. The code has no concatenating blocks; here a state of twice the cell's channels goes into operations and
-output as it is.
+momentum. The code has no concatenating blocks; here a state of twice the cell's channels goes unchanged into
+operations and output.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ class NASNetSpace(NASNetCells):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = NASNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('nasnet_small', 30, 'output of cell k-1')
         >>> import torch
         >>> space = NASNetSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=2)
         >>> a = space.sample(torch.Generator().manual_seed(0))

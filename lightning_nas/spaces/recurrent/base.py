@@ -1,4 +1,4 @@
-"""Recurrent cells whose nodes share matrices in a supernet: what DARTS' and ENAS' spaces have in common."""
+"""Base classes of the recurrent spaces of DARTS and ENAS, whose nodes share matrices in a supernet."""
 
 from __future__ import annotations
 

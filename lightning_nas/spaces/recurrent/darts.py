@@ -68,6 +68,9 @@ class DARTSRNNSpace(SharedRecurrentSpace):
         InputError: an output that is no state, or an unknown argument in ``evaluation``.
 
     Example:
+        >>> space = DARTSRNNSpace(input_shape=20, num_classes=1000)
+        >>> space.name, len(space.decisions), space.meaning('s0')
+        ('darts_rnn_small', 8, 'state 0, made of word and hidden state')
         >>> import torch
         >>> space = DARTSRNNSpace("toy", bptt=5, num_classes=11, width=8, steps=1)
         >>> a = space.validate({"node_1_from": "s0", "node_1_op": "tanh"})

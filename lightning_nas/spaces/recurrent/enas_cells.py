@@ -31,7 +31,7 @@ def input_group(node: int) -> str:
 
 
 class ChosenCell(Recurrent):
-    """One input and one activation a node.
+    """Cell with one input and one activation a node.
 
     Args:
         width: H.
@@ -113,7 +113,7 @@ class _Node:
 
 
 class MixedCell(Recurrent):
-    """All inputs and activations of every node, weighted by gates; inputs that are not active cost nothing.
+    """Cell that mixes all inputs and activations of every node; inputs that are not active are not computed.
 
     Args:
         width: H.
