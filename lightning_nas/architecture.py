@@ -1,4 +1,4 @@
-"""The one value that passes between a search space and a strategy: the architecture."""
+"""Architectures and decisions: the values that search spaces and strategies exchange."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ _text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A name and its options, e.g. ``Decision("layer_01", ("k3_e1", "skip"))``.
+    """Decision of a search space: a name and its options.
 
     Attributes:
-        name: unique in its space.
-        options: what can be chosen.
-        node: the node of the network that this is a decision about, where other decisions refer to nodes.
-        refers: earlier nodes: one for each option where an option is the choice of that node, see :attr:`is_index`;
-            a single one where the question is about that node, such as whether it is connected.
+        name: name of the decision, unique in its space.
+        options: names of the options.
+        node: node of the network that the decision is about, in spaces whose decisions refer to nodes.
+        refers: earlier nodes: one for each option if an option is the choice of a node, see :attr:`is_index`; a single
+            one if the decision is about that node, such as whether it is connected.
+
+    Example:
+        >>> Decision("layer_01", ("k3_e1", "skip")).options
+        ('k3_e1', 'skip')
     """
 
     name: str
@@ -35,7 +39,7 @@ class Decision:
 
     @property
     def is_index(self) -> bool:
-        """Whether the choice is one of several earlier nodes.
+        """Whether each option is an earlier node.
 
         >>> Decision("c_from", ("a", "b"), "c", refers=("a", "b")).is_index
         True
@@ -47,15 +51,20 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A frozen, hashable choice of one option per decision of the search space called ``space``.
+    """Frozen, hashable choice of one option for each decision of a search space.
 
-    It knows nothing of the space but its name: ``SearchSpace.validate`` says whether the choices are legal there.
+    It holds only the name of its space; ``SearchSpace.validate`` checks that the choices are legal there.
 
-    >>> a = Architecture("toy", (("layer_1", "conv"), ("layer_2", "skip")))
-    >>> a["layer_2"]
-    'skip'
-    >>> Architecture.from_json(a.to_json()) == a
-    True
+    Attributes:
+        space: name of the search space.
+        choices: (decision, option) pairs, in the space's order.
+
+    Example:
+        >>> a = Architecture("toy", (("layer_1", "conv"), ("layer_2", "skip")))
+        >>> a["layer_2"]
+        'skip'
+        >>> Architecture.from_json(a.to_json()) == a
+        True
     """
 
     space: str
@@ -63,7 +72,7 @@ class Architecture:
 
     @classmethod
     def of(cls, space: str, choices: Mapping[str, str]) -> Architecture:
-        """An architecture from a mapping of decision names to options, in the mapping's order."""
+        """Make an architecture from a mapping of decision names to options, in the mapping's order."""
         return cls(space, tuple(choices.items()))
 
     def __getitem__(self, decision: str) -> str:
@@ -74,24 +83,28 @@ class Architecture:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options alone, in the space's order."""
+        """Options without the names of the decisions, in the space's order."""
         return tuple(option for _, option in self.choices)
 
     @property
     def key(self) -> str:
-        """A short stable name: 16 hexadecimal digits of the SHA-256 of the canonical text."""
+        """Short stable identifier: 16 hexadecimal digits of the SHA-256 of the canonical text."""
         return hashlib.sha256(_text([self.space, self.choices]).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of an architecture file."""
+        """Make the content of an architecture file."""
         return {"format": FORMAT, "space": self.space, "choices": dict(self.choices)}
 
     @classmethod
     def from_dict(cls, content: Any, *, where: str = "architecture") -> Architecture:
-        """Read the content of an architecture file, by its schema.
+        """Read the content of an architecture file, checked by its schema.
+
+        Args:
+            content: parsed JSON.
+            where: beginning of error messages, e.g. the path.
 
         Raises:
-            InvalidArchitecture: a key is missing or unknown, or a value is not text; ``where`` opens the message.
+            InvalidArchitecture: a key is missing or unknown, or a value has the wrong type.
         """
         if not isinstance(content, dict) or content.keys() != {"format", "space", "choices"}:
             came = sorted(content) if isinstance(content, dict) else type(content).__name__
@@ -107,15 +120,15 @@ class Architecture:
         return cls.of(space, choices)
 
     def to_json(self) -> str:
-        """Versioned JSON, the form every command accepts."""
+        """Write versioned JSON, the form that every command accepts."""
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """The inverse of :meth:`to_json`.
+        """Read JSON: the inverse of :meth:`to_json`.
 
         Raises:
-            InvalidArchitecture: not strict JSON, or not an architecture.
+            InvalidArchitecture: the text is not strict JSON, or not an architecture.
         """
         return cls.from_dict(parse_json(text, where="architecture", error=InvalidArchitecture))
 

@@ -1,4 +1,4 @@
-r"""The sharpness of a loss, and when it has grown too much to go on (R-DARTS, arXiv:1909.09656).
+r"""Sharpness of a loss, and the rule that stops a search when it has grown too much (R-DARTS, arXiv:1909.09656).
 
 The dominant eigenvalue of the Hessian :math:`H` by power iteration: :math:`v \leftarrow H v / \|H v\|`, with the value
 :math:`v^\top H v`. The Hessian itself is never formed; a product with it is one more backward pass through the
@@ -16,12 +16,12 @@ Product = Callable[[Tensor], Tensor]
 
 
 def dominant_eigenvalue(product: Product, start: Tensor, *, iterations: int = 20, tolerance: float = 1e-3) -> float:
-    """The eigenvalue of largest magnitude of a symmetric matrix, with its sign.
+    """Compute the eigenvalue of largest magnitude of a symmetric matrix, with its sign.
 
     Args:
         product: multiplies a vector by the matrix.
         start: any vector that is not orthogonal to the eigenvector, e.g. a random one.
-        iterations: at most so many products.
+        iterations: largest number of products.
         tolerance: stop when the value changes by less than this share of the length of the product.
 
     Example:
@@ -41,14 +41,14 @@ def dominant_eigenvalue(product: Product, start: Tensor, *, iterations: int = 20
 
 
 def exact_products(loss: Loss, parameters: Sequence[Tensor]) -> Product:
-    """Products of vectors with the Hessian by differentiating twice; every operation of the loss must allow it.
+    """Make products of vectors with the Hessian by differentiating the loss twice.
 
     Args:
         loss: computes a loss of the parameters; called once.
         parameters: leaves that require a gradient; vectors are as long as all of them together.
 
     Raises:
-        RuntimeError: an operation does not allow it.
+        RuntimeError: an operation of the loss cannot be differentiated twice.
     """
     gradient = _gradient(loss(), parameters, create_graph=True)
     if _breaks(gradient):
@@ -61,14 +61,14 @@ def exact_products(loss: Loss, parameters: Sequence[Tensor]) -> Product:
 
 
 def difference_products(loss: Loss, parameters: Sequence[Tensor], *, epsilon: float = 0.01) -> Product:
-    r"""The same products by :math:`(\nabla L(p + \epsilon v) - \nabla L(p - \epsilon v)) / 2 \epsilon`, v of length 1.
+    r"""Make the same products by :math:`(\nabla L(p + \epsilon v) - \nabla L(p - \epsilon v)) / 2 \epsilon`.
 
-    The parameters are moved while it works and afterwards hold the very same bits as before.
+    Vectors have length 1. The parameters are moved during a product and restored to the same bits afterwards.
 
     Args:
         loss: computes the loss with the present values of the parameters; must be the same function at each call.
         parameters: as in :func:`exact_products`.
-        epsilon: how far the parameters are moved.
+        epsilon: distance by which the parameters are moved.
     """
     before = [parameter.detach().clone() for parameter in parameters]
 
@@ -86,7 +86,7 @@ def difference_products(loss: Loss, parameters: Sequence[Tensor], *, epsilon: fl
 
 
 def local_averages(values: Sequence[float], window: int) -> list[float]:
-    """The mean of each run of ``window`` values.
+    """Compute the mean of each ``window`` consecutive values.
 
     >>> local_averages([1.0, 2.0, 3.0], 2)
     [1.5, 2.5]
@@ -95,7 +95,7 @@ def local_averages(values: Sequence[float], window: int) -> list[float]:
 
 
 def has_risen(averages: Sequence[float], window: int, ratio: float) -> bool:
-    """Whether the last average is more than ``ratio`` times that of the window which it shares one value with.
+    """Return whether the last average exceeds ``ratio`` times the average ``window - 1`` places before it.
 
     >>> has_risen([1.0, 1.0, 1.0, 1.0, 1.31], window=5, ratio=1.3), has_risen([1.0, 1.0, 1.0, 1.31], 5, 1.3)
     (True, False)
@@ -118,7 +118,7 @@ def _gradient(
 
 
 def _breaks(gradient: Tensor) -> bool:
-    """Whether a ``once_differentiable`` function is in its graph: ``autograd.grad`` would pass by it in silence."""
+    """Whether a ``once_differentiable`` function is in its graph, which ``autograd.grad`` would ignore silently."""
     seen, waiting = set(), [gradient.grad_fn]
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-r"""The gradient of a validation loss in architecture parameters through one step of the weights.
+r"""Gradient of a validation loss with respect to architecture parameters, through one step of the weights.
 
 Liu et al., ICLR 2019, arXiv:1806.09055, section 2.3. With
 :math:`w' = w - \xi (\mu b + \nabla_w L_{train}(w, \alpha) + \lambda w)` and
@@ -22,13 +22,13 @@ Tensors = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class VirtualStep:
-    """The step of SGD that is looked through.
+    """Virtual step of SGD with momentum and weight decay.
 
     Attributes:
         lr: learning rate.
-        momentum: of the buffers.
-        weight_decay: L2 penalty.
-        buffers: momentum buffers of the weights, None where there is none yet; empty for none at all.
+        momentum: factor of the momentum buffers.
+        weight_decay: factor of the L2 penalty.
+        buffers: momentum buffers of the weights, None for weights without one; empty for SGD without momentum.
     """
 
     lr: float
@@ -59,23 +59,23 @@ def unrolled_gradient(
     scale: float = 1.0,
     average: Callable[[Tensors], Tensors] = lambda tensors: tensors,
 ) -> tuple[Tensor, list[Tensor]]:
-    r"""The validation loss after the virtual step, and its gradient in the architecture parameters.
+    r"""Compute the validation loss after the virtual step, and its gradient in the architecture parameters.
 
-    The weights are moved while it works and afterwards hold the very same bits as before.
+    The weights are moved meanwhile and restored to the same bits afterwards.
 
     Args:
         train_loss: computes the training loss with the present values of weights and architecture parameters.
-        val_loss: likewise the validation loss.
+        val_loss: computes the validation loss in the same way.
         weights: leaves that require a gradient.
-        arch: likewise.
+        arch: architecture parameters, leaves that require a gradient.
         step: the virtual step.
         mixed: the product of the mixed second derivative with d by "difference", the paper's
             :math:`(\nabla_\alpha L(w + \epsilon d) - \nabla_\alpha L(w - \epsilon d)) / 2 \epsilon`, or
             "exact", by differentiating twice (every operation of the network must allow it).
-        epsilon: of the difference, divided by the norm of d; 0.01 in the paper.
-        scale: what losses are multiplied by before each backward pass and gradients are divided by after it: half
-            precision needs it.
-        average: makes gradients equal on all processes.
+        epsilon: step of the difference, divided by the norm of d; 0.01 in the paper.
+        scale: losses are multiplied by it before each backward pass and gradients divided by it after, for half
+            precision.
+        average: averages gradients over all processes.
 
     Returns:
         The loss, and one gradient for each of ``arch``.
@@ -108,7 +108,7 @@ def unrolled_gradient(
 
 @contextmanager
 def _constant(leaves: Tensors) -> Iterator[None]:
-    """No gradient of these: an ``autograd.Function`` computes all that its inputs require, not what is asked for."""
+    """Turn off their gradients: an ``autograd.Function`` computes all gradients that its inputs require."""
     for leaf in leaves:
         leaf.requires_grad_(False)
     try:

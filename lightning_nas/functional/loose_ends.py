@@ -1,4 +1,4 @@
-"""Loose ends of a cell (ENAS, arXiv:1802.03268): states that no later node takes as its input."""
+"""Loose ends of a cell (ENAS, arXiv:1802.03268): states that no later node takes as input."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from torch.nn import functional as F
 def loose_ends(
     rows: Sequence[Tensor], active: Sequence[Sequence[int]], states: int
 ) -> tuple[tuple[int, ...], Tensor | None]:
-    r"""The states that may be loose ends, and how likely each of them is one.
+    r"""Find the states that may be loose ends, and the probability of each.
 
-    A choice k of an input takes state j with a share :math:`s_{kj}`, its gate over the sum of those that are active, so
-    state j is left over with :math:`\prod_k (1 - s_{kj})`: the probability of it where rows are independent
-    distributions, and 0 or 1 where each choice has one active option.
+    Choice k of an input takes state j with share :math:`s_{kj}`, its gate over the sum of the active gates. So state j
+    is a loose end with weight :math:`\prod_k (1 - s_{kj})`: its probability if rows are independent distributions, and
+    0 or 1 if each choice has one active option.
 
     Args:
-        rows: of each choice its gates over the first states, (options,).
-        active: of each choice the options that run; what alone runs is taken for certain.
-        states: how many there are.
+        rows: for each choice its gates (options,) over the first states.
+        active: for each choice the options that run; a single active option is certain.
+        states: number of states.
 
     Returns:
-        Numbers of states, and (states that may be loose,) weights, or None where all of them are 1.
+        Numbers of the states that may be loose ends, and their weights (one each), or None where all are 1.
 
     Example:
         >>> loose_ends([torch.tensor([0.5, 0.5]), torch.tensor([0.0, 0.2, 0.8])], [(0, 1), (0, 1, 2)], 4)

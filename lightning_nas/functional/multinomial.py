@@ -1,4 +1,4 @@
-"""How MdeNAS (Zheng et al., ICCV 2019, arXiv:1905.07529) moves probabilities from option to option."""
+"""Multinomial update of MdeNAS (Zheng et al., ICCV 2019, arXiv:1905.07529)."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Rule = Literal["paper", "safe"]
 
 
 def multinomial_update(probabilities: Tensor, epochs: Tensor, accuracies: Tensor, alpha: float, rule: Rule) -> Tensor:
-    r"""One update of the multinomials of all choices: trained less and yet better is up, trained more and worse down.
+    r"""Update the probabilities of all choices: an option trained less and yet better gains from the other.
 
     With :math:`\Delta H^e_{ij} = H^e_i - H^e_j` and :math:`\Delta H^a_{ij} = H^a_i - H^a_j` the paper has
 
@@ -17,14 +17,14 @@ def multinomial_update(probabilities: Tensor, epochs: Tensor, accuracies: Tensor
         \sum_j \mathbb 1[\Delta H^e_{ij} < 0, \Delta H^a_{ij} > 0]
         - \sum_j \mathbb 1[\Delta H^e_{ij} > 0, \Delta H^a_{ij} < 0] \Big)
 
-    What one option gains another loses; entries are clipped at 0 and the row divided by its sum. The authors' later
-    code ("safe") goes through the pairs one by one, counts equal epochs too, and moves no more than is there.
+    One option gains what another loses; entries are clipped at 0 and the row is divided by its sum. The authors' later
+    code ("safe") goes through the pairs one by one, counts equal epochs too, and moves no more than an option has.
 
     Args:
         probabilities: (choices, options), rows sum to one.
-        epochs: (choices, options), how long each option was trained.
-        accuracies: (choices, options), the last accuracy of a network with it; NaN for none yet, which moves nothing.
-        alpha: what a pair moves.
+        epochs: (choices, options), number of epochs each option was trained.
+        accuracies: (choices, options), last accuracy of a network with the option; NaN for none yet, moves nothing.
+        alpha: probability that a pair moves.
         rule: "paper" or "safe".
 
     Returns:

@@ -1,4 +1,4 @@
-"""How a cost enters a loss or a reward, as the papers have it."""
+"""Losses and rewards that combine task and cost, as the papers define them."""
 
 from typing import TypeVar
 
@@ -12,8 +12,8 @@ def fbnet_loss(loss: Tensor, latency: Tensor, alpha: float, beta: float) -> Tens
 
     .. math:: L = \mathrm{CE} \cdot \alpha \log(\mathrm{LAT})^\beta
 
-    with the natural logarithm. The best-known re-implementation takes :math:`\log(\mathrm{LAT}^\beta)` instead, which
-    is another function.
+    with the natural logarithm. The best-known re-implementation uses :math:`\log(\mathrm{LAT}^\beta)`, a different
+    function.
 
     Args:
         loss: the task's loss, a scalar.
@@ -37,7 +37,7 @@ def mul_log_loss(loss: Tensor, latency: Tensor, reference: Tensor, alpha: float,
     Args:
         loss: the task's loss, a scalar.
         latency: scalar above 1, so that its logarithm is positive.
-        reference: the latency whose factor is ``alpha``, also above 1; a tensor as the latency is.
+        reference: latency whose factor is ``alpha``, a scalar above 1.
         alpha: scale.
         beta: exponent.
 
@@ -57,7 +57,7 @@ def add_linear_loss(loss: Tensor, latency: Tensor, reference: float, weight: flo
     Args:
         loss: the task's loss, a scalar.
         latency: scalar.
-        reference: the latency that adds nothing.
+        reference: latency at which nothing is added.
         weight: :math:`\lambda`.
 
     Example:
@@ -75,8 +75,8 @@ def mnasnet_reward(accuracy: Scalar, latency: Scalar, target: float, alpha: floa
               w = \alpha \text{ if } \mathrm{LAT} \le T \text{ else } \beta
 
     Args:
-        accuracy: what is to be large.
-        latency: more than 0.
+        accuracy: quantity to maximise.
+        latency: above 0.
         target: :math:`T`, in the latency's unit.
         alpha: exponent up to the target: -0.07 (soft), 0 (hard).
         beta: exponent beyond it: -0.07 (soft), -1 (hard).

@@ -1,7 +1,7 @@
-"""How well one ranking of architectures agrees with another.
+"""Agreement of two rankings of architectures.
 
-Every statistic takes ``scores`` and ``truth`` of shape (..., n), one entry an architecture and higher is better, and
-works on all leading dimensions at once: that is what makes :func:`bootstrap_interval` quick.
+Every statistic takes ``scores`` and ``truth`` of shape (..., n), one entry an architecture, higher is better, and works
+on all leading dimensions at once, which makes :func:`bootstrap_interval` fast.
 """
 
 import functools
@@ -24,15 +24,15 @@ def kendall_tau(scores: Tensor, truth: Tensor) -> Tensor:
     .. math:: \tau_b = \frac{\sum_{ij} \operatorname{sgn}(s_i - s_j) \operatorname{sgn}(t_i - t_j)}
         {\sqrt{\sum_{ij} \operatorname{sgn}^2(s_i - s_j) \sum_{ij} \operatorname{sgn}^2(t_i - t_j)}}
 
-    Written over all pairs and not with ``torchmetrics``' loop, which takes 3 ms a call (3 s for a bootstrap) and
-    answers 0.33 where the input has a NaN. Source: Kendall, Biometrika 33 (1945) 239-251.
+    Computed over all pairs, because ``torchmetrics``' loop takes 3 ms a call (3 s for a bootstrap) and gives 0.33 for
+    an input with a NaN. Source: Kendall, Biometrika 33 (1945) 239-251.
 
     Args:
         scores: (..., n).
         truth: (..., n).
 
     Returns:
-        (...), in -1 to 1; NaN where either input is constant or n < 2: there is nothing to rank.
+        (...), in -1 to 1; NaN where either input is constant or n < 2.
 
     Raises:
         NumericalError: an input is not finite.
@@ -46,7 +46,7 @@ def kendall_tau(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 def p_tau(tau: Number) -> Number:
-    """The share of pairs ordered alike, ``(tau + 1) / 2``, where no pair is tied.
+    """Share of pairs in the same order, ``(tau + 1) / 2``, if no pair is tied.
 
     >>> p_tau(0.5)
     0.75
@@ -55,7 +55,7 @@ def p_tau(tau: Number) -> Number:
 
 
 def spearman(scores: Tensor, truth: Tensor) -> Tensor:
-    r"""Spearman's rho: Pearson's correlation of the ranks, ties having the mean of the ranks they share.
+    r"""Spearman's rho: Pearson's correlation of the ranks, where ties have the mean of their ranks.
 
     .. math:: \rho = \frac{\sum_i a_i b_i}{\sqrt{\sum_i a_i^2 \sum_i b_i^2}}, \quad
         a_i = \operatorname{rank}(s_i) - \tfrac{n + 1}{2} = \tfrac{1}{2} \sum_j \operatorname{sgn}(s_i - s_j)
@@ -70,9 +70,9 @@ def spearman(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 def precision_at_top(scores: Tensor, truth: Tensor, k: int) -> Tensor:
-    """The share of the true top ``k`` that is found in the top ``k`` of ``scores``.
+    """Share of the true top ``k`` that is in the top ``k`` of ``scores``.
 
-    Where the k-th place is tied, the mean over all ways to break the tie: the answer depends on no order of the input.
+    If the k-th place is tied, the mean over all ways to break the tie, so that the order of the input does not matter.
 
     Args:
         scores: (..., n).
@@ -117,12 +117,12 @@ def bootstrap_interval(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
     Args:
-        statistic: takes two tensors (resamples, n), gives (resamples,), as those of this module do.
+        statistic: maps two tensors (resamples, n) to (resamples,), as the functions of this module do.
         scores: (n,).
         truth: (n,).
-        generator: where the resamples come from, on the CPU.
-        resamples: how many to draw.
-        level: between 0 and 1.
+        generator: draws the resamples, on the CPU.
+        resamples: number of resamples.
+        level: confidence level, between 0 and 1.
 
     Returns:
         (low, high); (nan, nan) if no resample can be used.
@@ -158,7 +158,7 @@ def bootstrap_interval(
 def _signs(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """(..., n, n) matrices of -1, 0, 1: is i above, level with or below j."""
     _check(scores, truth)
-    # comparing, not subtracting: two large values may differ by less than their difference can say
+    # comparisons, not differences: the difference of two large values may round to zero
     pairs = ((x.unsqueeze(-1), x.unsqueeze(-2)) for x in (scores, truth))
     first, second = ((a > b).float() - (a < b).float() for a, b in pairs)
     return first, second

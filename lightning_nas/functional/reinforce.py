@@ -1,4 +1,4 @@
-"""What a policy gradient asks for besides a network."""
+"""Losses and baselines of policy gradients."""
 
 from itertools import accumulate
 
@@ -7,12 +7,18 @@ from torch import Tensor
 
 
 def reinforce_loss(log_probabilities: Tensor, rewards: Tensor, baseline: float | Tensor) -> Tensor:
-    """A scalar whose gradient is REINFORCE's: mean of (reward - baseline) times minus the log-probability's.
+    r"""Loss whose gradient is that of REINFORCE (Williams, Machine Learning 8 (1992) 229-256).
+
+    .. math:: -\frac{1}{m} \sum_k (R_k - b_k) \log \pi(a_k)
 
     Args:
         log_probabilities: (samples,), differentiable.
         rewards: (samples,).
-        baseline: what a reward is compared with; one for all, or (samples,).
+        baseline: subtracted from the rewards; one for all, or (samples,).
+
+    Example:
+        >>> reinforce_loss(torch.tensor([0.5, 0.25]).log(), torch.tensor([1.0, 0.0]), 0.5)
+        tensor(-0.1733)
     """
     return -((rewards - baseline) * log_probabilities).mean()
 
@@ -25,8 +31,8 @@ def ppo_loss(log_probabilities: Tensor, before: Tensor, advantages: Tensor, clip
 
     Args:
         log_probabilities: (samples,), differentiable.
-        before: (samples,), what they were when the samples were drawn.
-        advantages: (samples,), rewards less what they are compared with.
+        before: (samples,), log-probabilities when the samples were drawn.
+        advantages: (samples,), rewards minus their baseline.
         clip: :math:`\epsilon`.
 
     Example:
@@ -39,12 +45,15 @@ def ppo_loss(log_probabilities: Tensor, before: Tensor, advantages: Tensor, clip
 
 
 def moving_baselines(rewards: Tensor, baseline: float, decay: float) -> Tensor:
-    """An exponentially moving average after each of the rewards, (samples,); the last one is where to go on.
+    """Exponential moving average after each reward; the last value is the baseline to continue from.
 
     Args:
         rewards: (samples,).
-        baseline: before the first of them.
-        decay: how much of it each reward leaves.
+        baseline: average before the first reward.
+        decay: weight of the old average at each reward.
+
+    Returns:
+        (samples,).
 
     Example:
         >>> moving_baselines(torch.tensor([1.0, 1.0]), 0.0, 0.9)
@@ -55,7 +64,9 @@ def moving_baselines(rewards: Tensor, baseline: float, decay: float) -> Tensor:
 
 
 def bounded_logits(logits: Tensor, temperature: float | None, bound: float | None) -> Tensor:
-    """``bound * tanh(logits / temperature)``: a controller stays unsure (Bello et al., 2017, arXiv:1611.09940).
+    """Bound logits by ``bound * tanh(logits / temperature)``, so that a controller explores.
+
+    Source: Bello et al., 2017, arXiv:1611.09940.
 
     Args:
         logits: any shape.
@@ -72,13 +83,13 @@ def bounded_logits(logits: Tensor, temperature: float | None, bound: float | Non
 
 
 def connection_divergence(logits: Tensor, share: float) -> Tensor:
-    """ENAS' penalty of a layer's connections (arXiv:1802.03268): KL divergence of how likely they are from ``share``.
+    """ENAS' penalty on skip connections (arXiv:1802.03268): KL divergence of their probabilities from ``share``.
 
-    As the authors' code has it, each of the two logits goes through a sigmoid of its own.
+    As in the authors' code, each of the two logits goes through its own sigmoid.
 
     Args:
         logits: (..., connections, 2) of "not connected" and "connected".
-        share: of the connections that are wanted.
+        share: wanted share of connections.
 
     Returns:
         (...), summed over the connections.

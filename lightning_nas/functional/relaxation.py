@@ -1,4 +1,4 @@
-"""Making gates from logits, and how certain they are."""
+"""Relaxations that make gates from logits, and their entropy."""
 
 import torch
 from torch import Tensor
@@ -21,12 +21,16 @@ def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
         logits: (choices, options).
         noise: Gumbel noise of the same shape.
         temperature: towards 0 the rows become one-hot, towards infinity uniform.
+
+    Example:
+        >>> gumbel_softmax(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]]), 1.0)
+        tensor([[0.5000, 0.5000]])
     """
     return ((logits + noise.to(logits)) / temperature).softmax(-1)
 
 
 def largest(probabilities: Tensor) -> Tensor:
-    """One-hot rows at the largest entries.
+    """Make one-hot rows of the largest entries.
 
     >>> largest(torch.tensor([[0.2, 0.5, 0.3]])).tolist()
     [[0.0, 1.0, 0.0]]
@@ -35,7 +39,7 @@ def largest(probabilities: Tensor) -> Tensor:
 
 
 def linear_schedule(first: float, last: float, epoch: int, epochs: int) -> float:
-    """From ``first`` in epoch 0 to ``last`` in the last one.
+    """Interpolate linearly from ``first`` in epoch 0 to ``last`` in the last epoch.
 
     >>> [round(linear_schedule(10.0, 0.1, epoch, 250), 9) for epoch in (0, 249)]
     [10.0, 0.1]
@@ -63,27 +67,33 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def straight_through(chosen: Tensor, probabilities: Tensor) -> Tensor:
-    r"""The values of ``chosen`` with the gradient of ``probabilities`` (Bengio et al., 2013, arXiv:1308.3432).
+    r"""Return the values of ``chosen`` with the gradient of ``probabilities`` (Bengio et al., 2013, arXiv:1308.3432).
 
     With one-hot rows and :math:`p = \mathrm{softmax}(\alpha)` these are ProxylessNAS' binary gates (arXiv:1812.00332,
     equation 4): :math:`\partial L/\partial\alpha_i = \sum_j \partial L/\partial g_j \; p_j (\delta_{ij} - p_i)`.
 
     Args:
         chosen: (choices, options).
-        probabilities: likewise.
+        probabilities: (choices, options).
+
+    Example:
+        >>> p = torch.tensor([[0.7, 0.3]], requires_grad=True)
+        >>> gates = straight_through(largest(p), p)
+        >>> gates.tolist(), torch.autograd.grad(gates[0, 0], p)[0].tolist()
+        ([[1.0, 0.0]], [[1.0, 0.0]])
     """
     return chosen + (probabilities - probabilities.detach())
 
 
 def keep_total(new: Tensor, old: Tensor) -> Tensor:
-    """``new`` logits, each row shifted so that its options together are as likely as under ``old``.
+    """Shift each row of ``new`` logits so that its options together keep their probability under ``old``.
 
-    So options whose logits are not among these keep their probabilities (ProxylessNAS, arXiv:1812.00332, section
+    Options whose logits are not among these then keep their probabilities (ProxylessNAS, arXiv:1812.00332, section
     3.2.1).
 
     Args:
         new: (choices, some of the options).
-        old: likewise.
+        old: logits of the same options before.
 
     Example:
         >>> keep_total(torch.tensor([[0.21, 0.37]]), torch.tensor([[0.2, 0.4]]))

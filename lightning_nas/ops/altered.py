@@ -1,4 +1,4 @@
-"""Mixed operations that methods altered: each is a :data:`~lightning_nas.ops.mixed.Mix` for a supernet."""
+"""Mixed operations altered by methods: each is a :data:`~lightning_nas.ops.mixed.Mix` for a supernet."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lightning_nas.ops.mixed import Choice, MixedOp, is_skip, plain
 
 
 class PartialMixedOp(MixedOp):
-    """Only the first 1/k of the channels are mixed; the others pass by (PC-DARTS, arXiv:1907.05737, section 3.1).
+    """Partial channels: the first 1/k are mixed, the others are passed on (PC-DARTS, arXiv:1907.05737, section 3.1).
 
     The rest is max-pooled 2x2 where the choice has stride 2, weighted by the sum of the gates, appended, and all
     channels are shuffled in k groups.
 
     Args:
-        choice: of equal widths, a multiple of ``k``.
-        k: the share.
+        choice: choice with equal widths, a multiple of ``k``.
+        k: inverse of the share of channels that are mixed.
 
     Example:
         >>> from torch import nn
@@ -42,24 +42,24 @@ class PartialMixedOp(MixedOp):
             rest = F.max_pool2d(rest, self.stride, ceil_mode=True)
         weight = gates[list(active)].sum().to(x.dtype)
         both = torch.cat([mixed, weight * rest], 1)
-        if both.dim() == 2:  # of a recurrent cell; torch shuffles channels of images alone
+        if both.dim() == 2:  # of a recurrent cell; torch shuffles only the channels of images
             return both.reshape(len(both), self.k, -1).transpose(1, 2).flatten(1)
         return F.channel_shuffle(both, self.k)
 
 
 def partial_channels(choice: Choice, k: int) -> MixedOp:
-    """Partial channels where they are defined: a choice that changes the width mixes all of them."""
+    """Make a mixture of partial channels, or a plain one where a choice changes the width."""
     fits = choice.in_channels == choice.out_channels and choice.in_channels % k == 0
     return PartialMixedOp(choice, k) if fits else plain(choice)
 
 
 class AuxiliaryMixedOp(MixedOp):
-    """A mixture beside a skip connection of its own: ``sum_i gate_i * op_i(x) + beta * skip(x)`` (arXiv:2009.01027).
+    """Mixture with an auxiliary skip connection: ``sum_i gate_i * op_i(x) + beta * skip(x)`` (arXiv:2009.01027).
 
     The skip is the choice's own option of that name, or the identity, or a strided 1x1 convolution where shapes change.
 
     Attributes:
-        beta: weight of the skip, set by the search as it goes on; no work is done at 0.
+        beta: weight of the skip, changed by the search; at 0 it is not computed.
     """
 
     def __init__(self, choice: Choice) -> None:
@@ -75,10 +75,10 @@ class AuxiliaryMixedOp(MixedOp):
 
 
 class SkipDropoutMixedOp(MixedOp):
-    """Skip connections are dropped out element by element while training (P-DARTS, arXiv:1904.12760, section 3.3.1).
+    """Mixture with dropout on its skip connections in training (P-DARTS, arXiv:1904.12760, section 3.3.1).
 
     Attributes:
-        rate: the probability, set by the search as it goes on.
+        rate: probability of dropout, changed by the search.
     """
 
     def __init__(self, choice: Choice) -> None:

@@ -1,4 +1,4 @@
-"""Candidate operations of mobile networks, plain: what a stand-alone network is made of."""
+"""Convolutions and blocks of stand-alone networks, most of them mobile ones."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def conv_bn(
 ) -> nn.Sequential:
     """Convolution without bias, batch norm, and ReLU unless ``relu=False``; "same" padding for odd kernels.
 
-    ``activation`` is what stands for ReLU; ``eps`` and ``affine`` are the batch norm's.
+    ``activation`` replaces ReLU; ``eps`` and ``affine`` are those of the batch norm.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -35,7 +35,7 @@ def conv_bn(
 def relu_conv_bn(
     in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, affine: bool = True
 ) -> nn.Sequential:
-    """ReLU, convolution without bias, batch norm; "same" padding for odd kernels. The input is left as it is."""
+    """ReLU, convolution without bias, batch norm; "same" padding for odd kernels. The input is not changed."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         relu=nn.ReLU(),
         conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
@@ -88,12 +88,12 @@ class InvertedResidual(nn.Module):
 def conv_bn6(
     in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, relu: bool = True
 ) -> nn.Sequential:
-    """:func:`conv_bn` as MobileNetV2's descendants have it: ReLU6, and 1e-3 in the batch norm."""
+    """:func:`conv_bn` of MobileNetV2's descendants: ReLU6, and epsilon 1e-3 in the batch norm."""
     return conv_bn(in_channels, out_channels, kernel, stride, groups, relu=relu, activation=nn.ReLU6, eps=1e-3)
 
 
 class MBConv(nn.Module):
-    """MobileNetV2's block (arXiv:1801.04381) with a kernel size of its own.
+    """MobileNetV2's block (arXiv:1801.04381) with any kernel size.
 
     1x1 expansion (none if ``expansion`` is 1), depthwise k x k, 1x1 projection without ReLU; the input is added where
     shapes agree, unless ``residual=False``. Input (N, in_channels, H, W), output (N, out_channels, ceil(H/stride),
@@ -125,7 +125,7 @@ class MBConv(nn.Module):
 
 
 class Zero(nn.Module):
-    """No connection: zeros of the shape that other operations of this stride would give."""
+    """No connection: zeros of the shape that other operations of this stride give."""
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Zero(nn.Module):
 
 
 def skip(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """The identity where shapes agree; else a strided 1x1 convolution with batch norm and ReLU."""
+    """Build the identity where shapes agree, else a strided 1x1 convolution with batch norm and ReLU."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return conv_bn(in_channels, out_channels, stride=stride)

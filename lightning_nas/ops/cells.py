@@ -1,4 +1,4 @@
-"""Candidate operations of the DARTS cell (Liu et al., ICLR 2019, arXiv:1806.09055), and what its networks need besides.
+"""Operations of the DARTS cell (Liu et al., ICLR 2019, arXiv:1806.09055), and other modules of cell networks.
 
 Every convolution is without bias and comes as ReLU, convolution, batch norm. Every operation keeps the number of
 channels and takes (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride)).
@@ -28,7 +28,7 @@ OPTIONS = (
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
 FOREIGN = ("sep_conv_7x7", "conv_7x1_1x7")
-"""Operations of other papers' cells that the same network can hold."""
+"""Operations of other papers' cells that DARTS' network can hold."""
 
 
 class SeparableConv(nn.Sequential):
@@ -59,10 +59,10 @@ class SeparableConv(nn.Sequential):
 
 
 class FactorizedReduction(nn.Module):
-    """Half the size: ReLU, two 1x1 convolutions with stride 2, one a pixel off the other, side by side; batch norm.
+    """Factorised reduction to half the size: ReLU, two 1x1 convolutions of stride 2 one pixel apart, batch norm.
 
-    Each gives half of ``out_channels``, of an odd number the second one more. Where a side is odd the moved image is
-    filled up with zeros. With ``relu=False`` it begins with the convolutions, as in ENAS.
+    Each convolution gives half of ``out_channels``; the second gives one more of an odd number. Images of odd sizes
+    are padded with zeros. With ``relu=False`` it begins with the convolutions, as in ENAS.
 
     >>> tuple(FactorizedReduction(4, 6)(torch.zeros(1, 4, 7, 8)).shape)
     (1, 6, 4, 4)
@@ -85,10 +85,10 @@ class FactorizedReduction(nn.Module):
 
 
 class DropPath(nn.Module):
-    """In training each sample is zeroed with ``probability`` and else divided by what is left (arXiv:1605.07648).
+    """Drop-path (arXiv:1605.07648): zeroes whole samples in training, and scales the others to keep the mean.
 
-    Draws from torch's global generator, as dropout does. Whoever trains may change ``probability`` at any time;
-    ``share`` of it holds here.
+    Draws from torch's global generator, as dropout does. The drop probability is ``share * probability``; a callback
+    may change ``probability`` at any time.
 
     >>> drop = DropPath()
     >>> drop.probability = 0.5
@@ -108,12 +108,14 @@ class DropPath(nn.Module):
 
 
 def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: bool, kernel: int = 2) -> nn.Sequential:
-    """The auxiliary classifier: average pool 5, 1x1 to 128, k x k to 768, linear; for inputs that the pool makes k x k.
+    """Build the auxiliary classifier: average pool 5, 1x1 to 128, k x k to 768, linear.
+
+    The pool must make its input k x k.
 
     Args:
-        channels: of the input.
+        channels: channels of the input.
         num_classes: width of the classifier.
-        stride: of the pool, 3 for CIFAR (8x8) and 2 for ImageNet (7x7).
+        stride: stride of the pool, 3 for CIFAR (8x8) and 2 for ImageNet (7x7).
         last_norm: with a batch norm after the k x k convolution, as for CIFAR; the authors' ImageNet form has none.
         kernel: k, 2 in DARTS.
     """
@@ -132,15 +134,15 @@ def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: b
 
 
 def operation(option: str, channels: int, stride: int, *, affine: bool = True, pool_norm: bool = False) -> nn.Module:
-    """A fresh operation by name.
+    """Build an operation by name.
 
     Args:
         option: one of :data:`OPTIONS` or :data:`FOREIGN`.
-        channels: of input and output.
+        channels: channels of input and output.
         stride: 1 or 2.
-        affine: batch norms learn scale and shift, as in a network on its own. Without, as in a search, pools have a
-            batch norm too, so that the scale of an operation tells nothing.
-        pool_norm: pools have a batch norm in any case, which learns if ``affine``.
+        affine: batch norms learn scale and shift, as in stand-alone networks. If False, as in a search, pools have a
+            batch norm too, so that all operations have one scale.
+        pool_norm: pools always have a batch norm, which learns if ``affine``.
 
     >>> operation("skip_connect", 4, 1)
     Identity()
@@ -189,10 +191,10 @@ _MAKE: dict[str, Callable[[int, int, bool], nn.Module]] = {
 
 
 class Concatenate(nn.Module):
-    """Loose ends side by side, each in its own way: as it is, or halved.
+    """Concatenation of states, some of them halved first.
 
     Args:
-        halvings: what is done to some of the states, by their number.
+        halvings: modules that halve some of the states, by the number of the state.
     """
 
     def __init__(self, halvings: Mapping[int, nn.Module]) -> None:
@@ -207,7 +209,7 @@ class Concatenate(nn.Module):
 def pooled_classifier(
     channels: int, num_classes: int, *, dropout: float, relu: bool, bias: bool = False
 ) -> nn.Sequential:
-    """ReLU if asked, average pooling, dropout, linear, with a bias if asked."""
+    """Build a classifier: ReLU (if ``relu``), average pooling, dropout, linear layer."""
     return nn.Sequential(
         nn.ReLU() if relu else nn.Identity(),
         nn.AdaptiveAvgPool2d(1),

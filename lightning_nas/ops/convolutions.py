@@ -1,7 +1,8 @@
-"""Convolutions of many narrow groups that a CPU computes faster than through its convolution library.
+"""Convolutions of many narrow groups, faster on a CPU than its convolution library.
 
-The functions give what ``F.conv2d`` gives, up to rounding, and are differentiable twice. On other devices and under
-autocast they are ``F.conv2d``. Images are best channels-last: a *matrix* (N * H * W, C) is then a view of them.
+Results equal those of ``F.conv2d`` up to rounding, and can be differentiated twice. On other devices and under
+autocast the functions call ``F.conv2d``. Images are best channels-last: a *matrix* (N * H * W, C) is then a view of
+them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> 
     Args:
         x: (N, C, H, W).
         weight: (C, 1, k, k), k odd.
-        stride: of both directions.
-        dilation: likewise; fast are 1 alone.
+        stride: stride in both directions.
+        dilation: dilation in both directions; only 1 is fast.
 
     Returns:
         (N, C, ceil(H / stride), ceil(W / stride)).
@@ -133,7 +134,7 @@ def _moved(x: Tensor, left: int, rows: int) -> Tensor:
     """``x`` two columns wider, moved to the right by ``left``; and ``rows`` zero rows above and below."""
     n, c, height, width = x.shape
     begin, end = max(left, 0), width + min(left, 2)
-    pixels = x.new_empty(n, height + 2 * rows, width + 2, c)  # zeros at the edges alone: that is half the work of a pad
+    pixels = x.new_empty(n, height + 2 * rows, width + 2, c)  # zeros at the edges only: half the work of a pad
     inside = pixels[:, rows : rows + height]
     for edge in (pixels[:, :rows], pixels[:, rows + height :], inside[:, :, :begin], inside[:, :, end:]):
         if edge.numel():

@@ -56,7 +56,7 @@ class FusedMixedBlock(MixedOp):
 
 
 def fused(choice: Choice) -> FusedMixedBlock:
-    """The fused form of a choice."""
+    """Make the fused form of a choice."""
     return FusedMixedBlock(choice.operations())
 
 
@@ -81,7 +81,7 @@ def _mix_blocks(x: Tensor, blocks: dict[int, Block], gate: Sequence[Tensor]) -> 
 
 
 def _hidden(x: Tensor, blocks: Sequence[Block]) -> Tensor:
-    """What the projections of ``blocks`` are fed, side by side."""
+    """Compute the inputs of the projections of ``blocks``, side by side."""
     groups = [_conv(block.expand).groups for block in blocks]
     weight = torch.cat([shuffled(_dense(block.expand), g) for block, g in zip(blocks, groups, strict=True)])
     h = images(matrix(x) @ weight.t(), len(x), *x.shape[2:])
@@ -124,7 +124,7 @@ def _conv(stage: nn.Module) -> nn.Conv2d:
 
 
 class _Relu6(torch.autograd.Function):
-    """ReLU6 in place. That of PyTorch keeps its input for the backward pass; the result says as much."""
+    """ReLU6 in place. PyTorch's keeps its input for the backward pass, where the result is enough."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

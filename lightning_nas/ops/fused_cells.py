@@ -27,9 +27,9 @@ Modules = Sequence[Any]
 
 
 def can_fuse(edges: Iterable[nn.Module]) -> bool:
-    """Whether :func:`mix_cell` serves: batch norms that are alike.
+    """Return whether :func:`mix_cell` applies: all batch norms are alike.
 
-    Pools with batch norms are shared by all edges in training alone: else each has statistics of its own.
+    Edges share pools with batch norms only in training; in evaluation each has its own statistics.
     """
     modules = [(name, m) for edge in edges for name, m in edge.named_modules()]
     norms = [m for _, m in modules if isinstance(m, _NormBase)]
@@ -47,15 +47,15 @@ def mix_cell(
     active: Sequence[Sequence[int]],
     strides: Sequence[int],
 ) -> list[Tensor]:
-    """The nodes of a cell, each the sum of the mixed edges that lead to it.
+    """Compute the nodes of a cell, each the sum of the mixed edges that lead to it.
 
     Args:
-        inputs: the first states.
-        arrows: of each edge the state it leads to, and the one it leaves.
-        edges: the mixed operations, all of the same options.
-        rows: (edges, options), their gates.
-        active: of each edge the options to run.
-        strides: of the operations on each state that edges leave.
+        inputs: first states of the cell.
+        arrows: (target state, source state) of each edge.
+        edges: mixed operations, all with the same options.
+        rows: gates (edges, options).
+        active: options to run, for each edge.
+        strides: stride of the operations on each source state.
     """
     states = dict(enumerate(inputs))
     for state, stride in enumerate(strides):  # once all edges into a state are added up, those that leave it can run
@@ -69,18 +69,18 @@ def mix_cell(
 
 
 def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequence[int]], stride: int) -> list[Tensor]:
-    """The mix of every edge that leaves one state.
+    """Compute every mixed edge that leaves one state.
 
     Args:
-        x: the state, (N, C, H, W).
-        edges: the mixed operations on it, all of the same options.
-        rows: (edges, options), their gates.
-        active: of each edge the options to run.
-        stride: of the operations.
+        x: the state (N, C, H, W).
+        edges: mixed operations on it, all with the same options.
+        rows: gates (edges, options).
+        active: options to run, for each edge.
+        stride: stride of the operations.
     """
     relu, sums, rows = x.relu(), _Sums(), rows.to(x.dtype)
     dilated = _Dilated(relu, stride)
-    shared: list[tuple[Tensor, int]] = []  # what edges merely weight, and its option
+    shared: list[tuple[Tensor, int]] = []  # results that edges only weight, and their option
     for i, name in enumerate(edges[0].names):
         takers = tuple(e for e in range(len(edges)) if i in active[e])
         if not takers:
@@ -114,7 +114,7 @@ def mix_leaving(x: Tensor, edges: Modules, rows: Tensor, active: Sequence[Sequen
 
 
 class _Sums:
-    """Sums of wide tensors (N, edges * C, H, W), by the edges they are for."""
+    """Sums of wide tensors (N, edges * C, H, W), by their edges."""
 
     def __init__(self) -> None:
         self.wide: dict[Edges, Tensor] = {}
@@ -192,7 +192,7 @@ def _halved(relu: Tensor, options: Modules, scale: Tensor) -> Tensor:
 
 
 def _weighted(bases: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
-    """Of each row of ``weights`` the weighted sum of the bases, (N, C, H, W)."""
+    """Compute the weighted sum of the bases (N, C, H, W) for each row of ``weights``."""
     pixels = torch.stack([base.permute(0, 2, 3, 1) for base in bases])
     return (weights @ pixels.flatten(1)).view(-1, *pixels.shape[1:]).permute(0, 1, 4, 2, 3).unbind()
 

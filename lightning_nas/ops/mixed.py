@@ -1,4 +1,4 @@
-"""How a supernet mixes its options: the reference form, easy to read, the oracle of the fused forms."""
+"""Mixed operations of supernets in the reference form, the oracle of the fused forms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Choice:
-    """One place of a supernet where options are mixed: what they are, and between which widths.
+    """Place in a supernet where options are mixed: the options and their widths.
 
     Attributes:
-        options: names, in the order of the gates.
-        build: a fresh option by name, input channels and output channels.
-        in_channels: of what the options are fed.
-        out_channels: of what they give.
-        stride: of every option.
+        options: names of the options, in the order of the gates.
+        build: builds an option from its name, input channels and output channels.
+        in_channels: input channels of the options.
+        out_channels: output channels of the options.
+        stride: stride of every option.
     """
 
     options: tuple[str, ...]
@@ -25,13 +25,13 @@ class Choice:
     stride: int = 1
 
     def operations(self, in_channels: int | None = None, out_channels: int | None = None) -> dict[str, nn.Module]:
-        """Fresh options by name, at the choice's own widths unless others are given."""
+        """Build all options, by name, with the choice's own widths unless others are given."""
         widths = in_channels or self.in_channels, out_channels or self.out_channels
         return {option: self.build(option, *widths) for option in self.options}
 
 
 def is_skip(option: str) -> bool:
-    """Whether an option is a skip connection, by its name.
+    """Return whether an option is a skip connection, by its name.
 
     >>> is_skip("skip_connect"), is_skip("sep_conv_3x3")
     (True, False)
@@ -40,7 +40,7 @@ def is_skip(option: str) -> bool:
 
 
 class MixedOp(nn.ModuleDict):
-    """A weighted sum of operations on one input: ``sum_i gate_i * op_i(x)``.
+    """Weighted sum of operations on one input: ``sum_i gate_i * op_i(x)``.
 
     Args:
         operations: the options by name, in the order of the gates.
@@ -51,7 +51,7 @@ class MixedOp(nn.ModuleDict):
         self.names = tuple(operations)
 
     def forward(self, x: Tensor, gates: Tensor, active: Sequence[int]) -> Tensor:
-        """Mix the options.
+        """Compute the weighted sum of the active options.
 
         Args:
             x: input of every option.
@@ -65,9 +65,9 @@ class MixedOp(nn.ModuleDict):
 
 
 Mix = Callable[[Choice], MixedOp]
-"""Makes the module that mixes the options of one choice; how a method changes what a supernet does there."""
+"""Makes the module that mixes the options of one choice; methods pass their own to change the supernet."""
 
 
 def plain(choice: Choice) -> MixedOp:
-    """The reference form."""
+    """Make the reference form of a choice."""
     return MixedOp(choice.operations())

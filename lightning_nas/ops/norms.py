@@ -1,4 +1,4 @@
-"""Several batch norms computed as one: what the fused forms of mixed operations share."""
+"""Several batch norms computed as one, for the fused forms of mixed operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Norms = Sequence[Any]
 
 
 def alike(norms: Iterable[nn.Module]) -> bool:
-    """Whether :func:`normalise` serves: plain ones in one mode that average exponentially."""
+    """Return whether :func:`normalise` applies: plain batch norms in one mode with exponential averages."""
     kinds = {(type(n), n.training, n.affine, n.momentum, n.eps, n.track_running_stats) for n in norms}
     if len(kinds) != 1:
         return False
@@ -22,14 +22,14 @@ def alike(norms: Iterable[nn.Module]) -> bool:
 
 
 def normalise(x: Tensor, norms: Norms, scale: Tensor | None = None, groups: Sequence[int] = ()) -> Tensor:
-    """The norms side by side; their running statistics are kept up.
+    """Apply batch norms side by side and update their running statistics.
 
     Args:
-        x: (N, C, H, W), the channels of all norms one after the other; or of one, which all of them see: then there is
-            one output, and the norms must be training and without scale.
-        norms: they are :func:`alike`.
-        scale: (norms,), what the result of each is multiplied by; the norms must be of one width.
-        groups: channels of norm i come shuffled by ``groups[i]``, see :func:`shuffled`.
+        x: (N, C, H, W), the channels of all norms one after the other; or the channels of one norm, shared by all:
+            then there is one output, and the norms must be in training mode and without scale.
+        norms: batch norms that are :func:`alike`.
+        scale: factors (norms,) of the results; the norms must have one width.
+        groups: the channels of norm i are shuffled by ``groups[i]``, see :func:`shuffled`.
     """
     first, groups = norms[0], groups or (1,) * len(norms)
 
@@ -55,5 +55,5 @@ def normalise(x: Tensor, norms: Norms, scale: Tensor | None = None, groups: Sequ
 
 
 def shuffled(rows: Tensor, groups: int) -> Tensor:
-    """Rows in the order into which :class:`~lightning_nas.ops.blocks.ChannelShuffle` brings channels."""
+    """Reorder rows as :class:`~lightning_nas.ops.blocks.ChannelShuffle` reorders channels."""
     return rows if groups == 1 else rows.reshape(groups, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 1)

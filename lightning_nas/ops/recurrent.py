@@ -1,6 +1,6 @@
-"""Recurrent language models: words in, logits of the next word out, whatever the cell.
+"""Recurrent language models with any cell: words in, logits of the next word out.
 
-Shapes: N rows of text, T words of a window, H width, M what a cell remembers.
+Shapes: N rows of text, T words of a window, H width, M size of a cell's memory.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ Node = Callable[[list[Tensor], Tensor | None], Tensor]
 
 @dataclass(eq=False)
 class Window:
-    """A window of text and what a recurrent network remembers around it: what carries a hidden state between batches.
+    """Window of text with the memory of a recurrent network before and after it.
 
-    The state belongs to the batch and not to the network, so that a network is a function: read twice (as a search of
-    second order does), a window begins twice with the same state, and two streams of text cannot mix theirs.
+    The memory belongs to the batch and not to the network, so that a network is a function: a window that is read
+    twice (as a second-order search does) begins with the same state, and two streams of text cannot mix theirs.
 
     Attributes:
         words: (N, T) int64.
-        before: (N, M) what is remembered at the beginning; None is zero.
-        after: (N, M) what is remembered after the last word, without gradient; written by the network that last read
-            it.
-        states: (N, T, H) hidden states with gradient; likewise.
+        before: memory (N, M) at the beginning; None for zeros.
+        after: memory (N, M) after the last word, without gradient; written by the network that last read the window.
+        states: hidden states (N, T, H) with gradient, written by the same network.
     """
 
     words: Tensor
@@ -52,11 +51,11 @@ class Dropouts:
     """Probabilities of variational dropout (Gal & Ghahramani, 2016, arXiv:1512.05287): one mask for all time steps.
 
     Attributes:
-        words: a word is left out wherever it occurs in the batch.
-        input: of the embedding.
-        x: of what the cell is fed at each step.
-        hidden: of every state that a cell's matrix multiplies.
-        output: of what the decoder is fed.
+        words: dropout of whole words, wherever they occur in the batch.
+        input: dropout of the embedding.
+        x: dropout of the input of the cell at each step.
+        hidden: dropout of every state that a cell's matrix multiplies.
+        output: dropout of the input of the decoder.
     """
 
     words: float = 0.0
@@ -79,10 +78,10 @@ def masked(x: Tensor, by: Tensor | None) -> Tensor:
 
 
 class BatchStatistics(nn.Module):
-    """Batch norm without scale by the statistics of the batch (N, H) itself, in evaluation as well.
+    """Batch norm without scale by the statistics of the batch (N, H), also in evaluation.
 
-    Running ones do not hold a recurrent state: what differs from them comes back greater at each step, until it is NaN.
-    A single row has no statistics and is left as it is.
+    Running statistics do not bound a recurrent state: deviations from them grow at each step until they are NaN. A
+    single row has no statistics and is not changed.
     """
 
     def forward(self, s: Tensor) -> Tensor:
@@ -94,15 +93,15 @@ Transition = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Unrolled(nn.Module, ABC):
-    """A recurrent cell, or some above each other, that reads a window.
+    """Base class of a recurrent cell, or of stacked cells, that reads a window.
 
-    Words (N, T, H) and what is remembered (N, M) in, what is remembered after each word (N, T, M) out: its first H
-    columns are the hidden state that the decoder reads.
+    Words (N, T, H) and the memory (N, M) in, the memory after each word (N, T, M) out; its first H columns are the
+    hidden state that the decoder reads.
 
     Args:
         width: H.
-        layers: cells above each other; masks of dropout are (N, layers H), the first layer's first.
-        states: of each layer, so that M is layers times states times H.
+        layers: number of stacked cells; masks of dropout are (N, layers H), the first layer's first.
+        states: number of states of each layer, so that M is layers times states times H.
     """
 
     def __init__(self, width: int, layers: int = 1, states: int = 1) -> None:
@@ -114,18 +113,18 @@ class Unrolled(nn.Module, ABC):
         """Read a window.
 
         Args:
-            x: the words.
-            before: what is remembered.
-            x_mask: dropout of what each layer is fed.
-            h_mask: dropout of the states that its matrices multiply.
-            told: what the language model was called with besides the words.
+            x: embedded words.
+            before: memory before the window.
+            x_mask: dropout mask of the input of each layer.
+            h_mask: dropout mask of the states that its matrices multiply.
+            told: further arguments of the call of the language model.
         """
 
 
 class Recurrent(Unrolled):
-    """A hidden state is all that is remembered.
+    """Base class of a cell whose memory is its hidden state.
 
-    A subclass says what is done with ``[c, g] = [x, h] W_0`` at each step of time.
+    A subclass says what happens to ``[c, g] = [x, h] W_0`` at each step of time.
 
     Args:
         width: H.
@@ -137,10 +136,10 @@ class Recurrent(Unrolled):
 
     @abstractmethod
     def step(self, *told: Any) -> Transition:
-        """What is done at every step of this pass.
+        """Make the transition that runs at every step of this pass.
 
         Args:
-            told: what the language model was called with besides the words.
+            told: further arguments of the call of the language model.
         """
 
     def forward(self, x: Tensor, h: Tensor, x_mask: Tensor | None, h_mask: Tensor | None, *told: Any) -> Tensor:
@@ -178,7 +177,7 @@ class Cell(Recurrent):
         """The nodes of this pass, in order.
 
         Args:
-            told: what the language model was called with besides the words.
+            told: further arguments of the call of the language model.
         """
 
     def step(self, *told: Any) -> Transition:
@@ -197,12 +196,12 @@ class Cell(Recurrent):
 class LanguageModel(nn.Module):
     """Embedding, cell, decoder whose matrix is the embedding's; weights uniform in [-0.04, 0.04].
 
-    Words (N, T), or a :class:`Window` of them, in; logits (N, T, num_words) out. What else it is called with is for the
-    cell.
+    Words (N, T), or a :class:`Window` of them, in; logits (N, T, num_words) out. Further arguments of the call go to
+    the cell.
 
     Args:
-        num_words: of the vocabulary.
-        cell: what reads the words.
+        num_words: number of words in the vocabulary.
+        cell: cell that reads the words.
         drop: probabilities of dropout.
     """
 

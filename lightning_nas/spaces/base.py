@@ -1,6 +1,6 @@
 """Contracts of search spaces, whatever strategy searches them.
 
-:class:`SearchSpace` is enough for strategies that train children on their own; :class:`WeightSharingSpace` adds a
+:class:`SearchSpace` is enough for strategies that train stand-alone networks; :class:`WeightSharingSpace` adds a
 supernet. ``lightning_nas.testing.SpaceCase`` proves every invariant stated here.
 """
 
@@ -384,7 +384,7 @@ def look_up(table: Mapping[str, float], key: str) -> float:
 
 
 def shape_text(shape: Iterable[int]) -> str:
-    """A shape as it is written in a cost key.
+    """Write a shape as in cost keys.
 
     >>> shape_text((3, 32, 32))
     '3x32x32'

@@ -21,18 +21,18 @@ SMALL_DROPS = {"drop_input": 0.1, "drop_x": 0.1, "drop_hidden": 0.1, "drop_outpu
 
 
 class RecurrentSpace(SearchSpace):
-    """Recurrent cells in a language model with tied embedding.
+    """Base class of spaces of recurrent cells in a language model with tied embedding.
 
     A subclass takes its settings as arguments of its constructor, and passes them on.
 
     Args:
         name: name of the space, which its architectures carry.
-        settings: the other arguments of the constructor but ``evaluation``: ``bptt``, ``num_classes``, ``width``,
-            ``drop_...`` (see :class:`~lightning_nas.ops.recurrent.Dropouts`), and what is the subclass's own.
-        evaluation: what is otherwise in the network that is retrained.
+        settings: all other arguments of the constructor except ``evaluation``: ``bptt``, ``num_classes``, ``width``,
+            ``drop_...`` (see :class:`~lightning_nas.ops.recurrent.Dropouts`), and those of the subclass.
+        evaluation: arguments of the network that is retrained, where they differ.
 
     Attributes:
-        steps: nodes of a cell.
+        steps: number of nodes of a cell.
 
     Raises:
         InputError: an unknown argument in ``evaluation``.
@@ -51,7 +51,7 @@ class RecurrentSpace(SearchSpace):
         self.width, self.drop = settings["width"], Dropouts(**drops)
 
     def evaluation(self) -> Self:
-        """The space of the networks that are retrained, as ``evaluation`` says."""
+        """Return the space of the retrained network, as ``evaluation`` says."""
         if not self._evaluation:
             return self
         make: Any = type(self)
@@ -68,14 +68,14 @@ class RecurrentSpace(SearchSpace):
 
     @abstractmethod
     def empty(self) -> Unrolled:
-        """A cell with no more than all have in common."""
+        """Build a cell with only the parts that all cells have."""
 
     def words_key(self) -> str:
         """Cost key of :meth:`words`."""
         return f"words {self.input_shape[0]}x{self.num_classes} {self.width}"
 
     def words(self) -> Operation:
-        """A language model with the cell :meth:`empty`, for one window."""
+        """Language model with the cell :meth:`empty`, for one window."""
 
         def build() -> nn.Module:
             return LanguageModel(self.num_classes, self.empty(), self.drop)

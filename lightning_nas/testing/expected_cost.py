@@ -1,4 +1,4 @@
-"""What the conformance suite of search spaces demands of their expected cost."""
+"""Conformance tests of the expected cost of search spaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIALS, ROWS = 4, 3
 
 
 class ExpectedCostCase:
-    """Needs the fixture ``shared``, a space with a supernet."""
+    """Tests of a space with a supernet, the fixture ``shared``."""
 
     def test_expected_cost_is_the_mean_over_drawn_architectures(self, shared: WeightSharingSpace) -> None:
         table = {key: float(i % 7 + 1) for i, key in enumerate(shared.operations())}
@@ -43,7 +43,7 @@ def _drawn(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
 
 
 def _some_rows(space: WeightSharingSpace, generator: torch.Generator) -> set[tuple[str, int]]:
-    """Choices to make soft: of something that several decide together, if there is such a thing, and any."""
+    """Draw choices to make soft: some that decide a cost together, if there are any, and one more."""
     everywhere = [(group, choice) for group, (choices, _) in space.gate_shapes.items() for choice in range(choices)]
     pool = everywhere
     if joints := space.joint_keys():
@@ -53,7 +53,7 @@ def _some_rows(space: WeightSharingSpace, generator: torch.Generator) -> set[tup
 
 
 def _exact(space: WeightSharingSpace, one_hot: dict[str, Tensor], cost: ExpectedCost, table: dict[str, float]) -> float:
-    """The cost of the architecture that one-hot gates stand for; where they stand for none, what they expect."""
+    """Cost of the architecture of one-hot gates; their expected cost if they describe no architecture."""
     architecture = space.derive(one_hot)
     if all(torch.equal(space.gates(architecture).values[group], rows) for group, rows in one_hot.items()):
         return space.cost(architecture, table)

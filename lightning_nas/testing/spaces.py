@@ -27,9 +27,9 @@ from lightning_nas.training.seeding import seeded
 
 
 class SpaceCase(ExpectedCostCase):
-    """Proves a space: subclass, and give the fixture ``space``, small enough to build a few networks a test.
+    """Conformance suite of a space: subclass it and define the fixture ``space``, of a small size.
 
-    The tests of the second half apply to a :class:`WeightSharingSpace` and are skipped for others.
+    A test builds a few networks. Tests of supernets are skipped for spaces that are no :class:`WeightSharingSpace`.
 
     Example:
         >>> class TestMySpace(SpaceCase):  # doctest: +SKIP
@@ -39,7 +39,7 @@ class SpaceCase(ExpectedCostCase):
     """
 
     draws = 300
-    every_weight_trains = True  #: False where an operation may lead nowhere and is built all the same
+    every_weight_trains = True  #: False where a built operation may have no effect on the output
 
     @pytest.fixture
     def space(self) -> SearchSpace:
@@ -364,7 +364,7 @@ def _inputs(space: SearchSpace, count: int) -> torch.Tensor:
 
 
 def _logits(space: SearchSpace, count: int, classes: int) -> tuple[int, ...]:
-    """Of one image, one row of logits; of words, one a word."""
+    """Shape of logits: one row an image, or one a word."""
     return (count, classes) if space.input_dtype.is_floating_point else (count, *space.input_shape, classes)
 
 
@@ -377,7 +377,7 @@ def _uniform(space: WeightSharingSpace) -> Gates:
 
 
 def _unsettle(network: nn.Module) -> None:
-    """Give batch norms weights and statistics that are not those of a fresh one."""
+    """Give batch norms weights and statistics that differ from fresh ones."""
     generator = torch.Generator().manual_seed(6)
     for module in network.modules():
         if isinstance(module, _BatchNorm):

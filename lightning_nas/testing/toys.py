@@ -1,4 +1,4 @@
-"""Spaces and data so small that everything can be tried, with one architecture that is known to be best."""
+"""Spaces and data small enough for exhaustive tests, with one architecture that is known to be best."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CHANNELS, SIZE, CLASSES = 4, 4, 4
 
 
 class Blur(nn.Module):
-    """Every pixel becomes the mean of all: where something was is lost."""
+    """Replaces every pixel by the mean of all, so that positions are lost."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3), keepdim=True).expand_as(x)
 
 
 class Swap(nn.Module):
-    """Every image becomes its neighbour in the batch: mixed with what is kept, it still misleads."""
+    """Replaces every image by its neighbour in the batch, which misleads also in a mixture."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.roll(1, 0)
@@ -45,7 +45,7 @@ OPERATIONS: dict[str, Callable[[int], nn.Module]] = {  # by number of channels
 
 
 Join = Callable[[Tensor, Iterable[Callable[[Tensor], Tensor]]], Tensor]
-"""How the operations are put together."""
+"""Combines the operations of a network."""
 
 
 def _in_a_row(x: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
@@ -60,12 +60,12 @@ def _side_by_side(x: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> Te
 
 
 class ToySpace(WeightSharingSpace):
-    """Layers of three operations on 4 x 4 images. :func:`toy_images` can only be told apart by where the light is.
+    """Layers of three operations on 4 x 4 images, for :func:`toy_images`, whose class is the position of the light.
 
-    The best architecture keeps the image in all layers, see :attr:`best`; nine of two layers are quickly enumerated.
+    The best architecture keeps the image in all layers, see :attr:`best`. Two layers give nine architectures.
 
     Args:
-        layers: how many.
+        layers: number of layers.
 
     >>> space = ToySpace()
     >>> str(space.best)
@@ -84,7 +84,7 @@ class ToySpace(WeightSharingSpace):
 
     @property
     def best(self) -> Architecture:
-        """The architecture a search should find."""
+        """Architecture that a search should find."""
         return self.validate({decision.name: "keep" for decision in self.decisions})
 
     def network(
@@ -131,10 +131,10 @@ class ToySpace(WeightSharingSpace):
 
 
 class ToyNodeSpace(ToySpace):
-    """The same operations side by side: one is fed the means of rows, the other those of columns, and both are added.
+    """Sum of the same operations: one takes the means of rows, the other those of columns.
 
-    For methods that run one option at a time: they learn an option's worth from the scale of its output alone, which
-    means much in a sum, and nothing in a chain, where the next batch norm takes it away.
+    For methods that run one option at a time: they learn the value of an option from the scale of its output, which
+    matters in a sum but not in a chain, where the next batch norm removes it.
 
     >>> str(ToyNodeSpace().best)
     'keep keep'
@@ -147,7 +147,7 @@ class ToyNodeSpace(ToySpace):
         self.name = "toy_node"
 
     def nodes(self, group: str) -> tuple[int, ...]:
-        """Both lead to one."""
+        """List the nodes: both choices lead to one."""
         return (0, 0)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
@@ -197,7 +197,7 @@ def _head(num_classes: int) -> nn.Module:
 
 
 class ToyData(InMemoryImages):
-    """Some of :func:`toy_images` to search on and 128 to test on: an epoch is a handful of batches."""
+    """Data module of :func:`toy_images`, with 128 for the test; an epoch is a few batches."""
 
     def __init__(self, images: int = 512, **options: Any) -> None:
         super().__init__(**{"batch_size": 32, "arch_fraction": 0.5, "flip": False} | options)
@@ -208,7 +208,7 @@ class ToyData(InMemoryImages):
 
 
 def toy_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noise with one bright quadrant, which is the class: uint8 images (count, 1, 4, 4), labels (count,)."""
+    """Make noise with one bright quadrant, the class: uint8 images (count, 1, 4, 4), labels (count,)."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % CLASSES
     images = torch.randint(0, 120, (count, 1, SIZE, SIZE), generator=generator)

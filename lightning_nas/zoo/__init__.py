@@ -1,7 +1,7 @@
-"""Published architectures, buildable by name.
+"""Published architectures, by name.
 
-An entry is a JSON file beside this one: the architecture, what its network needs besides (arguments of the space's
-constructor), and where it was published.
+An entry is a JSON file beside this one: the architecture, further arguments of its space's constructor, and where it
+was published.
 """
 
 import difflib
@@ -51,7 +51,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The names of all entries, sorted.
+    """List the names of all entries, sorted.
 
     >>> "fbnet_c" in names()
     True
@@ -61,10 +61,10 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Architecture:
-    """The architecture called ``name``.
+    """Load the published architecture called ``name``.
 
     Raises:
-        InputError: no such entry.
+        InputError: the zoo has no such entry.
 
     >>> load("fbnet_c")["layer_01"]
     'k3_e1'
@@ -73,26 +73,34 @@ def load(name: str) -> Architecture:
 
 
 def network(name: str, num_classes: int = 10, auxiliary: bool = False) -> nn.Module:
-    """The published network with fresh weights: images (N, 3, H, W) in, logits (N, num_classes) out.
+    """Build a published network with fresh weights: images (N, 3, H, W) in, logits (N, num_classes) out.
 
     Recurrent ones (``..._ptb``, ``..._wt2``, ``nascell``) take words (N, T) and give logits (N, T, num_classes).
 
     Args:
         name: one of :func:`names`.
         num_classes: width of the classifier, or words of the vocabulary.
-        auxiliary: with the auxiliary classifier that is used in training, for networks that have one.
+        auxiliary: add the auxiliary classifier that is used in training, for networks that have one.
 
     Raises:
-        InputError: no such entry, or it has no auxiliary classifier.
+        InputError: the zoo has no such entry, or its network has no auxiliary classifier.
+
+    >>> import torch
+    >>> tuple(network("darts_v2", num_classes=10).eval()(torch.zeros(1, 3, 32, 32)).shape)
+    (1, 10)
     """
     return space(name, num_classes).network(load(name), auxiliary=auxiliary)
 
 
 def space(name: str, num_classes: int = 10) -> SearchSpace:
-    """The space, in the sizes it was published with, that the architecture called ``name`` is of.
+    """Build the space of the architecture called ``name``, in its published sizes.
+
+    Args:
+        name: one of :func:`names`.
+        num_classes: width of the classifier, or words of the vocabulary.
 
     Raises:
-        InputError: no such entry.
+        InputError: the zoo has no such entry.
     """
     return _SPACES[load(name).space](num_classes=num_classes, **_entry(name)["space"])
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_nas.ops import nasbench201
 from lightning_nas.ops.altered import partial_channels
 from lightning_nas.ops.mixed import Choice, plain
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.nasbench201 import operations as nasbench201
 from lightning_nas.spaces.nasbench201.operations import EDGES, OPTIONS, MixedCell, operation
 from lightning_nas.spaces.nasbench201.space import GROUP, NASBench201Space
 

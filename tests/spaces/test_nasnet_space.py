@@ -137,7 +137,7 @@ def test_reductions_stand_before_the_second_and_third_stack() -> None:
 
 
 def shapes(name: str, classes: int = 10) -> list[tuple[int, ...]]:
-    """What stem and cells give."""
+    """Output of stem and cells."""
     space = zoo.space(name, classes)
     found: list[tuple[int, ...]] = []
     with torch.device("meta"):

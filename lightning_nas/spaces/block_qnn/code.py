@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lightning_nas.errors import InvalidArchitecture, shown
 
 TYPES = ("conv", "max_pool", "avg_pool", "identity", "add", "concat", "terminal")
-"""What a layer can be; in a code they count from 1."""
+"""Types of layers; a code counts them from 1."""
 
 KERNELS = {"conv": (1, 3, 5), "max_pool": (1, 3), "avg_pool": (1, 3)}
 JOINS = ("add", "concat")
@@ -93,10 +93,10 @@ def checked(codes: Sequence[LayerCode], longest: int) -> tuple[LayerCode, ...]:
 
 
 def parsed(text: str) -> tuple[LayerCode, ...]:
-    """Codes one after the other, as :func:`written` puts them.
+    """Read codes separated by spaces, as :func:`written` writes them.
 
     Raises:
-        InvalidArchitecture: anything else; whether the codes make up a block is not asked.
+        InvalidArchitecture: text of another form. Whether the codes make a block is not checked.
 
     Example:
         >>> parsed("(1,1,5,0,0) (2,7,0,0,0)")[0].kind
@@ -119,7 +119,7 @@ def written(codes: Sequence[LayerCode]) -> str:
 
 
 def loose(codes: Sequence[LayerCode]) -> tuple[int, ...]:
-    """The layers that no other works on: together they are the output of the block.
+    """List the layers that no other layer works on: together they are the output of the block.
 
     >>> loose(parsed("(1,1,5,0,0) (2,1,3,0,0) (3,4,0,1,0) (4,7,0,0,0)"))
     (2, 3)

@@ -15,7 +15,7 @@ from lightning_nas.spaces.block_qnn.code import LayerCode, loose
 
 
 class Piece(NamedTuple):
-    """Something that is run: a convolution ("conv": ReLU, convolution, batch norm) or a pool of stride 1."""
+    """Module of a block: a convolution ("conv": ReLU, convolution, batch norm) or a pool of stride 1."""
 
     kind: str
     kernel: int
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
         return self.in_channels * self.out_channels * (self.kernel * self.size) ** 2
 
     def build(self) -> nn.Module:
-        """A fresh one."""
+        """Build the module."""
         if self.kind == "conv":
             return relu_conv_bn(self.in_channels, self.out_channels, self.kernel)
         if self.kind == "max_pool":
@@ -44,7 +44,7 @@ class Piece(NamedTuple):
         return nn.AvgPool2d(self.kernel, 1, self.kernel // 2, count_include_pad=False)
 
     def operation(self) -> Operation:
-        """What it costs is that of this."""
+        """The operation whose cost is measured."""
         return Operation(self.build, (self.in_channels, self.size, self.size))
 
 
@@ -61,10 +61,10 @@ class BlockPlace:
         return Piece("conv", 1, channels, self.width, self.size)
 
     def pieces(self, codes: Sequence[LayerCode]) -> tuple[list[Piece | None], Piece | None]:
-        """Of each layer what it runs, and what is run at the end of the block; None where nothing is to do.
+        """List the module of each layer, and the module at the end of the block; None where there is none.
 
-        Of an add that is what widens its narrower input, of a concatenation what follows it. The end is for more than
-        one loose end, and for one that has not the width of the block.
+        An add widens its narrower input, a concatenation is followed by a 1x1 convolution. The end needs a module for
+        several loose ends, and for one that has not the width of the block.
         """
         widths, layers = [self.in_channels], list[Piece | None]()
         for code in codes[:-1]:

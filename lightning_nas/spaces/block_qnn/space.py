@@ -56,6 +56,9 @@ class BlockQNNSpace(SearchSpace):
         InputError: fewer than two layers, no stage, or images that cannot be halved between the stages.
 
     Example:
+        >>> space = BlockQNNSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions)
+        ('block_qnn_small', 24)
         >>> import torch
         >>> from lightning_nas.spaces.block_qnn.code import parsed
         >>> space = BlockQNNSpace("toy", image_size=8, in_channels=1, layers=4, blocks=1, channels=[8, 16])
@@ -92,7 +95,7 @@ class BlockQNNSpace(SearchSpace):
     # -- architectures ------------------------------------------------------------------------------------------
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """Nothing after the terminal; kernels of the type; two different predecessors."""
+        """List legal options: none after the terminal, kernels of the type, two different predecessors."""
         _, number, question = decision.name.split("_")
         index = int(number)
         kind = partial.get(_name(index, "type"))
@@ -109,11 +112,11 @@ class BlockQNNSpace(SearchSpace):
         return tuple(p for p in decision.options if p != taken) if kind in JOINS else ()
 
     def actions(self, index: int) -> tuple[LayerCode, ...]:
-        """The codes that the layer ``index`` can have, whatever came before: what Q-learning chooses from."""
+        """List the codes that layer ``index`` can have: the actions of Q-learning."""
         return legal_codes(index, self.layers)
 
     def codes(self, architecture: Architecture) -> tuple[LayerCode, ...]:
-        """An architecture layer by layer; the last code is the terminal."""
+        """Write an architecture as layer codes; the last code is the terminal."""
         choices, made = dict(self.validate(architecture).choices), list[LayerCode]()
         while not made or made[-1].kind != TYPES[-1]:
             index = len(made) + 1
@@ -122,10 +125,10 @@ class BlockQNNSpace(SearchSpace):
         return tuple(made)
 
     def of_codes(self, codes: Sequence[LayerCode]) -> Architecture:
-        """The inverse of :meth:`codes`.
+        """Read an architecture from layer codes: the inverse of :meth:`codes`.
 
         Raises:
-            InvalidArchitecture: the codes are no block of this space.
+            InvalidArchitecture: the codes are not a block of this space.
         """
         choices = {}
         for code in checked(codes, self.layers):
@@ -137,7 +140,7 @@ class BlockQNNSpace(SearchSpace):
         return self.validate(choices)
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """The predecessors of a join in ascending order; an identity for a pool of size 1."""
+        """Sort the predecessors of a join, and replace pools of size 1 by identities."""
         made = []
         for code in self.codes(architecture):
             if code.kind in JOINS:
@@ -150,7 +153,7 @@ class BlockQNNSpace(SearchSpace):
     def meaning(self, option: str) -> str:
         return operation_meaning(option)
 
-    # -- what the reward asks ------------------------------------------------------------------------------------
+    # -- quantities of the reward --------------------------------------------------------------------------------
 
     def density(self, architecture: Architecture) -> float:
         """Edges over nodes of the block."""
@@ -165,7 +168,7 @@ class BlockQNNSpace(SearchSpace):
     # -- networks -----------------------------------------------------------------------------------------------
 
     def _places(self) -> list[list[BlockPlace]]:
-        """Of each stage its blocks."""
+        """Places of the blocks of each stage."""
         stages, size = list[list[BlockPlace]](), self.input_shape[1]
         before = self.channels[0]
         for width in self.channels:
@@ -196,7 +199,7 @@ class BlockQNNSpace(SearchSpace):
         return BlockNetwork(self._stem(), stages, self._head(num_classes or self.num_classes))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """The block: its input, its layers, and what its loose ends are joined in."""
+        """Draw the block: its input, its layers, and the output that joins its loose ends."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_node("0", label="input")
         codes = self.codes(architecture)
@@ -223,12 +226,12 @@ class BlockQNNSpace(SearchSpace):
         return made
 
     def operations(self) -> dict[str, Operation]:
-        """What is always run, and everything a block can have."""
+        """Fixed parts, and every module that a block can have."""
         places = dict.fromkeys(place for stage in self._places() for place in stage)
         return self._fixed() | _table(piece for place in places for piece in place.possible(self.layers))
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is always run, and what the blocks are made of."""
+        """Fixed parts, and the modules of the blocks."""
         return (*self._fixed(), *(piece.key for piece in self._pieces(architecture)))
 
 

@@ -23,7 +23,7 @@ Widths = Mapping[str, int]
 
 @dataclass(frozen=True)
 class CellPlace:
-    """Where a cell stands in a stack of cells: what it is fed, and how wide it is.
+    """Place of a cell in a stack of cells: its inputs and its width.
 
     Attributes:
         kind: "normal" or "reduce".

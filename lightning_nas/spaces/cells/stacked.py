@@ -1,4 +1,4 @@
-"""Networks of stacked cells: each cell is fed the outputs of the two cells before it."""
+"""Networks of stacked cells: each cell takes the outputs of the two cells before it."""
 
 from __future__ import annotations
 

@@ -58,13 +58,13 @@ class Layer:
     size: int
 
     def block(self, option: str) -> nn.Module:
-        """A fresh candidate for this layer."""
+        """Build an option of this layer."""
         if option == "skip":
             return skip(self.in_channels, self.out_channels, self.stride)
         return InvertedResidual(self.in_channels, self.out_channels, stride=self.stride, **BLOCKS[option])
 
     def choice(self) -> Choice:
-        """Where the supernet mixes the candidates of this layer."""
+        """Describe the choice that the supernet mixes."""
 
         def build(option: str, in_channels: int, out_channels: int) -> nn.Module:
             return replace(self, in_channels=in_channels, out_channels=out_channels).block(option)
@@ -107,6 +107,9 @@ class FBNetSpace(WeightSharingSpace):
         InputError: an odd number of channels somewhere (grouped blocks need even ones), or images below 8 pixels.
 
     Example:
+        >>> space = FBNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('skip')
+        ('fbnet_small', 6, 'no block: the identity, or a 1x1 convolution where the shape changes')
         >>> space = FBNetSpace("toy", image_size=8, in_channels=1, num_classes=10, stem=(8, 1), stages=[(8, 1, 1)])
         >>> a = space.validate({"layer_01": "k3_e3"})
         >>> tuple(space.network(a)(torch.zeros(2, 1, 8, 8)).shape)
@@ -180,7 +183,7 @@ class FBNetSpace(WeightSharingSpace):
         return Gates.one_hot({GROUP: [OPTIONS.index(o) for o in self.validate(architecture).options]}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable block of every layer."""
+        """Take the most probable block of every layer."""
         best = probabilities[GROUP].argmax(-1).tolist()
         return Architecture(self.name, tuple((d.name, OPTIONS[i]) for d, i in zip(self.decisions, best, strict=True)))
 
@@ -239,7 +242,7 @@ class FBNetSpace(WeightSharingSpace):
 
 
 class FBNetNetwork(nn.Module):
-    """A chain of blocks. Images (N, C, H, W) in, logits (N, num_classes) out."""
+    """Chain of blocks. Images (N, C, H, W) in, logits (N, num_classes) out."""
 
     def __init__(self, stem: nn.Module, layers: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()
@@ -255,7 +258,7 @@ class FBNetNetwork(nn.Module):
 
 
 class FBNetSupernet(Supernet):
-    """The same chain with a mixed block in every layer; works in the channels-last memory format."""
+    """Chain whose layers mix their blocks, in the channels-last memory format."""
 
     def __init__(self, stem: nn.Module, layers: Sequence[MixedOp], head: nn.Module) -> None:
         super().__init__()

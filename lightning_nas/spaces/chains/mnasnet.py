@@ -124,6 +124,9 @@ class MnasNetSpace(SearchSpace):
         InputError: images below 8 pixels, or a block with fewer than two layers, one of which may be taken away.
 
     Example:
+        >>> space = MnasNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('mbconv6')
+        ('mnasnet_small', 12, 'inverted bottleneck, expansion 6')
         >>> import torch
         >>> space = MnasNetSpace(image_size=8, in_channels=1, num_classes=10, blocks=[(8, 2, 1)], last=16, mix=32)
         >>> [decision.name for decision in space.decisions][:3]
@@ -183,7 +186,7 @@ class MnasNetSpace(SearchSpace):
         return [Layer(*layer) for layer in zip(made, [*kinds, LAST], strict=True)]
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """The first of the factors that give the same channels, and no skip where no layer could have one."""
+        """Take the first factor that gives the same channels, and no skip where no layer can have one."""
         choices = dict(architecture.choices)
         before = self.first
         for i, (channels, layers, stride) in enumerate(self.blocks, start=1):
@@ -230,7 +233,7 @@ class MnasNetSpace(SearchSpace):
         return self.frame.operations(self.last, self._out_size())
 
     def _possible(self) -> Iterator[Layer]:
-        """Every layer that some architecture has."""
+        """Every layer of any architecture."""
         before, size = {self.first}, self.frame.size
         yield Layer(Shape(self.frame.stem[0], self.first, 1, size), FIRST)
         for channels, _, stride in self.blocks:

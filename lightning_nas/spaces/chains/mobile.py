@@ -67,6 +67,9 @@ class MobileSpace(ChainSpace):
         InputError: images below 8 pixels, or an unknown backbone.
 
     Example:
+        >>> space = MobileSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('k7_e6')
+        ('mobile_small', 4, '7x7 kernel, expansion 6')
         >>> space = MobileSpace()
         >>> len(space.decisions), space.decisions[0].options[:4]
         (14, ('k3_e1', 'k5_e1', 'k7_e1', 'k3_e3'))

@@ -75,6 +75,9 @@ class ProxylessNASSpace(ChainSpace):
         InputError: images below 8 pixels.
 
     Example:
+        >>> space = ProxylessNASSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('zero')
+        ('proxyless_small', 4, 'no block: the shortcut alone')
         >>> import torch
         >>> space = ProxylessNASSpace("toy", image_size=8, in_channels=1, stem=(8, 1), first=8, stages=[(8, 2, 2)])
         >>> a = space.validate({"block_01": "k3_e3", "block_02": "zero"})

@@ -92,10 +92,10 @@ def passing(in_channels: int, stride: int) -> int:
 
 
 def _first(stage: nn.Sequential, x: Tensor, width: int | None) -> Tensor:
-    """The first ``width`` channels (all: None) of what :func:`conv_bn` gives, fed the first channels that it takes.
+    """The first ``width`` channels (all: None) of the result of :func:`conv_bn`, applied to its first input channels.
 
-    A depthwise convolution gives as many as it is fed. Statistics of fewer channels than there are, are those of this
-    process alone, even where batch norms are synchronised.
+    A depthwise convolution gives as many channels as its input has. Statistics of a part of the channels are those of
+    this process only, even if batch norms are synchronised.
     """
     conv, norm = cast("nn.Conv2d", stage.conv), cast("nn.BatchNorm2d", stage.norm)
     fed, depthwise = x.shape[1], conv.kernel_size != (1, 1)

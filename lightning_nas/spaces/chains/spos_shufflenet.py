@@ -55,7 +55,7 @@ class ShuffleShape(SearchedBlock):
         return tuple(_JOIN.join((kind, width)) for kind in KINDS for width, _ in self.channels)
 
     def middle(self, option: str, out_channels: int | None = None) -> int:
-        """Channels inside an option that gives so many."""
+        """Channels inside an option with ``out_channels`` output channels."""
         _, _, width = option.partition(_JOIN)
         factor = dict(self.channels)[width] if width else self.channels[0][1]
         return max(1, round((out_channels or self.out_channels) // 2 * factor))
@@ -79,7 +79,7 @@ class SlicedChoice(Choice):
     """A choice between kinds and widths of :class:`ShuffleBlock`, of each kind the widest last.
 
     Attributes:
-        middle: channels inside an option that gives so many.
+        middle: channels inside an option, from its name and output channels.
     """
 
     middle: Callable[[str, int], int] = field(kw_only=True)
@@ -123,13 +123,16 @@ class ShuffleNetSpace(ChainSpace):
         mix: channels of the last 1x1 convolution.
         dropout: probability before the classifier.
         channels: factors of the width inside a block, the base being half its output; more than one are searched.
-        affine: batch norms learn scale and shift, as in a network on its own; the searched ones do not.
+        affine: batch norms learn scale and shift, as in a stand-alone network; in a search they do not.
 
     Raises:
         InputError: images below 8 pixels, a stage whose width leaves nothing for the main branch, or factors that are
             not positive and at least a hundredth apart.
 
     Example:
+        >>> space = ShuffleNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('xception')
+        ('spos_shufflenet_small', 8, 'Xception-like block: three 3x3 separable convolutions')
         >>> import torch
         >>> sizes = {"image_size": 8, "in_channels": 1, "num_classes": 10, "stem": (8, 1), "stages": [(16, 1, 2)]}
         >>> space = ShuffleNetSpace("toy", **sizes, channels=(0.5, 1.0))
@@ -188,7 +191,7 @@ class ShuffleNetSpace(ChainSpace):
         return f"ShuffleNet v2 block, {KERNELS[kind]}x{KERNELS[kind]} kernel" if kind in KERNELS else option
 
     def evaluation(self) -> ShuffleNetSpace:
-        """The same networks with batch norms that learn scale and shift."""
+        """Return the space of the same networks with batch norms that learn scale and shift."""
         if self._affine:
             return self
         sizes = {key: getattr(self.frame, key) for key in ("image_size", "in_channels", "num_classes")}

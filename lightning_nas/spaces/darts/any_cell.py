@@ -1,4 +1,4 @@
-"""Any cell in the network of DARTS (arXiv:1806.09055): other papers' cells, compared under equal conditions.
+"""Any cell in the network of DARTS (arXiv:1806.09055), to compare cells of other papers under equal conditions.
 
 Wider than what DARTS searches: more nodes, more operations, up to two operations on an edge, nodes with any number of
 inputs or none, and any nodes as the output. A space of networks to name and retrain; it has no supernet.
@@ -54,6 +54,9 @@ class DARTSCellSpace(CellsSpace):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = DARTSCellSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('conv_7x1_1x7+conv_7x1_1x7')
+        ('darts_cell', 42, '7x1 and 1x7 convolutions in sequence plus 7x1 and 1x7 convolutions in sequence')
         >>> space = DARTSCellSpace(nodes=1, cells=3, channels=4)
         >>> parallel, one = {"normal_0_0": "skip_connect+sep_conv_3x3", "normal_0_1": "none"}, {"normal_concat": "2"}
         >>> reduce = {"reduce_0_0": "max_pool_3x3", "reduce_0_1": "none", "reduce_concat": "2"}
@@ -95,7 +98,7 @@ class DARTSCellSpace(CellsSpace):
         return [*made, Decision(f"{kind}_concat", _subsets(range(2, 2 + self._nodes)))]
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """Nothing comes from a node that is not there, one node at least is there, and of these are the outputs."""
+        """List legal options: no edges from absent nodes, at least one node, outputs among the nodes there are."""
         kind, _, place = decision.name.partition("_")
         there = [node for node in range(self._nodes) if _entries(kind, node, partial)]
         if place == "concat":
@@ -121,10 +124,10 @@ class DARTSCellSpace(CellsSpace):
         }
 
     def architecture(self, genotypes: Mapping[str, Genotype]) -> Architecture:
-        """The architecture whose :meth:`genotypes` these are.
+        """Return the architecture whose :meth:`genotypes` these are.
 
         Raises:
-            InvalidArchitecture: there is none.
+            InvalidArchitecture: this space has no such cells.
         """
         choices: dict[str, str] = {}
         for kind, genotype in genotypes.items():
@@ -148,12 +151,12 @@ class DARTSCellSpace(CellsSpace):
 
 
 def _entries(kind: str, node: int, choices: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
-    """The operations of a node, as far as they are chosen."""
+    """Operations of a node that are chosen so far."""
     chosen = ((state, choices.get(f"{kind}_{node}_{state}", "none")) for state in range(node + 2))
     return tuple((option, state) for state, options in chosen if options != "none" for option in options.split("+"))
 
 
 def _subsets(states: Sequence[int]) -> tuple[str, ...]:
-    """All that are not empty."""
+    """List all subsets that are not empty."""
     sizes = range(1, len(states) + 1)
     return tuple(",".join(map(str, some)) for size in sizes for some in itertools.combinations(states, size))

@@ -1,4 +1,4 @@
-"""The size of a DARTS network: how wide, how deep, and with which stem."""
+"""Sizes of DARTS networks: width, depth and stem."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from lightning_nas.spaces.meanings import operation_meaning, states_meaning
 
 
 class CellsSpace(SearchSpace):
-    """A space whose architectures are two kinds of cell in the network of DARTS.
+    """Base class of spaces whose architectures are two kinds of cell in the network of DARTS.
 
     Attributes:
-        form: everything about the network but its cells.
+        form: sizes of the network.
     """
 
     form: Form
@@ -63,13 +63,13 @@ class CellsSpace(SearchSpace):
         return genotype_graphs(self.genotypes(architecture))
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is always run, and the operations of every cell."""
+        """Fixed parts, and the operations of every cell."""
         return self.form.keys(self.genotypes(architecture))
 
 
 @dataclass(frozen=True)
 class Form:
-    """Everything about a DARTS network but its cells.
+    """Sizes of a DARTS network, without its cells.
 
     Args:
         image_size: height and width of the images.
@@ -79,7 +79,7 @@ class Form:
         channels: channels of the first cells.
         stem: "cifar", a 3x3 convolution to three times ``channels``; or "imagenet", three of stride 2.
         affine: batch norms of the cells learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
-        pool_norm: pools have a batch norm in any case.
+        pool_norm: pools always have a batch norm.
 
     Raises:
         InputError: fewer than three cells, odd channels, or images too small to be halved twice.
@@ -97,7 +97,9 @@ class Form:
     def __post_init__(self) -> None:
         smallest = {"cifar": 4, "imagenet": 32}[self.stem]
         if self.image_size < smallest:
-            raise InputError(f"DARTS networks with stem={self.stem} need images of at least {smallest} pixels")
+            raise InputError(
+                f"DARTS networks with stem={self.stem} need images of at least {smallest} pixels, got {self.image_size}"
+            )
         if self.cells < 3:
             raise InputError(f"DARTS networks have at least 3 cells, two of which reduce; got cells={self.cells}")
         if self.channels % 2:
@@ -127,10 +129,10 @@ class Form:
         )
 
     def make_auxiliary(self, shape: CellShape, channels: int, num_classes: int) -> nn.Module:
-        """A fresh auxiliary classifier after the cell of that shape, which gives so many channels.
+        """Build the auxiliary classifier after the cell of that shape, whose output has ``channels`` channels.
 
         Raises:
-            InputError: the cell's output has not the size it is made for.
+            InputError: the output of the cell has another size than the classifier takes.
         """
         stride = 3 if self.stem == "cifar" else 2
         if (shape.size - 5) // stride != 1:
@@ -158,7 +160,7 @@ class Form:
         return tuple(made)
 
     def network(self, genotypes: Mapping[str, Genotype], num_classes: int | None, auxiliary: bool) -> DARTSNetwork:
-        """The network on its own, with fresh weights."""
+        """Build the stand-alone network, with fresh weights."""
         widths = {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
         shapes, classes = self.shapes(widths), num_classes or self.num_classes
         seen = shapes[reductions(self.cells)[1]]
@@ -179,7 +181,7 @@ class Form:
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def fixed(self, widths: Widths) -> list[tuple[str, Operation]]:
-        """Cost key and operation of everything that does not depend on what is chosen: stem, preprocessing, head."""
+        """Cost key and operation of all parts that do not depend on choices: stem, preprocessing, head."""
         made = []
         for number, stage in enumerate(self.stages()):
             key = f"stem_{number} {self.stem} {'x'.join(map(str, stage.input_shape))} -> {self.channels}"
@@ -196,7 +198,7 @@ class Form:
         return made
 
     def keys(self, genotypes: Mapping[str, Genotype]) -> Keys:
-        """Cost keys of everything a network of such cells runs."""
+        """Cost keys of all parts of a network with these cells."""
         widths = {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
         chosen = (
             key
@@ -208,7 +210,7 @@ class Form:
         return (*(key for key, _ in self.fixed(widths)), *chosen)
 
     def searched(self, options: tuple[str, ...]) -> dict[str, Operation]:
-        """Every operation at every place where it costs something."""
+        """Every operation at every place, free ones left out."""
         return {
             key: Operation(partial(shape.operation, option, state), (shape.channels, *(shape.edge(state)[0],) * 2))
             for shape in self.shapes({"normal": 1, "reduce": 1})

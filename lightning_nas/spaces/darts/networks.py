@@ -1,4 +1,4 @@
-"""The networks of DARTS (Liu et al., ICLR 2019, arXiv:1806.09055): cells stacked, on their own or as a supernet.
+"""Networks of DARTS (Liu et al., ICLR 2019, arXiv:1806.09055): stacked cells, stand-alone or as a supernet.
 
 A cell has two inputs, the outputs of the two cells before it (states 0 and 1), and nodes (states 2, 3, ...), each the
 sum of operations on earlier states. Reduction cells, at one third and two thirds of the depth, halve the size by
@@ -30,7 +30,7 @@ class CellShape:
 
     Attributes:
         kind: "normal" or "reduce".
-        channels: of every state inside.
+        channels: channels of every state inside.
         inputs: (channels, size) of the outputs of the cell before the last, and of the last.
         affine, pool_norm: which batch norms there are; see :func:`~lightning_nas.ops.cells.operation`.
     """
@@ -43,7 +43,7 @@ class CellShape:
 
     @property
     def size(self) -> int:
-        """Of the states inside and of the output."""
+        """Height and width of the states inside and of the output."""
         return -(-self.inputs[1][1] // 2) if self.kind == "reduce" else self.inputs[1][1]
 
     def halves(self, index: int) -> bool:
@@ -51,7 +51,7 @@ class CellShape:
         return self.inputs[index][1] != self.inputs[1][1]
 
     def preprocess(self, index: int) -> nn.Module:
-        """What brings an input to the cell's channels and size."""
+        """Build the module that brings an input to the cell's channels and size."""
         make = FactorizedReduction if self.halves(index) else relu_conv_bn
         return make(self.inputs[index][0], self.channels, affine=self.affine)
 
@@ -72,7 +72,7 @@ class CellShape:
 
 
 class Cell(nn.Module):
-    """A cell of a network on its own; a sample may lose any operation but the identity, if ``drop_path`` says so."""
+    """Cell of a stand-alone network, with drop-path on all operations but the identity."""
 
     def __init__(self, shape: CellShape, genotype: Genotype) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class DARTSNetwork(nn.Module):
 class MixedCell(nn.Module):
     """A cell in which every edge, from each state to each later node, mixes all operations.
 
-    With ``fused``, edges that leave one state are computed together where that can be: the same numbers, faster.
+    With ``fused``, edges that leave one state are computed together where possible: the same numbers, faster.
     """
 
     def __init__(self, shape: CellShape, options: tuple[str, ...], nodes: int, mix: Mix, *, fused: bool) -> None:
@@ -185,7 +185,7 @@ def reductions(cells: int) -> tuple[int, int]:
 
 
 def _through(stem: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What the first cell is fed: the last output of the stem twice, or its last two."""
+    """Inputs of the first cell: the last output of the stem twice, or its last two outputs."""
     before_last = last = stem[0](x)
     for stage in stem[1:]:
         before_last, last = last, stage(last)

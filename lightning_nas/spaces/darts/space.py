@@ -3,8 +3,8 @@ r"""The convolutional search space of DARTS (Liu et al., ICLR 2019, arXiv:1806.0
 Two kinds of cell, normal and reduction, with four nodes each; a node adds two operations on two different earlier
 states. That is :math:`\prod_{k=1}^{4} \binom{k+1}{2} \cdot 7^8 = 1{,}037{,}664{,}180` cells of a kind.
 
-What is searched and what is retrained are of one architecture and two sizes: 8 cells, 16 channels and batch norms that
-learn nothing against 20 cells and 36 channels (14 and 48 on ImageNet); see :meth:`DARTSSpace.evaluation`.
+The searched and the retrained network have one architecture and two sizes: 8 cells, 16 channels and batch norms without
+scale and shift against 20 cells and 36 channels (14 and 48 on ImageNet); see :meth:`DARTSSpace.evaluation`.
 
 Differs from the authors' code: a node's two operations stand in the order of the states they work on, not of their
 strength, so that one cell has one name. Sides of odd length are allowed.
@@ -65,8 +65,8 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         cells: number of cells, at least 3.
         channels: channels of the first cells, an even number.
         stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
-        affine: batch norms of the cells learn scale and shift, and pools have none, as in a network on its own.
-        pool_norm: pools have one all the same, as in MdeNAS' networks.
+        affine: batch norms of the cells learn scale and shift, and pools have none, as in a stand-alone network.
+        pool_norm: pools always have a batch norm, as in MdeNAS' networks.
         evaluation: (cells, channels) of the network that is retrained; None retrains the network that was searched.
         fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
@@ -74,6 +74,9 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = DARTSSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('dil_conv_5x5')
+        ('darts', 22, '5x5 dilated convolution')
         >>> import torch
         >>> space = DARTSSpace(image_size=8, in_channels=1, cells=3, channels=4)
         >>> a = space.sample(torch.Generator().manual_seed(0))
@@ -110,7 +113,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         self.gate_options = dict.fromkeys(KINDS, OPTIONS)
 
     def evaluation(self) -> DARTSSpace:
-        """The space whose network is retrained: deeper, wider, and with batch norms that learn."""
+        """Return the space of the retrained network: deeper, wider, and with batch norms that learn."""
         if self._evaluation is None:
             return self
         cells, channels = self._evaluation
@@ -151,9 +154,9 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         return Gates.one_hot(chosen, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The paper's rule: for each node the two edges with the most probable operation, "none" left out of account.
+        """The paper's rule: for each node the two edges with the most probable operation, "none" ignored.
 
-        Of equals the first.
+        Ties go to the first.
         """
         choices: dict[str, str] = {}
         for kind in KINDS:
@@ -166,16 +169,17 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         return self.validate(choices)
 
     def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
-        """FairDARTS' rule (arXiv:1911.12126): a node keeps, of its two strongest edges, the operations that strong.
+        """Apply FairDARTS' rule (arXiv:1911.12126): a node keeps operations above the threshold.
 
-        At most two an edge, which is all that :meth:`wider` can tell. A node may be left without any, and is not there
-        then; a kind of cell in which no operation is strong enough is that of :meth:`derive`.
+        Only its two strongest edges count, and at most two operations an edge, as many as :meth:`wider` can
+        represent. A node without any is not there; a kind of cell in which no operation reaches the threshold is that
+        of :meth:`derive`.
         """
         own, wider = self.genotypes(self.derive(weights)), self.wider()
         return wider.architecture({kind: _above(weights[kind], threshold) or own[kind] for kind in KINDS})
 
     def wider(self) -> DARTSCellSpace:
-        """Cells of any wiring, in the size that is retrained."""
+        """Return the space of cells of any wiring, in the size that is retrained."""
         form = asdict(self.evaluation().form)
         return DARTSCellSpace(**{size: value for size, value in form.items() if size != "affine"})
 
@@ -219,13 +223,13 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
 
 
 def _strongest(strengths: Sequence[float], node: int) -> list[int]:
-    """The two edges into a node that are kept."""
+    """Find the two strongest edges into a node."""
     leading = [e for e, edge in enumerate(EDGES) if edge[0] == node]
     return sorted(sorted(leading, key=lambda e: -strengths[e])[:2])
 
 
 def _above(weights: Tensor, threshold: float) -> Genotype | None:
-    """A kind of cell by FairDARTS' rule; None if it would have no node."""
+    """Make a kind of cell by FairDARTS' rule; None if it would have no node."""
     rows = weights[:, 1:].tolist()
     nodes: list[tuple[tuple[str, int], ...]] = []
     for node in range(NODES):

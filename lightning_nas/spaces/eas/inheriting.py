@@ -1,4 +1,4 @@
-"""How a plain network that was made wider and deeper inherits the weights of the one it was made from."""
+"""Transformation of weights for a plain network that was made wider and deeper."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from lightning_nas.spaces.eas.networks import Layer, PlainNetwork
 EPS = 1e-5  # of PyTorch's batch norms
 
 Origins = tuple[int | None, ...]
-"""Of each layer of a child the layer of its parent that it was, None if it is new."""
+"""Number of the parent's layer that each layer of the child comes from; None for a new layer."""
 
 
 def origins(parent: Sequence[Layer], child: Sequence[Layer]) -> Origins | None:
-    """One way in which ``child`` can have been made from ``parent``, None if there is none.
+    """Find a way in which ``child`` can be made from ``parent``; None if there is none.
 
     A layer keeps its kernel and never gets narrower; a new one stands after one of its block, and is at least as wide
     as that was in the parent.
@@ -59,12 +59,12 @@ def origins(parent: Sequence[Layer], child: Sequence[Layer]) -> Origins | None:
 
 @dataclass
 class Weights:
-    """The weights of a network layer by layer, on their way to another.
+    """Weights of a network layer by layer, during a transformation.
 
     Attributes:
-        layers: of each layer and of the classifier.
+        layers: weight of each layer and of the classifier.
         norms: state of each layer's batch norm.
-        bias: of the classifier.
+        bias: bias of the classifier.
     """
 
     layers: list[Tensor] = field(default_factory=list)
@@ -73,14 +73,14 @@ class Weights:
 
     @classmethod
     def of(cls, network: PlainNetwork) -> Weights:
-        """A copy of those of ``network``."""
+        """Copy the weights of ``network``."""
         states = [{name: v.detach().clone() for name, v in part.state_dict().items()} for part in network.layers]
         last = {name: v.detach().clone() for name, v in network.classifier.state_dict().items()}
         norms = [{n.removeprefix("norm."): v for n, v in s.items() if n.startswith("norm.")} for s in states]
         return cls([_weight(state) for state in states] + [last["weight"]], norms, last["bias"])
 
     def into(self, network: PlainNetwork) -> None:
-        """Put them into ``network``."""
+        """Load the weights into ``network``."""
         for part, weight, norm in zip(network.layers, self.layers, self.norms, strict=False):
             name = "conv" if weight.dim() == 4 else "linear"
             part.load_state_dict({f"{name}.weight": weight} | {f"norm.{n}": v for n, v in norm.items()})
@@ -96,7 +96,7 @@ def transformed(
     generator: torch.Generator,
     noise: float = 0.0,
 ) -> Weights:
-    """First the layers of the parent get wider, then new ones are put in that do nothing, as the authors have it.
+    """Widen the layers of the parent, then insert new identity layers, as the authors do.
 
     A layer whose follower is new and narrower gets the rest of its width after that. A new layer's batch norm expects
     what that of the layer before makes of normal numbers.
@@ -138,7 +138,7 @@ def _widened(
     generator: torch.Generator,
     noise: float,
 ) -> Weights:
-    """The same layers, each as wide as is wanted."""
+    """Widen each layer to its wanted width."""
     made = Weights(list(weights.layers), list(weights.norms), weights.bias)
     for i, (layer, wanted) in enumerate(zip(layers, widths, strict=True)):
         if wanted > (width := len(made.layers[i])):

@@ -133,7 +133,7 @@ def rectified_moments(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def settle_identities(network: nn.Module, norms: list[_BatchNorm], images: Tensor) -> None:
-    """Make ``norms`` change nothing by the statistics of what they are fed when ``network`` looks at ``images``.
+    """Make ``norms`` identities, by the statistics of their inputs when ``network`` looks at ``images``.
 
     The network runs once, in evaluation mode, and is left in the mode it was in.
     """

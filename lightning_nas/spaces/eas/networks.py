@@ -1,4 +1,4 @@
-"""Plain convolutional networks as EAS grows them (Cai et al., AAAI 2018, arXiv:1707.04873)."""
+"""Plain convolutional networks that EAS grows (Cai et al., AAAI 2018, arXiv:1707.04873)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Layer(NamedTuple):
 
     @property
     def token(self) -> str:
-        """As a controller reads it.
+        """Name that a controller reads.
 
         >>> Layer(0, 16, 3).token, Layer(4, 256, 0).token
         ('conv-16-3', 'fc-256')
@@ -67,13 +67,13 @@ class Piece(NamedTuple):
         )
 
     def operation(self) -> Operation:
-        """What it costs is that of this."""
+        """The operation whose cost is measured."""
         return Operation(self.build, (self.inputs, self.size, self.size))
 
 
 @dataclass(frozen=True)
 class PlainForm:
-    """Everything about a network but its layers.
+    """Sizes of a network, without its layers.
 
     Attributes:
         in_channels: channels of the images.
@@ -89,7 +89,7 @@ class PlainForm:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Height and width of what each block is fed.
+        """Height and width of the input of each block.
 
         >>> PlainForm(3, 32, (2, 2, 2, 4), (0.3, 0.5)).sizes
         (32, 16, 8, 4, 1)
@@ -108,7 +108,7 @@ class PlainForm:
         return made
 
     def after(self, layers: Sequence[Layer], i: int) -> nn.Module:
-        """What follows the layer i: at the end of a block of convolutions the pool, and dropout."""
+        """Build the modules after layer i: pool and dropout at the end of a block of convolutions."""
         layer = layers[i]
         if not layer.kernel:
             return nn.Dropout(self.dropout[1])

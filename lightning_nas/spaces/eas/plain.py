@@ -1,4 +1,4 @@
-"""The networks of EAS (Cai et al., AAAI 2018, arXiv:1707.04873) as a space: what can be built, but not how it grows."""
+"""Decisions, networks and cost of EAS' plain networks (Cai et al., AAAI 2018, arXiv:1707.04873), without growing."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class PlainNetworks(SearchSpace):
     longest: int
 
     def _settle(self, name: str, form: PlainForm, num_classes: int) -> None:
-        """To be called when the attributes are set."""
+        """Set name, sizes and decisions; the other attributes must be set before."""
         self.name, self.form, self.num_classes = name, form, num_classes
         self.input_shape = (form.in_channels, form.image_size, form.image_size)
         self._asks: dict[str, tuple[str, int]] = {}  # of decisions on a layer: which count it is up to, its number
         self.decisions = tuple(d for block in range(len(self.widths)) for d in self._decisions(block))
 
     def _decisions(self, block: int) -> Iterator[Decision]:
-        """How many layers, then of each its width and kernel."""
+        """Yield the number of layers, then width and kernel of each layer."""
         prefix, convolutions = self._prefix(block), block < len(self.form.pools)
         yield Decision(f"{prefix}_layers", tuple(map(str, range(1, self.longest + 1))))
         for number in range(1, self.longest + 1):
@@ -53,7 +53,7 @@ class PlainNetworks(SearchSpace):
     # -- architectures ------------------------------------------------------------------------------------------
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """Nothing about layers that a block has not."""
+        """List legal options; none for layers beyond the depth of their block."""
         count, number = self._asks.get(decision.name, ("", 0))
         return decision.options if number <= int(partial.get(count, 0)) or not number else ()
 

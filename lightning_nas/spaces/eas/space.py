@@ -65,6 +65,9 @@ class EASSpace(PlainNetworks, InheritingSpace):
         InputError: a start that is no network of this space, lists that are not ascending, or even kernels.
 
     Example:
+        >>> space = EASSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions)
+        ('eas_small', 18)
         >>> space = EASSpace("toy", image_size=8, in_channels=1, filters=[4, 8], units=[8], pools=[4], start=[4, 8])
         >>> space.tokens(space.start)
         ('conv-4-3', 'pool', 'fc-8')
@@ -129,12 +132,12 @@ class EASSpace(PlainNetworks, InheritingSpace):
     # -- growing ------------------------------------------------------------------------------------------------
 
     def tokens(self, architecture: Architecture) -> tuple[str, ...]:
-        """The network as a controller reads it: its layers, and the pool at the end of each block."""
+        """List the tokens that a controller reads: the layers, and the pool at the end of each block."""
         return tuple(layer.token if layer else POOL for layer in self._sequence(architecture))
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """All tokens."""
+        """All possible tokens."""
         convolutions = [Layer(0, width, kernel).token for width in self.widths[0] for kernel in self.kernels]
         return (POOL, *convolutions, *(Layer(0, width, 0).token for width in self.widths[-1]))
 
@@ -147,14 +150,14 @@ class EASSpace(PlainNetworks, InheritingSpace):
         return made
 
     def can_widen(self, architecture: Architecture) -> tuple[bool, ...]:
-        """Of each token whether it is a layer that is not as wide as can be."""
+        """Tell for each token whether it is a layer that can be widened."""
         return tuple(bool(it and it.width < self.widths[it.block][-1]) for it in self._sequence(architecture))
 
     def widened(self, architecture: Architecture, token: int) -> Architecture:
-        """The network whose layer has the next width of its list.
+        """Return the architecture in which one layer has the next width of its list.
 
         Args:
-            architecture: a network.
+            architecture: an architecture of this space.
             token: number of the layer among :meth:`tokens`.
 
         Raises:
@@ -169,22 +172,22 @@ class EASSpace(PlainNetworks, InheritingSpace):
         return self.of_layers([layer for layer in sequence if layer])
 
     def can_deepen(self, architecture: Architecture) -> tuple[int, ...]:
-        """Of each block how many places there are for a new layer: after each it has, none if it is full."""
+        """Count the places for a new layer in each block: one after each layer, none in a full block."""
         layers = self.layers(architecture)
         counts = [sum(layer.block == block for layer in layers) for block in range(len(self.widths))]
         return tuple(count if count < self.longest else 0 for count in counts)
 
     def deepened(self, architecture: Architecture, block: int, place: int, kernel: int | None = None) -> Architecture:
-        """The network with a new layer, as wide as the one before it.
+        """Return the architecture with a new layer, as wide as the layer before it.
 
         Args:
-            architecture: a network.
-            block: counted from 0; the last is that of the fully connected layers.
-            place: number of the layer in its block, from 0, after which it is put.
-            kernel: of a convolution, None for a fully connected layer.
+            architecture: an architecture of this space.
+            block: number of the block, from 0; the last block has the fully connected layers.
+            place: number of the layer in its block, from 0, that the new layer follows.
+            kernel: size of a convolution, None for a fully connected layer.
 
         Raises:
-            InvalidArchitecture: see :meth:`can_deepen`; or a kernel that cannot be.
+            InvalidArchitecture: see :meth:`can_deepen`; or an illegal kernel.
         """
         can, layers = self.can_deepen(architecture), list(self.layers(architecture))
         kernels = self.kernels if block < len(self.form.pools) else (None,)
@@ -207,18 +210,18 @@ class EASSpace(PlainNetworks, InheritingSpace):
         images: Tensor | None = None,
         noise: float | None = None,
     ) -> PlainNetwork:
-        """The network of ``architecture`` that computes, in evaluation mode, what ``parent`` does.
+        """Build the network of ``architecture`` with the function of ``parent`` in evaluation mode.
 
         Args:
-            parent: a network of this space; it is left as it is.
-            origin: what it is.
-            architecture: made of it by any number of :meth:`widened` and :meth:`deepened`.
-            generator: of the copies and of noise.
-            images: (N, C, H, W), training images that the batch norms of new layers take their statistics from, 64 in
-                the authors' code; else they expect what a batch norm and a ReLU make of normal numbers. The nearer
-                they come, the less does the function change when training begins.
-            noise: on copies and new layers, in units of the authors'; the space's unless given. Without it the function
-                is preserved exactly, but copies of a unit learn the same for ever where there is no dropout.
+            parent: a network of this space; it is not changed.
+            origin: architecture of the parent.
+            architecture: made from ``origin`` by any number of :meth:`widened` and :meth:`deepened`.
+            generator: draws copies and noise.
+            images: training images (N, C, H, W) from which the batch norms of new layers take their statistics, 64 in
+                the authors' code; None assumes rectified normal numbers. Better statistics change the function less
+                when training begins.
+            noise: noise on copies and new layers, in units of the authors'; the space's unless given. At 0 the
+                function is preserved exactly, but copies of a unit stay equal where there is no dropout.
 
         Raises:
             InvalidArchitecture: the child is narrower or has another kernel somewhere.

@@ -3,11 +3,11 @@ r"""ENAS' macro search space (Pham et al., ICML 2018, arXiv:1802.03268): a whole
 Each of L layers has one of six operations, and may be connected to any of the tensors before the one that it works on:
 :math:`6^L \cdot 2^{L (L - 1) / 2}` networks, 1.6e29 for 12 layers.
 
-What is searched (36 channels throughout, sums of tensors) and what is retrained
+The searched network (36 channels throughout, sums of tensors) and the retrained one
 (:class:`~lightning_nas.spaces.enas.macro_retrained.ENASMacroNetworks`: 96 channels and more, concatenations) differ.
 
 Differs from the authors' code: in the search a tensor that no later layer needs is not halved, so that a path costs
-what it needs; weights of what was not drawn get no gradient instead of zeros; a pool can be retrained.
+what it needs; weights of options that were not drawn get no gradient instead of zeros; a pool can be retrained.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = ENASMacroSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('max_pool_3x3')
+        ('enas_macro_small', 15, '3x3 max pooling')
         >>> import torch
         >>> space = ENASMacroSpace(image_size=8, in_channels=1, layers=3, channels=4)
         >>> a = space.sample(torch.Generator().manual_seed(0))
@@ -134,7 +137,7 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         return Gates.one_hot({"operations": [MACRO.index(o) for o in options], "skips": connected}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable operation of each layer and answer to each connection; the first of equals."""
+        """Take the most probable operation of each layer and answer to each connection; ties go to the first."""
         best = {group: rows.argmax(-1).tolist() for group, rows in probabilities.items()}
         choices = {}
         for k in range(1, self.form.layers + 1):
@@ -143,7 +146,7 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         return Architecture.of(self.name, choices)
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> MacroNetwork:
-        """The chosen operations, and what they need besides, with copies of weights and batch-norm statistics."""
+        """Build the network of the chosen operations, with copies of weights and batch-norm statistics."""
         network = self.network(architecture).to(next(supernet.parameters()))
         shared, (options, _) = supernet.state_dict(), self.chosen(architecture)
         state = {}
@@ -160,7 +163,7 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         return f"{option} {shape_text(self.form.shape(layer))}"
 
     def _fixed(self) -> list[tuple[str, Operation]]:
-        """Stem, the batch norm of every sum, the halving of what the next layer works on, classifier."""
+        """Stem, batch norm of every sum, halving of the input of the next layer, classifier."""
         form = self.form
         norms = [
             (self._key("sum", k), Operation(partial(nn.BatchNorm2d, form.channels), form.shape(k)))
@@ -169,7 +172,7 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         return [form.stem(), *norms, *map(form.halving, form.pools), form.head()]
 
     def operations(self) -> dict[str, Operation]:
-        """What is fixed, and every operation at every size."""
+        """Fixed parts, and every operation at every size."""
         build = {option: partial(branch, option, self.form.channels, self.form.channels) for option in MACRO}
         return dict(self._fixed()) | {
             self._key(option, k): Operation(build[option], self.form.shape(k))
@@ -178,7 +181,7 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         }
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is fixed, an operation a layer, and a halving for every other tensor that is needed later."""
+        """Fixed parts, one operation a layer, and a halving for every other tensor that is needed later."""
         options, skips = self.chosen(architecture)
         keys = [key for key, _ in self._fixed()]
         keys += [self._key(option, k) for k, option in enumerate(options, start=1)]

@@ -1,8 +1,8 @@
-"""The networks of ENAS' macro space (arXiv:1802.03268): layers with connections to any earlier ones.
+"""Networks of ENAS' macro space (arXiv:1802.03268): layers with connections to any earlier layers.
 
 Tensor 0 is the stem's output, tensor k that of layer k (counted from 1). A layer works on the tensor before it, and
-what it gives is merged with the tensors that it is connected to. After a third and two thirds of the layers tensors are
-halved, each by a factorised reduction of its own.
+its result is merged with the tensors that it is connected to. After one third and two thirds of the layers tensors are
+halved, each by its own factorised reduction.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from lightning_nas.spaces.enas.operations import MACRO, Sum, branch
 from lightning_nas.spaces.gates import Gates
 
 Skips = Sequence[Sequence[int]]
-"""Of each layer the earlier tensors that it is connected to, besides the one it works on."""
+"""Earlier tensors that each layer is connected to, without its input."""
 
 
 @dataclass(frozen=True)
 class MacroForm:
-    """Everything about a network but what is chosen.
+    """Sizes of a network, without its choices.
 
     Args:
         image_size: height and width of the images.
@@ -77,7 +77,7 @@ class MacroForm:
         return self.channels * 2**stage if self.doubles else self.channels, size, size
 
     def halving(self, pool: int) -> tuple[str, Operation]:
-        """Cost key and operation of what halves a tensor after a layer."""
+        """Cost key and operation of the halving of a tensor after a layer."""
         shape, channels = self.shape(pool), self.shape(pool + 1)[0]
         build = partial(FactorizedReduction, shape[0], channels, relu=False)
         return f"halve {shape_text(shape)} -> {channels}", Operation(build, shape)
@@ -110,14 +110,14 @@ def needed(skips: Skips, pool: int) -> list[int]:
 
 
 class MacroNetwork(nn.Module):
-    """A network on its own. Images (N, C, H, W) in, logits (N, num_classes) out.
+    """Stand-alone network. Images (N, C, H, W) in, logits (N, num_classes) out.
 
     Args:
         form: where tensors are halved.
-        layers: what each layer does with the tensor before it.
-        merges: what the second and every later layer does with a list of tensors, its own the last.
+        layers: module of each layer, applied to the tensor before it.
+        merges: module of the second and every later layer that merges a list of tensors, its own last.
         skips: the connections.
-        halved: the tensors that are halved after either of the two layers that are followed by it.
+        halved: tensors that are halved, by the layer after which that happens.
         head: the classifier.
     """
 

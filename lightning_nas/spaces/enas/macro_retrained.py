@@ -1,4 +1,4 @@
-"""The networks of ENAS' macro space that are retrained (arXiv:1802.03268), and what a search shares with them."""
+"""Retrained networks of ENAS' macro space (arXiv:1802.03268), and the decisions of both networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class MacroLayers(SearchSpace):
-    """What both networks of the macro space have in common: the decisions.
+    """Base class of both spaces of macro networks: their decisions.
 
     Attributes:
         form: sizes of the network.
@@ -33,7 +33,7 @@ class MacroLayers(SearchSpace):
         self.decisions = tuple(_decisions(form.layers))
 
     def chosen(self, architecture: Architecture) -> tuple[list[str], list[tuple[int, ...]]]:
-        """Of each layer its operation, and the tensors that it is connected to."""
+        """Read the operation of each layer, and the tensors that it is connected to."""
         choices, layers = dict(self.validate(architecture).choices), range(1, self.form.layers + 1)
         skips = [connected_layers(k, range(k - 1), choices) for k in layers]
         return [choices[f"layer_{k}_op"] for k in layers], skips
@@ -42,7 +42,7 @@ class MacroLayers(SearchSpace):
         return connection_meaning(option) or operation_meaning(option)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Stem and layers, each with an arrow from what it works on and from what it is connected to."""
+        """Draw stem and layers, each with an arrow from its input and from the tensors that it is connected to."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_node("layer_0", label=f"stem\n{self.form.channels} channels")
         for k, (option, connected) in enumerate(zip(*self.chosen(architecture), strict=True), start=1):
@@ -75,6 +75,15 @@ class ENASMacroNetworks(MacroLayers):
 
     Raises:
         InputError: a size out of range.
+
+    Example:
+        >>> space = ENASMacroNetworks(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('max_pool_3x3')
+        ('enas_macro_small', 15, '3x3 max pooling')
+        >>> import torch
+        >>> network = space.network(space.sample(torch.Generator().manual_seed(0)))
+        >>> tuple(network(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
     """
 
     @sized_by_images(small={"name": "enas_macro_small", "layers": 5, "channels": 8, "dropout": 0.0})
@@ -140,7 +149,7 @@ def _merge_key(count: int, shape: tuple[int, ...]) -> str:
 
 
 def _decisions(layers: int) -> Iterator[Decision]:
-    """Of each layer its operation, then whether it is connected to the stem, to layer 1, ..."""
+    """Yield for each layer its operation, then whether it is connected to the stem, to layer 1, ..."""
     for k in range(1, layers + 1):
         yield Decision(f"layer_{k}_op", MACRO, f"layer_{k}")
         yield from connection_decisions(k, range(k - 1))

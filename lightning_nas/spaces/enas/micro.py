@@ -4,12 +4,12 @@ Two kinds of cell, normal and reduction, of five nodes; a node adds two operatio
 The paper counts :math:`(5 \cdot 5!)^4 = 1.3 \cdot 10^{11}` pairs of cells; there are :math:`(5^5 \cdot 6!)^4` ways to
 take the decisions.
 
-What is searched (6 + 2 cells of 20 channels) and what is retrained (15 + 2 of 36) differ in more than size, see
+The searched network (6 + 2 cells of 20 channels) and the retrained one (15 + 2 of 36) differ in more than size, see
 :mod:`lightning_nas.spaces.enas.micro_networks`; the second is
 :class:`~lightning_nas.spaces.enas.micro_retrained.ENASMicroNetworks`.
 
-Differs from the authors' code: sides of odd length are allowed, and weights of what was not drawn get no gradient
-instead of zeros, so that neither weight decay nor momentum moves them.
+Differs from the authors' code: sides of odd length are allowed, and weights of options that were not drawn get no
+gradient instead of zeros, so that neither weight decay nor momentum moves them.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = ENASMicroSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('enas_micro_small', 16, 'output of cell k-1')
         >>> import torch
         >>> space = ENASMicroSpace(image_size=8, in_channels=1, layers=1, nodes=2, channels=4)
         >>> a = space.sample(torch.Generator().manual_seed(0))
@@ -120,7 +123,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return ENASMicroSpace(self.name, **asdict(form), evaluation=self._evaluation)
 
     def nodes(self, group: str) -> tuple[int, ...]:
-        """Both operations of a node lead to it; what chooses an input is no sum."""
+        """List the nodes: both operations of a node lead to it; choices of inputs are not summed."""
         rows = range(self.gate_shapes[group][0])
         return tuple(row // 2 for row in rows) if group.endswith("_operations") else tuple(rows)
 
@@ -157,7 +160,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return Gates.one_hot({group: chosen[group] for group in self.gate_shapes}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable state and operation everywhere; the first of equals."""
+        """Take the most probable state and operation everywhere; ties go to the first."""
         best = {group: rows.argmax(-1).tolist() for group, rows in probabilities.items()}
         choices: dict[str, str] = {}
         for kind in KINDS:
@@ -189,7 +192,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def _fixed(self) -> list[tuple[str, Operation]]:
-        """Stem, what brings inputs to their width and size, the batch norm and the last node's part at each output."""
+        """Stem, calibrations, and at each output the batch norm and the part of the last node."""
         form, places = self.form, self.form.searched()
         made = [form.stem(), *form.halvings().values()]
         for place in places:
@@ -200,7 +203,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return [*made, form.head(places[-1].channels, places[-1].size)]
 
     def operations(self) -> dict[str, Operation]:
-        """What is fixed, and every operation at every width."""
+        """Fixed parts, and every operation at every width."""
         made = dict(self._fixed())
         for place in self.form.searched():
             shape = (place.channels, place.size, place.size)
@@ -209,12 +212,12 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return {key: Operation(partial(_by_batch, op.build), op.input_shape) for key, op in made.items()}
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is fixed, two operations a node, and a part of the last convolution for each loose end."""
+        """Fixed parts, two operations a node, and a part of the last convolution for each loose end."""
         keys, genotypes = [key for key, _ in self._fixed()], self.genotypes(architecture)
         for place in self.form.searched():
             genotype = genotypes[place.kind]
             keys += [key for node in genotype.nodes for option, state in node for key in place.key(option, state)]
-            keys += [_part_key(place)] * (len(genotype.concat) - 1)  # one of them is the last node's
+            keys += [_part_key(place)] * (len(genotype.concat) - 1)  # the last node's part is fixed
         return tuple(keys)
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:

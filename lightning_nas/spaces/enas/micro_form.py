@@ -1,4 +1,4 @@
-"""The sizes of the networks of ENAS' micro space (arXiv:1802.03268), and what stands where in them."""
+"""Sizes of the networks of ENAS' micro space (arXiv:1802.03268), and the places of their cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALLEST = 8  # of the images: halved twice they have more than one pixel for a 
 
 @dataclass(frozen=True)
 class MicroForm:
-    """Everything about a network but its cells.
+    """Sizes of a network, without its cells.
 
     Args:
         image_size: height and width of the images.
@@ -68,7 +68,7 @@ class MicroForm:
             yield kind, channels
 
     def searched(self) -> tuple[CellPlace, ...]:
-        """Where each cell of the search stands: what precedes a reduction cell halves its second input."""
+        """Places of the cells of the searched network; a halving precedes each reduction cell."""
         before = last = 3 * self.channels, self.image_size
         made = []
         for kind, channels in self._kinds():
@@ -80,10 +80,10 @@ class MicroForm:
         return tuple(made)
 
     def retrained(self, widths: dict[str, int]) -> tuple[CellPlace, ...]:
-        """Where each cell of the network that is retrained stands.
+        """Places of the cells of the retrained network.
 
         Args:
-            widths: loose ends by kind of cell.
+            widths: number of loose ends by kind of cell.
         """
         before = last = 3 * self.channels, self.image_size
         made = []
@@ -94,7 +94,7 @@ class MicroForm:
         return tuple(made)
 
     def halvings(self) -> dict[int, tuple[str, Operation]]:
-        """Cost key and operation of what halves the output before each reduction cell of the search."""
+        """Cost key and operation of the halving before each reduction cell of the searched network."""
         places, made = self.searched(), {}
         for i in self.reductions:
             channels, size = places[i].inputs[0]

@@ -1,4 +1,4 @@
-"""The networks of ENAS' micro space (arXiv:1802.03268): cells stacked, as they are searched and as they are retrained.
+"""Cells of ENAS' micro space (arXiv:1802.03268), as they are searched and as they are retrained.
 
 A cell has two inputs, the outputs of the two cells before it (states 0 and 1), and nodes (states 2, 3, ...), each the
 sum of two operations on earlier states, which may be the same one. States that no node uses are its output.
@@ -22,19 +22,19 @@ from lightning_nas.spaces.enas.operations import Combine
 
 
 def searched_cell(place: CellPlace, genotype: Genotype) -> GenotypeCell:
-    """A cell as it is in the search."""
+    """Build a cell of the searched network."""
     operations = [place.operation(option, state) for node in genotype.nodes for option, state in node]
     output = Combine(place.channels, genotype.concat)
     return GenotypeCell(place.calibrate(), genotype, operations, output, nn.Identity())
 
 
 def retrained_cell(place: CellPlace, genotype: Genotype, share: float) -> GenotypeCell:
-    """A cell of the network that is retrained.
+    """Build a cell of the retrained network.
 
     Args:
-        place: where it stands.
-        genotype: what it is made of.
-        share: of the probability with which paths are dropped.
+        place: where the cell stands.
+        genotype: operations, wiring and output.
+        share: share of the drop-path probability.
     """
     first, second = place.calibrate()
     second = nn.Sequential(second, relu_conv_bn(place.channels, place.channels))

@@ -1,4 +1,4 @@
-"""The networks of ENAS' micro space that are retrained (arXiv:1802.03268), and what a search shares with them."""
+"""Retrained networks of ENAS' micro space (arXiv:1802.03268), and the decisions of both networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class MicroCells(SearchSpace):
-    """What both networks of the micro space have in common: the decisions.
+    """Base class of both spaces of micro cells: their decisions.
 
     Attributes:
         form: sizes of the network.
@@ -42,7 +42,7 @@ class MicroCells(SearchSpace):
         self.decisions = tuple(decision for kind in KINDS for decision in decisions(kind, form.nodes, MICRO))
 
     def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
-        """Both kinds of cell; the output of either are its loose ends."""
+        """Read both kinds of cell; their outputs are the loose ends."""
         choices = dict(self.validate(architecture).choices)
         return {kind: _genotype(kind, self.form.nodes, choices) for kind in KINDS}
 
@@ -82,6 +82,15 @@ class ENASMicroNetworks(MicroCells):
 
     Raises:
         InputError: a size out of range.
+
+    Example:
+        >>> space = ENASMicroNetworks(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('enas_micro_small', 16, 'output of cell k-1')
+        >>> import torch
+        >>> network = space.network(space.sample(torch.Generator().manual_seed(0)))
+        >>> tuple(network(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
     """
 
     @sized_by_images(
@@ -125,7 +134,7 @@ class ENASMicroNetworks(MicroCells):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def operations(self) -> dict[str, Operation]:
-        """Everything that any pair of cells runs; either has one loose end at least, and at most all states but one."""
+        """Operations of all pairs of cells; a cell has from one loose end to all states but one."""
         made: dict[str, Operation] = {}
         for normal, reduce in itertools.product(range(1, self.form.nodes + 2), repeat=2):
             widths = {"normal": normal, "reduce": reduce}
@@ -137,7 +146,7 @@ class ENASMicroNetworks(MicroCells):
         return made
 
     def _fixed(self, places: Sequence[CellPlace], widths: Mapping[str, int]) -> list[tuple[str, Operation]]:
-        """Stem, what the inputs of cells go through, classifier."""
+        """Stem, calibrations of inputs, classifier."""
         made = [self.form.stem()]
         for place in places:
             channels, size = place.channels, place.inputs[1][1]
@@ -148,7 +157,7 @@ class ENASMicroNetworks(MicroCells):
         return [*made, self.form.head(last.channels * widths[last.kind], last.size)]
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What the inputs go through, two operations a node, and what halves an input that is a loose end."""
+        """Calibrations of inputs, two operations a node, and a halving for each input that is a loose end."""
         genotypes = self.genotypes(architecture)
         widths = _widths(genotypes)
         places = self.form.retrained(widths)
@@ -170,13 +179,13 @@ def _widths(genotypes: Mapping[str, Genotype]) -> dict[str, int]:
 
 
 def _operation(place: CellPlace, option: str, state: int) -> tuple[str, Operation]:
-    """Cost key and operation of an option that costs something."""
+    """Cost key and operation of an option that is not free."""
     size = place.edge(state)[0]
     return place.key(option, state)[0], Operation(partial(place.operation, option, state), (place.channels, size, size))
 
 
 def _halving(place: CellPlace) -> tuple[str, Operation]:
-    """Cost key and operation of what halves an input that goes to the output."""
+    """Cost key and operation of the halving of an input that goes to the output."""
     channels, size = place.channels, place.inputs[1][1]
     build = partial(FactorizedReduction, channels, channels, relu=False)
     return f"halve {channels}x{size}x{size} -> {channels}", Operation(build, (channels, size, size))

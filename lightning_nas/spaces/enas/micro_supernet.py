@@ -22,13 +22,13 @@ from lightning_nas.spaces.gates import Active, Gates
 
 @dataclass(frozen=True)
 class Mixture:
-    """How one kind of cell is mixed.
+    """Gates of one kind of cell in the form that its cells use.
 
     Attributes:
-        inputs: of each operation the states that it takes: (number of the state, gates of the operations, scaled).
-        active: of each operation, the options that run.
-        loose: the states that may be loose ends.
-        weights: of these, or None where all are 1.
+        inputs: for each operation its states: (number of the state, gates of the options times that of the state).
+        active: options that run, for each operation.
+        loose: states that may be loose ends.
+        weights: weights of these states, None where all are 1.
     """
 
     inputs: tuple[tuple[tuple[int, Tensor], ...], ...]
@@ -38,7 +38,7 @@ class Mixture:
 
     @classmethod
     def of(cls, kind: str, gates: Gates, nodes: int) -> Mixture:
-        """What the gates say of a kind."""
+        """Read the gates of one kind of cell."""
         operations = gates.values[f"{kind}_operations"].unbind(0)
         takes: list[Tensor] = []
         runs: list[tuple[int, ...]] = []
@@ -106,7 +106,7 @@ class MicroSupernet(Supernet):
 
 
 def edge_name(node: int, slot: int, state: int) -> str:
-    """Of what mixes the operations of a node on a state."""
+    """Name of the module that mixes the operations of a node on a state."""
     return f"{node}_{slot}_{state}"
 
 

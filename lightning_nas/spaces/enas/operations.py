@@ -1,4 +1,4 @@
-"""Candidate operations of ENAS (Pham et al., ICML 2018, arXiv:1802.03268), and what its networks need besides.
+"""Operations of ENAS (Pham et al., ICML 2018, arXiv:1802.03268) and other modules of its networks.
 
 Those of the micro space are DARTS' (:mod:`lightning_nas.ops.cells`): ENAS and DARTS have them from NASNet.
 """
@@ -23,9 +23,9 @@ MACRO = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3",
 
 
 def by_batch(module: nn.Module) -> nn.Module:
-    """The same module, its batch norms taking the statistics of the batch itself, in evaluation as well.
+    """Make all batch norms of a module use the statistics of the batch, also in evaluation; return the module.
 
-    So ENAS has them in its micro search: no running statistics fit all the paths through one weight.
+    ENAS' micro search does so, because running statistics cannot fit all paths through a shared weight.
     """
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -40,7 +40,9 @@ def pool(option: str) -> nn.Module:
 
 
 def branch(option: str, in_channels: int, out_channels: int) -> nn.Module:
-    """A macro layer of the search: 1x1, batch norm, ReLU, then the operation; convolutions with batch norm and ReLU.
+    """Build a layer of the searched macro network: 1x1, batch norm, ReLU, then the operation.
+
+    Convolutions are followed by batch norm and ReLU.
 
     Args:
         option: one of :data:`MACRO`.
@@ -59,7 +61,7 @@ def branch(option: str, in_channels: int, out_channels: int) -> nn.Module:
 
 
 def fixed_branch(option: str, in_channels: int, out_channels: int) -> nn.Module:
-    """A macro layer of a network on its own: ReLU, 1x1, batch norm; ReLU, k x k, batch norm.
+    """Build a layer of the retrained macro network: ReLU, 1x1, batch norm; ReLU, k x k, batch norm.
 
     As in the paper's code the convolution is a full one for the options called separable, too. That code has no pools;
     here they are pools.
@@ -70,13 +72,13 @@ def fixed_branch(option: str, in_channels: int, out_channels: int) -> nn.Module:
 
 
 class Combine(nn.Module):
-    """Loose ends to one output: concatenation, ReLU, 1x1 convolution, batch norm.
+    """Output of a cell from its loose ends: concatenation, ReLU, 1x1 convolution, batch norm.
 
-    The convolution has a part for each state, of which those of the states that are there are used.
+    The convolution has a part for each state; the parts of the states that are given are used.
 
     Args:
-        channels: of each state and of the output.
-        states: numbers of those that can be loose ends.
+        channels: channels of each state and of the output.
+        states: numbers of the states that can be loose ends.
     """
 
     def __init__(self, channels: int, states: Sequence[int]) -> None:
@@ -92,7 +94,7 @@ class Combine(nn.Module):
 
 
 class Sum(nn.Module):
-    """The sum of tensors of one shape, and batch norm."""
+    """Sum of tensors of one shape, then batch norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -104,7 +106,7 @@ class Sum(nn.Module):
 
 
 class Merge(nn.Module):
-    """Tensors side by side, ReLU, 1x1 convolution, batch norm."""
+    """Concatenation of tensors, ReLU, 1x1 convolution, batch norm."""
 
     def __init__(self, count: int, channels: int) -> None:
         super().__init__()

@@ -68,6 +68,9 @@ class NASRLCNNSpace(SearchSpace):
         InputError: a size out of range.
 
     Example:
+        >>> space = NASRLCNNSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('yes')
+        ('nas_rl_cnn_small', 46, 'connected')
         >>> import torch
         >>> space = NASRLCNNSpace("toy", image_size=8, in_channels=1, depths=[2, 4], filters=[4, 6])
         >>> a = space.at_depth(2).sample(torch.Generator().manual_seed(0))
@@ -123,10 +126,10 @@ class NASRLCNNSpace(SearchSpace):
     # -- architectures ------------------------------------------------------------------------------------------
 
     def at_depth(self, layers: int) -> NASRLCNNSpace:
-        """The same space, of the same decisions, with networks of so many layers alone: a stage of a growing search.
+        """Return the same space with networks of ``layers`` layers only: a stage of a growing search.
 
         Raises:
-            InputError: no depth of this space.
+            InputError: the space has no networks of that depth.
         """
         if layers not in self.depths:
             legal = ", ".join(_texts(self.depths))
@@ -136,13 +139,13 @@ class NASRLCNNSpace(SearchSpace):
         return stage
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """None for layers beyond the depth."""
+        """List legal options; none for layers beyond the depth."""
         if decision.name == "depth":
             return self._legal_depths
         return decision.options if self._layer_of[decision.name] <= int(partial["depth"]) else ()
 
     def chosen(self, architecture: Architecture) -> list[Layer]:
-        """The layers, with the inputs that they have after the paper's rules."""
+        """Read the layers, with the inputs that the paper's rules give them."""
         choices, layers = dict(self.validate(architecture).choices), list[Layer]()
         for k in range(1, int(choices["depth"]) + 1):
             name, stride = f"layer_{k}", str(self.strides[0])
@@ -188,7 +191,7 @@ class NASRLCNNSpace(SearchSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def operations(self) -> dict[str, Operation]:
-        """A convolution of one input at every size, what follows the sum over the inputs, what the classifier sees.
+        """List convolutions of one input at every size, the batch norm of their sum, and parts of the classifier.
 
         Widths of concatenations are too many to list. A convolution of several inputs is the sum of theirs; one with
         a stride counts as that without one at the size of the output, and one of upright images as that of images that
@@ -203,7 +206,7 @@ class NASRLCNNSpace(SearchSpace):
         return made
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """Of each layer a convolution an input and the batch norm; of each loose end its part of the classifier."""
+        """For each layer its batch norm and a convolution an input; for each loose end its part of the classifier."""
         layers, keys = self.chosen(architecture), list[str]()
         channels = [self.input_shape[0], *(layer.filters for layer in layers)]
         sizes = output_sizes(layers, (self.input_shape[1], self.input_shape[2]))
@@ -236,7 +239,7 @@ def _norm(filters: int, size: Size) -> tuple[str, Operation]:
 
 
 def _reachable(size: int, strides: Sequence[int]) -> list[int]:
-    """What a height or width may become.
+    """List the values that a height or width can take.
 
     >>> _reachable(32, (1, 2, 3))
     [1, 2, 3, 4, 6, 8, 11, 16, 32]

@@ -1,7 +1,7 @@
 """The image networks of NAS-RL (Zoph and Le, ICLR 2017, arXiv:1611.01578): convolutions with connections to any others.
 
-Tensor 0 is the image, tensor k the output of layer k, counted from 1. Tensors that go together are concatenated; where
-their sizes differ the smaller ones get zeros at the bottom and on the right.
+Tensor 0 is the image, tensor k the output of layer k, counted from 1. Inputs of a layer are concatenated; where their
+sizes differ, the smaller ones are padded with zeros at the bottom and on the right.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layer:
-    """What is chosen of a layer.
+    """Options chosen for a layer.
 
     Attributes:
-        filter: height and width, odd.
-        stride: likewise.
-        filters: how many.
-        inputs: the tensors it works on.
+        filter: height and width of the filters, odd.
+        stride: strides in both directions.
+        filters: number of filters.
+        inputs: numbers of the input tensors.
     """
 
     filter: Size
@@ -48,7 +48,7 @@ class Layer:
 
 
 def largest(sizes: Iterable[Size]) -> Size:
-    """The size that tensors of these sizes are filled up to.
+    """Find the size that tensors of these sizes are padded to.
 
     >>> largest([(8, 4), (6, 6)])
     (8, 6)
@@ -58,7 +58,7 @@ def largest(sizes: Iterable[Size]) -> Size:
 
 
 def output_sizes(layers: Sequence[Layer], image: Size) -> list[Size]:
-    """Of the image and every layer's output.
+    """Compute the size of the image and of every layer's output.
 
     >>> output_sizes([Layer((3, 3), (2, 1), 4, (0,)), Layer((1, 1), (1, 3), 4, (0, 1))], (8, 8))
     [(8, 8), (4, 8), (8, 3)]
@@ -71,7 +71,7 @@ def output_sizes(layers: Sequence[Layer], image: Size) -> list[Size]:
 
 
 def loose(layers: Sequence[Layer]) -> tuple[int, ...]:
-    """The layers that no other works on.
+    """List the layers that no other layer works on.
 
     >>> loose([Layer((1, 1), (1, 1), 4, (0,)), Layer((1, 1), (1, 1), 4, (0,)), Layer((1, 1), (1, 1), 4, (1,))])
     (2, 3)
@@ -81,7 +81,7 @@ def loose(layers: Sequence[Layer]) -> tuple[int, ...]:
 
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Side by side in one tensor, of the largest height and width."""
+    """Concatenate tensors, padded with zeros to the largest height and width."""
     height, width = largest((x.shape[2], x.shape[3]) for x in tensors)
     filled = [
         x if x.shape[2:] == (height, width) else F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
@@ -99,8 +99,8 @@ class ConnectedNetwork(nn.Module):
     """Images (N, C, H, W) in, logits (N, num_classes) out: the classifier sees the outputs that no layer works on.
 
     Args:
-        in_channels: of the images.
-        layers: what is chosen.
+        in_channels: channels of the images.
+        layers: options of each layer.
         num_classes: width of the classifier.
     """
 

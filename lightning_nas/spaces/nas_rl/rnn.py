@@ -7,7 +7,7 @@ is the value of one node before its activation; the new hidden state is the outp
 :math:`8^{2B-1} \cdot 8 \cdot (2B-1)^2` cells, 6.3e16 with 8.
 
 Differs from the paper: dropout is variational (arXiv:1512.05287), the embedding is the decoder, and the network that is
-retrained has no settings found by a grid but what ``evaluation`` says. Biases are left out, as in the published cell.
+retrained has the settings of ``evaluation`` and not of a grid search. Biases are left out, as in the published cell.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class NASRLRNNSpace(RecurrentSpace):
         InputError: fewer than two leaves, or an unknown argument in ``evaluation``.
 
     Example:
+        >>> space = NASRLRNNSpace(input_shape=20, num_classes=1000)
+        >>> space.name, len(space.decisions), space.meaning('elem_mult')
+        ('nas_rl_rnn_small', 18, 'product by elements')
         >>> import torch
         >>> space = NASRLRNNSpace("toy", bptt=5, num_classes=11, width=8, base=2)
         >>> a = space.sample(torch.Generator().manual_seed(0))
@@ -126,7 +129,7 @@ class NASRLRNNSpace(RecurrentSpace):
         return LanguageModel(num_classes or self.num_classes, cells, self.drop)
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
-        """Nodes are what they combine, before the activations, which stand on the edges to what they are fed to."""
+        """Draw the tree: nodes are combinations, and the activation of a node is on the edges that leave it."""
         tree = self.chosen(architecture)
         word, before, memory = "x_{t}", "h_{t-1}", "c_{t-1}"
         states, edges = {word: word, before: before, memory: memory}, list[tuple[str, str, str]]()
@@ -161,7 +164,7 @@ class NASRLRNNSpace(RecurrentSpace):
         return {self.words_key(): self.words()} | activations
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """All weights are in the fixed part, and a product costs what a sum does; activations, in every layer."""
+        """The fixed part with all weights, and the activations of every layer; sums and products cost the same."""
         tree = self.chosen(architecture)
         used = Counter(rule.activation for rule in (*tree.nodes, tree.inject))
         keys = (key for option in OPTIONS for key in self._keys(option) * (used[option] * self.layers))

@@ -3,7 +3,7 @@
 With base B there are the leaves 0 to B - 1, which have all the weights, and the nodes above them, level by level; the
 last of the 2 B - 1 nodes is the root. Node B + k combines nodes 2 k and 2 k + 1.
 
-Shapes: N rows, T words, I what a cell is fed, H width.
+Shapes: N rows, T words, I width of a cell's input, H width.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FUNCTIONS = {name: make() for name, make in ACTIVATIONS.items()}
 
 
 class Rule(NamedTuple):
-    """How two tensors become one: ``activation(combination(a, b))``."""
+    """Combination of two tensors: ``activation(combination(a, b))``."""
 
     combination: str
     activation: str
@@ -36,11 +36,11 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Tree:
-    """What is chosen of a cell.
+    """Options chosen for a cell.
 
     Attributes:
-        nodes: the rule of each, leaves first.
-        inject: how the last cell state comes in.
+        nodes: rule of each node, leaves first.
+        inject: rule by which the last cell state is combined.
         memory: the node whose value before its activation is the new cell state; the paper's first cell index.
         injected: the node whose output the last cell state is combined with; the second.
     """
@@ -61,7 +61,7 @@ class Tree:
         return (first, first + 1) if first >= 0 else None
 
     def __call__(self, x: Sequence[Tensor], h: Sequence[Tensor], c: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden and cell state (N, H) from what each leaf is given of word and hidden state, and the cell state."""
+        """Compute hidden and cell state (N, H) from the inputs of each leaf and the cell state."""
         outputs: list[Tensor] = []
         after = c
         for i, rule in enumerate(self.nodes):
@@ -80,7 +80,7 @@ class TreeCell(nn.Module):
     Args:
         features: I.
         width: H.
-        tree: what it computes.
+        tree: tree of the cell.
         projection: columns of the hidden state, which then is the root's output times one more matrix; None for H.
     """
 
@@ -108,14 +108,14 @@ class TreeCell(nn.Module):
 
 
 class TreeCells(Unrolled):
-    """Cells of one tree above each other, each fed the hidden states of the one below.
+    """Stacked cells of one tree; each takes the hidden states of the cell below.
 
-    What is remembered are the hidden states, that of the last layer first, and then the cell states in the same order.
+    The memory holds the hidden states, that of the last layer first, then the cell states in the same order.
 
     Args:
         width: H.
-        tree: of all layers.
-        layers: how many.
+        tree: tree of all layers.
+        layers: number of layers.
     """
 
     def __init__(self, width: int, tree: Tree, layers: int) -> None:
@@ -123,7 +123,7 @@ class TreeCells(Unrolled):
         self.cells = nn.ModuleList(TreeCell(width, width, tree) for _ in range(layers))
 
     def forward(self, x: Tensor, before: Tensor, x_mask: Tensor | None, h_mask: Tensor | None, *told: Any) -> Tensor:
-        """What is remembered after each word, (N, T, 2 layers H)."""
+        """Compute hidden and cell states after each word, (N, T, 2 layers H)."""
         states = before.chunk(2 * self.layers, 1)
         hidden, memories = list[Tensor](), list[Tensor]()
         for i, cell in enumerate(self.cells):
@@ -138,7 +138,7 @@ class TreeCells(Unrolled):
 
 
 class Activations(nn.Module):
-    """An activation over a window, (N, T, H) to (N, T, H), word by word: what a latency table measures."""
+    """An activation over a window, (N, T, H) to (N, T, H), word by word; latency tables measure it."""
 
     def __init__(self, option: str) -> None:
         super().__init__()

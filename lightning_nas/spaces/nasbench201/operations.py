@@ -16,7 +16,7 @@ EDGES = tuple((node, source) for node in range(1, 4) for source in range(node))
 
 
 def operation(option: str, in_channels: int, out_channels: int, *, affine: bool = True) -> nn.Module:
-    """A fresh operation of an edge; those without weights give as many channels as they are fed."""
+    """A fresh operation of an edge; those without weights keep the number of channels."""
     if option == "none":
         return Zero()
     if option == "skip_connect":

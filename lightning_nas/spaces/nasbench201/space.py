@@ -76,6 +76,9 @@ class NASBench201Space(WeightSharingSpace):
         InputError: images below 4 pixels, or a stage without cells.
 
     Example:
+        >>> space = NASBench201Space(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('avg_pool_3x3')
+        ('nasbench201_small', 6, '3x3 average pooling')
         >>> space = NASBench201Space("toy", image_size=8, in_channels=1, channels=4, cells=[1, 1])
         >>> a = space.from_string("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|")
         >>> a["edge_3_2"]
@@ -113,10 +116,10 @@ class NASBench201Space(WeightSharingSpace):
     # -- the benchmark's names ----------------------------------------------------------------------------------
 
     def from_string(self, text: str) -> Architecture:
-        """The architecture that the benchmark writes as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+        """Read the architecture that the benchmark writes as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
         Raises:
-            InvalidArchitecture: not of that form, or an operation that is none of the five.
+            InvalidArchitecture: text of another form, or an unknown operation.
         """
         match = _STRING.fullmatch(text)
         if match is None:
@@ -180,7 +183,7 @@ class NASBench201Space(WeightSharingSpace):
         return tuple(node for node, _ in EDGES)
 
     def deeper(self, cells: int) -> NASBench201Space:
-        """More cells, each given to the stage that has the fewest, the first of equals."""
+        """Return the space with more cells, each added to the stage with the fewest; ties go to the first stage."""
         counts = list(self.cells)
         for _ in range(cells):
             counts[counts.index(min(counts))] += 1
@@ -201,7 +204,7 @@ class NASBench201Space(WeightSharingSpace):
         return Gates.one_hot({GROUP: [OPTIONS.index(o) for o in self.validate(architecture).options]}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable operation of every edge, "none" included, as the benchmark's authors derive."""
+        """Take the most probable operation of every edge, "none" included, as the authors do."""
         best = probabilities[GROUP].argmax(-1).tolist()
         return Architecture(self.name, tuple((d.name, OPTIONS[i]) for d, i in zip(self.decisions, best, strict=True)))
 
@@ -248,11 +251,11 @@ class NASBench201Space(WeightSharingSpace):
 
     @cached_property
     def _run(self) -> tuple[Keys, dict[str, Keys]]:
-        """What all cells run, and by option what one edge does in all of them."""
+        """Cost keys of the fixed parts, and of one edge in all cells, by option."""
         return tuple(self._fixed()), {option: self._keys(option) for option in OPTIONS}
 
     def _keys(self, option: str) -> Keys:
-        """What one edge runs in all cells."""
+        """Cost keys of one edge in all cells."""
         if option in _FREE:
             return ()
         stages = zip(self.stages, self.cells, strict=True)
@@ -270,7 +273,7 @@ class NASBench201Space(WeightSharingSpace):
         }
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is fixed, and six operations a cell."""
+        """Fixed parts, and six operations a cell."""
         fixed, run = self._run
         return (*fixed, *(key for option in self.validate(architecture).options for key in run[option]))
 
@@ -281,7 +284,7 @@ class NASBench201Space(WeightSharingSpace):
 
 
 class NASBench201Supernet(Supernet):
-    """The same chain with a mixed operation on every edge."""
+    """Network of cells with a mixed operation on every edge."""
 
     def __init__(self, stem: nn.Module, cells: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Any cell in the network of NASNet (arXiv:1707.07012): the published NASNet-A and AmoebaNet-A among them.
+"""Any cell in the network of NASNet (arXiv:1707.07012), the published NASNet-A and AmoebaNet-A among them.
 
-These were found in the space of :mod:`lightning_nas.spaces.nasnet.space` and then changed by hand: states that
-blocks take are part of the output besides. Here the output is decided on too.
+Those were found in the space of :mod:`lightning_nas.spaces.nasnet.space` and then changed by hand: their output also
+contains states that blocks take. Here the output is a decision too.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ class NASNetCellSpace(NASNetSpace):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = NASNetCellSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('nasnet_cell', 52, 'output of cell k-1')
         >>> space = NASNetCellSpace(image_size=8, cells=1, filters=4, blocks=1, joins=["add"])
         >>> [decision.name for decision in space.decisions][4::5], space.decisions[4].options
         (['normal_concat', 'reduce_concat'], ('2', '0,2', '1,2', '0,1,2'))
@@ -105,7 +108,7 @@ class NASNetCellSpace(NASNetSpace):
         yield Decision(f"{kind}_concat", _outputs(self.blocks + 1))
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """States that no block takes are part of the output in any case."""
+        """List legal options; states that no block takes are always part of the output."""
         kind, _, what = decision.name.partition("_")
         if what != "concat":
             return decision.options
@@ -127,6 +130,6 @@ class NASNetCellSpace(NASNetSpace):
 
 
 def _outputs(last: int) -> tuple[str, ...]:
-    """All sets of states with the last one."""
+    """List all sets of states that contain the last one."""
     others = (some for size in range(last + 1) for some in itertools.combinations(range(last), size))
     return tuple(",".join(map(str, (*some, last))) for some in others)

@@ -1,4 +1,4 @@
-"""What the spaces whose cells stand in a NASNet network have in common: networks, pictures, cost."""
+"""Base class of spaces whose cells stand in a NASNet network: networks, pictures, cost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ JOINS = ("add", "concat")
 
 
 class NASNetCells(SearchSpace):
-    """A space whose architectures are cells in the network of NASNet.
+    """Base class of spaces whose architectures are cells in the network of NASNet.
 
     Attributes:
-        form: everything about the network but its cells.
-        cell_operations: that the cells are made of.
+        form: sizes of the network.
+        cell_operations: names of the operations of cells.
     """
 
     form: NASNetForm
@@ -42,14 +42,14 @@ class NASNetCells(SearchSpace):
 
     @abstractmethod
     def genotypes(self, architecture: Architecture) -> dict[str, NASNetGenotype]:
-        """The cells that keep the size ("normal") and those that halve it ("reduce")."""
+        """Read the cells that keep the size ("normal") and those that halve it ("reduce")."""
 
     @abstractmethod
     def _possible_widths(self) -> Iterable[Widths]:
-        """All that there are among the architectures, of either kind of cell."""
+        """All pairs of widths of both kinds of cell."""
 
     def size(self, architecture: Architecture) -> str:
-        """N @ F as the paper names sizes: cells of a stack, and channels of the last one.
+        """Name the size as the paper does, "N @ F": cells of a stack, and channels of the last cell.
 
         >>> from lightning_nas import zoo
         >>> zoo.space("nasnet_a_mobile").size(zoo.load("nasnet_a_mobile"))
@@ -81,7 +81,7 @@ class NASNetCells(SearchSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def _searched(self) -> dict[str, Operation]:
-        """What cells are made of, at every place."""
+        """Operations of cells, at every place."""
         return self.form.searched(self.cell_operations, wide=False, inputs=False)
 
     def operations(self) -> dict[str, Operation]:
@@ -90,5 +90,5 @@ class NASNetCells(SearchSpace):
         return {key: operation for made in fixed for key, operation in made.items()} | self._searched()
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """What is always run, and the operations of every cell."""
+        """Fixed parts, and the operations of every cell."""
         return self.form.keys(self.genotypes(architecture))

@@ -1,4 +1,4 @@
-"""The size of a NASNet network (arXiv:1707.07012): how wide, how deep, and with which stem."""
+"""Sizes of NASNet networks (arXiv:1707.07012): width, depth and stem."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ EPS = {"cifar": 1e-5, "imagenet": 1e-3}  # of the batch norms
 
 @dataclass(frozen=True)
 class NASNetForm:
-    """Everything about a network but its cells.
+    """Sizes of a network, without its cells.
 
     Args:
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        cells: of each of the three stacks, besides reduction cells if ``apart``.
+        cells: cells of each of the three stacks, without reduction cells if ``apart``.
         filters: channels of the first stack's cells.
         stem: "cifar", a 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
         stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
@@ -37,7 +37,7 @@ class NASNetForm:
         apart: a reduction cell stands before the second and the third stack; otherwise the first cell of these halves.
 
     Raises:
-        InputError: images too small, or sizes below the least.
+        InputError: images that are too small, or sizes out of range.
     """
 
     image_size: int
@@ -90,10 +90,10 @@ class NASNetForm:
         return found[-2], found[-1]
 
     def places(self, widths: Widths) -> tuple[NASNetPlace, ...]:
-        """Where each cell stands.
+        """Compute where each cell stands.
 
         Args:
-            widths: of the output by kind of cell, in the cell's channels.
+            widths: width of the output by kind of cell, in the cell's channels.
         """
         before, last = 2 * ((self._stem_channels(), self._stem_size()),)
         made: list[NASNetPlace] = []
@@ -159,7 +159,7 @@ class NASNetForm:
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def fixed(self, widths: Widths) -> list[Made]:
-        """Stem, what brings inputs to their channels, classifier."""
+        """Stem, calibrations of inputs, classifier."""
         size, places = self.image_size, self.places(widths)
         stem = Operation(self.make_stem, (self.in_channels, size, size))
         last = places[-1]
@@ -172,7 +172,7 @@ class NASNetForm:
         ]
 
     def keys(self, genotypes: Mapping[str, NASNetGenotype]) -> Keys:
-        """Cost keys of everything a network of such cells runs."""
+        """Cost keys of all parts of a network with these cells."""
         keys, widths = [], _widths(genotypes)
         for place in self.places(widths):
             genotype = genotypes[place.kind]
@@ -183,7 +183,7 @@ class NASNetForm:
         return (*(key for key, _ in self.fixed(widths)), *keys)
 
     def searched(self, options: Sequence[str], *, wide: bool, inputs: bool) -> dict[str, Operation]:
-        """Every operation on every state it can be fed, and what inputs go through to the output.
+        """Every operation on every kind of state, and the modules between inputs and the output.
 
         Args:
             options: the operations.

@@ -1,8 +1,9 @@
-"""The networks of NASNet (arXiv:1707.07012), AmoebaNet (arXiv:1802.01548) and PNASNet (arXiv:1712.00559): their cells.
+"""Cells of NASNet (arXiv:1707.07012), AmoebaNet (arXiv:1802.01548) and PNASNet (arXiv:1712.00559).
 
 A cell has two inputs, the outputs of the two cells before it: the one before the last (state 0, :math:`h_{i-1}` of the
-paper) and the last (state 1, :math:`h_i`). Both are brought to the cell's channels, but for what the first cell of a
-network sees as state 0, the stem's output as it is. In a cell that halves, operations on states 0 and 1 have stride 2.
+paper) and the last (state 1, :math:`h_i`). Both are brought to the cell's channels, except state 0 of the
+first cell, which is the unchanged output of the stem. In a cell that halves, operations on states 0 and 1 have stride
+2.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Made = tuple[str, Operation]
 
 @dataclass(frozen=True)
 class NASNetGenotype(Genotype):
-    """One kind of cell.
+    """Operations, wiring and joins of one kind of cell.
 
     Attributes:
         joins: "add" or "concat" of each node: how its two outputs become one state.
@@ -39,16 +40,16 @@ class NASNetGenotype(Genotype):
     joins: tuple[str, ...]
 
     def width(self, state: int) -> int:
-        """Of a node, in the cell's channels."""
+        """Width of a state, in the cell's channels."""
         return 2 if state > 1 and self.joins[state - 2] == "concat" else 1
 
     @property
     def widths(self) -> int:
-        """Of the output, in the cell's channels."""
+        """Width of the output, in the cell's channels."""
         return sum(map(self.width, self.concat))
 
     def graph(self) -> CellGraph:
-        """For pictures; nodes that concatenate say so."""
+        """Draw the cell; nodes that concatenate are marked."""
         graph = genotype_graph(self)
         for number, join in enumerate(self.joins):
             if join == "concat":
@@ -61,7 +62,7 @@ class NASNetPlace(CellPlace):
     """Where a cell stands in the network.
 
     Attributes:
-        raw: the first cell: its state 0 is the input as it is.
+        raw: state 0 is the unchanged input, as in the first cell.
     """
 
     raw: bool = False
@@ -71,16 +72,16 @@ class NASNetPlace(CellPlace):
         return self.inputs[0][0] if self.raw and state == 0 else self.channels * width
 
     def calibrations(self) -> list[Made | None]:
-        """Cost key and operation of what brings either input to the cell's channels and to one size."""
+        """Cost key and operation that bring either input to the cell's channels and size."""
         before, last = super().calibrations()
-        if last is None:  # the last output goes through a convolution in any case
+        if last is None:  # the last output always goes through a convolution
             channels, size = self.inputs[1]
             build = partial(relu_conv_bn, channels, channels)
             last = f"calibrate {channels}x{size}x{size} -> {channels} /1", Operation(build, (channels, size, size))
         return [None if self.raw else before, last]
 
     def operation(self, option: str, state: int, channels: int | None = None) -> nn.Module:
-        """A fresh operation on a state, of so many channels."""
+        """Build an operation on a state with ``channels`` channels."""
         return operation(option, channels or self.channels, self.channels, self.edge(state)[1])
 
     def made(self, option: str, state: int, width: int = 1) -> Made | None:
@@ -92,7 +93,7 @@ class NASNetPlace(CellPlace):
         return key, Operation(partial(self.operation, option, state, fed), (fed, size, size))
 
     def output(self, state: int) -> Made | None:
-        """Cost key and operation of what an input goes through if it is part of the output."""
+        """Cost key and operation between an input and the output it is part of."""
         fed, (size, stride) = self.fed(state), self.edge(state)
         if state > 1 or (stride == 1 and fed == self.channels):
             return None
@@ -101,12 +102,12 @@ class NASNetPlace(CellPlace):
 
 
 class NASNetCell(GenotypeCell):
-    """A cell of a network on its own.
+    """Cell of a stand-alone network.
 
     Args:
-        place: where it stands.
-        genotype: what it is made of.
-        share: of the probability with which paths are dropped.
+        place: where the cell stands.
+        genotype: operations, wiring and joins.
+        share: share of the drop-path probability.
     """
 
     def __init__(self, place: NASNetPlace, genotype: NASNetGenotype, share: float) -> None:
@@ -120,5 +121,5 @@ class NASNetCell(GenotypeCell):
         self.joins = genotype.joins
 
     def join(self, state: int, outputs: Sequence[Tensor]) -> Tensor:
-        """A state from the outputs of its operations: their sum, or both side by side."""
+        """Make a state from the results of its operations: their sum, or their concatenation."""
         return torch.cat(list(outputs), 1) if self.joins[state - 2] == "concat" else super().join(state, outputs)

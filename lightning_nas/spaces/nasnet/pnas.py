@@ -4,9 +4,9 @@ A block adds two operations of eight, each on an earlier state. The same cell ke
 places of NASNet's reduction cells (:mod:`lightning_nas.spaces.nasnet.space`), also those of the stem. All blocks side
 by side are its output. A stack has N cells, of which the first halves in the second and the third stack.
 
-A cell may have fewer blocks than there can be: the first decision is how many, and what later blocks would decide is
-not asked then. So cells of every length are architectures of one space, and :meth:`PNASSpace.expansions` gives those
-with one block more. There are :math:`(2 \cdot 8)^2 = 256` cells of one block, 136 that differ.
+A cell may have fewer blocks than there can be: the first decision is how many, and decisions about later
+blocks are then not taken. So cells of every length are architectures of one space, and :meth:`PNASSpace.expansions`
+gives those with one block more. There are :math:`(2 \cdot 8)^2 = 256` cells of one block, 136 that differ.
 
 Differs from the authors' code as :mod:`lightning_nas.spaces.nasnet.space` does.
 """
@@ -66,6 +66,9 @@ class PNASSpace(NASNetCells):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = PNASSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('pnas_small', 13, 'output of cell k-1')
         >>> space = PNASSpace(image_size=8, cells=1, filters=4)
         >>> first = space.expansions()
         >>> len(first), len(space.expansions(first[0]))
@@ -114,7 +117,7 @@ class PNASSpace(NASNetCells):
         self.decisions = (length, *decisions(CELL, blocks, operations))
 
     def evaluation(self) -> PNASSpace:
-        """The same cell in the network that is retrained: deeper and wider."""
+        """Return the space of the retrained network: the same cell, deeper and wider."""
         if self._evaluation is None:
             return self
         cells, filters = self._evaluation
@@ -125,7 +128,7 @@ class PNASSpace(NASNetCells):
     # -- architectures ------------------------------------------------------------------------------------------
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """Nothing is decided about blocks that are not there."""
+        """List legal options; none for blocks beyond the number of blocks."""
         there = decision.node is None or int(decision.node.rpartition("_")[2]) < int(partial["blocks"]) + 2
         return decision.options if there else ()
 
@@ -139,13 +142,13 @@ class PNASSpace(NASNetCells):
         return Architecture.of(self.name, {"blocks": str(len(nodes))} | node_choices(CELL, ordered))
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Blocks in one order, and the two halves of a block: either order gives the same network."""
+        """Sort blocks, and the two halves of a block: every order gives the same network."""
         return self._architecture(self._nodes(architecture))
 
     def expansions(self, architecture: Architecture | None = None) -> list[Architecture]:
-        """All canonical architectures that have one block more than this one, or one block; each of them once.
+        """List all canonical architectures with one block more than this one (with one block if None), each once.
 
-        Of the longest cells there are none.
+        The longest cells have no expansions.
         """
         nodes = self._nodes(architecture) if architecture else ()
         if len(nodes) == self.blocks:
@@ -155,7 +158,7 @@ class PNASSpace(NASNetCells):
         return list(dict.fromkeys(self._architecture((*nodes, pair)) for pair in pairs))
 
     def genotypes(self, architecture: Architecture) -> dict[str, NASNetGenotype]:
-        """The cell, twice."""
+        """The cell, as both kinds."""
         nodes = self._nodes(architecture)
         cell = NASNetGenotype(nodes, tuple(range(2, len(nodes) + 2)), ("add",) * len(nodes))
         return dict.fromkeys(KINDS, cell)

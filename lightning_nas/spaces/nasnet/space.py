@@ -1,8 +1,8 @@
 r"""The search space of NASNet (Zoph, Vasudevan, Shlens, Le, CVPR 2018, arXiv:1707.07012).
 
 Two kinds of cell, normal and reduction, of five blocks. A block takes five decisions: two earlier states, the operation
-on either, and how the two results become one state, added or side by side. States that no block takes are side by side
-the output of the cell. A controller takes :math:`2 \cdot 5B` decisions, those of the normal cell first.
+on either, and how the two results become one state, by sum or concatenation. States that no block takes are
+concatenated to the output of the cell. A controller takes :math:`2 \cdot 5B` decisions, those of the normal cell first.
 
 Everything else is set by hand: an image goes through the stem, three stacks of N normal cells, and a reduction cell,
 which doubles the channels, before the second and the third stack. Networks are named N @ F by N and the channels of
@@ -17,8 +17,8 @@ another earlier state, an "operation mutation" an ``op`` decision; both kinds of
 likely. (The first block has two states to choose from like any other; no choice makes a cycle.)
 
 Differs from the authors' code: paddings are symmetric where TensorFlow's are not, and batch norms average with torch's
-momentum. The code has no concatenating blocks; here a state of twice the cell's channels goes into operations and
-output as it is.
+momentum. The code has no concatenating blocks; here a state of twice the cell's channels goes unchanged into
+operations and output.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ class NASNetSpace(NASNetCells):
         InputError: a size out of range, or an unknown operation.
 
     Example:
+        >>> space = NASNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> space.name, len(space.decisions), space.meaning('s1')
+        ('nasnet_small', 30, 'output of cell k-1')
         >>> import torch
         >>> space = NASNetSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=2)
         >>> a = space.sample(torch.Generator().manual_seed(0))
@@ -137,7 +140,7 @@ class NASNetSpace(NASNetCells):
         yield from decisions(kind, self.blocks, self.cell_operations, self.joins)
 
     def evaluation(self) -> NASNetSpace:
-        """The same cells in the network that is retrained: deeper and wider."""
+        """Return the space of the retrained network: the same cells, deeper and wider."""
         if self._evaluation is None:
             return self
         cells, filters = self._evaluation
@@ -159,10 +162,10 @@ class NASNetSpace(NASNetCells):
         return NASNetGenotype(nodes, unused(nodes), tuple(joins))
 
     def architecture(self, genotypes: Mapping[str, NASNetGenotype]) -> Architecture:
-        """The architecture whose :meth:`genotypes` these are.
+        """Return the architecture whose :meth:`genotypes` these are.
 
         Raises:
-            InvalidArchitecture: there is none.
+            InvalidArchitecture: this space has no such cells.
         """
         choices: dict[str, str] = {}
         for kind, genotype in genotypes.items():
@@ -170,12 +173,12 @@ class NASNetSpace(NASNetCells):
         return self.validate(choices)
 
     def _beside(self, kind: str, genotype: NASNetGenotype) -> dict[str, str]:
-        """What is chosen besides inputs and operations."""
+        """Choices other than inputs and operations."""
         several = len(self.joins) > 1
         return {f"{kind}_{i}_join": join for i, join in enumerate(genotype.joins, start=2) if several}
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Blocks in one order, and the two halves of a block: either order gives the same network."""
+        """Sort blocks, and the two halves of a block: every order gives the same network."""
         made = {}
         for kind, genotype in self.genotypes(architecture).items():
             marks = [f"{join} {i in genotype.concat}" for i, join in enumerate(genotype.joins, start=2)]
@@ -192,7 +195,7 @@ class NASNetSpace(NASNetCells):
             yield dict(zip(KINDS, pair, strict=True))
 
     def _most(self) -> int:
-        """The width of the widest output: all blocks, and one input, since the first block takes the other."""
+        """Width of the widest output: all blocks and one input, since the first block takes the other."""
         return 1 + self.blocks * (2 if "concat" in self.joins else 1)
 
     def _searched(self) -> dict[str, Operation]:

@@ -1,4 +1,4 @@
-"""Recurrent cells whose nodes share matrices in a supernet: what DARTS' and ENAS' spaces have in common."""
+"""Base classes of the recurrent spaces of DARTS and ENAS, whose nodes share matrices in a supernet."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lightning_nas.spaces.recurrent.cells import Step
 
 
 class SharedRecurrentSpace(RecurrentSpace, WeightSharingSpace):
-    """Cells of nodes that have a matrix and an activation each, after ENAS, with a supernet.
+    """Base class of spaces whose nodes have a matrix and an activation each, as in ENAS, with a supernet.
 
     Args:
         name: name of the space, which its architectures carry.
-        settings: of :class:`RecurrentSpace`, ``norm`` among them.
-        evaluation: what is otherwise in the network that is retrained; that one has no norm.
+        settings: settings of :class:`RecurrentSpace`, including ``norm``.
+        evaluation: arguments of the network that is retrained, where they differ; it has no norm.
     """
 
     def __init__(self, name: str, settings: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> None:
@@ -34,7 +34,7 @@ class SharedRecurrentSpace(RecurrentSpace, WeightSharingSpace):
         return () if option == "none" else (f"{option} {self.input_shape[0]}x{self.width}",)
 
     def operations(self) -> dict[str, Operation]:
-        """A language model without nodes, and a node with each activation; all for one window."""
+        """List a language model without nodes, and a node with each activation, for one window."""
         (bptt,), width = self.input_shape, self.width
         operations = {self.words_key(): self.words()}
         for option in ACTIVATIONS:
@@ -46,13 +46,13 @@ class SharedRecurrentSpace(RecurrentSpace, WeightSharingSpace):
 def recurrent_graphs(
     states: Sequence[int], activation: str, edges: Iterable[tuple[int, int, str]], ends: Iterable[int]
 ) -> dict[str, CellGraph]:
-    """A recurrent cell as the papers draw it: word and hidden state, numbered states, their mean.
+    """Draw a recurrent cell as the papers do: word and hidden state, numbered states, their mean.
 
     Args:
-        states: numbers; the first is made of word and hidden state.
-        activation: of the first, "" if it is not chosen.
-        edges: (source, target, activation) of the others.
-        ends: states that are averaged.
+        states: numbers of the states; the first is made of word and hidden state.
+        activation: activation of the first state, "" if it is not chosen.
+        edges: (source, target, activation) of the other states.
+        ends: states whose mean is the new hidden state.
     """
     word, before, after, first = "x_{t}", "h_{t-1}", "h_{t}", str(states[0])
     drawn = [(word, first, activation), (before, first, "")]

@@ -1,4 +1,4 @@
-"""The cells of recurrent spaces: one that was chosen, and one that mixes all that can be.
+"""Cells of DARTS' recurrent space: a chosen cell, and the cell that mixes all options.
 
 Shapes: E edges into a node, N rows, H width, K options.
 """
@@ -24,13 +24,13 @@ _FUNCTIONS = tuple(make() for make in ACTIVATIONS.values())
 
 
 class FixedCell(Cell):
-    """One predecessor and one activation a node.
+    """Cell with one predecessor and one activation a node.
 
     Args:
         width: H.
         chosen: (number of the predecessor, activation) of each node.
-        outputs: of :class:`~lightning_nas.ops.recurrent.Cell`.
-        norm: likewise.
+        outputs: see :class:`~lightning_nas.ops.recurrent.Cell`.
+        norm: see :class:`~lightning_nas.ops.recurrent.Cell`.
     """
 
     def __init__(self, width: int, chosen: Sequence[tuple[int, str]], outputs: tuple[int, ...], *, norm: bool) -> None:
@@ -53,14 +53,14 @@ def _chosen(
 
 
 class MixedCell(Cell):
-    """All predecessors and activations of every node, weighted by gates; edges on which only "none" runs are left out.
+    """Cell that mixes all predecessors and activations of every node; edges that run only "none" are left out.
 
     Args:
         width: H.
         steps: number of nodes.
-        outputs: of :class:`~lightning_nas.ops.recurrent.Cell`.
-        mixed: what mixes the activations of each edge; None mixes those of a node at once.
-        norm: likewise.
+        outputs: see :class:`~lightning_nas.ops.recurrent.Cell`.
+        mixed: modules that mix the activations of each edge; None mixes those of a node at once.
+        norm: see :class:`~lightning_nas.ops.recurrent.Cell`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ def _mixed(
     states: list[Tensor],
     h_mask: Tensor | None,
 ) -> Tensor:
-    """The sum of the updates over a node's edges: of each, ``kept s + sigmoid(c) (mix(g) - kept s)``."""
+    """Sum the updates of a node's edges, each ``kept s + sigmoid(c) (mix(g) - kept s)``."""
     if kept is None:
         nothing: Tensor = norm(torch.zeros_like(states[0]))
         return nothing
@@ -106,7 +106,7 @@ def _mixed(
 
 
 def _mix(rows: Tensor, runs: list[Active], mixers: list[nn.Module] | None, g: Tensor) -> Tensor:
-    """The activations of each edge, weighted: by its own module, or all edges at once where the same ones run."""
+    """Mix the activations of each edge: by its own module, or all edges at once if the same activations run."""
     if mixers is not None:
         return torch.stack([mix(own, row, run) for mix, own, row, run in zip(mixers, g, rows, runs, strict=True)])
     if len(set(runs)) == 1:
@@ -120,13 +120,13 @@ def _mix(rows: Tensor, runs: list[Active], mixers: list[nn.Module] | None, g: Te
 
 
 def _kept(rows: Tensor, runs: list[Active]) -> Tensor:
-    """(E,) how much of an edge is there: the sum of the gates of what runs on it, none apart."""
+    """Sum of the gates of the activations that run on each edge, without "none", (E,)."""
     counted = torch.tensor([[float(k > 0 and k in run) for k in range(rows.shape[1])] for run in runs])
     return (rows * counted.to(rows)).sum(1)
 
 
 class Step(nn.Module):
-    """One node over a window, (N, T, H) to (N, T, H), word by word as in a network: what a latency table measures."""
+    """One node over a window, (N, T, H) to (N, T, H), word by word as in a network; latency tables measure it."""
 
     def __init__(self, width: int, option: str, *, norm: bool) -> None:
         super().__init__()

@@ -68,6 +68,9 @@ class DARTSRNNSpace(SharedRecurrentSpace):
         InputError: an output that is no state, or an unknown argument in ``evaluation``.
 
     Example:
+        >>> space = DARTSRNNSpace(input_shape=20, num_classes=1000)
+        >>> space.name, len(space.decisions), space.meaning('s0')
+        ('darts_rnn_small', 8, 'state 0, made of word and hidden state')
         >>> import torch
         >>> space = DARTSRNNSpace("toy", bptt=5, num_classes=11, width=8, steps=1)
         >>> a = space.validate({"node_1_from": "s0", "node_1_op": "tanh"})
@@ -153,13 +156,13 @@ class DARTSRNNSpace(SharedRecurrentSpace):
         return RNNSupernet(LanguageModel(self.num_classes, cell, self.drop))
 
     def gates(self, architecture: Architecture) -> Gates:
-        """The chosen activation on the edge from the chosen predecessor, none on the others."""
+        """The chosen activation on the edge from the chosen predecessor, "none" on the others."""
         chosen = dict(enumerate(self._chosen(architecture), start=1))
         rows = [OPTIONS.index(chosen[i][1]) if chosen[i][0] == j else 0 for i, j in self.edges]
         return Gates.one_hot({GROUP: rows}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The one edge and activation with the largest weight of each node, none apart; the first of equals."""
+        """Take the edge and activation with the largest weight of each node, without "none"; ties go to the first."""
         rows, choices = probabilities[GROUP][:, 1:], dict[str, str]()
         for i in range(1, self.steps + 1):
             first = i * (i - 1) // 2

@@ -68,6 +68,9 @@ class ENASRNNSpace(SharedRecurrentSpace):
         InputError: fewer than two nodes, or an unknown argument in ``evaluation``.
 
     Example:
+        >>> space = ENASRNNSpace(input_shape=20, num_classes=1000)
+        >>> space.name, len(space.decisions), space.meaning('identity')
+        ('enas_rnn_small', 6, 'no activation')
         >>> import torch
         >>> space = ENASRNNSpace("toy", bptt=5, num_classes=11, width=8, nodes=3)
         >>> a = space.validate({"node_1_op": "tanh", "node_2_op": "relu", "node_3_from": "s1", "node_3_op": "tanh"})
@@ -116,7 +119,7 @@ class ENASRNNSpace(SharedRecurrentSpace):
         return ChosenCell(self.width, ["tanh"], [], norm=self.norm)
 
     def chosen(self, architecture: Architecture) -> tuple[list[str], list[int]]:
-        """The activation of every node, and the number of the input of each but the first, both counted from 0."""
+        """Read the activation of every node, and the number (from 0) of the input of each node but the first."""
         choices, nodes = dict(self.validate(architecture).choices), range(1, self.steps + 1)
         sources = [0, *(int(choices[f"node_{i}_from"][1:]) - 1 for i in nodes[2:])]
         return [choices[f"node_{i}_op"] for i in nodes], sources
@@ -142,7 +145,7 @@ class ENASRNNSpace(SharedRecurrentSpace):
         return Gates.one_hot(chosen | {OPERATIONS: [OPTIONS.index(o) for o in options]}, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The most probable node and activation everywhere; the first of equals."""
+        """Take the most probable node and activation everywhere; ties go to the first."""
         best, choices = probabilities[OPERATIONS].argmax(-1).tolist(), dict[str, str]()
         for i in range(1, self.steps + 1):
             if i > 2:
@@ -151,7 +154,7 @@ class ENASRNNSpace(SharedRecurrentSpace):
         return Architecture.of(self.name, choices)
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> LanguageModel:
-        """The chosen cell with a copy of the weights: of each node's matrices that of its input."""
+        """Build the chosen cell with a copy of the weights, for each node the matrix of its input."""
         assert isinstance(supernet, RNNSupernet)
         network = self.network(architecture).to(next(supernet.parameters()))
         shared, state = supernet.model.state_dict(), {}
@@ -171,12 +174,12 @@ class ENASRNNSpace(SharedRecurrentSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """The fixed part, the first node in it whatever its activation, and a step for each later node."""
+        """The fixed part, which contains the first node with any activation, and a step for each later node."""
         options, _ = self.chosen(architecture)
         return (self.words_key(), *(key for option in options[1:] for key in self.step_keys(option)))
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
-        """A node costs the same whatever it works on; the first one is part of what is fixed."""
+        """The cost of a node does not depend on its input; the first node is in the fixed part."""
         rows: dict[str, tuple[tuple[Keys, ...], ...]] = {
             group: (((),) * options,) for group, (_, options) in self.gate_shapes.items()
         }
@@ -190,7 +193,7 @@ def _names(count: int) -> tuple[str, ...]:
 
 
 def _decisions(nodes: int) -> Iterator[Decision]:
-    """Of each node its input and its activation: the order in which the paper's controller takes them."""
+    """Yield input and activation of each node, in the order of the paper's controller."""
     for i in range(1, nodes + 1):
         node = f"node_{i}"
         if i > 2:

@@ -1,4 +1,4 @@
-"""The cells of ENAS' recurrent space: one that was chosen, and one that mixes all that can be.
+"""Cells of ENAS' recurrent space: a chosen cell, and the cell that mixes all options.
 
 Node 1 is ``h_1 = c f(g) + (1 - c) h`` with ``[c, g] = [x, h] W``, node i the same with a node j before it for h and
 ``[c, g] = h_j W_ij``, c after a sigmoid; every pair of nodes has a matrix of its own. The new hidden state is the mean
@@ -31,7 +31,7 @@ def input_group(node: int) -> str:
 
 
 class ChosenCell(Recurrent):
-    """One input and one activation a node.
+    """Cell with one input and one activation a node.
 
     Args:
         width: H.
@@ -77,7 +77,7 @@ def _chosen(
 
 @dataclass(frozen=True)
 class _Node:
-    """How one node is mixed in one pass.
+    """Mixture of one node in one pass.
 
     Attributes:
         live: numbers of the inputs that run.
@@ -113,11 +113,11 @@ class _Node:
 
 
 class MixedCell(Recurrent):
-    """All inputs and activations of every node, weighted by gates; inputs that are not active cost nothing.
+    """Cell that mixes all inputs and activations of every node; inputs that are not active are not computed.
 
     Args:
         width: H.
-        mixed: what mixes the activations of each node.
+        mixed: modules that mix the activations of each node.
         norm: batch norm by the batch's own statistics on the mean.
     """
 
@@ -150,7 +150,7 @@ class MixedCell(Recurrent):
         return step
 
     def _one_path(self, gates: Gates) -> Transition:
-        """The same without the ones that a path would be multiplied with."""
+        """Make the step of a one-path pass, without multiplications by one."""
         nodes = range(1, len(self.mixed))
         options = [OPTIONS[k] for (k,) in gates.active[OPERATIONS]]
         sources = [gates.active[input_group(i + 1)][0][0] if i > 1 else 0 for i in nodes]
@@ -174,7 +174,7 @@ class MixedCell(Recurrent):
 
 
 def pair_name(node: int, source: int) -> str:
-    """Of the matrix from one node to a later one, both counted from 0."""
+    """Name of the matrix from one node to a later one, both counted from 0."""
     return f"{node}_{source}"
 
 
