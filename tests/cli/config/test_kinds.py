@@ -52,7 +52,11 @@ ANNOTATIONS: list[tuple[Any, str, Callable[[Any], bool]]] = [
     (tuple[int, ...], "list of int", lambda v: items(v, lambda i: type(i) is int)),
     (Sequence[Sequence[int]], "list of list of int", lambda v: items(v, lambda i: items(i, lambda j: type(j) is int))),
     (tuple[int, float], "list of 2 (int, float)", lambda v: items(v, number) and len(v) == 2),
-    (Annotated[list[int], MinLen(1)], "list of int, at least 1", lambda v: v != [] and items(v, lambda i: i in (*range(-1, 4),) and type(i) is int)),
+    (
+        Annotated[list[int], MinLen(1)],
+        "list of int, at least 1",
+        lambda v: v != [] and items(v, lambda i: i in (*range(-1, 4),) and type(i) is int),
+    ),
     (dict, "mapping", lambda v: isinstance(v, dict)),
     (Mapping[str, float], "mapping to float", lambda v: isinstance(v, dict) and all(map(number, v.values()))),
     (Entry, "an entry with _target_", lambda v: v == ENTRY),

@@ -143,7 +143,14 @@ def test_the_canary_sings_when_the_stranger_is_imported(stranger: Path) -> None:
 def test_trusted_modules_are_whole_names_and_what_they_define_themselves(stranger: Path) -> None:
     for allowed in ("stranger.Net", "stranger._nets.build", "stranger._nets.Base"):
         assert callable(resolve(allowed, "k", ["stranger"]))
-    for refused in ("stranger2.Net", "stranger.load", "stranger.run", "stranger.os.system", "stranger.Path", "os.system"):
+    for refused in (
+        "stranger2.Net",
+        "stranger.load",
+        "stranger.run",
+        "stranger.os.system",
+        "stranger.Path",
+        "os.system",
+    ):
         with pytest.raises(ConfigError):
             resolve(refused, "k", ["stranger"])
     assert resolve("stranger._nets.Net", "k", ["stranger._nets"]) is not None
