@@ -20,9 +20,8 @@ from lightning_nas.testing.multi_trial import ToyEngine
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
-CHOICES = [
-    "=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(("local/", "trainer/length/"))
-]
+PARTLY = ("local/", "trainer/length/")  # parts of other options
+CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(PARTLY)]
 # what else to choose where a group is a part of some options
 NEEDS = {
     "strategy/penalty": ["strategy=proxyless"],

@@ -112,7 +112,8 @@ def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Callable[.
         raise _refused(name, key, defined)
     if not callable(found):
         raise ConfigError(f"{key}: {name} is no class but a {type(found).__name__}")
-    return found
+    made: Callable[..., Any] = found
+    return made
 
 
 def _imported(target: str, key: str) -> Any:

@@ -71,7 +71,7 @@ def composed() -> Callable[..., DictConfig]:
 
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package ``stranger`` on the path, and a module ``stranger2``; the file returned appears when one is imported."""
+    """A package ``stranger`` on the path, and a module ``stranger2``; importing one makes the file returned."""
     canary = tmp_path / "canary"
     package = tmp_path / "stranger"
     package.mkdir()

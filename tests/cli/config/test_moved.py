@@ -11,7 +11,7 @@ from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.moved import modernise, present_name
 
-# modules and classes of version 0.1.0 that a YAML could name: the targets of conf/, and the public classes that have moved
+# classes of version 0.1 that a YAML could name, by module: the targets of conf/, and the public classes that have moved
 OLD = """
 callbacks.architecture_logger: ArchitectureLogger
 callbacks.progress: SearchProgress
@@ -153,8 +153,10 @@ def test_an_old_target_warns_once_and_gets_its_present_name() -> None:
 
 def test_a_configuration_with_old_targets_is_legal() -> None:
     override = "strategy._target_=lightning_nas.strategies.differentiable.darts.Darts"
-    with pytest.warns(FutureWarning, match="is now"), initialize_config_dir(conf_dir(), version_base="1.3"):
-        check(compose("config", ["strategy=darts", override, "paths.output=''"]))
-        with guarded():
-            composed = compose("config", ["strategy=darts", override, "paths.output=''"])
-    assert composed.strategy._target_.endswith(".DARTS")
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = compose("config", ["strategy=darts", override, "paths.output=''"])
+        with pytest.warns(FutureWarning, match="is now"):
+            check(config)
+        with guarded(), pytest.warns(FutureWarning, match="is now"):
+            config = compose("config", ["strategy=darts", override, "paths.output=''"])
+    assert config.strategy._target_.endswith(".DARTS")
