@@ -59,7 +59,7 @@ def number(cell: Any) -> float | None:
 
 
 def read_points(rows: Sequence[Mapping[str, str]], x: str = "step") -> dict[str, list[tuple[float, float]]]:
-    """The (x, y) points of every column except ``epoch`` and ``step``, in order of x; cells without a number are skipped.
+    """The (x, y) points of every column except ``epoch`` and ``step``, in order of x; without cells that are no number.
 
     >>> read_points([{"step": "1", "loss": "0.5"}, {"step": "2", "loss": ""}])
     {'loss': [(1.0, 0.5)]}
