@@ -11,6 +11,8 @@ from lightning_nas.report.candidates import Candidate, cost_axis, read_candidate
 from lightning_nas.report.figures import dots, mark_answer
 from lightning_nas.report.parts import Figure as Picture
 from lightning_nas.report.parts import Pair, Section
+from lightning_nas.report.quantities import provenance
+from lightning_nas.report.record import read_object
 from lightning_nas.report.svg import hover, to_svg
 from lightning_nas.report.theme import SERIES, WIDTH, dress, new_figure, plain
 
@@ -60,4 +62,6 @@ def score_and_cost(folder: Path) -> Section:
     marked = any(candidate.answer for candidate in candidates)
     where = "The diamond is the answer." if marked else "The answer is not among the scored architectures."
     words = f"{len(candidates)} architectures; on the line are those that nothing cheaper reaches. {where}"
+    table = read_object(folder / "latency_table.json")
+    words += f" Device: {provenance(table)}." if table.get("unit") == "ms" and table.get("device") else ""
     return Section(title, [Pair([Picture(svg, words)])])
