@@ -41,8 +41,9 @@ def front_figure(candidates: Sequence[Candidate], x: str, y: str) -> Figure:
     points = [point for _, point in priced]
     dots(axes, points, tips)
     front = pareto(points)
-    axes.step(*zip(*front, strict=True), where="post", color=SERIES[1], linewidth=1.5)
-    on_line = axes.scatter(*zip(*front, strict=True), s=16, color=SERIES[1], linewidths=0, zorder=4)
+    costs, scores = zip(*front, strict=True)
+    axes.step(costs, scores, where="post", color=SERIES[1], linewidth=1.5)
+    on_line = axes.scatter(costs, scores, s=16, color=SERIES[1], linewidths=0, zorder=4)
     hover(on_line, [tips[points.index(point)] for point in front])
     mark_answer(axes, [point for candidate, point in priced if candidate.answer])
     dress(axes, title="Pareto front", x=x, y=y)

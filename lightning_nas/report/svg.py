@@ -43,8 +43,8 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
         artist.set_gid(f"tip-{number}")
     buffer = io.StringIO()
     # the page names its own font: one name in every text keeps it small
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]}
-    with rc_context(settings), warnings.catch_warnings():
+    style = rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]})
+    with style, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has more fonts than matplotlib
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
