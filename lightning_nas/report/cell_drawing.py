@@ -19,10 +19,10 @@ _BLUE, _ORANGE, _TEAL, _ = SERIES
 
 
 def cell_drawing(cell: nx.MultiDiGraph[Any]) -> Figure:
-    """States as boxes, operations as words on the lines between them; what is no connection is dashed.
+    """States as boxes, operations as words on the lines between them; lines without a connection are dashed.
 
     Args:
-        cell: of :meth:`~lightning_nas.spaces.base.SearchSpace.cell_graphs`, the output last.
+        cell: one of :meth:`~lightning_nas.spaces.base.SearchSpace.cell_graphs`, the output last.
 
     Raises:
         networkx.NetworkXUnfeasible: the graph has a cycle.
@@ -45,7 +45,7 @@ def cell_drawing(cell: nx.MultiDiGraph[Any]) -> Figure:
 
 
 def cell_words(cell: nx.MultiDiGraph[Any]) -> str:
-    """What the drawing shows, for those who do not see it.
+    """The drawing in words, for readers who cannot see it.
 
     >>> graph = nx.MultiDiGraph([("c_{k-1}", "0", {"label": "skip"}), ("0", "c_{k}", {"label": ""})])
     >>> cell_words(graph)
@@ -68,14 +68,14 @@ def _box(lines: Sequence[str], around: float) -> Place:
 
 
 def _colour(cell: nx.MultiDiGraph[Any], node: Any) -> str:
-    """Inputs, nodes and the output are told apart."""
+    """The colour of a box: one each for inputs, nodes and the output."""
     if cell.in_degree(node) == 0:
         return _TEAL if cell.out_degree(node) else GRID
     return _ORANGE if node == list(cell)[-1] else _BLUE
 
 
 def _opened(cell: nx.MultiDiGraph[Any], words: dict[Any, str]) -> tuple[nx.DiGraph[Any], list[tuple[Any, bool]]]:
-    """The graph with every word as a node on its edge; and of each piece its target and whether it is dashed."""
+    """The graph with every word as a node on its edge, and for each piece its target and whether it is dashed."""
     graph: nx.DiGraph[Any] = nx.DiGraph()
     graph.add_nodes_from(cell)
     for source, target, key in cell.edges(keys=True):
@@ -86,7 +86,7 @@ def _opened(cell: nx.MultiDiGraph[Any], words: dict[Any, str]) -> tuple[nx.DiGra
 
 
 def _smooth(route: Sequence[Place]) -> Path:
-    """A curve through the route that is level where the route is, and at the ends of what is not."""
+    """A curve through the route: level where the route is level, and level at both ends of every slope."""
     points, codes = [route[0]], [Path.MOVETO]
     for (x0, y0), (x1, y1) in itertools.pairwise(route):
         if y0 == y1:

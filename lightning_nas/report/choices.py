@@ -91,7 +91,8 @@ def _moved(space: WeightSharingSpace, answer: Architecture) -> dict[tuple[str, i
 def _edges(space: WeightSharingSpace, group: str, answer: Architecture) -> tuple[str, ...]:
     """Names by the ends of an edge as the drawing of the cell names them, if the group has a cell of its name."""
     nodes = space.nodes(group)
-    cell = next((cell for name, cell in space.cell_graphs(answer).items() if name.startswith(group)), None)
+    cells = space.cell_graphs(answer)
+    cell = next((cell for name, cell in cells.items() if name[:5] == group[:5]), None)  # reduce: "reduction cell"
     if cell is None or len(set(nodes)) == len(nodes):
         return _numbered(space, group)
     states, counters = list(cell), {node: count() for node in nodes}

@@ -21,7 +21,7 @@ def network_drawing(graph: nx.DiGraph[Any]) -> Figure:
     """The network's nodes as boxes with their ``label``, in the order in which they run.
 
     Args:
-        graph: acyclic; a node's label may have several lines, the first of which stands out.
+        graph: acyclic; the label of a node may have several lines, the first of which is bold.
 
     Raises:
         networkx.NetworkXUnfeasible: the graph has a cycle.
@@ -43,7 +43,7 @@ def network_drawing(graph: nx.DiGraph[Any]) -> Figure:
 
 
 def canvas(size: Place) -> tuple[Figure, Any]:
-    """A figure and its axes in inches from the top left."""
+    """A figure and its axes, with coordinates in inches from the top left."""
     figure = new_figure(*size)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -53,7 +53,7 @@ def canvas(size: Place) -> tuple[Figure, Any]:
 
 
 def _lines(node: object, label: object, *, named: bool) -> list[tuple[str, bool]]:
-    """The lines of a box, each with whether it stands out: the label's first line does, the node's name does not."""
+    """The lines of a box, each with whether it is bold: the first line of the label is, the name of the node is not."""
     first, *rest = (plain(line, 24) for line in str(label).split("\n"))
     name = [(plain(str(node), 24), False)] if named and node != label else []
     return [*name, (first, True), *((line, False) for line in rest)]
@@ -65,7 +65,7 @@ def _is_chain(graph: nx.DiGraph[Any]) -> bool:
 
 
 def _wrapped(nodes: Sequence[Hashable], box: Place) -> tuple[Place, dict[Hashable, Place], list[list[Place]]]:
-    """Rows like text; at a row's end the arrow runs back between the rows."""
+    """Rows like lines of text; at the end of a row the arrow runs back between the rows."""
     (width, height), row_gap = box, 0.4
     columns = max(1, min(len(nodes), int((WIDTH - 0.1 + _GAP) / (width + _GAP))))
     gap = _GAP if len(nodes) <= columns or columns == 1 else (WIDTH - 0.1 - columns * width) / (columns - 1)
@@ -97,7 +97,7 @@ def arrow(axes: Any, path: Path, *, head: bool = True, dashed: bool = False) -> 
 
 
 def draw_box(axes: Any, place: Place, box: Place, lines: Sequence[tuple[str, bool]], edge: str = GRID) -> None:
-    """A rounded box with centred lines of text, those that stand out in bold."""
+    """A rounded box with centred lines of text."""
     (x, y), (width, height) = place, box
     corner = (x - width / 2 + 0.06, y - height / 2 + 0.06)
     axes.add_patch(

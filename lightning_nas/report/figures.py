@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 
 Points = Sequence[tuple[float, float]]
 Matrix: TypeAlias = "np.ndarray[Any, Any] | Tensor"
-_MOST_POINTS, _MOST_TIPS, _MOST_CELLS = 300, 40, 600
+_MOST_POINTS, _MOST_TIPS, _MOST_CELLS = 300, 30, 600
 NAMELESS = Choices()
+UNSEEN = (0.0, 0.0, 0.0, 0.0)  # one colour, where "none" would make matplotlib write every shape out
 # by opacity and not by lightness, so that 0 is the page's own background in light and dark
 PROBABILITY = LinearSegmentedColormap.from_list("probability", [(*(0.14, 0.44, 0.78), a) for a in (0.0, 1.0)])
 
 
 def curves(metrics: Mapping[str, Points], keys: Sequence[Sequence[str]], x: str = "step") -> Figure:
-    """One small panel for each of ``keys``, with one line for each key in it.
+    """A small panel for each of ``keys``, with a line for each key in it.
 
     Args:
         metrics: (x, y) points of each key, in order of x; more than 300 are averaged to 300.
-        keys: the keys of each panel; those without points are left out, and panels without any.
-        x: what the horizontal axis counts.
+        keys: the keys of each panel; keys without points and empty panels are left out.
+        x: name of the horizontal axis.
     """
     panels = [[key for key in panel if metrics.get(key)] for panel in keys]
     panels = [panel for panel in panels if panel]
@@ -236,7 +237,7 @@ def _line(axes: Any, points: Points, color: str, label: str) -> None:
     marker = "o" if len(xs) <= 40 else ""
     axes.plot(xs, ys, color=color, label=label, linewidth=1.5, marker=marker, markersize=3)
     few = slice(None, None, max(1, math.ceil(len(xs) / _MOST_TIPS)))
-    drawn = axes.scatter(xs[few], ys[few], s=40, facecolors="none", linewidths=0)
+    drawn = axes.scatter(xs[few], ys[few], s=40, color=UNSEEN, linewidths=0)
     hover(drawn, [f"{label} {y:.4g} at {x:.6g}".strip() for x, y in zip(xs[few], ys[few], strict=True)])
 
 
@@ -265,7 +266,7 @@ def _cell_tips(axes: Any, matrix: Any, names: Sequence[str], options: Sequence[s
     places = [(column, row) for row, column in zip(*np.nonzero(np.isfinite(matrix)), strict=True)]
     if not 0 < len(places) <= _MOST_CELLS:
         return
-    drawn = axes.scatter(*zip(*places, strict=True), s=120, marker="s", facecolors="none", linewidths=0)
+    drawn = axes.scatter(*zip(*places, strict=True), s=120, marker="s", color=UNSEEN, linewidths=0)
     hover(drawn, [plain(f"{names[row]} {options[column]}: {matrix[row, column]:.3f}") for column, row in places])
 
 

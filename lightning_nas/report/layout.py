@@ -1,4 +1,4 @@
-"""Where the nodes of an acyclic graph stand: in columns by depth, from left to right; lines cross no box."""
+"""Layout of an acyclic graph: columns by depth from left to right, lines that cross no box."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import networkx as nx
 from lightning_nas.report.theme import WIDTH
 
 Place = tuple[float, float]
-_MARGIN, _ROW, _PASS = 0.05, 0.12, 0.1  # inches: around all, between two of a column, a line that passes a column
+_MARGIN, _ROW, _PASS = 0.05, 0.12, 0.1  # inches: margin, gap between boxes of a column, height of a passing line
 
 
 class Layout(NamedTuple):
-    """In inches from the top left."""
+    """Size, centres of the nodes and routes of the edges, in inches from the top left."""
 
     size: Place
     places: dict[Any, Place]
@@ -23,15 +23,15 @@ class Layout(NamedTuple):
 
 
 def layered(graph: nx.DiGraph[Any], boxes: Mapping[Any, Place], late: Collection[Hashable] = ()) -> Layout:
-    """Columns by depth; an edge that passes columns keeps a free place in each, so that it crosses no box.
+    """Place the nodes in columns by depth; an edge keeps a free place in every column it passes, so it crosses no box.
 
     Args:
         graph: acyclic.
         boxes: (width, height) of every node.
-        late: nodes that stand right before what they lead to, as long as that is not in this list too.
+        late: nodes placed one column before their first successor.
 
     Returns:
-        The middle of every node; for each edge a route between the sides of two boxes, level where it passes a column.
+        The centre of every node, and for each edge a route between the sides of two boxes, level in passed columns.
 
     Raises:
         networkx.NetworkXUnfeasible: the graph has a cycle.
@@ -63,7 +63,7 @@ def layered(graph: nx.DiGraph[Any], boxes: Mapping[Any, Place], late: Collection
 def _columns(
     graph: nx.DiGraph[Any], late: Collection[Hashable]
 ) -> tuple[list[list[Any]], list[list[Any]], dict[Any, list[Any]]]:
-    """What stands in each column, free places of passing edges among it; the stops of every edge; the neighbours."""
+    """The content of each column with the free places of passing edges, the stops of every edge, the neighbours."""
     generations = list(nx.topological_generations(graph))
     depth = {node: i for i, layer in enumerate(generations) for node in layer}
     depth |= {node: min(depth[after] for after in graph.successors(node)) - 1 for node in late}
@@ -84,7 +84,7 @@ def _columns(
 
 
 def _untangle(layers: list[list[Any]], near: Mapping[Any, Sequence[Any]]) -> None:
-    """Order each layer by the mean height of its neighbours, a few times over; what crosses least is kept."""
+    """Order each layer by the mean height of its neighbours, repeatedly; keep the order with the fewest crossings."""
     column = {stop: i for i, layer in enumerate(layers) for stop in layer}
     sides = [{s: [n for n in near[s] if column[n] == column[s] + step] for s in near} for step in (-1, 1)]
     best, fewest = [list(layer) for layer in layers], _crossings(layers, sides[1])
@@ -104,7 +104,7 @@ def _untangle(layers: list[list[Any]], near: Mapping[Any, Sequence[Any]]) -> Non
 
 
 def _crossings(layers: Sequence[Sequence[Any]], after: Mapping[Any, Sequence[Any]]) -> int:
-    """Pairs of lines between neighbouring columns that cross."""
+    """The number of crossing pairs of lines between neighbouring columns."""
     place = {stop: j for layer in layers for j, stop in enumerate(layer)}
     count = 0
     for layer in layers:
@@ -116,7 +116,7 @@ def _crossings(layers: Sequence[Sequence[Any]], after: Mapping[Any, Sequence[Any
 def _levels(
     layers: Sequence[Sequence[Any]], near: Mapping[Any, Sequence[Any]], heights: Mapping[Any, float]
 ) -> dict[Any, float]:
-    """Of each stop: as near to the middle of its neighbours as the others of its column allow."""
+    """The level of each stop: as near to the mean of its neighbours as the rest of its column allows."""
     level = {}
     for layer in layers:
         offsets = _offsets([heights[stop] for stop in layer])
@@ -129,7 +129,7 @@ def _levels(
 
 
 def _pulled(stop: Any, neighbours: Sequence[Any], level: Mapping[Any, float]) -> float:
-    """The mean level of the neighbours; what passes a column pulls most on what passes the next: straight lines."""
+    """The weighted mean level of the neighbours; passing places weigh more for each other, which straightens lines."""
     weights = [8 if _passes(stop) and _passes(other) else 1 for other in neighbours]
     pulls = (weight * level[other] for weight, other in zip(weights, neighbours, strict=True))
     return sum(pulls) / sum(weights) if weights else level[stop]
@@ -140,13 +140,13 @@ def _passes(stop: Any) -> bool:
 
 
 def spread(wishes: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """The levels nearest to the wishes, in the sum of squares, that keep the order and let no two overlap.
+    """The levels nearest to the wishes in the sum of squares, in the given order and without overlap.
 
     >>> spread([1.0, 1.0], [0.5, 0.5])
     [0.69, 1.31]
     """
     offsets = _offsets(heights)
-    blocks: list[tuple[float, int]] = []  # (mean, members): pool what would come in the wrong order
+    blocks: list[tuple[float, int]] = []  # (mean, members): pool neighbours in the wrong order
     for wish, offset in zip(wishes, offsets, strict=True):
         mean, members = wish - offset, 1
         while blocks and blocks[-1][0] >= mean:
@@ -158,6 +158,6 @@ def spread(wishes: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 
 def _offsets(heights: Sequence[float]) -> list[float]:
-    """How far each stands below the first when all stand as close as they may."""
+    """The distance of each from the first when all are packed as tightly as allowed."""
     steps = [(a + b) / 2 + _ROW for a, b in itertools.pairwise(heights)]
     return list(itertools.accumulate(steps, initial=0.0))

@@ -87,10 +87,12 @@ def _summary(result: Mapping[str, Any]) -> str:
         "params": "{:,} parameters",
         "latency_measured_ms": "{:.3g} ms measured",
     }
-    said = []
+    device, said = result.get("latency_device"), []
     for key, form in forms.items():
         try:
-            said += [form.format(result[key])] if result.get(key) is not None else []
+            words = "" if result.get(key) is None else form.format(result[key])
         except (ValueError, TypeError):  # text where a number belongs is shown in the table
             continue
+        if words:
+            said.append(f"{words} on {device}" if device and key == "latency_measured_ms" else words)
     return " · ".join(said) or "This run has not ended yet; below is what it has recorded."

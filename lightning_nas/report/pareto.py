@@ -11,6 +11,8 @@ from lightning_nas.report.candidates import Candidate, cost_axis, read_candidate
 from lightning_nas.report.figures import dots, mark_answer
 from lightning_nas.report.parts import Figure as Picture
 from lightning_nas.report.parts import Pair, Section
+from lightning_nas.report.quantities import provenance
+from lightning_nas.report.record import read_object
 from lightning_nas.report.svg import hover, to_svg
 from lightning_nas.report.theme import SERIES, WIDTH, dress, new_figure, plain
 
@@ -39,8 +41,9 @@ def front_figure(candidates: Sequence[Candidate], x: str, y: str) -> Figure:
     points = [point for _, point in priced]
     dots(axes, points, tips)
     front = pareto(points)
-    axes.step(*zip(*front, strict=True), where="post", color=SERIES[1], linewidth=1.5)
-    on_line = axes.scatter(*zip(*front, strict=True), s=16, color=SERIES[1], linewidths=0, zorder=4)
+    costs, scores = zip(*front, strict=True)
+    axes.step(costs, scores, where="post", color=SERIES[1], linewidth=1.5)
+    on_line = axes.scatter(costs, scores, s=16, color=SERIES[1], linewidths=0, zorder=4)
     hover(on_line, [tips[points.index(point)] for point in front])
     mark_answer(axes, [point for candidate, point in priced if candidate.answer])
     dress(axes, title="Pareto front", x=x, y=y)
@@ -60,4 +63,6 @@ def score_and_cost(folder: Path) -> Section:
     marked = any(candidate.answer for candidate in candidates)
     where = "The diamond is the answer." if marked else "The answer is not among the scored architectures."
     words = f"{len(candidates)} architectures; on the line are those that nothing cheaper reaches. {where}"
+    table = read_object(folder / "latency_table.json")
+    words += f" Device: {provenance(table)}." if table.get("unit") == "ms" and table.get("device") else ""
     return Section(title, [Pair([Picture(svg, words)])])

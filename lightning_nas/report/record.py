@@ -1,4 +1,4 @@
-"""The files of one run's folder, as the page needs them; a file that is not there is empty, not an error."""
+"""Readers for the files of a run's folder; a file that is absent counts as empty."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, str]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file with a header; none if the file is not there, empty cells where a line is too short.
+    """The rows of a CSV file with a header; none if the file is absent, empty cells where a line is too short.
 
     Raises:
         InputError: the file is not CSV.
@@ -32,7 +32,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file such as ``result.json``; empty if the file is not there.
+    """The object in a JSON file such as ``result.json``; empty if the file is absent.
 
     Raises:
         InputError: the file is damaged.
@@ -59,7 +59,7 @@ def number(cell: Any) -> float | None:
 
 
 def read_points(rows: Sequence[Mapping[str, str]], x: str = "step") -> dict[str, list[tuple[float, float]]]:
-    """(x, y) of every column but ``epoch`` and ``step``, in order of x; rows and cells without a number are left out.
+    """The (x, y) points of every column except ``epoch`` and ``step``, in order of x; without cells that are no number.
 
     >>> read_points([{"step": "1", "loss": "0.5"}, {"step": "2", "loss": ""}])
     {'loss': [(1.0, 0.5)]}
@@ -75,7 +75,7 @@ def read_points(rows: Sequence[Mapping[str, str]], x: str = "step") -> dict[str,
 
 
 def read_probabilities(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[list[int], Any, list[str]]]:
-    """Each group's epochs (E,), probabilities (E, choices, options) and option names; NaN where a row is missing."""
+    """The epochs (E,), probabilities (E, choices, options; NaN where a row is missing) and options of each group."""
     cells: dict[str, list[tuple[int, int, str, float]]] = {}
     for row in rows:
         epoch, choice, value = (number(row.get(key)) for key in ("epoch", "choice", "probability"))

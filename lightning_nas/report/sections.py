@@ -109,8 +109,7 @@ def names(folder: Path) -> Section | None:
     answer = read_answer(folder)
     options = [*(answer.options if answer else ()), *(r.get("option", "") for r in read_rows(folder / "layers.csv"))]
     options += [row.get("option", "") for row in read_rows(folder / "probabilities.csv")]
-    if not options:
-        options = [option for candidate in read_candidates(folder) for option in candidate.choices.split()]
+    options += [option for candidate in read_candidates(folder) for option in candidate.choices.split()]
     explained = glossary(options)
     if not explained:
         return None

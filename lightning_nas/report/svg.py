@@ -17,6 +17,7 @@ from lightning_nas.report.theme import COLORS
 
 _TAG = re.compile(r"<[^>]*>")  # matplotlib writes ">" inside text and attributes as "&gt;"
 _REFERENCE = re.compile(r'(\bid="|href="#|url\(#)')
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
 _SHAPE = re.compile(r"<defs>.*?</defs>|<(use|path)\b[^>]*/>", re.DOTALL)
 _TIPS: WeakKeyDictionary[Artist, list[str]] = WeakKeyDictionary()
 
@@ -41,7 +42,9 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     for number, artist in enumerate(tips):
         artist.set_gid(f"tip-{number}")
     buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+    # the page names its own font: one name in every text keeps it small
+    style = rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]})
+    with style, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has more fonts than matplotlib
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
@@ -66,8 +69,8 @@ def _titled(text: str, group: str, titles: Sequence[str]) -> str:
 
 
 def _adapted(tag: str, name: str) -> str:
-    """One tag with unique ids and with the page's colours."""
-    tag = _REFERENCE.sub(rf"\g<1>{name}-", tag)
+    """One tag with unique ids, the page's colours and numbers of two decimals."""
+    tag = _REFERENCE.sub(rf"\g<1>{name}-", _DECIMALS.sub(r"\1", tag))
     for color, (light, _) in COLORS.items():
         tag = tag.replace(light, f"var(--{color})")
     return tag

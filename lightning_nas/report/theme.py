@@ -1,4 +1,4 @@
-"""What the figures and the page share: colours for light and dark, and how an axis looks."""
+"""Style shared by the figures and the page: colours for light and dark, and the look of an axis."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ COLORS = {
 INK, MUTED, GRID, RAISED = (COLORS[name][0] for name in ("ink", "muted", "grid", "raised"))
 SERIES = tuple(COLORS[name][0] for name in ("blue", "orange", "teal", "violet"))
 ACCENT = SERIES[0]
-WIDTH = 9.9  # inches: what the page's column holds at full size
+WIDTH = 9.9  # inches: the page's column at full size
 SMALL, NORMAL = 8.0, 9.0
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that many inches, outside pyplot's global state."""
+    """An empty figure of the given size in inches, outside pyplot's global state."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -44,7 +44,7 @@ def dress(axes: Any, *, title: str = "", x: str = "", y: str = "", grid: str | N
 
 
 def plain(text: str, limit: int = 60) -> str:
-    r"""Text for matplotlib to print as it stands: no mathematics between dollars, nothing invisible, not endless.
+    r"""Text that matplotlib prints unchanged: dollars escaped, invisible letters removed, cut at ``limit`` letters.
 
     >>> print(plain("a$b$ c"))
     a\$b\$ c

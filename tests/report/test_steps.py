@@ -28,7 +28,7 @@ def write(folder: Path, overrides: str) -> None:
 
 def test_commands_repeat_the_overrides_of_the_run(tmp_path: Path) -> None:
     write(tmp_path, "- strategy=darts\n- retrain.epochs=1\n- hydra.run.dir=old\n- 'dataset.root=''my data'''\n")
-    retrain, resume, _ = map(shlex.split, blocks(tmp_path)[:2] + [""])
+    retrain, resume, _ = map(shlex.split, [*blocks(tmp_path)[:2], ""])
     given = ["lightning-nas", "run", "strategy=darts"]
     own = ["stages=[retrain]", "architecture=architecture.json", "retrain.epochs=100", "hydra.run.dir=retrained"]
     assert retrain == [*given, "dataset.root='my data'", *own]

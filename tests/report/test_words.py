@@ -82,6 +82,7 @@ def test_edges_of_a_cell_are_named_as_in_its_drawing() -> None:
     names = Choices.of(space, sample(space)).names["normal"]
     assert names[:4] == ("normal c_{k-2} → 0", "normal c_{k-1} → 0", "normal c_{k-2} → 1", "normal c_{k-1} → 1")
     assert names[-1] == "normal 2 → 3"
+    assert Choices.of(space, sample(space)).names["reduce"][-1] == "reduce 2 → 3"
 
 
 @pytest.mark.parametrize("name", SHARING)
