@@ -8,7 +8,8 @@ from griffe import Extension, Object
 
 ROLE = re.compile(r":(?:py:)?(?:class|meth|func|mod|attr|data|exc|obj|ref):`~?(?:[^`<]*<)?([^`>]+)>?`")
 MATH = re.compile(r":math:`([^`]+)`")
-CODE = re.compile(r"(``.+?``|`[^`\n]+`)")  # Markdown reads [a][b] outside of it as a link
+EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)  # Griffe reads only the plural as doctests
+CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)  # Markdown reads [a][b] outside of it as a link
 BLOCK = re.compile(r"^( *)\.\. math::[ ]*(.*)\n((?:\n|\1 +.*\n?)*)", re.MULTILINE)
 
 
@@ -29,6 +30,7 @@ def as_markdown(text: str) -> str:
     """
     text = BLOCK.sub(_block, text + "\n").rstrip("\n")
     text = "".join(part if part.startswith("`") else part.replace("][", "]\\[") for part in CODE.split(text))
+    text = EXAMPLE.sub("Examples:", text)
     text = MATH.sub(r"\\\\(\1\\\\)", text)
     return ROLE.sub(lambda match: f"`{match[1].rpartition('.')[2]}`", text)
 
