@@ -1,7 +1,7 @@
 """Draw the search spaces again: ``python docs/_tools/pictures.py``.
 
-Writes ``docs/spaces/*.svg`` with the report's own drawing code: a published architecture where the zoo has one, else one
-drawn with seed 0. The same code gives the same files.
+Writes ``docs/spaces/*.svg`` with the report's own drawing code: a published architecture where the zoo has one, else
+one drawn with seed 0. The same code gives the same files.
 """
 
 import warnings

@@ -23,15 +23,15 @@ class Roles(Extension):
 
 
 def as_markdown(text: str) -> str:
-    """The text of a docstring without reStructuredText.
+    r"""The text of a docstring without reStructuredText.
 
-    >>> as_markdown("see :class:`~a.b.C`, :math:`x^2`")
-    'see `C`, \\\\(x^2\\\\)'
+    >>> print(as_markdown("see :class:`~a.b.C`, :math:`x^2`"))
+    see `C`, \(x^2\)
     """
     text = BLOCK.sub(_block, text + "\n").rstrip("\n")
     text = "".join(part if part.startswith("`") else part.replace("][", "]\\[") for part in CODE.split(text))
     text = EXAMPLE.sub("Examples:", text)
-    text = MATH.sub(r"\\\\(\1\\\\)", text)
+    text = MATH.sub(r"\\(\1\\)", text)
     return ROLE.sub(lambda match: f"`{match[1].rpartition('.')[2]}`", text)
 
 
