@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from turns import Batch, Step, measure, print_machine, print_table
 
 from lightning_nas.functional.hypergradient import VirtualStep, unrolled_gradient
-from lightning_nas.spaces.darts.networks import KINDS
+from lightning_nas.spaces.cells.genotype import KINDS
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
 

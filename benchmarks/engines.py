@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.trials.book import Proposal, Trials
 from lightning_nas.trials.child import Child
@@ -40,7 +41,7 @@ class Nothing(Child):
 def job(child: str, epochs: int) -> Job:
     """Children on the toy space; nothing is said of where they run."""
     optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
-    return {
+    content = {
         "dataset": {"_target_": "lightning_nas.testing.toys.ToyData", "images": 8192},
         "search_space": {"_target_": "lightning_nas.testing.toys.ToySpace"},
         "task": {"_target_": "lightning_nas.tasks.classification.Classification"},
@@ -48,6 +49,7 @@ def job(child: str, epochs: int) -> Job:
         "seed": 0,
         "trusted_modules": ["lightning_nas.testing", "engines"],
     }
+    return ConfiguredJob(content)
 
 
 def timed(engine: Engine, architecture: Architecture, count: int, in_flight: int) -> tuple[float, list[float]]:

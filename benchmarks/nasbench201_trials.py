@@ -41,12 +41,12 @@ from matplotlib import rc_context
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas.cli.command import conf_dir
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.latency.sources import Macs
 from lightning_nas.report.theme import SERIES, dress, new_figure
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.training.seeding import seeded
 from lightning_nas.trials.engines.base import Engine
-from lightning_nas.trials.job import PARTS
 from lightning_nas.truth.nasbench201 import DATASETS, NasBench201Table, table_file
 
 FOUND = Path(__file__).with_suffix(".json")
@@ -84,7 +84,7 @@ class Bench:
         content = OmegaConf.to_container(config, resolve=False)
         assert isinstance(content, dict)
         content["search_space"] = OmegaConf.to_container(config.search_space, resolve=True)
-        self.engine: Engine = instantiate(config.engine)({name: content.get(name) for name in PARTS})
+        self.engine: Engine = instantiate(config.engine)(ConfiguredJob(content))
         self.space, self.task = instantiate(config.search_space), instantiate(config.task)
         self.costs = Macs()(self.space)
         table = NasBench201Table(file, [(dataset, "test", 200) for dataset in DATASETS])

@@ -37,6 +37,7 @@ RUNS = {
     "text": ["strategy=darts", "strategy.order=first", "search_space=darts_rnn_small", *SHORT],
 }
 TIMES = {"seconds", "started", "ended", "worker", "search_seconds", "retrain_seconds", "latency_measured_ms", "time"}
+FIGURES = ("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "test_ppl", "params", "macs")
 TABLES = ("metrics.csv", "architectures.csv", "trials.csv", "population.csv", "retrain/metrics.csv")
 CHECKPOINTS = ("checkpoints/last.ckpt", "retrain/checkpoints/last.ckpt")
 
@@ -57,7 +58,7 @@ def digests(folder: Path) -> dict[str, str]:
     """One digest for each thing that must not change."""
     found = {"architecture.json": json.loads((folder / "architecture.json").read_text())["choices"]}
     result = json.loads((folder / "result.json").read_text())
-    found["result.json"] = {key: value for key, value in result.items() if key not in TIMES}
+    found["result.json"] = {key: result[key] for key in FIGURES if key in result}
     for name in TABLES:
         if (folder / name).exists():
             with (folder / name).open() as file:

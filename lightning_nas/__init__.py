@@ -1,8 +1,218 @@
-"""Neural architecture search as a PyTorch Lightning plug-in."""
+"""Neural architecture search as a PyTorch Lightning plug-in.
 
+The names in ``__all__`` are the public interface: they follow the deprecation policy, everything else may change. They
+are imported on first use, so that ``import lightning_nas`` costs no torch.
+"""
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 try:
     __version__ = version("lightning_nas")
 except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lightning_nas import zoo
+    from lightning_nas.architecture import Architecture
+    from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
+    from lightning_nas.callbacks.progress import SearchProgress
+    from lightning_nas.callbacks.rank_check import RankCheck
+    from lightning_nas.callbacks.search_health import SearchHealth
+    from lightning_nas.callbacks.trial_logger import TrialLogger
+    from lightning_nas.cli.python import Run, retrain, search
+    from lightning_nas.data.arrays import ArrayData
+    from lightning_nas.data.folder import ImageFolder
+    from lightning_nas.data.images import NPZ, Digits
+    from lightning_nas.data.text import TextData
+    from lightning_nas.data.vision import CIFAR10, CIFAR100, FashionMNIST
+    from lightning_nas.errors import NasError
+    from lightning_nas.latency.table import LatencyTable
+    from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
+    from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
+    from lightning_nas.spaces.chains.fbnet import FBNetSpace
+    from lightning_nas.spaces.chains.mnasnet import MnasNetSpace
+    from lightning_nas.spaces.chains.mobile import MobileSpace
+    from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
+    from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+    from lightning_nas.spaces.darts.space import DARTSSpace
+    from lightning_nas.spaces.eas.space import EASSpace
+    from lightning_nas.spaces.enas.macro import ENASMacroSpace
+    from lightning_nas.spaces.enas.micro import ENASMicroSpace
+    from lightning_nas.spaces.nas_rl.cnn import NASRLCNNSpace
+    from lightning_nas.spaces.nas_rl.rnn import NASRLRNNSpace
+    from lightning_nas.spaces.nasbench201.space import NASBench201Space
+    from lightning_nas.spaces.nasnet.pnas import PNASSpace
+    from lightning_nas.spaces.nasnet.space import NASNetSpace
+    from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
+    from lightning_nas.spaces.recurrent.enas import ENASRNNSpace
+    from lightning_nas.strategies.differentiable.darts import DARTS
+    from lightning_nas.strategies.differentiable.darts_minus import DARTSMinus
+    from lightning_nas.strategies.differentiable.fair_darts import FairDARTS
+    from lightning_nas.strategies.differentiable.fbnet import FBNet
+    from lightning_nas.strategies.differentiable.gdas import GDAS
+    from lightning_nas.strategies.differentiable.p_darts import PDARTS
+    from lightning_nas.strategies.differentiable.pc_darts import PCDARTS
+    from lightning_nas.strategies.differentiable.proxyless import ProxylessNAS
+    from lightning_nas.strategies.differentiable.snas import SNAS
+    from lightning_nas.strategies.multi_trial.block_qnn import BlockQNN
+    from lightning_nas.strategies.multi_trial.eas import EAS
+    from lightning_nas.strategies.multi_trial.mnasnet import MnasNet
+    from lightning_nas.strategies.multi_trial.nas_rl import NASRL
+    from lightning_nas.strategies.multi_trial.nasnet import NASNet
+    from lightning_nas.strategies.multi_trial.optuna_search import OptunaSearch
+    from lightning_nas.strategies.multi_trial.pnas import PNAS
+    from lightning_nas.strategies.multi_trial.random_search import RandomSearch
+    from lightning_nas.strategies.multi_trial.regularized_evolution import RegularizedEvolution
+    from lightning_nas.strategies.one_path.enas import ENAS
+    from lightning_nas.strategies.one_path.mdenas import MdeNAS
+    from lightning_nas.strategies.one_path.random_ws import RandomWS
+    from lightning_nas.strategies.one_path.spos import SPOS
+    from lightning_nas.tasks.classification import Classification
+    from lightning_nas.tasks.language_modelling import LanguageModelling
+
+_HOME = {
+    "Architecture": "architecture",
+    "ArchitectureLogger": "callbacks.architecture_logger",
+    "ArrayData": "data.arrays",
+    "BlockQNN": "strategies.multi_trial.block_qnn",
+    "BlockQNNSpace": "spaces.block_qnn.space",
+    "CIFAR10": "data.vision",
+    "CIFAR100": "data.vision",
+    "Classification": "tasks.classification",
+    "DARTS": "strategies.differentiable.darts",
+    "DARTSMinus": "strategies.differentiable.darts_minus",
+    "DARTSRNNSpace": "spaces.recurrent.darts",
+    "DARTSSpace": "spaces.darts.space",
+    "Digits": "data.images",
+    "EAS": "strategies.multi_trial.eas",
+    "EASSpace": "spaces.eas.space",
+    "ENAS": "strategies.one_path.enas",
+    "ENASMacroSpace": "spaces.enas.macro",
+    "ENASMicroSpace": "spaces.enas.micro",
+    "ENASRNNSpace": "spaces.recurrent.enas",
+    "FBNet": "strategies.differentiable.fbnet",
+    "FBNetSpace": "spaces.chains.fbnet",
+    "FairDARTS": "strategies.differentiable.fair_darts",
+    "FashionMNIST": "data.vision",
+    "GDAS": "strategies.differentiable.gdas",
+    "ImageFolder": "data.folder",
+    "LanguageModelling": "tasks.language_modelling",
+    "LatencyTable": "latency.table",
+    "MdeNAS": "strategies.one_path.mdenas",
+    "MnasNet": "strategies.multi_trial.mnasnet",
+    "MnasNetSpace": "spaces.chains.mnasnet",
+    "MobileSpace": "spaces.chains.mobile",
+    "NASBench201Space": "spaces.nasbench201.space",
+    "NASNet": "strategies.multi_trial.nasnet",
+    "NASNetSpace": "spaces.nasnet.space",
+    "NASRL": "strategies.multi_trial.nas_rl",
+    "NASRLCNNSpace": "spaces.nas_rl.cnn",
+    "NASRLRNNSpace": "spaces.nas_rl.rnn",
+    "NPZ": "data.images",
+    "NasError": "errors",
+    "OptunaSearch": "strategies.multi_trial.optuna_search",
+    "PCDARTS": "strategies.differentiable.pc_darts",
+    "PDARTS": "strategies.differentiable.p_darts",
+    "PNAS": "strategies.multi_trial.pnas",
+    "PNASSpace": "spaces.nasnet.pnas",
+    "ProxylessNAS": "strategies.differentiable.proxyless",
+    "ProxylessNASSpace": "spaces.chains.proxyless",
+    "RandomSearch": "strategies.multi_trial.random_search",
+    "RandomWS": "strategies.one_path.random_ws",
+    "RankCheck": "callbacks.rank_check",
+    "RegularizedEvolution": "strategies.multi_trial.regularized_evolution",
+    "Run": "cli.python",
+    "SNAS": "strategies.differentiable.snas",
+    "SPOS": "strategies.one_path.spos",
+    "SearchHealth": "callbacks.search_health",
+    "SearchProgress": "callbacks.progress",
+    "SearchSpace": "spaces.base",
+    "ShuffleNetSpace": "spaces.chains.spos_shufflenet",
+    "TextData": "data.text",
+    "TrialLogger": "callbacks.trial_logger",
+    "WeightSharingSpace": "spaces.base",
+    "retrain": "cli.python",
+    "search": "cli.python",
+}
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "DARTS",
+    "EAS",
+    "ENAS",
+    "GDAS",
+    "NASRL",
+    "NPZ",
+    "PCDARTS",
+    "PDARTS",
+    "PNAS",
+    "SNAS",
+    "SPOS",
+    "Architecture",
+    "ArchitectureLogger",
+    "ArrayData",
+    "BlockQNN",
+    "BlockQNNSpace",
+    "Classification",
+    "DARTSMinus",
+    "DARTSRNNSpace",
+    "DARTSSpace",
+    "Digits",
+    "EASSpace",
+    "ENASMacroSpace",
+    "ENASMicroSpace",
+    "ENASRNNSpace",
+    "FBNet",
+    "FBNetSpace",
+    "FairDARTS",
+    "FashionMNIST",
+    "ImageFolder",
+    "LanguageModelling",
+    "LatencyTable",
+    "MdeNAS",
+    "MnasNet",
+    "MnasNetSpace",
+    "MobileSpace",
+    "NASBench201Space",
+    "NASNet",
+    "NASNetSpace",
+    "NASRLCNNSpace",
+    "NASRLRNNSpace",
+    "NasError",
+    "OptunaSearch",
+    "PNASSpace",
+    "ProxylessNAS",
+    "ProxylessNASSpace",
+    "RandomSearch",
+    "RandomWS",
+    "RankCheck",
+    "RegularizedEvolution",
+    "Run",
+    "SearchHealth",
+    "SearchProgress",
+    "SearchSpace",
+    "ShuffleNetSpace",
+    "TextData",
+    "TrialLogger",
+    "WeightSharingSpace",
+    "retrain",
+    "search",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name == "zoo":
+        return import_module(f"{__name__}.zoo")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
-"""Errors a user can meet, each with the exit code of the command line.
+"""Errors of this library, each with the exit code of the command line.
 
-``0`` done, ``1`` a bug of this library, ``2`` bad input or configuration, ``3`` the search failed numerically,
-``4`` the environment (disk, permissions), ``130`` / ``143`` stopped by SIGINT / SIGTERM.
+Exit codes: ``0`` success, ``1`` a bug of this library, ``2`` bad input or configuration, ``3`` a numerical failure of
+the search, ``4`` the environment (disk, permissions), ``130`` / ``143`` stopped by SIGINT / SIGTERM.
 """
 
 from pathlib import Path
@@ -9,27 +9,27 @@ from typing import Any, ClassVar
 
 
 class NasError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base class of all errors that this library raises on purpose."""
 
     exit_code: ClassVar[int] = 1
 
 
 class InputError(NasError):
-    """Something the user gave is not usable; the message names what came, what is legal and where to look."""
+    """Unusable input; the message names the value received, the legal values, and where to look."""
 
     exit_code = 2
 
 
 class ConfigError(InputError):
-    """The composed configuration has an unknown key, a wrong type or a value out of range."""
+    """An unknown key, a wrong type or a value out of range, in a configuration or a constructor."""
 
 
 class InvalidArchitecture(InputError):
-    """An architecture that its search space does not contain."""
+    """An architecture that is not part of its search space."""
 
 
 class LatencyTableError(InputError):
-    """A latency table that cannot be read or does not fit the search space."""
+    """A latency table that cannot be read or belongs to another search space."""
 
 
 class DataError(InputError):
@@ -37,29 +37,29 @@ class DataError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint that cannot be used: damaged, foreign, or made under other conditions."""
+    """A checkpoint that cannot be used: damaged, of another program, or made under other conditions."""
 
 
 class NumericalError(NasError):
-    """NaN or infinity where a number was needed; names the step and the tensor."""
+    """NaN or infinity in a computation; the message names the step and the tensor."""
 
     exit_code = 3
 
 
 class EnvironmentFailure(NasError):
-    """The machine refused: disk full, folder not writable."""
+    """A failure of the machine, such as a full disk or a folder that is not writable."""
 
     exit_code = 4
 
 
 class Interrupted(SystemExit):
-    """Raised to leave a run after SIGINT (exit code 130) or SIGTERM (143)."""
+    """The end of a run after SIGINT (exit code 130) or SIGTERM (143)."""
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    r"""``value`` as printable ASCII on one line, cut to ``limit`` characters: safe to put into an error message.
+    r"""Format a value as printable ASCII on one line of at most ``limit`` characters, for an error message.
 
-    A :class:`~pathlib.Path` is given whole: it is there to be looked up.
+    A :class:`~pathlib.Path` is never cut, so that the reader can look it up.
 
     >>> shown("a\nb")
     "'a\\nb'"

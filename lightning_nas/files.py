@@ -1,4 +1,4 @@
-"""Reading files that strangers may have written, and writing files that a kill cannot break."""
+"""Strict reading of untrusted JSON files, atomic writing, and the folder of cached results."""
 
 import json
 import os
@@ -10,10 +10,16 @@ from typing import IO, Any
 from lightning_nas.errors import EnvironmentFailure, InputError, shown
 
 _LIMIT = 8 * 2**20
+_CACHE = "LIGHTNING_NAS_CACHE"  # conf/paths/default.yaml names the same folder
+
+
+def cache_folder() -> Path:
+    """The folder of latency tables and trained truths: $LIGHTNING_NAS_CACHE, or ``.cache/lightning_nas`` at home."""
+    return Path(os.environ.get(_CACHE) or Path(os.environ.get("HOME", "."), ".cache", "lightning_nas"))
 
 
 def read_json(path: str | Path, *, error: type[InputError] = InputError, limit: int = _LIMIT) -> Any:
-    """The content of a JSON file: at most ``limit`` bytes, no duplicate key, no NaN or infinity.
+    """Read a JSON file of at most ``limit`` bytes, without duplicate keys, NaN or infinity.
 
     Raises:
         error: the file is missing, too large, truncated, or not strict JSON; one line naming the file.
@@ -22,7 +28,7 @@ def read_json(path: str | Path, *, error: type[InputError] = InputError, limit: 
     try:
         size = path.stat().st_size
         if size > limit:
-            raise error(f"{shown(path)}: {size} bytes, more than the {limit} a JSON file may have here")
+            raise error(f"{shown(path)}: {size} bytes; legal: at most {limit} bytes")
         text = path.read_text(encoding="utf-8")
     except OSError as reason:
         raise error(f"cannot read {shown(path)}: {reason.strerror}") from None
@@ -32,12 +38,12 @@ def read_json(path: str | Path, *, error: type[InputError] = InputError, limit: 
 
 
 def parse_json(text: str, *, where: str, error: type[InputError] = InputError) -> Any:
-    """Strict JSON: no duplicate keys, no NaN, no infinity.
+    """Parse strict JSON: no duplicate keys, no NaN, no infinity.
 
     >>> parse_json('{"a": 1, "a": 2}', where="x.json")
     Traceback (most recent call last):
         ...
-    lightning_nas.errors.InputError: x.json: the key 'a' stands twice
+    lightning_nas.errors.InputError: x.json: the key 'a' occurs twice
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def parse_json(text: str, *, where: str, error: type[InputError] = InputError) -
         if len(keys) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise error(f"{where}: the key {shown(twice)} stands twice")
+            raise error(f"{where}: the key {shown(twice)} occurs twice")
         return keys
 
     def constant(name: str) -> Any:
@@ -59,10 +65,10 @@ def parse_json(text: str, *, where: str, error: type[InputError] = InputError) -
 
 @contextmanager
 def atomic(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file for writing that appears under its name only once it is complete and on the disk.
+    """Open a file for writing; it appears under its name only when it is complete and on the disk.
 
-    The temporary file lies in the same folder, so the last step is a rename; a kill or a full disk leaves the
-    previous file as it was.
+    A temporary file in the same folder is written first and then renamed, so a kill or a full disk leaves the previous
+    file unchanged.
 
     Raises:
         EnvironmentFailure: the disk is full or the folder is not writable.
@@ -85,7 +91,7 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's entries (renames, removals) to the disk."""
+    """Flush the entries of a folder (renames, removals) to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -94,7 +100,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, atomically; NaN and infinity are refused (they are not JSON)."""
+    """Write ``content`` as indented JSON, atomically.
+
+    Raises:
+        ValueError: the content has NaN or infinity, which JSON does not know.
+    """
     text = json.dumps(content, indent=2, allow_nan=False)
     with atomic(path) as file:
         file.write(text + "\n")

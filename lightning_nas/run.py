@@ -11,38 +11,36 @@ from omegaconf import DictConfig, open_dict
 
 from lightning_nas.cli.command import run_command
 from lightning_nas.cli.config.check import check
-from lightning_nas.experiment.process import process
+from lightning_nas.cli.presets import with_folder
+from lightning_nas.errors import ConfigError
+from lightning_nas.experiment.work import at_work
 
 
 def main(config: DictConfig) -> None:
-    """One run: the stages of ``config.stages``, in order."""
+    """One run: the stages of ``config.stages``, in order.
+
+    Works inside a Hydra application and on what ``hydra.compose`` gives, in a script or a notebook.
+    """
+    with_folder(config)
     own_data(config)
     check(config)
-    with process(config.threads):
-        from lightning_nas.experiment.folder import is_first_process, locked
-        from lightning_nas.experiment.loggers import closed
-        from lightning_nas.experiment.prepare import given_architecture, latency_table, prepare
-        from lightning_nas.experiment.ranking import rank
-        from lightning_nas.experiment.result import write_result
-        from lightning_nas.experiment.retrain import check_retraining, retrain
-        from lightning_nas.experiment.search import search
-        from lightning_nas.training.seeding import seed_everything
+    with at_work(Path(config.paths.output), config.seed, config.threads):
+        from lightning_nas.cli.build import build
 
-        seed_everything(config.seed, "run")
-        with locked(Path(config.paths.output)), closed():
-            run = prepare(config)
-            if "retrain" in config.stages:
-                check_retraining(run)
-            if "ranking" in config.stages:
-                if is_first_process():
-                    rank(run)
-                return
-            table = latency_table(run)
-            architecture = search(run, table) if "search" in config.stages else given_architecture(run)
-            again = "retrain" in config.stages
-            network = retrain(run, architecture) if again else run.home(architecture).network(architecture)
-            if is_first_process():
-                write_result(run, architecture, network, table)
+        run = build(config)
+        if "ranking" in config.stages:
+            run.rank()
+            return
+        given = None
+        if "search" in config.stages:
+            run.search()
+        elif config.architecture is None:
+            raise ConfigError("stages=[retrain] needs architecture=FILE or architecture=ZOO_NAME")
+        else:
+            given = run.given(config.architecture)
+        if "retrain" in config.stages:
+            run.retrain(given)
+        run.report()
 
 
 def own_data(config: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""What the search tries, and what it would answer, while it searches."""
+"""Sampled and derived architectures, recorded during the search."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ COLUMNS = ("epoch", "step", "kind", "key", "score", "cost", "choices")
 class ArchitectureLogger(RecordingCallback):
     """Sampled and derived architectures with score and cost, and the probabilities of all options.
 
-    Writes ``architectures.csv`` (kind ``sampled``, ``derived``, and ``candidate`` for those the answer was chosen from)
-    and ``probabilities.csv``; mirrors the first as a W&B table and the second as a heat map. The score is the one the
-    strategy goes by (inherited weights, recalibrated batch norm), the cost the latency table's sum.
+    Writes ``architectures.csv`` (kind ``sampled``, ``derived``, or ``candidate`` for those the answer was chosen from)
+    and ``probabilities.csv``; shows the first as a W&B table and the second as a heat map. The score is that of the
+    strategy (inherited weights, recalibrated batch norm), the cost is the sum over the latency table.
 
     Args:
-        every_n_epochs: between two records.
-        samples: architectures drawn from the strategy each time.
+        every_n_epochs: epochs between two records.
+        samples: architectures drawn from the strategy for each record.
+
+    Example:
+        >>> ArchitectureLogger(samples=4).samples
+        4
     """
 
     files: ClassVar = {
@@ -34,7 +38,7 @@ class ArchitectureLogger(RecordingCallback):
         "probabilities.csv": ("epoch", "group", "choice", "option", "probability"),
     }
 
-    def __init__(self, every_n_epochs: PositiveInt = 1, samples: NonNegativeInt = 3) -> None:
+    def __init__(self, every_n_epochs: PositiveInt = 1, samples: NonNegativeInt = 2) -> None:
         self.every_n_epochs, self.samples = every_n_epochs, samples
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -67,7 +71,7 @@ class ArchitectureLogger(RecordingCallback):
                     )
 
     def record_candidates(self, trainer: pl.Trainer, module: SearchModule) -> None:
-        """The architectures the answer was chosen from; after the search, when the table is complete."""
+        """Record the architectures the answer was chosen from; called after the search, when the table is complete."""
         for architecture, score in module.scored.items():
             self._record(module, "candidate", architecture, score)
         for logger in trainer.loggers:

@@ -1,4 +1,4 @@
-"""What callbacks that record tables and pictures share."""
+"""Base class of callbacks that record tables, and the display of pictures in loggers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RecordingCallback(Callback):
-    """Writes tables into the run's folder; after a resume they hold what the checkpoint knows, and go on from there.
+    """Write tables into the folder of the run; after a resume they continue from the rows that the checkpoint knows.
 
     Attributes:
         files: the columns of each CSV file, by its name.
@@ -47,7 +47,7 @@ class RecordingCallback(Callback):
 
 
 def show(trainer: pl.Trainer, key: str, figure: Figure, step: int) -> None:
-    """Mirror a picture to W&B and TensorBoard, where they are."""
+    """Send a picture to the W&B and TensorBoard loggers of a trainer."""
     picture = None
     for logger in trainer.loggers:
         if isinstance(logger, (WandbLogger, TensorBoardLogger)) and trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""Does the search rank architectures rightly? Inherited-weight scores against a truth, while it searches."""
+"""Rank correlation of inherited-weight scores with a truth, during the search."""
 
 from __future__ import annotations
 
@@ -20,27 +20,32 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import generator
+from lightning_nas.truth.stand_alone import StandAlone
 
 Truth = Callable[[SearchSpace, Sequence[Architecture], Any, Task, int], list[float]]
 
 
 class RankCheck(RecordingCallback):
-    """Kendall tau-b between the search's scores and the truth, on a fixed random set of architectures.
+    """Kendall tau-b between the scores of the search and a truth, on a fixed random set of architectures.
 
-    Writes ``rank.csv`` (one row a check) and ``rank_points.csv`` (one row an architecture and check), logs
-    ``rank/kendall_tau`` and ``rank/spearman``, and mirrors a scatter picture. Beside them stands what a ranking by
-    multiply-adds alone, more being better, would reach: a search that ranks no better has learned little.
+    Writes ``rank.csv`` (one row per check) and ``rank_points.csv`` (one row per architecture and check), logs
+    ``rank/kendall_tau`` and ``rank/spearman``, and shows a scatter plot in W&B and TensorBoard. For comparison it gives
+    the rank correlation of the multiply-adds with the truth: a search that ranks no better has learned little.
 
     Args:
-        truth: gives the true score of each architecture.
-            :class:`~lightning_nas.truth.stand_alone.StandAlone` trains them,
-            :class:`~lightning_nas.truth.nasbench201.TabulatedTruth` looks them up.
-        architectures: how many, at least 3.
-        every_n_epochs: between two checks; the last epoch is always checked.
-        top_k: for the precision at the top.
+        truth: returns the true score of each architecture.
+            :class:`~lightning_nas.truth.stand_alone.StandAlone`, the default, trains each architecture;
+            :class:`~lightning_nas.truth.nasbench201.TabulatedTruth` reads a table.
+        architectures: number of architectures, at least 3.
+        every_n_epochs: epochs between two checks; the last epoch is always checked.
+        top_k: size of the top for the precision at the top.
 
     Raises:
-        ConfigError: too few architectures for a rank, or ``top_k`` beyond them.
+        ConfigError: fewer than 3 architectures, or ``top_k`` above their number.
+
+    Example:
+        >>> RankCheck(architectures=10, top_k=3).files["rank.csv"][:3]
+        ('epoch', 'step', 'kendall_tau')
     """
 
     files: ClassVar = {
@@ -53,17 +58,19 @@ class RankCheck(RecordingCallback):
 
     def __init__(
         self,
-        truth: Truth,
+        truth: Truth | None = None,
         *,
-        architectures: PositiveInt = 10,
-        every_n_epochs: PositiveInt = 1,
-        top_k: PositiveInt = 3,
+        architectures: PositiveInt = 6,
+        every_n_epochs: PositiveInt = 4,
+        top_k: PositiveInt = 2,
     ) -> None:
         if architectures < 3 or top_k > architectures:
             raise ConfigError(
-                f"rank_check: architectures={architectures}, top_k={top_k}; legal: at least 3, and top_k among them"
+                f"rank_check: got architectures={architectures}, top_k={top_k}; "
+                "legal: architectures >= 3 and top_k <= architectures"
             )
-        self.truth, self.count, self.every_n_epochs, self.top_k = truth, architectures, every_n_epochs, top_k
+        self.truth = StandAlone() if truth is None else truth
+        self.count, self.every_n_epochs, self.top_k = architectures, every_n_epochs, top_k
         self.architectures: list[Architecture] = []
         self.truths: list[float] = []
         self.macs: list[float] = []
@@ -99,7 +106,7 @@ class RankCheck(RecordingCallback):
         show(trainer, "rank/scatter", rank_scatter(scores, self.truths, self.tau), pl_module.position)
 
     def _compare(self, scores: list[float], rng: torch.Generator) -> dict[str, Any]:
-        """The row of ``rank.csv``; figures that are not defined (constant scores) are None."""
+        """One row of ``rank.csv``; figures that are undefined, as for constant scores, are None."""
         score, truth, macs = (torch.tensor(v, dtype=torch.float64) for v in (scores, self.truths, self.macs))
         tau = kendall_tau(score, truth)
         low, high = bootstrap_interval(kendall_tau, score, truth, rng)

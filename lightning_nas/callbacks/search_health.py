@@ -1,4 +1,4 @@
-"""Is the search still sound? The signs of a collapse, while it searches, and a stop before it."""
+"""Signs of a collapse of a gradient-based search, recorded during the search, and an early stop."""
 
 from __future__ import annotations
 
@@ -34,36 +34,41 @@ _LOGGED = ("skip_share", "entropy", "discretisation_gap", "eigenvalue")
 
 
 class SearchHealth(RecordingCallback):
-    r"""What is known to go wrong in searches by gradient, as curves: ``health.csv`` and the keys ``health/...``.
+    r"""Known failures of gradient-based searches as curves, in ``health.csv`` and under the log keys ``health/...``.
 
-    - ``skip_share``: of the choices that have an option named ``skip...``, the share at which it is the likeliest
-      (Chu et al., arXiv:1911.12126, and others: skip connections win because they are easy); ``skip_probability``: its
-      mean probability there. Empty where the space has none.
-    - ``entropy``: mean over the choices, in nats; each one's own is in ``edges.csv``.
-    - ``discretisation_gap``: ``supernet_score``, of the supernet as it is validated, less ``derived_score``, of the
-      network it would answer with inherited weights; both on the same batches.
-    - ``eigenvalue``: of the Hessian of the architecture step's loss in the architecture parameters, that of largest
-      magnitude, on the first batch of the validation part (Zela et al., R-DARTS, ICLR 2020, arXiv:1909.09656). By power
-      iteration; products by double backward, or by differences, which see the kinks of ReLUs too, where an operation
-      does not allow it. Empty where that loss has no gradient in the architecture parameters.
+    - ``skip_share``: share of the choices with an option named ``skip...`` at which that option has the largest
+      probability (Chu et al., arXiv:1911.12126); ``skip_probability``: mean probability of that option. Empty for a
+      space without such options.
+    - ``entropy``: mean entropy of the choices, in nats; ``edges.csv`` has that of each choice.
+    - ``discretisation_gap``: ``supernet_score``, of the supernet as it is validated, minus ``derived_score``, of the
+      derived network with inherited weights, on the same batches.
+    - ``eigenvalue``: eigenvalue of largest magnitude of the Hessian of the architecture loss with respect to the
+      architecture parameters, on the first batch of the validation part (Zela et al., R-DARTS, ICLR 2020,
+      arXiv:1909.09656), by power iteration. Hessian-vector products come from double backward, or from finite
+      differences (which also see the kinks of ReLUs) where an operation has no second derivative. Empty if the loss has
+      no gradient with respect to the architecture parameters.
 
     With ``early_stop`` the search ends as R-DARTS does (DARTS-ES): when the mean magnitude of the last ``window``
-    eigenvalues is more than ``ratio`` times that of the window which ended ``window - 1`` records before; the answer is
-    then what the search would have answered at the end of that older window, :attr:`healthy`.
+    eigenvalues exceeds ``ratio`` times that of the window that ended ``window - 1`` records earlier. The answer is then
+    the derived architecture at the end of that older window, :attr:`healthy`.
 
     Args:
-        every_n_epochs: between two records; the last epoch is always recorded.
-        iterations: most steps of the power iteration; 0 leaves the eigenvalue out.
-        early_stop: end the search when the eigenvalue has risen too much.
-        window: records averaged.
-        ratio: rise of the average that ends the search.
-        first_epoch: the search does not end in an epoch before this one.
+        every_n_epochs: epochs between two records; the last epoch is always recorded.
+        iterations: upper bound of the steps of the power iteration; 0 skips the eigenvalue, which takes seconds.
+        early_stop: whether to end the search when the eigenvalue has risen; needs ``iterations`` > 0.
+        window: number of records that are averaged.
+        ratio: ratio of the two averages above which the search ends.
+        first_epoch: first epoch in which the search may end.
 
     Attributes:
-        healthy: the architecture kept by an early stop; None as long as there was none.
+        healthy: the architecture kept by an early stop; None before an early stop.
 
     Raises:
         ConfigError: an early stop without eigenvalues.
+
+    Example:
+        >>> SearchHealth(iterations=20, early_stop=True).window
+        5
     """
 
     files: ClassVar = {
@@ -76,16 +81,18 @@ class SearchHealth(RecordingCallback):
 
     def __init__(
         self,
-        every_n_epochs: PositiveInt = 1,
+        every_n_epochs: PositiveInt = 3,
         *,
-        iterations: NonNegativeInt = 20,
+        iterations: NonNegativeInt = 0,
         early_stop: bool = False,
         window: Annotated[int, Interval(ge=2)] = 5,
         ratio: Annotated[float, Interval(gt=1)] = 1.3,
         first_epoch: NonNegativeInt = 10,
     ) -> None:
         if early_stop and not iterations:
-            raise ConfigError("search_health: early_stop=true looks at eigenvalues; iterations=0 leaves them out")
+            raise ConfigError(
+                "search_health: early_stop=true needs eigenvalues, but iterations=0 skips them; legal: iterations >= 1"
+            )
         self.every_n_epochs, self.iterations, self.early_stop = every_n_epochs, iterations, early_stop
         self.window, self.ratio, self.first_epoch = window, ratio, first_epoch
         self.eigenvalues: list[float] = []
@@ -115,7 +122,7 @@ class SearchHealth(RecordingCallback):
             self._consider(trainer, pl_module.derive(), trainer.strategy.broadcast(eigenvalue))
 
     def _examine(self, module: SearchModule, probabilities: Mapping[str, Tensor]) -> dict[str, float | None]:
-        """The figures of ``health.csv``; those that are not defined are None. Talks to no other process."""
+        """The figures of ``health.csv``; undefined ones are None. Needs no other process."""
         _, evaluation = module.data.score_batches(module.score_batches)
         share, probability = skip_dominance(probabilities, module.space.gate_options)
         with untouched(module):
@@ -142,11 +149,11 @@ class SearchHealth(RecordingCallback):
                 self.record("edges.csv", dict(zip(self.files["edges.csv"], cells, strict=True)))
 
     def _consider(self, trainer: pl.Trainer, derived: Architecture, eigenvalue: float | None) -> None:
-        """Stop, or go on; the same on all processes."""
+        """Decide whether to stop; the decision is the same on all processes."""
         if eigenvalue is None:
             raise ConfigError(
-                "search_health: early_stop=true needs a strategy whose arch_loss has a gradient in the architecture "
-                "parameters; this one's has none, or is not finite"
+                "search_health: early_stop=true needs a strategy whose arch_loss has a finite gradient in the "
+                "architecture parameters; this strategy has none; set early_stop=false"
             )
         self.eigenvalues.append(abs(eigenvalue))
         self.derived.append(derived)
@@ -173,7 +180,7 @@ class SearchHealth(RecordingCallback):
 def skip_dominance(
     probabilities: Mapping[str, Tensor], options: Mapping[str, Sequence[str]]
 ) -> tuple[float | None, float | None]:
-    """At how many choices a skip is the likeliest option, as a share, and the mean probability of skips.
+    """Share of the choices at which a skip has the largest probability, and mean probability of skips.
 
     >>> skip_dominance({"edges": torch.tensor([[0.75, 0.25], [0.25, 0.75]])}, {"edges": ["skip", "conv"]})
     (0.5, 0.5)
@@ -188,12 +195,12 @@ def skip_dominance(
 
 
 def arch_eigenvalue(module: SearchModule, batches: Sequence[Batch], iterations: int = 20) -> float | None:
-    """The dominant eigenvalue of the Hessian of ``arch_loss`` in the architecture parameters; None if it has none.
+    """Dominant eigenvalue of the Hessian of ``arch_loss`` in the architecture parameters; None if it is undefined.
 
     Args:
         module: the search.
-        batches: the loss is the mean over these.
-        iterations: most steps of the power iteration.
+        batches: batches over which the loss is averaged.
+        iterations: upper bound of the steps of the power iteration.
     """
     if not isinstance(module, AlternatingSearch):
         return None

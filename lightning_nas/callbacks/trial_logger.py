@@ -1,4 +1,4 @@
-"""What a search by trials has tried."""
+"""The table of all trials of a search that trains children."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ COLUMNS = ("trial", "key", "reward", "figure", "epochs", "cost", "seconds", "fai
 
 
 class TrialLogger(RecordingCallback):
-    """Every trial in the order in which the search learned from it, with reward, cost and what it was proposed with.
+    """All trials with reward, cost and the strategy's notes, in the order in which the search learned from them.
 
-    Writes ``trials.csv``; what a strategy says of its proposals (``parent``, ``version``, ...) are its last columns.
-    Mirrors it as a W&B table at the end. The figure is the task's after the last epoch, the cost the latency table's.
+    Writes ``trials.csv``; the notes of a strategy on its proposals (``parent``, ``version``, ...) are the last columns.
+    Shows the table in W&B at the end. The figure is that of the task after the last epoch, the cost is the sum over the
+    latency table.
+
+    Example:
+        >>> TrialLogger().files["trials.csv"][:3]
+        ('trial', 'key', 'reward')
     """
 
     files: ClassVar = {"trials.csv": COLUMNS}

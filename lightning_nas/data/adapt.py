@@ -1,25 +1,43 @@
-"""A user's own LightningDataModule, cut into our four parts and put into our order."""
+"""A person's own LightningDataModule or DataLoaders as data for a search."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal, Unpack
 
 import pytorch_lightning as pl
-import torch
 from pydantic import NonNegativeInt, PositiveInt
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    default_collate,
+)
 
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.module import ImageData
+from lightning_nas.data.options import AdaptedOptions, option
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.split import Images
-from lightning_nas.errors import DataError, shown
+from lightning_nas.data.user_samples import UserSamples, described
+from lightning_nas.errors import DataError
 from lightning_nas.training.seeding import seeded
+
+log = logging.getLogger(__name__)
+
+_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+_ORDERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, DistributedSampler)
 
 
 def adapt(module: pl.LightningDataModule, **options: Any) -> SearchData:
-    """``module`` as data for a search: itself if it is ours, else its data sets in our order.
+    """``module`` itself if it is a :class:`SearchData`, else :class:`AdaptedData` of it.
 
     Args:
         module: any LightningDataModule.
@@ -28,45 +46,63 @@ def adapt(module: pl.LightningDataModule, **options: Any) -> SearchData:
     return module if isinstance(module, SearchData) else AdaptedData(module, **options)
 
 
-class Foreign:
-    """The samples of a user's data set.
+class Loaders(pl.LightningDataModule):
+    """A person's own DataLoaders as a LightningDataModule.
 
     Args:
-        dataset: map-style, of pairs (image, label).
-        name: of the loader it came from, for messages.
+        train: of the training samples.
+        val: of the validation samples; None for no such loader.
+        test: of the test samples; None for no such loader.
     """
 
-    def __init__(self, dataset: Any, name: str) -> None:
-        self.dataset, self.name = dataset, name
-        self.labels = _labels(self)
+    def __init__(
+        self, train: DataLoader[Any], val: DataLoader[Any] | None = None, test: DataLoader[Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.train, self.val, self.test = train, val, test
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.train
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        sample = self.dataset[index]
-        if isinstance(sample, Sequence) and len(sample) == 2:
-            image, label = sample
-            if isinstance(image, Tensor) and image.is_floating_point() and _is_label(label):
-                return image, int(label)
-        raise DataError(f"{self.name}() must give pairs (float image tensor, integer label); sample {index} is not one")
+    def val_dataloader(self) -> DataLoader[Any] | None:
+        return self.val
 
-    def take(self, indices: Sequence[int]) -> None:
-        """None: only the user's data set knows how to read."""
+    def test_dataloader(self) -> DataLoader[Any] | None:
+        return self.test
 
 
 class AdaptedData(ImageData):
-    """The data sets behind a LightningDataModule's loaders.
+    """The data sets behind the loaders of a person's own LightningDataModule, divided into the parts of a search.
 
-    Its transforms stay as they are, and draw their randomness from (seed, pass, sample index) like ours. Its own order,
-    batch samplers and collation are not used. Images come from ``train_dataloader().dataset``; the validation and test
-    parts from the other two loaders, or off the training images where it has none.
+    Images are those of ``train_dataloader().dataset``. The validation and test parts are those of the other two
+    loaders; where the module has no such loader, or it returns None, they are taken from the training images. Samples
+    are pairs ``(image, label)``: a tensor (C, H, W), square, floating point (cast to float32) or uint8 (divided by
+    255); and one integer that counts the classes from 0. Batches are ``(x, y)``: x float32 (N, C, H, W), y int64 (N,).
+
+    The transforms of the data sets are kept; their random numbers are drawn from (seed, pass, sample index). The batch
+    size, ``num_workers``, ``pin_memory``, ``persistent_workers`` and the subset of a ``SubsetRandomSampler`` are those
+    of the training loader. Its order, ``collate_fn`` and weighted samplers are not used, nor are hooks of the module
+    that change batches; a warning names them. ``teardown`` of the module is not called, since a search reads the data
+    after the fit too.
 
     Args:
-        module: the user's.
-        batch_size: None takes that of its training loader.
-        num_workers: likewise.
+        module: the LightningDataModule, or :class:`Loaders`.
+        batch_size: images per batch and process; None for that of the training loader.
+        num_workers: processes that prepare batches; None for that of the training loader.
         options: of :class:`~lightning_nas.data.module.ImageData`.
+
+    Raises:
+        DataError: in ``setup``, if a loader is not one DataLoader over a map-style data set, or a sample is not as
+            above.
+
+    Example:
+        >>> import torch
+        >>> from torch.utils.data import TensorDataset
+        >>> dataset = TensorDataset(torch.rand(100, 3, 8, 8), torch.arange(100) % 4)
+        >>> data = AdaptedData(Loaders(DataLoader(dataset, batch_size=8)))
+        >>> data.setup()
+        >>> data.shape, data.num_classes, data.batch_size, data.sizes
+        ((3, 8, 8), 4, 8, {'weights': 56, 'arch': 14, 'val': 10, 'test': 20})
     """
 
     def __init__(
@@ -75,68 +111,103 @@ class AdaptedData(ImageData):
         *,
         batch_size: PositiveInt | None = None,
         num_workers: NonNegativeInt | None = None,
-        **options: Any,
+        **options: Unpack[AdaptedOptions],
     ) -> None:
         super().__init__(**options)
         self.module, self._own = module, (batch_size, num_workers)
+        self.prepare_data_per_node = module.prepare_data_per_node
+        self._prepared = False
 
     def prepare_data(self) -> None:
-        """The user's."""
-        self.module.prepare_data()
+        """Call ``prepare_data`` of the module, once."""
+        if not self._prepared:
+            self.module.prepare_data()
+            self._prepared = True
 
     def load(self) -> Images:
-        loader = self._loader("train", "fit")
-        if loader is None:
+        if self.trainer is None and rank_zero_only.rank == 0:
+            self.prepare_data()  # where no trainer does
+        loaders = {"train": self._user_loader("train", "fit")}
+        if loaders["train"] is None:
             raise DataError(f"{type(self.module).__name__} has no train_dataloader()")
-        batch_size, workers = self._own
-        self.batch_size = batch_size or loader.batch_size or 1
-        self.num_workers = loader.num_workers if workers is None else workers
-        others = {"val": self._loader("val", "fit"), "test": self._loader("test", "test")}
-        with seeded(self.seed, "labels"):  # to read them may mean to transform images
-            parts = {name: Foreign(other.dataset, f"{name}_dataloader") for name, other in others.items() if other}
-            return Images(Foreign(loader.dataset, "train_dataloader"), **parts)
-
-    def _loader(self, name: str, stage: Literal["fit", "test"]) -> DataLoader[Any] | None:
-        method = f"{name}_dataloader"
-        if not is_overridden(method, self.module, pl.LightningDataModule):
-            return None
-        with seeded(self.seed, "setup"):  # a random_split without generator gives the same parts every time
-            self.module.setup(stage)
-            loader = getattr(self.module, method)()
-        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            raise DataError(
-                f"{type(self.module).__name__}.{method}() must give one torch DataLoader over a map-style data set, "
-                f"not {shown(type(loader).__name__)}"
-            )
-        return loader
+        self._read_settings(loaders["train"])
+        loaders |= {"val": self._user_loader("val", "fit"), "test": self._user_loader("test", "test")}
+        datasets = {name: _dataset(loader) for name, loader in loaders.items() if loader is not None}
+        for name in ("val", "test"):
+            if name in datasets and (shared := _shared(datasets["train"], datasets[name])):
+                log.warning("%s: %d samples are training samples too", self._where(name), shared)
+        with seeded(self.seed, "labels"):  # reading labels may transform images
+            order = [name for name in ("val", "test", "train") if name in datasets]
+            return Images(**{name: UserSamples(datasets[name], self._where(name)) for name in order})
 
     def transforms(self, part: Part) -> tuple[Transform, Transform]:
         return Transform(), Transform()
 
+    def _where(self, name: str) -> str:
+        """The loader of a part, for messages."""
+        own = isinstance(self.module, Loaders)
+        return f"the {name} DataLoader" if own else f"{type(self.module).__name__}.{name}_dataloader()"
 
-def _is_label(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim == 0 and not value.is_floating_point()
-    return hasattr(value, "__index__")
+    def _user_loader(self, name: str, stage: Literal["fit", "test"]) -> DataLoader[Any] | None:
+        method = f"{name}_dataloader"
+        if not is_overridden(method, self.module, pl.LightningDataModule):
+            return None
+        if self.trainer is not None:
+            self.module.trainer = self.trainer
+        with seeded(self.seed, "setup"):  # a random_split without generator gives the same parts every time
+            self.module.setup(stage)
+            loader = getattr(self.module, method)()
+        if isinstance(loader, (list, tuple)) and len(loader) <= 1:
+            loader = loader[0] if loader else None
+        if loader is None and name != "train":
+            return None
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            given = "over an IterableDataset" if isinstance(loader, DataLoader) else described(loader)
+            raise DataError(f"{self._where(name)} is {given}; legal is one torch DataLoader over a map-style data set")
+        return loader
+
+    def _read_settings(self, loader: DataLoader[Any]) -> None:
+        batch_size, workers = self._own
+        found = batch_size or loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+        if not isinstance(found, int):
+            raise DataError(
+                f"{self._where('train')} has no batch size; give it one, or set {option('batch_size', 'N')}"
+            )
+        self.batch_size = found
+        self.num_workers = loader.num_workers if workers is None else workers
+        self.pin_memory, self.persistent_workers = loader.pin_memory, loader.persistent_workers
+        unused = [hook for hook in _HOOKS if is_overridden(hook, self.module, pl.LightningDataModule)]
+        if not isinstance(_sampler(loader), _ORDERS):
+            unused.append(type(_sampler(loader)).__name__)
+        if type(loader.batch_sampler) not in (BatchSampler, type(None)):
+            unused.append(type(loader.batch_sampler).__name__)
+        if loader.batch_sampler is not None and loader.collate_fn is not default_collate:
+            unused.append("collate_fn")
+        if unused:
+            log.warning("%s: a search does not use its %s", self._where("train"), ", ".join(unused))
 
 
-def _labels(samples: Foreign) -> Tensor:
-    """Labels of all samples: from where the usual data sets keep them, else by reading every sample."""
-    labels = _kept(samples.dataset)
-    if labels is None or labels.is_floating_point():
-        labels = torch.tensor([samples[index][1] for index in range(len(samples))])
-    if len(labels) and labels.min() < 0:
-        raise DataError(f"{samples.name}() has negative labels; they must count the classes from 0 on")
-    return labels.long()
+def _sampler(loader: DataLoader[Any]) -> Any:
+    """What orders the samples of a loader, also if it was given a ``batch_sampler``."""
+    return getattr(loader.batch_sampler, "sampler", loader.sampler)
 
 
-def _kept(dataset: Any) -> Tensor | None:
-    if isinstance(dataset, Subset):
-        whole = _kept(dataset.dataset)
-        return None if whole is None else whole[torch.as_tensor(dataset.indices)]
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        return dataset.tensors[1]
-    targets = getattr(dataset, "targets", None)
-    if targets is None or getattr(dataset, "target_transform", None) is not None or len(targets) != len(dataset):
-        return None
-    return torch.as_tensor(targets)
+def _dataset(loader: DataLoader[Any]) -> Any:
+    """The samples that a loader draws from."""
+    sampler = _sampler(loader)
+    return Subset(loader.dataset, list(sampler.indices)) if isinstance(sampler, SubsetRandomSampler) else loader.dataset
+
+
+def _shared(one: Any, other: Any) -> int:
+    """Number of samples that two data sets share, as far as they are subsets of one data set."""
+    (root, indices), (other_root, others) = _resolved(one), _resolved(other)
+    return len(indices & others) if root is other_root else 0
+
+
+def _resolved(dataset: Any) -> tuple[Any, set[int]]:
+    """The data set below any number of subsets, and the indices in it."""
+    indices = list(range(len(dataset)))
+    while isinstance(dataset, Subset):
+        chosen = dataset.indices
+        indices, dataset = [int(chosen[index]) for index in indices], dataset.dataset
+    return dataset, set(indices)

@@ -1,24 +1,35 @@
-"""What a search and a retraining ask of data, whatever it is made of."""
+"""Base class of data for a search and for retraining, of images or of text."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from lightning_nas.data.loaders import Alternate, Loader, Numbered, Position, SearchLoader
+from lightning_nas.data.loaders import Loader, Numbered, ReadPosition, SearchLoader, from_the_start, limited
+from lightning_nas.data.options import LoadingOptions
+from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.data.streams import Batch
+from lightning_nas.signature import FullSignature
+from lightning_nas.training.module import ResumableModule
 
 
-class SearchData(pl.LightningDataModule, ABC):
-    """Four disjoint parts ("weights", "arch", "val", "test") and loaders of them that can begin at any batch.
+class SearchData(FullSignature, pl.LightningDataModule, ABC):
+    """A LightningDataModule with four disjoint parts whose loaders can begin at any batch.
+
+    "weights" trains the shared weights of a search and "arch" its architecture parameters, "val" scores architectures,
+    "test" is read once at the end. Retraining uses weights and arch parts together.
 
     Attributes:
-        shape: of one example as networks are fed it, without the batch.
+        shape: of one network input without the batch: (C, H, W) of images, (T,) of text; known after ``setup``.
         num_workers: processes that prepare batches.
+        pin_memory: copy batches into page-locked memory; None does so where there is a GPU.
+        persistent_workers: keep worker processes from epoch to epoch.
     """
 
     shape: tuple[int, ...]
     num_workers: int
+    pin_memory: bool | None = None
+    persistent_workers: bool = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,70 +40,77 @@ class SearchData(pl.LightningDataModule, ABC):
     @property
     @abstractmethod
     def num_classes(self) -> int:
-        """What networks tell apart: classes of images, words of a vocabulary."""
+        """Width of the networks' output: classes of images, or words of the vocabulary."""
 
     @property
     def search_num_classes(self) -> int:
-        """How many of them the search sees."""
+        """Width of the output of the searched networks: the classes that the search sees."""
         return self.num_classes
 
     @property
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """Samples of each part."""
+        """Number of samples of each part, by name."""
 
     @property
     @abstractmethod
     def found(self) -> dict[str, int]:
-        """The sizes a configuration may leave to the data, by their keys of ``dataset``."""
+        """Sizes that are None in the constructor and found in the data, by the constructor's names."""
 
     # -- loaders ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Numbered[Batch]:
-        """Training batches of a part, as the search sees it.
+        """Training batches of a part, with the classes that the search sees.
 
         Raises:
-            DataError: the part is smaller than a batch on all processes.
+            DataError: the part is smaller than one batch of all processes.
         """
 
     @abstractmethod
     def _calibration(self) -> Numbered[Batch]:
-        """Training batches of weights and arch part together, as the search sees them."""
+        """Training batches of the weights and arch parts together, with the classes that the search sees."""
 
     @abstractmethod
     def _in_order(
         self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Numbered[Batch]:
-        """A whole part in order; arguments of :meth:`evaluation_loader`."""
+        """A whole part in order; arguments as in :meth:`evaluation_loader`."""
 
     def _scored(self, part: Literal["val", "arch"]) -> Numbered[Batch]:
-        """What architectures are scored on: a part as the search sees it, in order and without augmentation."""
+        """The part that scores architectures, in order and without augmentation, with the classes of the search."""
         return self._in_order(part, searched=True)
 
     def search_loader(
         self,
         alternate: Alternate | None,
-        position: Position,
+        position: ReadPosition,
         rank: int = 0,
         world_size: int = 1,
         *,
         limit: int | float = 1.0,
     ) -> SearchLoader:
-        """Batches ``{"weights": ..., "arch": ...}``; with ``alternate=None`` of the weights part alone.
+        """Batches ``{"weights": (x, y), "arch": (x, y)}`` of a search.
+
+        Args:
+            alternate: "batch" or "epoch", see :class:`~lightning_nas.data.loaders.SearchLoader`; None gives weights
+                batches alone.
+            position: returns how many batches were seen so far.
+            rank: of this process.
+            world_size: number of processes.
+            limit: Lightning's ``limit_train_batches``.
 
         Raises:
-            DataError: a part is smaller than a batch on all processes.
+            DataError: a part is smaller than one batch of all processes.
         """
         weights = self._training("weights", rank, world_size)
         arch = self._training("arch", rank, world_size) if alternate else None
-        workers = self.num_workers
-        return SearchLoader(weights, arch, position, alternate=alternate or "batch", limit=limit, num_workers=workers)
+        return SearchLoader(weights, arch, position, alternate=alternate or "batch", limit=limit, **self._loading)
 
     @abstractmethod
     def retrain_loader(
         self,
-        position: Position,
+        position: ReadPosition,
         rank: int = 0,
         world_size: int = 1,
         *,
@@ -100,39 +118,55 @@ class SearchData(pl.LightningDataModule, ABC):
         limit: int | float = 1.0,
         searched: bool = False,
     ) -> Loader[Batch]:
-        """Batches (x, y) of weights and arch part together; validation and test part stay untouched.
+        """Batches (x, y) of the weights and arch parts together, for training one network.
 
         Args:
-            position: how many batches were seen so far.
+            position: returns how many batches were seen so far.
             rank: of this process.
-            world_size: processes.
-            batch_size: another than the data set's.
+            world_size: number of processes.
+            batch_size: None for that of the data set.
             limit: Lightning's ``limit_train_batches``.
-            searched: the classes of the search alone, numbered as there.
+            searched: only the classes of the search, numbered as in the search.
 
         Raises:
-            DataError: fewer samples than a batch on all processes.
+            DataError: fewer samples than one batch of all processes.
         """
 
     def evaluation_loader(
         self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Loader[Batch]:
-        """A whole part in order; with several processes a share of equally many batches for each.
+        """A whole part in order, without augmentation; several processes get equally many batches each.
 
         Args:
             name: of the part.
             rank: of this process.
-            world_size: processes.
-            searched: the classes of the search alone, numbered as there.
+            world_size: number of processes.
+            searched: only the classes of the search, numbered as in the search.
         """
-        return Loader(self._in_order(name, rank, world_size, searched=searched), num_workers=self.num_workers)
+        return self._loader(self._in_order(name, rank, world_size, searched=searched))
+
+    def _loader(
+        self, batches: Numbered[Batch], position: ReadPosition = from_the_start, limit: int | float = 1.0
+    ) -> Loader[Batch]:
+        return Loader(batches, position, limit=limit, **self._loading)
+
+    @property
+    def _loading(self) -> LoadingOptions:
+        return {
+            "num_workers": self.num_workers,
+            "pin_memory": self.pin_memory,
+            "persistent_workers": self.persistent_workers,
+        }
 
     def score_batches(self, count: int, part: Literal["val", "arch"] = "val") -> tuple[list[Batch], list[Batch]]:
-        """The same few batches at every call, of what the search sees: to recalibrate batch norm on, and to score on.
+        """Batches that architectures are scored with, the same at every call.
 
         Args:
-            count: training batches, and at most so many of the part to score on.
+            count: number of batches to recalibrate batch norm on, and at most that many to score on.
             part: to score on, in order and without augmentation.
+
+        Returns:
+            The training batches for recalibration, and the batches to score on.
         """
         if (count, part) not in self._score_batches:
             training = self._calibration()
@@ -144,22 +178,31 @@ class SearchData(pl.LightningDataModule, ABC):
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> Loader[Any]:
-        """From the module's ``position`` on: by its ``alternate`` for a search, else for training one network."""
-        assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
-        limit = self.trainer.limit_train_batches
-        if hasattr(module, "alternate"):
+        """The loader that the trainer's module asks for.
+
+        A :class:`~lightning_nas.data.reader.SearchReader` gets search batches, any other module pairs (x, y) of the
+        weights and arch parts together. Both begin at the ``position`` of a module that can be resumed, and at the
+        trainer's epoch for an ordinary LightningModule.
+        """
+        trainer = self.trainer
+        assert trainer is not None, "a trainer asks for it"
+        module, limit = trainer.lightning_module, trainer.limit_train_batches
+        if isinstance(module, SearchReader):
             return self.search_loader(module.alternate, lambda: module.position, *self._process, limit=limit)
-        return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
+        if isinstance(module, ResumableModule):
+            return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
+        loader = self.retrain_loader(
+            lambda: trainer.current_epoch * limited(len(loader), limit), *self._process, limit=limit
+        )
+        return loader
 
     def val_dataloader(self) -> Loader[Batch]:
-        """The validation part; while a module with ``alternate`` runs, as the search sees it."""
-        module = self.trainer and self.trainer.lightning_module
-        searched = hasattr(module, "alternate")
+        """The validation part; for a :class:`~lightning_nas.data.reader.SearchReader`, as the search sees it."""
+        searched = self.trainer is not None and isinstance(self.trainer.lightning_module, SearchReader)
         return self.evaluation_loader("val", *self._process, searched=searched)
 
     def test_dataloader(self) -> Loader[Batch]:
-        """The test part."""
+        """The test part in order."""
         return self.evaluation_loader("test", *self._process)
 
     @property

@@ -1,14 +1,18 @@
-"""Data sets that lie in memory: scikit-learn's digits, and numpy files."""
+"""Images from scikit-learn and from numpy files."""
+
+from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from sklearn.datasets import load_digits
 
-from lightning_nas.data.checks import as_images, as_labels
+from lightning_nas.data.augmented import InMemoryImages
+from lightning_nas.data.checks import as_images, as_labels, check_same_shape
 from lightning_nas.data.numpy_file import read_npz
-from lightning_nas.data.pictures import ArrayData
+from lightning_nas.data.options import ArrayOptions, KnownOptions, option
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.errors import DataError, shown
@@ -17,17 +21,53 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LIMIT = 16 * 2**30
 
 
-class Digits(ArrayData):
-    """1,797 handwritten digits, 8 x 8 pixels in 17 greys, 10 classes, from scikit-learn; nothing is downloaded.
+class Digits(InMemoryImages):
+    """1,797 handwritten digits of 8 x 8 pixels in 17 greys, 10 classes, from scikit-learn; nothing is downloaded.
+
+    Batches are ``(x, y)``: x float32 (N, 1, 8, 8) with mean 0 and standard deviation 1 over the training images, y
+    int64 (N,) from 0 to 9.
 
     Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test set).
 
+    Args:
+        crop_padding: pad training images by this many black pixels on each side and crop a random window.
+        flip: mirror training images; a mirrored digit is no digit.
+        image_size: height and width, for the configuration; no other value fits.
+        channels: number of channels, likewise.
+        num_classes: number of classes, likewise.
+        options: of :class:`~lightning_nas.data.augmented.InMemoryImages`.
+
+    Raises:
+        DataError: in ``setup``, if a part is too small for the batch size or an option does not fit the images.
+
     Example:
-        >>> data = Digits(flip=False)
+        >>> data = Digits(batch_size=32)
         >>> data.setup()
-        >>> data.shape, data.num_classes, sum(data.sizes.values())
-        ((1, 8, 8), 10, 1797)
+        >>> data.shape, data.num_classes, data.sizes
+        ((1, 8, 8), 10, {'weights': 1006, 'arch': 252, 'val': 180, 'test': 359})
+        >>> x, y = next(iter(data.test_dataloader()))
+        >>> x.shape, x.dtype, y.dtype
+        (torch.Size([32, 1, 8, 8]), torch.float32, torch.int64)
     """
+
+    def __init__(
+        self,
+        *,
+        crop_padding: NonNegativeInt = 1,
+        flip: bool = False,
+        image_size: PositiveInt | None = 8,
+        channels: PositiveInt | None = 1,
+        num_classes: PositiveInt | None = 10,
+        **options: Unpack[KnownOptions],
+    ) -> None:
+        super().__init__(
+            crop_padding=crop_padding,
+            flip=flip,
+            image_size=image_size,
+            channels=channels,
+            num_classes=num_classes,
+            **options,
+        )
 
     def load(self) -> Images:
         pixels, labels = load_digits(return_X_y=True)
@@ -35,25 +75,43 @@ class Digits(ArrayData):
         return Images(train=Arrays(grey.reshape(-1, 1, 8, 8), torch.from_numpy(labels).long()))
 
 
-class NPZ(ArrayData):
-    """Images in a numpy file: ``x_train``, ``y_train`` and, if there is a test part, ``x_test``, ``y_test``.
+class NPZ(InMemoryImages):
+    """Images in a numpy file with the arrays ``x_train``, ``y_train`` and optionally ``x_test``, ``y_test``.
 
-    Images are square, (N, H, W) or (N, H, W, C), uint8 or floating point; labels (N,) count classes from 0. The file is
-    not trusted: pickled objects are refused.
+    Images are square, (N, H, W) or (N, H, W, C) with at most 16 channels, uint8 or floating point (read as float32);
+    labels are integers, (N,) or (N, 1), and count the classes from 0. Pickled objects in the file are refused.
+
+    Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
+    images, y int64 (N,).
 
     Args:
         path: the file.
-        options: of :class:`~lightning_nas.data.pictures.ArrayData`.
+        flip: mirror training images left to right with probability 1/2.
+        options: of :class:`~lightning_nas.data.augmented.InMemoryImages`.
+
+    Raises:
+        DataError: in ``setup``, if the file is missing, damaged, larger than 16 GiB, or its arrays are not as above.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), np.uint8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/images.npz", x_train=x, y_train=np.arange(100) % 4)
+        ...     data = NPZ(path=f"{folder}/images.npz", batch_size=8)
+        ...     data.setup()
+        >>> data.shape, data.num_classes, data.sizes
+        ((3, 8, 8), 4, {'weights': 56, 'arch': 14, 'val': 10, 'test': 20})
     """
 
-    def __init__(self, *, path: str | None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, path: str | None = None, flip: bool = False, **options: Unpack[ArrayOptions]) -> None:
+        super().__init__(flip=flip, **options)
         self.path = path
 
     def load(self) -> Images:
         if self.path is None:
-            raise DataError("dataset=npz needs dataset.path=FILE, a numpy file with x_train, y_train, x_test, y_test")
-        arrays = read_npz(Path(self.path), _KEYS, option="dataset.path", limit=_LIMIT)
+            raise DataError(f"a numpy file with {', '.join(_KEYS)} is needed: {option('path', 'FILE')}")
+        arrays = read_npz(Path(self.path), _KEYS, named=option("path", "FILE"), limit=_LIMIT)
         where = shown(Path(self.path))
         missing = [key for key in _KEYS if key not in arrays]
         if missing and missing != ["x_test", "y_test"]:
@@ -63,7 +121,5 @@ class NPZ(ArrayData):
             if f"x_{part}" in arrays:
                 images = as_images(arrays[f"x_{part}"], f"x_{part} of {where}")
                 parts[part] = Arrays(images, as_labels(arrays[f"y_{part}"], len(images), f"y_{part} of {where}"))
-        shapes = [tuple(part.images.shape[1:]) for part in parts.values()]
-        if shapes[0] != shapes[-1]:
-            raise DataError(f"{where}: training images are {shapes[0]}, test images {shapes[1]} (channels, size, size)")
+        check_same_shape(parts, where)
         return Images(**parts)

@@ -1,21 +1,23 @@
-"""Loaders that can begin anywhere: what comes next depends on how many batches were seen, and on nothing else."""
+"""Loaders that can begin at any batch: the next batch depends only on how many batches were seen before."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lightning_nas.data.options import LoadingOptions
+from lightning_nas.data.reader import Alternate
 from lightning_nas.data.streams import Batch
 from lightning_nas.errors import DataError
 
 T_co = TypeVar("T_co", covariant=True)
-Alternate = Literal["batch", "epoch"]
-Position = Callable[[], int]
+ReadPosition = Callable[[], int]
+"""Returns how many batches were seen since the run began."""
 
 
 class Numbered(Protocol[T_co]):
-    """Batch ``t`` for every t; ``len`` is an epoch."""
+    """Batches by their number: ``batches[t]`` for every t from 0 on, without end; ``len`` is one epoch."""
 
     def __len__(self) -> int: ...
 
@@ -23,43 +25,48 @@ class Numbered(Protocol[T_co]):
 
 
 def from_the_start() -> int:
-    """The position of a loader that begins anew every time."""
+    """The position of a loader that starts at the first batch every time."""
     return 0
 
 
 class Loader(Generic[T_co]):
-    """Batches from a position to the end of its epoch: what a Lightning Trainer takes as one loader.
+    """A data loader for a Lightning Trainer: the batches from a position to the end of that epoch.
 
-    Batch t is ``batches[t]`` whoever makes it, so worker processes change nothing but the speed. The position is read
-    when iteration begins; after a resume in mid-epoch only the rest of that epoch comes, as Lightning expects.
+    Batch t is ``batches[t]`` in whichever process it is made, so worker processes change only the speed. The position
+    is read when iteration begins; after a resume within an epoch only the rest of that epoch comes, as Lightning
+    expects.
 
     Args:
         batches: batch by its number since the start of the run.
-        position: how many batches were seen so far.
-        limit: epochs are cut to this many batches (int) or this share of them (float). For the trainer's
-            ``limit_train_batches``: ``len`` stays what it was, since Lightning applies the same limit to it.
-        num_workers: processes that make batches ahead of time; 0 makes them on demand, in this one.
+        position: returns how many batches were seen so far.
+        limit: number of batches (int) or share of an epoch (float) after which an epoch ends. Pass the trainer's
+            ``limit_train_batches``: ``len`` is not changed, since Lightning applies the same limit to it.
+        num_workers: processes that make batches ahead of time; 0 makes them on demand, in this process.
+        pin_memory: copy batches into page-locked memory; None does so where there is a GPU.
+        persistent_workers: keep worker processes from epoch to epoch.
     """
 
     def __init__(
         self,
         batches: Numbered[T_co],
-        position: Position = from_the_start,
+        position: ReadPosition = from_the_start,
         *,
         limit: int | float = 1.0,
         num_workers: int = 0,
+        pin_memory: bool | None = None,
+        persistent_workers: bool = True,
     ) -> None:
         self.batches = batches
-        # The sampler gives t and the data set the whole batch. The generator is there because to begin an iteration
-        # would otherwise draw from the global one.
+        # The sampler gives t, the data set the whole batch. Without a generator of its own a DataLoader would draw from
+        # the global one whenever an iteration begins.
         self._loader: DataLoader[Any] = DataLoader(
             _Guarded(batches),
             batch_size=None,
             sampler=_Remaining(position, limited(len(batches), limit)),
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            persistent_workers=persistent_workers and num_workers > 0,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             generator=torch.Generator(),
         )
 
@@ -73,8 +80,8 @@ class Loader(Generic[T_co]):
                 raise batch
             yield batch
 
-    # Lightning ends the workers of a loader through this attribute. Those left to the garbage collector (and loader,
-    # module and trainer know each other) would be waited for in vain, five seconds each.
+    # Lightning ends the workers of a loader through this attribute. Workers left to the garbage collector (loader,
+    # module and trainer refer to each other) would each cost a timeout of five seconds.
 
     @property
     def _iterator(self) -> Any:
@@ -84,7 +91,7 @@ class Loader(Generic[T_co]):
     def _iterator(self, iterator: Any) -> None:
         self._loader._iterator = iterator
 
-    # Lightning warns at a resume in mid-epoch unless a loader has these two. There is no state: the position says all.
+    # Lightning warns at a resume within an epoch unless a loader has these two. The position is the whole state.
 
     def state_dict(self) -> dict[str, Any]:
         """Empty."""
@@ -95,17 +102,17 @@ class Loader(Generic[T_co]):
 
 
 class SearchLoader(Loader[dict[str, Batch]]):
-    """Batches for a search: ``{"weights": (x, y), "arch": (x, y)}`` from two disjoint parts.
+    """A loader of search batches ``{"weights": (x, y), "arch": (x, y)}`` from two disjoint parts.
 
     Args:
         weights: batches for the shared weights.
-        arch: batches for the architecture parameters; None for a search that has none.
-        position: how many batches were seen so far.
-        alternate: "batch" gives both in every batch, for as long as one pass over ``weights`` takes, ``arch`` going
-            round at its own pace; "epoch" gives a pass of weights batches alone and then a pass of arch batches alone
+        arch: batches for the architecture parameters; None for a search without any.
+        position: returns how many batches were seen so far.
+        alternate: "batch" puts both parts into every batch; an epoch is one pass over ``weights``, and ``arch`` begins
+            its next pass whenever one ends. "epoch" gives one pass of weights batches, then one pass of arch batches
             (FBNet, arXiv:1812.03443, section 3.3).
         limit: of :class:`Loader`; with "epoch" both passes are cut in proportion.
-        num_workers: of :class:`Loader`.
+        options: of :class:`Loader`.
 
     Example:
         >>> from lightning_nas.data.samples import Arrays, Transform
@@ -121,25 +128,25 @@ class SearchLoader(Loader[dict[str, Batch]]):
         self,
         weights: Numbered[Batch],
         arch: Numbered[Batch] | None,
-        position: Position = from_the_start,
+        position: ReadPosition = from_the_start,
         *,
         alternate: Alternate = "batch",
         limit: int | float = 1.0,
-        num_workers: int = 0,
+        **options: Unpack[LoadingOptions],
     ) -> None:
         parts = {"weights": weights} if arch is None else {"weights": weights, "arch": arch}
         in_turn = alternate == "epoch" and arch is not None
-        super().__init__(_Search(parts, in_turn, limit), position, limit=limit, num_workers=num_workers)
+        super().__init__(_SearchBatches(parts, in_turn, limit), position, limit=limit, **options)
 
 
-class _Search:
-    """Batch t of each part, or of the part whose turn it is."""
+class _SearchBatches:
+    """Search batch t: batch t of each part, or of the one part whose turn it is."""
 
     def __init__(self, parts: dict[str, Numbered[Batch]], in_turn: bool, limit: int | float) -> None:
         self.parts, self.in_turn = parts, in_turn
         self.epoch = limited(len(self), limit)
         first = -(-self.epoch * len(parts["weights"]) // len(self))
-        self.first = min(first, max(1, self.epoch - 1))  # however short an epoch is cut, both have their turn
+        self.first = min(first, max(1, self.epoch - 1))  # both parts come, however few batches an epoch has
 
     def __len__(self) -> int:
         return sum(map(len, self.parts.values())) if self.in_turn else len(self.parts["weights"])
@@ -157,7 +164,7 @@ class _Search:
 
 
 def limited(length: int, limit: int | float) -> int:
-    """Batches of an epoch under Lightning's ``limit_train_batches``.
+    """Number of batches of an epoch under Lightning's ``limit_train_batches``.
 
     >>> limited(20, 1.0), limited(20, 0.25), limited(20, 3), limited(20, 30)
     (20, 5, 3, 20)
@@ -166,9 +173,9 @@ def limited(length: int, limit: int | float) -> int:
 
 
 class _Remaining(Sampler[int]):
-    """The numbers of the batches from a position to the end of its epoch."""
+    """Sampler of the numbers of the batches from a position to the end of that epoch."""
 
-    def __init__(self, position: Position, epoch: int) -> None:
+    def __init__(self, position: ReadPosition, epoch: int) -> None:
         self.position, self.epoch = position, epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -180,7 +187,7 @@ class _Remaining(Sampler[int]):
 
 
 class _Guarded(Dataset[Any]):
-    """Hands a :class:`DataError` over as a value: raised in a worker process, it would arrive as a long traceback."""
+    """Data set that returns a :class:`DataError` as a value: raised in a worker it would arrive as a long traceback."""
 
     def __init__(self, batches: Numbered[Any]) -> None:
         self.batches = batches
@@ -192,5 +199,5 @@ class _Guarded(Dataset[Any]):
             return error
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

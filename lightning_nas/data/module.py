@@ -1,16 +1,16 @@
-"""A LightningDataModule with four disjoint parts: weights, arch, val, test."""
+"""Base class of data sets of labelled images."""
 
 import logging
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Literal
 
-from annotated_types import Interval
 from pydantic import NonNegativeInt, PositiveInt
 
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.checks import check_shape, count_classes
-from lightning_nas.data.loaders import Loader, Position
-from lightning_nas.data.parts import Parts
+from lightning_nas.data.division import Division
+from lightning_nas.data.loaders import Loader, ReadPosition
+from lightning_nas.data.options import Share, ShareOrAll, ShareOrNone
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.split import Images, divide
 from lightning_nas.data.streams import Batch, Batches
@@ -19,84 +19,88 @@ log = logging.getLogger(__name__)
 
 
 class ImageData(SearchData):
-    """Labelled images for a search, for retraining and for the test, never mixed.
+    """Labelled images for a search, for retraining and for the test, in disjoint parts.
 
-    The test part is the data set's own or ``test_fraction`` of the training images; so is the validation part; of the
-    rest ``arch_fraction`` trains architecture parameters and the others the weights. A network found is retrained on
-    both, and on what ``search_fraction`` left out. Every class is divided in these shares. The division, the order and
-    the augmentation are functions of ``seed`` alone.
+    The test part is the data set's own, or ``test_fraction`` of the training images; the validation part is its own, or
+    ``val_fraction`` of them. Of the remaining images the search sees ``search_fraction``: ``arch_fraction`` of these
+    trains the architecture, the others the weights. Retraining uses all remaining images. Every class is divided in
+    these shares. The division, the order and the augmentation are functions of ``seed`` alone.
 
-    A subclass says where images come from (:meth:`load`) and what is done to them (:meth:`transforms`).
+    Batches are ``(x, y)``: x float32 (N, C, H, W), square; y int64 (N,) from 0 to ``num_classes`` - 1. Training batches
+    are shuffled and augmented, a pass leaves out the images that do not fill a batch.
+
+    A subclass implements :meth:`load` (where images come from) and :meth:`transforms`.
 
     Args:
-        batch_size: images of one batch of one process.
-        arch_fraction: share of the search's images that trains the architecture.
-        val_fraction: share of the training images for validation, if the data set has no such part.
-        test_fraction: share of the training images for the test, if the data set has no such part.
+        batch_size: images per batch and process.
+        arch_fraction: share of the searched images that trains the architecture; 0 for searches without architecture
+            parameters.
+        val_fraction: share of the training images for validation, unless the data set has such a part.
+        test_fraction: share of the training images for the test, unless the data set has such a part.
         seed: of the division, the order and the augmentation.
-        num_workers: processes that prepare batches; they change nothing but the speed.
-        image_size: height and width; None takes what the data have.
-        channels: likewise.
-        num_classes: likewise.
-        search_classes: search on this many classes, chosen by the seed, as FBNet does on ImageNet
-            (arXiv:1812.03443, section 4.1); retraining and the test have all. None searches on all.
-        search_fraction: share of the training images that the search sees, as PC-DARTS has it on ImageNet
-            (arXiv:1907.05737, section 4.3); retraining has all.
+        num_workers: processes that prepare batches; they change only the speed.
+        image_size: height and width, compared with the data; None takes those of the data.
+        channels: number of channels, compared with the data; None takes that of the data.
+        num_classes: number of classes, compared with the data; None takes that of the data.
+        search_classes: number of classes that the search sees, chosen by the seed, as FBNet does on ImageNet
+            (arXiv:1812.03443, section 4.1); retraining and the test have all classes. None searches on all.
+        search_fraction: share of the training images that the search sees, as in PC-DARTS on ImageNet
+            (arXiv:1907.05737, section 4.3); retraining has all images.
     """
 
     def __init__(
         self,
         *,
         batch_size: PositiveInt = 64,
-        arch_fraction: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
-        val_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
-        test_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
+        arch_fraction: ShareOrNone = 0.2,
+        val_fraction: Share = 0.1,
+        test_fraction: Share = 0.2,
         seed: int = 0,
         num_workers: NonNegativeInt = 0,
         image_size: PositiveInt | None = None,
         channels: PositiveInt | None = None,
         num_classes: PositiveInt | None = None,
         search_classes: PositiveInt | None = None,
-        search_fraction: Annotated[float, Interval(gt=0, le=1)] = 1.0,
+        search_fraction: ShareOrAll = 1.0,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.arch_fraction, self.val_fraction, self.test_fraction = arch_fraction, val_fraction, test_fraction
         self.image_size, self.channels, self.search_classes = image_size, channels, search_classes
         self._num_classes, self.search_fraction = num_classes, search_fraction
-        self._parts: Parts | None = None
+        self._division: Division | None = None
 
     @abstractmethod
     def load(self) -> Images:
         """The images, with labels counted from 0.
 
         Raises:
-            DataError: they are missing or not usable.
+            DataError: images are missing or not usable.
         """
 
     @abstractmethod
     def transforms(self, part: Part) -> tuple[Transform, Transform]:
-        """What is done to training images, and to all others.
+        """The transform of training images, and that of all other images.
 
         Args:
-            part: the images of the search; statistics must be taken from these alone.
+            part: the images to train on; statistics may be taken from these only.
         """
 
     # -- after setup --------------------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, check and divide the data; once, whatever the stage.
+        """Load, check and divide the data; later calls do nothing, whatever the stage.
 
         Raises:
             DataError: the data cannot be read or used, or a part is too small.
         """
-        if self._parts:
+        if self._division:
             return
         images = self.load()
         self._num_classes = count_classes(images.labels, self._num_classes)
         shares = {"test": self.test_fraction, "val": self.val_fraction, "arch": self.arch_fraction}
         cut = divide(images, **shares, search=self.search_fraction, seed=self.seed)
-        everything = Parts(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size)
+        everything = Division(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size)
         first, _ = everything.in_order("retrain").samples[0, 0]
         self.shape = check_shape(tuple(first.shape), self.image_size, self.channels)
         searched = everything
@@ -106,13 +110,13 @@ class ImageData(SearchData):
             searched.shuffled(name)
         for name in ("val", "test"):
             searched.in_order(name)
-        self._parts, self._searched = everything, searched
+        self._division, self._searched = everything, searched
         log.info("parts of the data: %s", ", ".join(f"{name} {size}" for name, size in self.sizes.items()))
 
     @property
     def num_classes(self) -> int:
-        """Classes of the data set."""
-        assert self._num_classes is not None, "setup() reads the data"
+        """Number of classes of the data set."""
+        assert self._num_classes is not None, "call setup() first: it reads the data"
         return self._num_classes
 
     @property
@@ -122,14 +126,18 @@ class ImageData(SearchData):
 
     @property
     def search_num_classes(self) -> int:
-        """Classes the search sees."""
+        """Number of classes that the search sees."""
         return self.search_classes or self.num_classes
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Images of each part; with ``search_fraction`` those of retraining, with ``search_classes`` those searched."""
-        parts = self._of(searched=False)
-        sizes = parts.sizes | ({"retrain": len(parts.parts["retrain"])} if self.search_fraction < 1 else {})
+        """Number of images of each part.
+
+        With ``search_fraction`` below 1 also of "retrain"; with ``search_classes`` also of the parts that the search
+        sees ("search_weights", ...).
+        """
+        whole = self._of(searched=False)
+        sizes = whole.sizes | ({"retrain": len(whole.parts["retrain"])} if self.search_fraction < 1 else {})
         if self.search_classes:
             sizes |= {f"search_{name}": size for name, size in self._searched.sizes.items() if name != "test"}
         return sizes
@@ -149,7 +157,7 @@ class ImageData(SearchData):
 
     def retrain_loader(
         self,
-        position: Position,
+        position: ReadPosition,
         rank: int = 0,
         world_size: int = 1,
         *,
@@ -158,20 +166,20 @@ class ImageData(SearchData):
         searched: bool = False,
         cutout: int = 0,
     ) -> Loader[Batch]:
-        """:meth:`SearchData.retrain_loader`, with one argument more.
+        """Batches (x, y) of the weights and arch parts together, for training one network.
 
         Args:
-            position: see there, likewise the next five.
+            position: returns how many batches were seen so far.
             rank: of this process.
-            world_size: processes.
-            batch_size: another than the data set's.
+            world_size: number of processes.
+            batch_size: None for that of the data set.
             limit: Lightning's ``limit_train_batches``.
-            searched: the classes of the search alone.
-            cutout: side of a square that is painted over in every image, besides the data set's own augmentation.
+            searched: only the classes of the search, numbered as in the search.
+            cutout: side of a square that is painted over in every image, after the data set's own augmentation.
         """
         batches = self._of(searched).shuffled("retrain", rank, world_size, batch_size=batch_size, cutout=cutout)
-        return Loader(batches, position, limit=limit, num_workers=self.num_workers)
+        return self._loader(batches, position, limit)
 
-    def _of(self, searched: bool) -> Parts:
-        assert self._parts is not None, "setup() reads the data"
-        return self._searched if searched else self._parts
+    def _of(self, searched: bool) -> Division:
+        assert self._division is not None, "call setup() first: it reads the data"
+        return self._searched if searched else self._division

@@ -1,4 +1,4 @@
-"""Reading numpy's .npz files that are not trusted."""
+"""A reader of untrusted .npz files of numpy."""
 
 import zipfile
 from collections.abc import Sequence
@@ -10,34 +10,34 @@ import numpy as np
 from lightning_nas.errors import DataError, shown
 
 
-def read_npz(path: Path, keys: Sequence[str], *, option: str, limit: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Those of some arrays that a file has; pickled objects are refused.
+def read_npz(path: Path, keys: Sequence[str], *, named: str, limit: int) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a file by name; pickled objects are refused.
 
     Args:
         path: the file.
-        keys: names of the arrays.
-        option: what names the file in the configuration, for the error.
-        limit: bytes of all that the file unpacks to, at most.
+        keys: names of the arrays to read; those that the file lacks are left out.
+        named: the option that sets the path, for the error, e.g. "path=FILE".
+        limit: largest size of the unpacked file in bytes.
 
     Raises:
-        DataError: no file, not an .npz file, a damaged one, too large, or with something else than arrays of numbers.
+        DataError: no file, not an .npz file, a damaged one, too large, or with other content than arrays of numbers.
     """
     where = shown(path)
     if not path.is_file():
-        raise DataError(f"there is no file {where}; pass {option}=FILE")
+        raise DataError(f"there is no file {where}; pass {named}")
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in keys if key in file} if size <= limit else {}
     except zipfile.BadZipFile:
-        raise DataError(f"{where} is not a numpy .npz file, or only a piece of one") from None
-    except Exception as reason:  # noqa: BLE001 - numpy lets through whatever its parsers meet in a damaged file
+        raise DataError(f"{where} is not a numpy .npz file, or is cut off") from None
+    except Exception as reason:  # noqa: BLE001 - numpy passes on any error of its parsers at a damaged file
         if "allow_pickle" in str(reason):
-            raise DataError(f"{where} is refused: it holds pickled objects, which may be code, not numbers") from None
+            raise DataError(f"{where} is refused: it holds pickled objects, which may run code") from None
         raise DataError(f"cannot read {where}: {shown(str(reason))}") from None
     if size > limit:
-        raise DataError(f"{where} unpacks to {size} bytes, more than the {limit} that are read")
+        raise DataError(f"{where} unpacks to {size} bytes, the limit is {limit}")
     if strange := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise DataError(f"{where}: {strange[0]} is not a numpy array")
     return arrays

@@ -1,4 +1,4 @@
-"""Where images come from: samples by index, in memory or on the disk, and parts of them."""
+"""Samples by index, in memory or on disk, subsets of them, and the transform of images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,34 +20,34 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """One image, as its transform wants it, and its label."""
+        """One image in the form that its transform takes, and its label."""
 
     def take(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """Many images (N, C, H, W) and labels (N,) at once, or None where they must be read one by one."""
+        """The images (N, C, H, W) and labels (N,) at ``indices``; None where images must be read one by one."""
 
 
-def as_they_are(images: Tensor) -> Tensor:
-    """The identity."""
+def identity(images: Tensor) -> Tensor:
+    """The images unchanged."""
     return images
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What is done to images.
+    """The transform of a data set: a step for single images and a step for batches.
 
     Attributes:
-        image: applied to one image, may be random; None where there is nothing to do. Gives a tensor (C, H, W).
+        image: applied to one image, may be random; returns a tensor (C, H, W). None where there is nothing to do.
         batch: applied to tensors (..., C, H, W), the same for all images of a batch and therefore not random.
-        zero: one value per channel, of pixels from 0 to 1, that ``batch`` makes zero.
+        zero: one value per channel, of pixels from 0 to 1, that ``batch`` maps to 0.
     """
 
     image: Callable[[Any], Tensor] | None = None
-    batch: Callable[[Tensor], Tensor] = as_they_are
+    batch: Callable[[Tensor], Tensor] = identity
     zero: Sequence[float] = (0.0,)
 
 
 class Arrays:
-    """Images held in memory.
+    """Images and labels held in memory.
 
     Args:
         images: (n, C, H, W), uint8 or float32.
@@ -70,12 +70,12 @@ class Arrays:
 
 
 class Part:
-    """Some samples of another data set.
+    """One part of a division: some samples of a data set.
 
     Args:
-        samples: the whole.
-        indices: (n,) which of them.
-        classes: (k,) keep these classes only and number them 0 to k - 1; None keeps all as they are.
+        samples: the whole data set.
+        indices: (n,) indices of the chosen samples.
+        classes: (k,) sorted; keep only these classes and number them 0 to k - 1. None keeps all classes and numbers.
 
     Example:
         >>> whole = Arrays(torch.zeros(4, 1, 2, 2), torch.tensor([0, 7, 7, 3]))

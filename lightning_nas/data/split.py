@@ -1,4 +1,4 @@
-"""Cutting a labelled data set into disjoint, seeded parts of like class proportions."""
+"""The division of a labelled data set into disjoint parts with equal class proportions, drawn from a seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from lightning_nas.training.seeding import generator
 
 
 def stratified(labels: Tensor, shares: Sequence[float], seed: int) -> list[Tensor]:
-    """Disjoint parts with the given shares of every class, and last of all what is left.
+    """Disjoint parts with the given shares of every class; the last part holds the rest.
 
     Args:
         labels: (n,) class of each sample.
-        shares: of the whole, at most 1 together; each part gets its share of each class, as nearly
-            as whole samples allow.
+        shares: of the whole, with a sum of at most 1; each part gets its share of each class, to the nearest whole
+            sample.
         seed: of the permutation within the classes.
 
     Returns:
@@ -35,14 +35,14 @@ def stratified(labels: Tensor, shares: Sequence[float], seed: int) -> list[Tenso
     first = counts.cumsum(0) - counts
     within = torch.arange(len(labels)) - first.repeat_interleave(counts)
     quantile = (within.double() + 0.5) / counts.repeat_interleave(counts)
-    evenly = by_class[quantile.sort(stable=True).indices]  # any beginning of it holds every class in proportion
+    evenly = by_class[quantile.sort(stable=True).indices]  # any first n of them hold every class in proportion
     ends = [round(sum(shares[: i + 1]) * len(labels)) for i in range(len(shares))]
     return [part.sort().values for part in evenly.tensor_split(ends)]
 
 
 @dataclass(frozen=True)
 class Images:
-    """What a data set comes with; a part it lacks is cut off its training images."""
+    """The images of a data set; ``val`` and ``test`` are None where they must be taken from the training images."""
 
     train: Samples
     val: Samples | None = None
@@ -50,21 +50,25 @@ class Images:
 
     @property
     def labels(self) -> dict[str, Tensor]:
-        """Labels of each part there is."""
+        """Labels of each part that the data set has."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return {name: part.labels for name, part in parts.items() if part is not None}
 
 
 def divide(images: Images, *, test: float, val: float, arch: float, seed: int, search: float = 1.0) -> dict[str, Part]:
-    """The four disjoint parts, "searched": weights and arch together, and "retrain": these and what no search sees.
+    """Divide a data set into the parts of a search.
 
     Args:
-        images: all there are.
-        test: share of the training images for the test, if there is no such part.
-        val: likewise for validation.
-        arch: share of the search's images that trains the architecture.
+        images: the data set.
+        test: share of the training images for the test, unless the data set has a test part.
+        val: share of the training images for validation, unless the data set has such a part.
+        arch: share of the searched images that trains the architecture.
         seed: of the division.
         search: share of the remaining training images that the search sees.
+
+    Returns:
+        The disjoint parts "weights", "arch", "val" and "test"; "searched", which is weights and arch; and "retrain",
+        which is these two and the images that the search does not see.
 
     Raises:
         DataError: nothing is left for training.
@@ -78,8 +82,8 @@ def divide(images: Images, *, test: float, val: float, arch: float, seed: int, s
     indices["retrain"] = torch.cat([indices["searched"], indices.pop("rest")]).sort().values
     if not len(indices["retrain"]):
         raise DataError(
-            f"dataset.val_fraction ({val}) and dataset.test_fraction ({test}) leave none of the "
-            f"{len(images.train)} images for training"
+            f"val_fraction={val} and test_fraction={test} (dataset.val_fraction, dataset.test_fraction on the command "
+            f"line) leave none of the {len(images.train)} images for training"
         )
     parts = {name: Part(images.train, chosen) for name, chosen in indices.items()}
     for name, own in (("val", images.val), ("test", images.test)):

@@ -1,7 +1,7 @@
 """Order and augmentation as pure functions of (seed, stream name, pass, sample index).
 
-Nothing here has a state, so nothing has to be saved: batch ``t`` is the same batch whenever, wherever and by however
-many worker processes it is made.
+Nothing here has a state, so nothing has to be saved: batch ``t`` is the same at any time, on any machine and with any
+number of worker processes.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from lightning_nas.data.options import option
 from lightning_nas.data.samples import Samples, Transform
 from lightning_nas.errors import DataError
 from lightning_nas.training.seeding import generator, seeded
 
-Key = tuple[int, int]
+SampleKey = tuple[int, int]
+"""(pass, sample index)."""
+
 Batch = tuple[Tensor, Tensor]
+"""A batch (x, y) of a loader: images (N, C, H, W) and labels (N,), or words (N, T) and the words after them (N, T)."""
 
 
 class Order(Protocol):
-    """Which samples make batch ``t``."""
+    """Which samples are in batch ``t``."""
 
     @property
     def batches_per_pass(self) -> int:
-        """Batches in which every sample comes at most once (twice where ranks are filled up)."""
+        """Batches of one pass, in which every sample comes at most once (twice where ranks are filled up)."""
 
-    def batch(self, t: int) -> list[Key]:
+    def batch(self, t: int) -> list[SampleKey]:
         """The (pass, sample index) of every sample of the batch."""
 
 
@@ -36,16 +40,16 @@ class Order(Protocol):
 class Stream:
     """Endless shuffled passes over ``length`` samples, each pass cut into full batches.
 
-    Pass p is a permutation drawn from (seed, name, p); what does not fill a batch is left out of that pass. A stream
-    that is shorter than another simply begins its next pass earlier.
+    Pass p is a permutation drawn from (seed, name, p); samples that do not fill a last batch are left out of that pass.
+    Streams of different lengths begin their passes independently of each other.
 
     Args:
-        length: samples.
-        batch_size: samples of one batch of one process.
+        length: number of samples.
+        batch_size: samples per batch and process.
         seed: of the run.
         name: of the stream, so that streams of equal length differ.
         rank: of this process; its batches are disjoint from those of the other ranks.
-        world_size: processes.
+        world_size: number of processes.
 
     Raises:
         DataError: fewer samples than one batch of all processes.
@@ -70,15 +74,15 @@ class Stream:
             each = f" on each of {self.world_size} processes" if self.world_size > 1 else ""
             raise DataError(
                 f"the {self.name} part has {self.length} samples, fewer than one batch of {self.batch_size}{each}; "
-                "lower dataset.batch_size or give this part a larger share of the data"
+                f"lower {option('batch_size')} or give this part a larger share of the data"
             )
 
     @property
     def batches_per_pass(self) -> int:
-        """Full batches of each process in one pass."""
+        """Full batches per process and pass."""
         return self.length // (self.batch_size * self.world_size)
 
-    def batch(self, t: int) -> list[Key]:
+    def batch(self, t: int) -> list[SampleKey]:
         """The (pass, sample index) of every sample of this process's batch ``t``, counted from the first pass on."""
         number, position = divmod(t, self.batches_per_pass)
         start = (position * self.world_size + self.rank) * self.batch_size
@@ -112,22 +116,22 @@ class InOrder:
 
     @property
     def batches_per_pass(self) -> int:
-        """Batches of each process."""
+        """Batches per process."""
         return -(-len(self._indices) // self.batch_size)
 
-    def batch(self, t: int) -> list[Key]:
-        """The samples of batch ``t``, all of pass 0."""
+    def batch(self, t: int) -> list[SampleKey]:
+        """The samples of batch ``t``; the pass is always 0."""
         return [(0, index) for index in self._indices[t * self.batch_size :][: self.batch_size]]
 
 
 class KeyedDataset(Dataset[tuple[Tensor, int]]):
-    """Samples by (pass, index), with whatever is random about them drawn from (seed, name, pass, index).
+    """Samples by (pass, index); every random transform draws from (seed, name, pass, index).
 
     Args:
-        samples: images as they come, with labels.
-        transform: what is done to an image, and to a whole batch.
+        samples: images before the transform, with labels.
+        transform: applied to each image and to each batch.
         seed: of the run.
-        name: of the stream the samples are for.
+        name: of the stream that reads the samples.
     """
 
     def __init__(self, samples: Samples, transform: Transform, seed: int, name: str) -> None:
@@ -136,15 +140,15 @@ class KeyedDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
         image, label = self._one(key)
         return self.transform.batch(image), label
 
-    def batch(self, keys: Sequence[Key]) -> Batch:
+    def batch(self, keys: Sequence[SampleKey]) -> Batch:
         """The samples of ``keys`` as one batch: images (N, C, H, W), labels (N,).
 
         Raises:
-            DataError: images that do not stack.
+            DataError: images of different shapes or types.
         """
         if self.transform.image is None and (taken := self.samples.take([index for _, index in keys])):
             images, labels = taken
@@ -156,14 +160,14 @@ class KeyedDataset(Dataset[tuple[Tensor, int]]):
             raise DataError(f"the images of the {self.name} part do not make a batch: {reason}") from None
         return self.transform.batch(stacked), torch.tensor([label for _, label in pairs])
 
-    def _one(self, key: Key) -> tuple[Tensor, int]:
+    def _one(self, key: SampleKey) -> tuple[Tensor, int]:
         with seeded(self.seed, self.name, *key):
             image, label = self.samples[key[1]]
             return image if self.transform.image is None else self.transform.image(image), int(label)
 
 
 class Batches(Dataset[Batch]):
-    """Batch ``t`` of some samples in some order.
+    """Batches by their number: samples in an order.
 
     >>> from lightning_nas.data.samples import Arrays
     >>> arrays = Arrays(torch.arange(8.0).reshape(4, 1, 1, 2), torch.arange(4))

@@ -1,15 +1,15 @@
-"""Text for a search of language models: four contiguous parts that never overlap."""
+"""Text for a search of language models, in four contiguous parts."""
 
 import logging
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from annotated_types import Interval
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from lightning_nas.data.base import SearchData
-from lightning_nas.data.loaders import Loader, Position
+from lightning_nas.data.loaders import Loader, ReadPosition
+from lightning_nas.data.options import Share, ShareOrNone, option
 from lightning_nas.data.streams import Batch
 from lightning_nas.data.windows import Windows
 from lightning_nas.data.words import Split, library_text, numbered, read_text, split_words, vocabulary
@@ -19,35 +19,45 @@ log = logging.getLogger(__name__)
 
 
 class TextData(SearchData):
-    """Words of a text, each to be foretold from those before it.
+    """Words of a text for language modelling: predict each word from the words before it.
 
-    The training text is cut, in order, into the weights part, the arch part and, where there are no such files, the
-    validation and the test part. The vocabulary is that of weights and arch part alone.
+    The training text is divided, in order, into the weights part, the arch part and, where there are no files for them,
+    the validation and the test part. The vocabulary holds the words of the weights and arch parts only.
+
+    Batches are ``(x, y)``, both int64 (N, T): word numbers, and the word after each. N is ``batch_size``, or
+    ``eval_batch_size`` in validation and test; T is ``bptt`` or less at the end of a pass, or random. Row n of a batch
+    continues row n of the batch before.
 
     Args:
-        path: a text file, or a folder with a file for training and maybe one each for validation and test (Penn
-            Treebank and WikiText have that form); None is the language reference that comes with Python.
-        split: "words" makes words of runs of letters, in lower case, and of single signs; "spaces" takes text that is
-            cut into words already, as Penn Treebank and WikiText are.
-        max_words: largest vocabulary, the rarer words are unknown; None takes all.
-        min_count: words that occur less often are unknown.
-        bptt: words of one window, through which gradients go back.
-        random_length: windows of random lengths around ``bptt``, others in each pass (Merity et al., 2018,
+        path: a text file in UTF-8, or a folder with a file for training and optionally one each for validation and test
+            (the form of Penn Treebank and WikiText); None is the language reference that comes with Python.
+        split: "words" takes runs of letters in lower case and single punctuation marks as words; "spaces" is for text
+            whose words are separated by spaces already, as in Penn Treebank and WikiText.
+        max_words: largest size of the vocabulary, rarer words become ``<unk>``; None for no limit.
+        min_count: words that occur less often become ``<unk>``.
+        bptt: words of a window, the length of truncated back-propagation through time.
+        random_length: draw the lengths of the windows around ``bptt``, anew for each pass (Merity et al., 2018,
             arXiv:1708.02182, section 5).
-        batch_size: rows of one batch of one process.
-        eval_batch_size: rows in validation and test.
-        arch_fraction: share of the search's words that trains the architecture.
-        val_fraction: share of the training text for validation, if there is no such file.
-        test_fraction: likewise for the test.
-        seed: of the windows' lengths.
-        num_workers: processes that prepare batches; they change nothing but the speed.
-        num_classes: size of the vocabulary, to be checked; None takes what is found.
+        batch_size: rows per batch and process.
+        eval_batch_size: rows per batch in validation and test.
+        arch_fraction: share of the searched words that trains the architecture.
+        val_fraction: share of the training text for validation, unless there is a file for it.
+        test_fraction: share of the training text for the test, unless there is a file for it.
+        seed: of the lengths of the windows.
+        num_workers: processes that prepare batches; they change only the speed.
+        num_classes: size of the vocabulary, compared with the text; None takes that of the text.
+
+    Raises:
+        DataError: in ``setup``, if there is no readable text, it is too short, or has another vocabulary than given.
 
     Example:
-        >>> data = TextData()
+        >>> data = TextData(max_words=500)
         >>> data.setup()
-        >>> data.shape, list(data.sizes)
-        ((35,), ['weights', 'arch', 'val', 'test'])
+        >>> data.shape, data.num_classes, list(data.sizes)
+        ((20,), 500, ['weights', 'arch', 'val', 'test'])
+        >>> x, y = next(iter(data.val_dataloader()))
+        >>> x.shape, bool((x[:, 1:] == y[:, :-1]).all())
+        (torch.Size([10, 20]), True)
     """
 
     def __init__(
@@ -55,15 +65,15 @@ class TextData(SearchData):
         *,
         path: str | None = None,
         split: Split = "words",
-        max_words: PositiveInt | None = None,
+        max_words: PositiveInt | None = 1000,
         min_count: PositiveInt = 1,
-        bptt: PositiveInt = 35,
+        bptt: PositiveInt = 20,
         random_length: bool = False,
-        batch_size: PositiveInt = 64,
+        batch_size: PositiveInt = 128,
         eval_batch_size: PositiveInt = 10,
-        arch_fraction: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
-        val_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
-        test_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
+        arch_fraction: ShareOrNone = 0.2,
+        val_fraction: Share = 0.1,
+        test_fraction: Share = 0.1,
         seed: int = 0,
         num_workers: NonNegativeInt = 0,
         num_classes: PositiveInt | None = None,
@@ -78,10 +88,10 @@ class TextData(SearchData):
         self._parts: dict[str, Tensor] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, cut and number the text; once, whatever the stage.
+        """Read, divide and number the text; later calls do nothing, whatever the stage.
 
         Raises:
-            DataError: the text cannot be read, is none, or is too short; or another vocabulary than was given.
+            DataError: the text cannot be read, is empty or too short, or has another vocabulary than given.
         """
         if self._parts:
             return
@@ -90,11 +100,11 @@ class TextData(SearchData):
         self.vocabulary = vocabulary([*parts["weights"], *parts["arch"]], self.max_words, self.min_count)
         if self._given not in (None, len(self.vocabulary)):
             raise DataError(
-                f"the vocabulary has {len(self.vocabulary)} words, but dataset.num_classes is {self._given}; "
-                "dataset.max_words limits it"
+                f"the vocabulary has {len(self.vocabulary)} words, but {option('num_classes')} is {self._given}; "
+                f"{option('max_words')} limits it"
             )
         if len(self.vocabulary) < 3:
-            raise DataError("the training text has not a single word left; lower dataset.min_count")
+            raise DataError(f"no word of the training text is left; lower {option('min_count')}")
         self._parts = {name: numbered(words, self.vocabulary) for name, words in parts.items()}
         self._training("weights")
         if self.arch_fraction:
@@ -102,7 +112,7 @@ class TextData(SearchData):
         self._in_order("val")
         self._in_order("test")
         listed = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
-        log.info("words of the text: %s; %d different ones", listed, self.num_classes)
+        log.info("words of the text: %s; %d different words", listed, self.num_classes)
 
     def _divide(self, texts: dict[str, list[str]]) -> dict[str, list[str]]:
         words = texts["train"]
@@ -121,7 +131,7 @@ class TextData(SearchData):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Words of each part."""
+        """Number of words of each part, by name."""
         return {name: len(words) for name, words in self._parts.items()}
 
     @property
@@ -147,18 +157,18 @@ class TextData(SearchData):
     def _in_order(
         self, name: Literal["arch", "val", "test"], rank: int = 0, world_size: int = 1, *, searched: bool = False
     ) -> Windows:
-        del searched  # a search sees every word
+        del searched  # a search sees all words
         return Windows(self._parts[name], name, self.eval_batch_size, *self.shape, rank=rank, world_size=world_size)
 
     def _scored(self, part: Literal["val", "arch"]) -> Windows:
-        """In as many rows as in training, if so many windows are there: a few batches then hold much of the part."""
+        """In as many rows as in training, as far as there are windows: a few batches then hold much of the part."""
         (bptt,), words = self.shape, self._parts[part]
         rows = min(self.batch_size, max(self.eval_batch_size, len(words) // (bptt + 1)))
         return Windows(words, part, rows, bptt)
 
     def retrain_loader(
         self,
-        position: Position,
+        position: ReadPosition,
         rank: int = 0,
         world_size: int = 1,
         *,
@@ -166,6 +176,6 @@ class TextData(SearchData):
         limit: int | float = 1.0,
         searched: bool = False,
     ) -> Loader[Batch]:
-        del searched  # a search sees every word
+        del searched  # a search sees all words
         windows = self._windows("retrain", self._whole(), rank, world_size, batch_size)
-        return Loader(windows, position, limit=limit, num_workers=self.num_workers)
+        return self._loader(windows, position, limit)

@@ -1,4 +1,4 @@
-"""Augmentation and normalisation, from torchvision's transforms (v2) and the one it lacks."""
+"""Cutout and normalisation of images, as transforms of torchvision (v2)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from torchvision.transforms import v2
 
 
 class Cutout(v2.Transform):  # type: ignore[misc]
-    """A square of ``size`` pixels about a random centre is painted over (DeVries & Taylor, 2017, arXiv:1708.04552).
+    """Paint over a square of ``size`` pixels around a random centre (DeVries & Taylor, 2017, arXiv:1708.04552).
 
-    The centre is uniform over the image, so a square at the border is cut off by it. For images (..., C, H, W); draws
-    from torch's global generator, as torchvision's transforms do.
+    The centre is uniform over the image; the square is cut off at the border. For images (..., C, H, W). Draws from
+    torch's global generator, as torchvision's transforms do.
 
     Args:
         size: side of the square.
         fill: one value per channel, of pixels from 0 to 1, rounded where they are bytes. With the mean of the data
-            it is zero after normalisation, as in the paper.
+            the square is 0 after normalisation, as in the paper.
 
     Example:
         >>> int((Cutout(2)(torch.ones(1, 8, 8)) == 0).sum()) in (1, 2, 4)
@@ -42,11 +42,11 @@ class Cutout(v2.Transform):  # type: ignore[misc]
 
 
 class Finish:
-    """Pixels to numbers of mean 0 and deviation 1: bytes are divided by 255, then ``(x - mean) / std`` by channel.
+    """Normalise images: divide bytes by 255, then compute ``(x - mean) / std`` by channel.
 
     Args:
         mean: one value per channel, of pixels from 0 to 1.
-        std: likewise.
+        std: one value per channel, of pixels from 0 to 1.
 
     Example:
         >>> Finish([0.5], [0.25])(torch.tensor([[[0, 255]]], dtype=torch.uint8)).tolist()
@@ -57,15 +57,15 @@ class Finish:
         self.steps = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (..., C, H, W), uint8 or floating point, to float32."""
+        """Normalised images, float32, of images (..., C, H, W), uint8 or floating point."""
         finished: Tensor = self.steps(images)
         return finished
 
 
 def moments(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of images (n, C, H, W), bytes counted from 0 to 1.
+    """Mean and standard deviation of each channel of images (n, C, H, W); bytes are divided by 255.
 
-    A channel that never changes gets the deviation 1.
+    The standard deviation of a constant channel is given as 1.
 
     >>> moments(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
     ([0.5], [0.5])

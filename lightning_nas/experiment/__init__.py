@@ -1,1 +1,1 @@
-"""What a run does, in order: prepare, search, retrain, tell."""
+"""Runs: search, retrain, rank and report in one folder, resumable to the bit. Read run.py first."""

@@ -6,12 +6,11 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_utilities.core.rank_zero import rank_zero_only
-from omegaconf import DictConfig
 
 from lightning_nas.errors import ConfigError, shown
 
@@ -50,26 +49,35 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def forget(folder: Path, config: DictConfig) -> None:
-    """What an earlier run left in the folder must not be taken for an answer of this one, should this one fail.
+def forget(folder: Path, stages: Collection[str], checkpoint: str | None) -> None:
+    """Remove what an earlier run left in the folder, so that it is not taken for an answer of this one.
 
-    A ledger of trials is kept under another name: to train them again may take days.
+    A ledger of trials is kept as ``trials.old.jsonl``: training them again may take days.
+
+    Args:
+        folder: of the run.
+        stages: to come.
+        checkpoint: what the run resumes from, see :func:`goes_on_in`.
     """
     old = [folder / "result.json", folder / "report.html", folder / "layers.csv"]
     retrained = folder / "retrain"
-    if not goes_on_in(retrained, config):
+    if not goes_on_in(retrained, checkpoint):
         old += [*retrained.glob("*.csv"), *(retrained / "checkpoints").glob("*.ckpt")]
-    if "search" in config.stages and not goes_on_in(folder / "checkpoints", config):
+    if "search" in stages and not goes_on_in(folder / "checkpoints", checkpoint):
         old += [folder / "architecture.json", folder / "latency_table.json", *folder.glob("*.csv")]
         old += [*(folder / "checkpoints").glob("*.ckpt"), *(folder / "children").glob("*.pt")]
         if (ledger := folder / "trials.jsonl").exists():
             ledger.replace(folder / "trials.old.jsonl")
-            log.warning("what was tried here before is in trials.old.jsonl; ckpt_path=last would have gone on from it")
+            log.warning("the trials of an earlier search are in trials.old.jsonl; ckpt_path=last resumes such a search")
     for file in old:
         file.unlink(missing_ok=True)
 
 
-def goes_on_in(folder: Path, config: DictConfig) -> bool:
-    """Whether the run goes on from a checkpoint in this folder, and so with the tables that belong to it."""
-    named = config.ckpt_path
-    return named is not None and (named == "last" or folder.resolve() in Path(named).resolve().parents)
+def goes_on_in(folder: Path, checkpoint: str | None) -> bool:
+    """Whether a run resumes from a checkpoint in this folder, and so with the tables that belong to it.
+
+    Args:
+        folder: of the checkpoints.
+        checkpoint: "last", a file, or None for a new beginning.
+    """
+    return checkpoint is not None and (checkpoint == "last" or folder.resolve() in Path(checkpoint).resolve().parents)

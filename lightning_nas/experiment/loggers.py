@@ -1,72 +1,69 @@
-"""Where a run's figures go besides its CSV files: the loggers of the configuration, one W&B run for all stages."""
+"""Loggers besides the CSV files of a run; one W&B run for all its stages."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from lightning_nas.experiment.settings import Names
 
-_WANDB = "WandbLogger"
+LoggerFactory = Callable[..., Any]
+"""Makes a Lightning logger; takes ``prefix``, and for W&B the options of :func:`wandb_options`."""
 
 
-def make_loggers(config: DictConfig, prefix: str = "") -> list[Any]:
-    """The loggers of the configuration.
+def make_loggers(factories: Sequence[Any], names: Names, record: dict[str, Any], prefix: str = "") -> list[Any]:
+    """The loggers of one stage.
 
     Args:
-        config: of the run.
-        prefix: what the names of a later stage's values begin with; such a stage goes on in the run's W&B run.
+        factories: make the loggers (:data:`LoggerFactory`); a logger is used as it is.
+        names: of the run, for W&B.
+        record: the run's settings, which W&B shows.
+        prefix: prefix of all logged names; a stage with a prefix continues the run's W&B run.
     """
-    return [_make(node, config, prefix) for node in (config.logger or {}).values() if node]
+    return [_make(factory, names, record, prefix) for factory in factories]
 
 
-def _make(node: DictConfig, config: DictConfig, prefix: str) -> Any:
+def _make(factory: Any, names: Names, record: dict[str, Any], prefix: str) -> Any:
+    if not callable(factory):  # a logger as it is, of a person's own
+        return factory
     options: dict[str, Any] = {"prefix": prefix} if prefix else {}
-    if node._target_.endswith(_WANDB):
-        options |= {"experiment": _wandb_run()} if _wandb_run() else _named(node, config)
-    logger = instantiate(node, _partial_=True)(**options)
+    made = factory.func if isinstance(factory, partial) else factory
+    is_wandb = getattr(made, "__name__", "") == "WandbLogger"
+    if is_wandb:
+        options |= {"experiment": _wandb_run()} if _wandb_run() else _wandb_options(factory, names, record)
+    logger = factory(**options)
     logger.LOGGER_JOIN_CHAR = "/"
-    if node._target_.endswith(_WANDB):
+    if is_wandb:
         logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B always warns of it
     return logger
 
 
-def _named(node: DictConfig, config: DictConfig) -> dict[str, Any]:
-    """W&B runs of one sweep share a group and are named by their overrides."""
-    hydra = HydraConfig.get()
+def _wandb_options(factory: LoggerFactory, names: Names, record: dict[str, Any]) -> dict[str, Any]:
+    """Runs of one sweep share a group and are named by their overrides."""
+    given = factory.keywords if isinstance(factory, partial) else {}
     return {
-        "name": node.name or (hydra.job.override_dirname or None),
-        "group": node.group or (Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None),
-        "job_type": hydra.runtime.choices.get("strategy"),
-        "config": OmegaConf.to_container(config, resolve=True),
+        "name": given.get("name") or names.title,
+        "group": given.get("group") or names.group,
+        "job_type": names.strategy,
+        "config": record,
     }
-
-
-def tell(config: DictConfig, result: dict[str, Any]) -> None:
-    """The run's figures, as ``result/...``."""
-    figures = {name: value for name, value in result.items() if isinstance(value, (int, float))}
-    for logger in make_loggers(config, "result"):
-        logger.log_metrics(figures)
 
 
 @contextmanager
 def closed() -> Iterator[None]:
     """Close the W&B run at the end, well or badly: else the next run of this process would go on writing into it."""
-    code = 1
+    before, code = _wandb_run(), 1
     try:
         yield
         code = 0
     finally:
-        if run := _wandb_run():
+        if (run := _wandb_run()) and run is not before:
             run.finish(code)
 
 
 def _wandb_run() -> Any:
-    """The one of this process that is open; W&B is imported by those who use it alone."""
+    """The open W&B run of this process; W&B itself is only imported by its logger."""
     return getattr(sys.modules.get("wandb"), "run", None)

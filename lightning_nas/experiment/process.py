@@ -1,4 +1,4 @@
-"""What a run changes in its process; all of it is put back, since a multirun runs many in one. Imports torch late."""
+"""The state of a process that a run changes and puts back, since one process may do many runs. Imports torch late."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def process(threads: int | None) -> Iterator[None]:
     os.environ.setdefault("WANDB_SILENT", "true")
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning chooses a number under DDP
-    with warnings.catch_warnings():
-        _quieten()
+    with warnings.catch_warnings(), _quiet():
         import torch
 
         before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -72,15 +71,26 @@ def process(threads: int | None) -> Iterator[None]:
                 signal.set_wakeup_fd(wakeup)
 
 
-def _quieten() -> None:
-    """To the log file alone: greetings and advice of Lightning, and of the other processes all that is no warning."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advice, and all but the warnings of the other processes, in the log file alone."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     first = os.environ.get("LOCAL_RANK", "0") == "0"
-    for handler in logging.getLogger().handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(lambda record: record.levelno >= logging.WARNING or (first and _is_ours(record)))
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or (first and _is_ours(record))
+
+    loggers = map(logging.getLogger, ("", "pytorch_lightning", "lightning_fabric"))
+    handlers = [h for log in loggers for h in log.handlers if not isinstance(h, logging.FileHandler)]
+    for handler in handlers:
+        handler.addFilter(passes)
     for text in _WARNINGS:
         warnings.filterwarnings("ignore", message=f".*{text}", module="pytorch_lightning")
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(passes)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from lightning_nas.errors import ConfigError
-from lightning_nas.experiment.loggers import tell
-from lightning_nas.experiment.prepare import Run
+from lightning_nas.experiment.result import log_result
 from lightning_nas.files import write_json
 from lightning_nas.functional.ranking import bootstrap_interval, kendall_tau, p_tau
 from lightning_nas.report.page import write_report
 from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.seeding import generator
-from lightning_nas.truth.curves import LearningCurves
+
+if TYPE_CHECKING:
+    from lightning_nas.experiment.run import Run
 
 COLUMNS = ("epoch", "kendall_tau", "low", "high", "p_tau", "networks")
 
@@ -30,9 +29,9 @@ def rank(run: Run) -> None:
     Raises:
         ConfigError: the configuration says nothing of it, or there are too few networks to rank.
     """
-    if run.config.ranking is None:
+    if run.ranking is None:
         raise ConfigError("stages=[ranking] needs ranking=...; experiment=ranking_hypothesis has it")
-    made: LearningCurves = instantiate(run.config.ranking)
+    made = run.ranking
     architectures = run.space.different(made.networks, generator(run.seed, "ranking"))
     if len(architectures) < 3:
         raise ConfigError(f"ranking.networks: {len(architectures)} networks of {run.space.name}; legal: at least 3")
@@ -72,7 +71,7 @@ def _tell(run: Run, rows: list[dict[str, Any]]) -> None:
     first, middle = rows[0], rows[(len(rows) - 1) // 2]
     result = {
         "search_space": run.space.name,
-        "dataset": HydraConfig.get().runtime.choices.get("dataset") or run.config.dataset.module._target_,
+        "dataset": run.names.dataset,
         "seed": run.seed,
         "networks": first["networks"],
         "epochs": len(rows),
@@ -80,7 +79,7 @@ def _tell(run: Run, rows: list[dict[str, Any]]) -> None:
         "kendall_tau_middle": middle["kendall_tau"],
     }
     write_json(run.folder / "result.json", result)
-    tell(run.config, result)
+    log_result(run, result)
     write_report(run.folder, None)
     table = RichTable(title=f"ranking of {first['networks']} networks on {result['dataset']}")
     for column in ("after epoch", "tau to the final ranking", "interval", "pairs in the final order"):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table as RichTable
 from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import DataError
-from lightning_nas.experiment.loggers import tell
-from lightning_nas.experiment.prepare import Run, looks_up
+from lightning_nas.experiment.loggers import make_loggers
 from lightning_nas.files import write_json
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.measure import measure
@@ -23,6 +20,9 @@ from lightning_nas.spaces.base import WeightSharingSpace, look_up
 from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.truth.nasbench201 import tabulated
 
+if TYPE_CHECKING:
+    from lightning_nas.experiment.run import Run
+
 KEYS = (
     *("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "params", "macs"),
     *("latency_predicted_ms", "latency_measured_ms", "kendall_tau", "search_seconds", "retrain_seconds"),
@@ -31,13 +31,7 @@ KEYS = (
 
 def write_result(run: Run, architecture: Architecture, network: nn.Module, table: LatencyTable | None) -> None:
     """Measure the network, write the run's files, print the table."""
-    chosen, config = HydraConfig.get().runtime.choices, run.config
-    run.result |= {
-        "strategy": chosen.get("strategy", config.strategy._target_) if "search" in config.stages else None,
-        "search_space": run.space.name,
-        "dataset": _dataset(run),
-        "seed": run.seed,
-        "architecture": architecture.to_dict(),
+    run.figures |= {
         "params": count_params(network),
         "macs": count_macs(network, run.space.input_shape, run.space.input_dtype),
     }
@@ -45,15 +39,14 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     # else the table is of another classifier, or of the smaller network that was searched
     as_searched = searched and run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
     if table is not None and table.unit == "ms" and as_searched:
-        run.result["latency_predicted_ms"] = run.space.cost(architecture, table)
+        run.figures["latency_predicted_ms"] = run.space.cost(architecture, table)
     conditions = table.conditions if table is not None and table.conditions else Conditions()
     timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
-    run.result["latency_measured_ms"] = timing.median_ms
+    run.figures["latency_measured_ms"] = timing.median_ms
     _write_layers(run, architecture, table if searched else None)
-    figure = f"test_{run.task.score_name}"
-    result = {key: run.result.get(key) for key in (figure if key == "test_acc" else key for key in KEYS)}
+    result = collected(run)
     write_json(run.folder / "result.json", result)
-    tell(run.config, result)
+    log_result(run, result)
     space = run.home(architecture)
     others = [
         (f"The next best, number {place}", run.home(other).graph(other), run.home(other).cell_graphs(other))
@@ -63,12 +56,25 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     _print(run, result, architecture)
 
 
-def _dataset(run: Run) -> str:
-    """The name of the data that the figures are of: where they were looked up, those of the table."""
-    named: str | None = HydraConfig.get().runtime.choices.get("dataset")
-    if "retrain" not in run.config.stages and looks_up(run.config):
-        named = run.config.engine.get("dataset", named)
-    return named or str(run.config.dataset.module._target_)  # a DataModule of one's own has no name
+def collected(run: Run) -> dict[str, Any]:
+    """The figures so far by the names of ``result.json``; None for what was not taken."""
+    score, answer = f"test_{run.task.score_name}", run.found
+    known = {
+        "strategy": run.names.strategy if "search" in run.stages else None,
+        "search_space": run.space.name,
+        "dataset": run.names.dataset,
+        "seed": run.seed,
+        "architecture": None if answer is None else answer.to_dict(),
+        **run.figures,
+    }
+    return {key: known.get(key) for key in (score if key == "test_acc" else key for key in KEYS)}
+
+
+def log_result(run: Run, result: dict[str, Any]) -> None:
+    """Log the figures of a result as ``result/...``."""
+    figures = {name: value for name, value in result.items() if isinstance(value, (int, float))}
+    for logger in make_loggers(run.loggers, run.names, run.record, "result"):
+        logger.log_metrics(figures)
 
 
 def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | None) -> None:
@@ -100,7 +106,7 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
         return "not taken" if result[key] is None else format(result[key], form) + unit
 
     predicted, measured = shown("latency_predicted_ms", ".3f", " ms"), shown("latency_measured_ms", ".3f", " ms")
-    by_macs = run.result.get("kendall_tau_macs")
+    by_macs = run.figures.get("kendall_tau_macs")
     rows = {
         "architecture": str(architecture),
         **({"test accuracy": shown("test_acc", ".2%")} if "test_acc" in result else {}),
@@ -122,10 +128,8 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
 
 def _tabulated(run: Run, architecture: Architecture) -> dict[str, str]:
     """What NAS-Bench-201's authors got from this cell: a row of the table, if their figures are at hand."""
-    named = (OmegaConf.select(run.config, key) for key in ("callbacks.rank_check.truth.path", "engine.path"))
-    path = next((path for path in named if path is not None), None)
     try:
-        known = tabulated(run.space, architecture, path)
+        known = tabulated(run.space, architecture, run.published)
     except DataError as reason:  # the run has its answer: a damaged table must not spoil it
         return {"NAS-Bench-201": str(reason)}
     said = "\n".join(f"{accuracy:.2%} {name}" for name, accuracy in known.items())

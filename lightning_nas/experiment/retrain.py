@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, InputError, NumericalError
-from lightning_nas.experiment.prepare import Run, make_trainer, stage_seconds
 from lightning_nas.experiment.resume import checkpoint_to_resume
+from lightning_nas.experiment.trainer import make_trainer, stage_seconds
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.averaging import NonMonotonicAveraging
 from lightning_nas.training.network import NetworkTraining
 from lightning_nas.training.seeding import generator, seeded
+
+if TYPE_CHECKING:
+    from lightning_nas.experiment.run import Run
 
 
 def retrain(run: Run, architecture: Architecture) -> nn.Module:
@@ -32,7 +34,7 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     Raises:
         NumericalError: the training went wrong.
     """
-    settings = run.config.retrain
+    settings = run.retraining
     num_classes = run.data.num_classes
     with seeded(run.seed, "retrain"):
         network = _network(run, architecture)
@@ -41,14 +43,14 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         _task(run),
         num_classes,
         seed=run.seed,
-        optimizer=instantiate(settings.optimizer),
-        scheduler=instantiate(settings.scheduler) if settings.scheduler else None,
+        optimizer=settings.optimizer,
+        scheduler=settings.scheduler,
         clip=settings.clip,
         auxiliary_weight=settings.auxiliary_weight,
         drop_path=settings.drop_path,
         drop_path_interval=settings.drop_path_interval,
     )
-    bars: list[pl.Callback] = [SearchProgress()] if (run.config.callbacks or {}).get("progress") else []
+    bars: list[pl.Callback] = [SearchProgress()] if run.progress else []
     averaging = [NonMonotonicAveraging(settings.average_after)] if settings.average_after else []
     conditions = {"architecture": architecture.key}
     trainer = make_trainer(run, "retrain", [*averaging, *bars], max_epochs=settings.epochs, conditions=conditions)
@@ -63,9 +65,8 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         limit=trainer.limit_train_batches,
         **of_images,
     )
-    named = run.config.ckpt_path
-    of_search = named != "last" and "search" in run.config.stages
-    checkpoint = checkpoint_to_resume(None if of_search else named, trainer, module)
+    of_search = run.checkpoint != "last" and "search" in run.stages
+    checkpoint = checkpoint_to_resume(None if of_search else run.checkpoint, trainer, module)
     trainer.fit(module, loader, run.data.val_dataloader(), ckpt_path=checkpoint, weights_only=True)
     network.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
     for average in averaging:
@@ -74,8 +75,8 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     score = run.task.evaluate(network, run.data.evaluation_loader("test"), num_classes)
     if not math.isfinite(score):
         raise NumericalError(f"the retrained network's test {run.task.score_name} is {score}")
-    run.result[f"test_{run.task.score_name}"] = score
-    run.result["retrain_seconds"] = stage_seconds(trainer)
+    run.figures[f"test_{run.task.score_name}"] = score
+    run.figures["retrain_seconds"] = stage_seconds(trainer)
     return _without_auxiliary(run, architecture, network.cpu())
 
 
@@ -85,8 +86,7 @@ def check_retraining(run: Run) -> None:
     Raises:
         ConfigError: an auxiliary loss, dropped paths or label smoothing where there is no such thing.
     """
-    settings = run.config.retrain
-    _task(run)
+    settings = run.retraining
     if settings.cutout and not isinstance(run.data, ImageData):
         raise ConfigError(f"retrain.cutout={settings.cutout}: the data are no images; legal: 0")
     architecture = run.space.sample(generator(run.seed, "check"))
@@ -102,23 +102,17 @@ def check_retraining(run: Run) -> None:
 
 
 def _network(run: Run, architecture: Architecture) -> nn.Module:
-    auxiliary = {"auxiliary": True} if run.config.retrain.auxiliary_weight else {}
+    auxiliary = {"auxiliary": True} if run.retraining.auxiliary_weight else {}
     return run.home(architecture).network(architecture, num_classes=run.data.num_classes, **auxiliary)
 
 
 def _task(run: Run) -> Task:
     """The run's, with the label smoothing of the retraining."""
-    smoothing = run.config.retrain.label_smoothing
-    if smoothing is None:
-        return run.task
-    if "label_smoothing" not in run.config.task:
-        raise ConfigError("retrain.label_smoothing: the task has none; legal: null")
-    task: Task = instantiate(run.config.task, label_smoothing=smoothing)
-    return task
+    return run.retrain_task or run.task
 
 
 def _without_auxiliary(run: Run, architecture: Architecture, trained: nn.Module) -> nn.Module:
-    if not run.config.retrain.auxiliary_weight:
+    if not run.retraining.auxiliary_weight:
         return trained
     with torch.device("meta"):
         network = run.home(architecture).network(architecture, num_classes=run.data.num_classes)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
-from lightning_nas.experiment.prepare import Run, make_trainer, stage_seconds, trains_children
 from lightning_nas.experiment.resume import checkpoint_to_resume
+from lightning_nas.experiment.trainer import make_trainer, stage_seconds
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.seeding import generator, seeded
-from lightning_nas.trials.engines.base import Engine
-from lightning_nas.trials.job import PARTS
+
+if TYPE_CHECKING:
+    from lightning_nas.experiment.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,13 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     Raises:
         NumericalError: the search went wrong; no architecture is written.
     """
-    callbacks: list[pl.Callback] = [instantiate(node) for node in (run.config.callbacks or {}).values() if node]
+    callbacks = run.callbacks()
     conditions = {} if table is None else {"latency table": table.digest[:16]}
     module = build_strategy(run, table)
     if isinstance(module, TrialSearch) and module.engine.digest:
         conditions["results"] = module.engine.digest
     trainer = make_trainer(run, "", callbacks, conditions=conditions)
-    checkpoint = checkpoint_to_resume(run.config.ckpt_path, trainer, module)
+    checkpoint = checkpoint_to_resume(run.checkpoint, trainer, module)
     if isinstance(module, TrialSearch):
         answer = _by_trials(run, module, trainer, checkpoint)
     else:
@@ -52,7 +52,7 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
         answer.save(run.folder / "architecture.json")
         if ignores_its_input(run.space, answer):
             log.warning("no path of the answer leads from its input to its output: it can only guess")
-    run.result["search_seconds"] = stage_seconds(trainer)
+    run.figures["search_seconds"] = stage_seconds(trainer)
     return answer
 
 
@@ -100,7 +100,7 @@ def _of_shared_weights(
             if isinstance(callback, ArchitectureLogger):
                 callback.record_candidates(trainer, module)
             if isinstance(callback, RankCheck):
-                run.result |= {"kendall_tau": callback.tau, "kendall_tau_macs": callback.tau_macs}
+                run.figures |= {"kendall_tau": callback.tau, "kendall_tau_macs": callback.tau_macs}
         _write_evolution(run, module)
     return architecture
 
@@ -116,16 +116,6 @@ def _write_evolution(run: Run, module: SearchModule) -> None:
 
 def build_strategy(run: Run, table: LatencyTable | None) -> SearchModule | TrialSearch:
     """The strategy on the run's space, its weights drawn from the seed."""
-    more = {"engine": _engine(run)} if trains_children(run.config) else {}
+    more = {} if run.engine is None else {"engine": run.engine()}
     with seeded(run.seed, "supernet"):
-        module: SearchModule | TrialSearch = instantiate(run.config.strategy)(
-            run.space, run.task, table, seed=run.seed, **more
-        )
-    return module
-
-
-def _engine(run: Run) -> Engine:
-    content = OmegaConf.to_container(run.config, resolve=True)
-    assert isinstance(content, dict)
-    engine: Engine = instantiate(run.config.engine)({name: content[name] for name in PARTS})
-    return engine
+        return run.strategy(run.space, run.task, table, seed=run.seed, **more)

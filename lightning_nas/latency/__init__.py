@@ -1,4 +1,4 @@
-"""Latency tables: reading, measuring, predicting, and the costs made from them.
+"""Latency tables: reading, measurement, and costs computed from them.
 
 The names below are imported on first use: ``python -m lightning_nas.latency --cfg job`` must not import torch.
 """

@@ -1,4 +1,4 @@
-"""How well the sum over operations predicts whole networks: the assumption behind every latency table."""
+"""The error of predicting whole networks by the sum over operations, the assumption behind every latency table."""
 
 import statistics
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from lightning_nas.spaces.base import SearchSpace
 
 @dataclass(frozen=True)
 class Additivity:
-    """How well the sum of a table predicts whole networks.
+    """Agreement of the sum over a table with measured latencies of whole networks.
 
     Attributes:
         kendall_tau: tau-b of predicted against measured latency.
         mean_relative_error: mean of abs(predicted - measured) / measured.
-        overhead_ms: median of measured - predicted, what each network takes beyond its operations.
-        predicted: one number an architecture, milliseconds.
-        measured: likewise.
+        overhead_ms: median of measured - predicted, the time of a network beyond its operations.
+        predicted: predicted latency of each architecture, milliseconds.
+        measured: measured latency of each architecture, milliseconds.
     """
 
     kendall_tau: float
@@ -34,14 +34,14 @@ class Additivity:
 def additivity(
     space: SearchSpace, table: LatencyTable, samples: int, generator: torch.Generator, progress: bool = True
 ) -> Additivity:
-    """Measure ``samples`` random architectures whole, under the table's conditions, and compare with its sums.
+    """Measure ``samples`` random architectures as whole networks under the table's conditions and compare with its sums.
 
     Raises:
-        LatencyTableError: the table was not measured, so its conditions are not known.
+        LatencyTableError: the table was not measured, so its conditions are unknown.
         InputError: fewer than two samples.
     """
     if table.conditions is None:
-        raise LatencyTableError("additivity needs a measured table; this one does not say under which conditions")
+        raise LatencyTableError("additivity needs a measured table; this one has no conditions of a measurement")
     if samples < 2:
         raise InputError(f"samples={samples}: ranking needs at least 2 architectures")
     architectures = [space.sample(generator) for _ in range(samples)]

@@ -1,4 +1,4 @@
-"""The expected cost of soft choices: what a latency-aware loss differentiates."""
+"""The expected cost of soft choices, the differentiable term of a latency-aware loss."""
 
 from collections.abc import Mapping
 
@@ -10,19 +10,28 @@ from lightning_nas.spaces.gates import Gates
 
 
 class ExpectedCost(nn.Module):
-    r"""The cost of any gates, linear in each row of them: FBNet's look-up table model (arXiv:1812.03443, equation 4).
+    r"""Cost as a function of the gates, linear in each row: FBNet's look-up table model (arXiv:1812.03443, equation 4).
 
     .. math:: \mathrm{LAT}(m) = \mathrm{LAT}_0 + \sum_l \sum_i m_{l,i} \cdot \mathrm{LAT}_{l,i}
 
-    and, where a space has something that several choices decide together
-    (:meth:`~lightning_nas.spaces.base.WeightSharingSpace.joint_keys`), its cost times the probability that it is run.
+    An operation that several choices decide together
+    (:meth:`~lightning_nas.spaces.base.WeightSharingSpace.joint_keys`) adds its cost times the probability that it runs.
 
     Args:
-        space: says which operations each option runs.
+        space: gives the operations that each option runs.
         table: cost of each operation; the result has its unit.
 
     Raises:
-        LatencyTableError: an operation is missing.
+        LatencyTableError: the table lacks an operation.
+
+    Example:
+        >>> from lightning_nas.latency.table import LatencyTable
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> space = ToySpace()
+        >>> table = LatencyTable.macs(space)
+        >>> expected = ExpectedCost(space, table)(space.gates(space.best))
+        >>> expected.item() == space.cost(space.best, table)
+        True
     """
 
     def __init__(self, space: WeightSharingSpace, table: Mapping[str, float]) -> None:
@@ -30,7 +39,7 @@ class ExpectedCost(nn.Module):
         fixed, matrices = space.cost_matrices(table)
         joints = space.joint_keys()
         costs = [sum(look_up(table, key) for key in joint.keys) for joint in joints]
-        # what is run if any gate is on is always run, less what is run if none is
+        # cost of "if any gate is on" = cost of always - cost of "if no gate is on"
         signs = torch.tensor([1.0 if joint.when == "none" else -1.0 for joint in joints])
         fixed += sum(cost for cost, joint in zip(costs, joints, strict=True) if joint.when == "any")
         self.fixed: Tensor
@@ -45,7 +54,7 @@ class ExpectedCost(nn.Module):
         self.register_buffer("places", _places(space), persistent=False)
 
     def forward(self, gates: Gates) -> Tensor:
-        """A float32 scalar in the table's unit; its gradient with respect to a gate is what the option adds."""
+        """Return a float32 scalar in the unit of the table; its gradient with respect to a gate is the cost of the option."""
         cost = self.fixed
         for i, group in enumerate(self.groups):
             matrix: Tensor = self.get_buffer(f"matrix_{i}")
@@ -58,7 +67,7 @@ class ExpectedCost(nn.Module):
 
 
 def _places(space: WeightSharingSpace) -> Tensor:
-    """(joints, most gates of one): where each gate stands when all groups are one row; what is past its end is none."""
+    """Index of each gate of each joint in the row of all groups, (joints, most gates of one), padded past the end."""
     first, starts = 0, {}
     for group, (choices, options) in space.gate_shapes.items():
         starts[group], first = first, first + choices * options

@@ -1,23 +1,27 @@
-"""Counting multiply-adds and parameters."""
+"""Counts of multiply-adds and parameters, of a network and of every operation of a search space."""
 
 import copy
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_nas.latency.table import Entry, LatencyTable
+from lightning_nas.spaces.base import SearchSpace
+
 _COUNTED = {"aten.convolution", "aten._convolution", "aten.mm", "aten.addmm"}
 
 
 def count_macs(network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-    """Multiply-adds of the convolutions and matrix products, for one example.
+    """Count the multiply-adds of convolutions and matrix products for one example.
 
-    Runs a copy in evaluation mode on the meta device: nothing is computed and ``network`` is left as it is.
+    A copy in evaluation mode runs on the meta device, so nothing is computed and ``network`` is unchanged.
 
     Args:
-        network: takes (N, *input_shape).
-        input_shape: of one example: (C, H, W), or (T,) of words.
-        dtype: of the example, int64 for words.
+        network: takes a tensor of shape (N, *input_shape).
+        input_shape: shape of one example: (C, H, W) for images, (T,) for words.
+        dtype: type of the example, int64 for words.
 
     Example:
         >>> count_macs(nn.Conv2d(3, 8, kernel_size=3, padding=1), (3, 10, 10))  # 10 * 10 * 3 * 8 * 3 * 3
@@ -31,9 +35,30 @@ def count_macs(network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dt
 
 
 def count_params(network: nn.Module) -> int:
-    """The number of parameters, trained or not; buffers are not counted.
+    """Count the parameters, trainable or not, without buffers.
 
     >>> count_params(nn.Conv2d(3, 8, kernel_size=3))
     224
     """
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_space(space: SearchSpace, unit: Literal["MACs", "params"]) -> LatencyTable:
+    """Count the multiply-adds for one example, or the parameters, of every operation of a search space.
+
+    The counts of a network's operations add up to that of the whole network exactly.
+
+    Args:
+        space: the search space.
+        unit: what is counted.
+    """
+    entries = {}
+    with torch.device("meta"):  # only shapes matter, so no weight is made and no random number drawn
+        for key, operation in space.operations().items():
+            network = operation.build()
+            if unit == "MACs":
+                count = count_macs(network, operation.input_shape, operation.dtype)
+            else:
+                count = count_params(network)
+            entries[key] = Entry(median=count, iqr=0.0)
+    return LatencyTable(unit=unit, device="any (counted)", space=space.name, space_digest=space.digest, entries=entries)

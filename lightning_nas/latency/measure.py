@@ -1,4 +1,4 @@
-"""Measuring latency on this device."""
+"""Measurement of latency on this device."""
 
 import copy
 import platform
@@ -23,29 +23,29 @@ _BLOCKS = 9
 
 @dataclass(frozen=True)
 class Timing:
-    """Median and inter-quartile range over blocks of passes, in milliseconds a pass."""
+    """Median and inter-quartile range over blocks of forward passes, in milliseconds per pass."""
 
     median_ms: float
     iqr_ms: float
 
 
 Subject = tuple[nn.Module, tuple[int, ...], torch.dtype]
-"""A network, the shape of one example, and its type (int64 for words)."""
+"""A network, the shape of one example, and the type of the example (int64 for words)."""
 
 
 def measure(
     network: nn.Module, input_shape: tuple[int, ...], *, conditions: Conditions, dtype: torch.dtype = torch.float32
 ) -> Timing:
-    """Time a copy of ``network`` in evaluation mode, without gradients; torch's thread count is restored.
+    """Time a copy of ``network`` in evaluation mode without gradients; torch's thread count is restored.
 
     Args:
-        network: takes (N, *input_shape).
-        input_shape: of one example, (C, H, W) for images.
-        conditions: what to measure under.
-        dtype: of the example, int64 for words; other numbers have the type the conditions say.
+        network: takes a tensor of shape (N, *input_shape).
+        input_shape: shape of one example, (C, H, W) for images.
+        conditions: conditions of the measurement.
+        dtype: type of the example, int64 for words; floating-point examples get the type of the conditions.
 
     Raises:
-        InputError: the device is not there.
+        InputError: the machine has no such device.
     """
     return measure_all([(network, input_shape, dtype)], conditions, title=None)[0]
 
@@ -54,12 +54,12 @@ def measure_space(space: SearchSpace, conditions: Conditions, progress: bool = T
     """Measure every distinct operation of ``space`` once, with fresh weights.
 
     Args:
-        space: whose operations to measure.
-        conditions: what to measure under.
-        progress: show a progress bar on stderr.
+        space: the search space.
+        conditions: conditions of the measurement.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
-        InputError: the device is not there.
+        InputError: the machine has no such device.
     """
     operations = space.operations()
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers
@@ -80,15 +80,15 @@ def measure_space(space: SearchSpace, conditions: Conditions, progress: bool = T
 
 
 def measure_all(networks: Iterable[Subject], conditions: Conditions, title: str | None) -> list[Timing]:
-    """Time the networks in turns, so that a burst of other work on the machine hits a few blocks of each.
+    """Time the networks in turns, so that a burst of other work on the machine disturbs a few blocks of each.
 
     Args:
-        networks: each with the shape and the type of one example.
-        conditions: what to measure under.
-        title: of a progress bar on stderr, None for no bar.
+        networks: the networks, each with shape and type of one example.
+        conditions: conditions of the measurement.
+        title: title of a progress bar on stderr; None for no bar.
 
     Raises:
-        InputError: the device is not there.
+        InputError: the machine has no such device.
     """
     if conditions.device == "cuda" and not torch.cuda.is_available():
         raise InputError("latency cannot be measured with device=cuda: torch sees no GPU here; legal: device=cpu")
@@ -116,7 +116,7 @@ def _timer(network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype,
 
 
 def device_description(device: str) -> str:
-    """The machine in words, equal from run to run: processor or GPU, and system.
+    """Describe processor or GPU and operating system; the text is the same in every run on one machine.
 
     >>> device_description("cpu") == device_description("cpu")
     True

@@ -1,4 +1,4 @@
-"""Published latency tables, imported from their files."""
+"""Published latency tables, read from the files of their authors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,20 +49,20 @@ class _Proxyless(Strict):
 class HWNASBench:
     """HW-NAS-Bench's table of FBNet's space on one device (Li et al., ICLR 2021, arXiv:2103.10584).
 
-    The file gives milliseconds for 22 layers x 9 blocks and a constant for all the rest, which becomes the stem's
-    entry; the head's is 0. Only sums can be told apart there, so "skip" is 0 by convention. It is called with
-    ``search_space=fbnet_hwnas``, whose layers are the file's.
+    The file gives milliseconds for 22 layers x 9 blocks, and a constant for the rest of the network, which becomes the
+    entry of the stem; that of the head is 0. The data determine only sums, so "skip" is 0 by convention. The space must
+    be that of ``search_space=fbnet_hwnas``, which has the layers of the file.
 
     Args:
-        path: of the JSON file.
-        device: one of the file's devices.
+        path: the JSON file.
+        device: a device of the file.
 
     Raises:
-        LatencyTableError: when called, no path, not such a file, an unknown device, or another space.
+        LatencyTableError: when called: no path, another file, an unknown device, or another space.
     """
 
-    path: str | None
-    device: str
+    path: str | None = None
+    device: str = "raspi4"
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
         content, where = _read(_HWNAS, self.path)
@@ -90,16 +90,16 @@ class HWNASBench:
 class Proxyless:
     """ProxylessNAS' table for the Pixel 1, milliseconds (Cai et al., ICLR 2019, arXiv:1812.00332).
 
-    Of ``search_space=proxyless``, or of a space whose cost keys are the file's.
+    The space must be that of ``search_space=proxyless``, or have the cost keys of the file.
 
     Args:
-        path: of the JSON file.
+        path: the JSON file.
 
     Raises:
-        LatencyTableError: when called, no path, not such a file, or the space has operations that the table lacks.
+        LatencyTableError: when called: no path, another file, or the table lacks operations of the space.
     """
 
-    path: str | None
+    path: str | None = None
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
         content, _ = _read(_Proxyless, self.path)

@@ -1,4 +1,4 @@
-"""Strict schemas for files that strangers may have written, and one-line errors when they do not fit."""
+"""Strict schemas of untrusted files, with one-line errors."""
 
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ from lightning_nas.errors import LatencyTableError, shown
 
 
 class Strict(BaseModel):
-    """A frozen model that converts nothing, ignores nothing, and knows no NaN and no infinity."""
+    """A frozen model without type conversion, unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -17,10 +17,10 @@ Model = TypeVar("Model", bound=Strict)
 
 
 def fit(model: type[Model], content: Any, *, where: str) -> Model:
-    """``content`` as a ``model``; ``where`` opens the error and must be safe to print.
+    """Validate ``content`` as a ``model``; ``where`` opens the error and must be safe to print.
 
     Raises:
-        LatencyTableError: one line naming the first place that does not fit, and what came there.
+        LatencyTableError: one line with the first key that does not fit and the value received.
 
     >>> class Point(Strict):
     ...     x: float

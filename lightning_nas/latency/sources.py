@@ -1,20 +1,19 @@
-"""Where a run's latency table comes from: each YAML of ``conf/latency_table`` spells one of these classes.
+"""Sources of a run's latency table, one class for each YAML of ``conf/latency_table``.
 
-An instance is called with the search space and answers with a table that was checked against it.
+An instance is called with the search space and returns a table that was checked against it.
 """
 
 import hashlib
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from lightning_nas.errors import LatencyTableError, shown
-from lightning_nas.latency.macs import count_macs, count_params
+from lightning_nas.files import cache_folder
+from lightning_nas.latency.macs import count_space
 from lightning_nas.latency.measure import device_description, measure_space
 from lightning_nas.latency.schema import fit
 from lightning_nas.latency.table import (
@@ -22,39 +21,45 @@ from lightning_nas.latency.table import (
     Conditions,
     Device,
     DType,
-    Entry,
     LatencyTable,
     MemoryFormat,
     Seconds,
     Threads,
-    Unit,
 )
-from lightning_nas.spaces.base import Operation, SearchSpace
+from lightning_nas.spaces.base import SearchSpace
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The latency of each operation on this device, in milliseconds: measured once, then read.
+    """Latency of each operation on this device in milliseconds, measured once and then read from a file.
 
     Args:
-        cache_dir: folder of tables named by space, device and conditions; a damaged one is measured again.
-        path: instead, one file to read, or to write if there is none yet; a damaged one is an error.
+        cache_dir: folder of the tables, whose names depend on space, device and conditions; a damaged table is
+            measured again. None for :func:`~lightning_nas.files.cache_folder`.
+        path: one file instead, which is read, or measured and written if it does not exist; a damaged file is an error.
         device: "cpu" or "cuda".
-        threads: of torch's intra-op pool.
-        batch_size: images a pass.
-        dtype: of weights and images.
-        memory_format: of weights and images.
+        threads: intra-op threads of torch.
+        batch_size: examples per forward pass.
+        dtype: type of weights and images.
+        memory_format: memory format of weights and images.
         min_run_time: seconds spent on each operation, at least.
 
     Raises:
-        LatencyTableError: illegal conditions; when called, ``path`` is damaged, another space's, or was measured
-            otherwise.
-        EnvironmentFailure: when called, the table cannot be written.
+        LatencyTableError: illegal conditions; when called: ``path`` is damaged, belongs to another space, or was
+            measured under other conditions.
+        EnvironmentFailure: when called: the table cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> source = Measured(tempfile.mkdtemp(), min_run_time=1e-4)
+        >>> source(ToySpace()) == source(ToySpace())  # the second call reads the file
+        True
     """
 
-    cache_dir: str
+    cache_dir: str | None = None
     path: str | None = None
     device: Device = "cpu"
     threads: Threads = 1
@@ -68,18 +73,19 @@ class Measured:
 
     @property
     def conditions(self) -> Conditions:
-        """What this measures under."""
+        """The conditions of the measurement."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return fit(Conditions, {name: given[name] for name in Conditions.model_fields}, where="latency_table")
 
     def file(self, space: SearchSpace) -> Path:
-        """Where the table of ``space`` is kept: a name that differs between spaces, devices and conditions."""
+        """File of the table of ``space``; its name depends on space, device and conditions."""
         if self.path is not None:
             return Path(self.path)
         facts = f"{device_description(self.device)} {torch.__version__} {self.conditions.model_dump_json()}"
         name = re.sub(r"[^A-Za-z0-9_-]", "_", space.name)[:60]
         key = hashlib.sha256(facts.encode()).hexdigest()[:12]
-        return Path(self.cache_dir) / f"latency_{name}_{space.digest}_{key}.json"
+        folder = cache_folder() if self.cache_dir is None else Path(self.cache_dir)
+        return folder / f"latency_{name}_{space.digest}_{key}.json"
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
         file = self.file(space)
@@ -100,23 +106,23 @@ class Measured:
             return table
         came = shown(f"{table.device}; {table.conditions or 'no measurement'}", 180)
         raise LatencyTableError(
-            f"{shown(file)} is not of this device and these conditions but of {came}; "
-            "remove it to measure, or read it as it is with latency_table=file"
+            f"{shown(file)} was made for {came}, not for this device and these conditions; "
+            "remove it to measure again, or read it unchanged with latency_table=file"
         )
 
 
 @dataclass(frozen=True)
 class File:
-    """A table as it stands in a file, of any device and unit.
+    """A table from a file, of any device and unit.
 
     Args:
-        path: what ``python -m lightning_nas.latency`` wrote.
+        path: the file that ``python -m lightning_nas.latency`` or :meth:`LatencyTable.save` wrote.
 
     Raises:
-        LatencyTableError: when called, no path, a damaged file, or another space's table.
+        LatencyTableError: when called: no path, a damaged file, or a table of another space.
     """
 
-    path: str | None
+    path: str | None = None
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
         if self.path is None:
@@ -125,31 +131,33 @@ class File:
 
 
 class Macs:
-    """Multiply-adds of each operation for one example; their sum is that of the whole network, exactly."""
+    """Multiply-adds of each operation for one example; they add up to those of the whole network exactly.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> Macs()(ToySpace()).unit
+        'MACs'
+    """
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
-        return _counted(
-            space, "MACs", lambda network, operation: count_macs(network, operation.input_shape, operation.dtype)
-        )
+        return count_space(space, "MACs")
 
 
 class Params:
-    """Parameters of each operation; their sum is that of the whole network, exactly."""
+    """Parameters of each operation; they add up to those of the whole network exactly.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> Params()(ToySpace()).unit
+        'params'
+    """
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
-        return _counted(space, "params", lambda network, _: count_params(network))
+        return count_space(space, "params")
 
 
 class NoTable:
-    """No table, for strategies that do not look at the cost."""
+    """No table, for strategies that ignore the cost."""
 
     def __call__(self, space: SearchSpace) -> None:
         del space
-
-
-def _counted(space: SearchSpace, unit: Unit, count: Callable[[nn.Module, Operation], int]) -> LatencyTable:
-    entries = {}
-    with torch.device("meta"):  # only shapes matter, so no weight is made and no random number drawn
-        for key, operation in space.operations().items():
-            entries[key] = Entry(median=count(operation.build(), operation), iqr=0.0)
-    return LatencyTable(unit=unit, device="any (counted)", space=space.name, space_digest=space.digest, entries=entries)

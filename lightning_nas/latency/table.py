@@ -1,4 +1,4 @@
-"""The latency table: what every operation of one space costs on one device."""
+"""The latency table: the cost of every operation of one search space on one device."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class Conditions(Strict):
-    """Under which a latency was measured.
+    """Conditions of a latency measurement.
 
     Attributes:
         device: "cpu" or "cuda".
-        threads: of torch's intra-op pool.
-        batch_size: images a pass.
-        dtype: of weights and images.
-        memory_format: of weights and images.
+        threads: intra-op threads of torch.
+        batch_size: examples per forward pass.
+        dtype: type of weights and images.
+        memory_format: memory format of weights and images.
         min_run_time: seconds spent on each operation, at least.
     """
 
@@ -50,32 +50,41 @@ class Conditions(Strict):
 
 
 class Entry(Strict):
-    """One operation: median over repeated measurements, and inter-quartile range, in the table's unit."""
+    """Cost of one operation: median and inter-quartile range of repeated measurements, in the unit of the table."""
 
     median: Amount
     iqr: Amount
 
 
 class LatencyTable(Strict, Mapping[str, float]):
-    """A frozen mapping from cost key to cost (the median), and where the numbers come from.
+    """A frozen mapping from the cost key of an operation to its cost (the median), with the origin of the numbers.
+
+    The cost of a network is the sum over its operations, :meth:`~lightning_nas.spaces.base.SearchSpace.cost`.
 
     Attributes:
         format: version of the schema.
         unit: "ms" for latency, "MACs" or "params" for counts.
-        device: the machine in words.
-        versions: of the software that measured.
-        date: ISO 8601.
+        device: description of the machine.
+        versions: versions of the software that measured.
+        date: date of the measurement, ISO 8601.
         space: name of the search space.
-        space_digest: its ``SearchSpace.digest``.
-        conditions: of the measurement; None for counts and published tables.
-        entries: by cost key.
+        space_digest: digest of the search space, ``SearchSpace.digest``.
+        conditions: conditions of the measurement; None for counts and published tables.
+        entries: one entry per cost key.
 
     Example:
-        >>> table = LatencyTable(
-        ...     unit="ms", device="toy", space="toy", space_digest="0", entries={"conv": Entry(median=2.0, iqr=0.1)}
-        ... )
-        >>> table["conv"], len(table), "skip" in table
-        (2.0, 1, False)
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> space, file = ToySpace(), Path(tempfile.mkdtemp()) / "toy.json"
+        >>> table = LatencyTable.measure(space, min_run_time=1e-4, progress=False)
+        >>> table.save(file)
+        >>> LatencyTable.load(file) == table
+        True
+        >>> table.unit, set(table) == set(space.operations()), space.cost(space.best, table) > 0
+        ('ms', True, True)
+        >>> LatencyTable.params(space).unit
+        'params'
     """
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
@@ -105,17 +114,66 @@ class LatencyTable(Strict, Mapping[str, float]):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of unit and entries: what a run's results depend on."""
+        """SHA-256 of unit and entries, on which the results of a run depend."""
         entries = {key: [entry.median, entry.iqr] for key, entry in self.entries.items()}
         text = json.dumps([self.unit, entries], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
-    def load(cls, path: str | Path) -> LatencyTable:
-        """Read a table file; no code runs, whatever it holds.
+    def measure(
+        cls,
+        space: SearchSpace,
+        *,
+        device: Device = "cpu",
+        threads: Threads = 1,
+        batch_size: BatchSize = 1,
+        dtype: DType = "float32",
+        memory_format: MemoryFormat = "channels_last",
+        min_run_time: Seconds = 0.03,
+        progress: bool = True,
+    ) -> LatencyTable:
+        """Measure every operation of a search space on this machine, in milliseconds.
+
+        Args:
+            space: the search space.
+            device: "cpu" or "cuda".
+            threads: intra-op threads of torch.
+            batch_size: examples per forward pass.
+            dtype: type of weights and images.
+            memory_format: memory format of weights and images.
+            min_run_time: seconds spent on each operation, at least.
+            progress: whether to show a progress bar on stderr.
 
         Raises:
-            LatencyTableError: missing, too large, not strict JSON, or not a table.
+            LatencyTableError: illegal conditions.
+            InputError: the machine has no such device.
+        """
+        from lightning_nas.latency.measure import measure_space
+
+        given = {"device": device, "threads": threads, "batch_size": batch_size, "dtype": dtype}
+        given |= {"memory_format": memory_format, "min_run_time": min_run_time}
+        return measure_space(space, fit(Conditions, given, where="LatencyTable.measure"), progress)
+
+    @classmethod
+    def macs(cls, space: SearchSpace) -> LatencyTable:
+        """Count the multiply-adds of every operation of a search space, for one example."""
+        from lightning_nas.latency.macs import count_space
+
+        return count_space(space, "MACs")
+
+    @classmethod
+    def params(cls, space: SearchSpace) -> LatencyTable:
+        """Count the parameters of every operation of a search space."""
+        from lightning_nas.latency.macs import count_space
+
+        return count_space(space, "params")
+
+    @classmethod
+    def load(cls, path: str | Path) -> LatencyTable:
+        """Read a table from a file; no code of the file is run.
+
+        Raises:
+            LatencyTableError: the file is missing, too large, not strict JSON, or not a table.
         """
         where = shown(Path(path))
         table = fit(cls, read_json(path, error=LatencyTableError), where=where)
@@ -129,14 +187,18 @@ class LatencyTable(Strict, Mapping[str, float]):
         return table
 
     def save(self, path: str | Path) -> None:
-        """Write the table's file, atomically."""
+        """Write the table to a file, atomically.
+
+        Raises:
+            EnvironmentFailure: the file cannot be written.
+        """
         write_json(path, self.model_dump(mode="json"))
 
     def check(self, space: SearchSpace) -> LatencyTable:
-        """This table, if it belongs to ``space`` and holds each of its operations.
+        """Return this table if it belongs to ``space`` and has all of its operations.
 
         Raises:
-            LatencyTableError: another space's table, or operations are missing (up to five are named).
+            LatencyTableError: the table is of another space, or lacks operations, of which up to five are named.
         """
         if (self.space, self.space_digest) != (space.name, space.digest):
             raise LatencyTableError(

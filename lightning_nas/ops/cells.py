@@ -5,7 +5,7 @@ channels and takes (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride)).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -186,3 +186,32 @@ _MAKE: dict[str, Callable[[int, int, bool], nn.Module]] = {
     "sep_conv_7x7": _separable(7),
     "conv_7x1_1x7": _crossed,
 }
+
+
+class Concatenate(nn.Module):
+    """Loose ends side by side, each in its own way: as it is, or halved.
+
+    Args:
+        halvings: what is done to some of the states, by their number.
+    """
+
+    def __init__(self, halvings: Mapping[int, nn.Module]) -> None:
+        super().__init__()
+        self.halvings = nn.ModuleDict({str(j): halving for j, halving in halvings.items()})
+
+    def forward(self, states: Mapping[int, Tensor]) -> Tensor:
+        parts = [self.halvings[str(j)](x) if str(j) in self.halvings else x for j, x in states.items()]
+        return torch.cat(parts, 1)
+
+
+def pooled_classifier(
+    channels: int, num_classes: int, *, dropout: float, relu: bool, bias: bool = False
+) -> nn.Sequential:
+    """ReLU if asked, average pooling, dropout, linear, with a bias if asked."""
+    return nn.Sequential(
+        nn.ReLU() if relu else nn.Identity(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(channels, num_classes, bias=bias),
+    )

@@ -1,4 +1,4 @@
-"""``report.html``: one file that tells a run's whole story and needs nothing else."""
+"""``report.html``: one file that tells the whole story of a run and needs nothing else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 import networkx as nx
 
 from lightning_nas.files import atomic
-from lightning_nas.report import charts, markup, sections
+from lightning_nas.report import charts, sections
+from lightning_nas.report.choices import Choices
 from lightning_nas.report.evolution import evolution
 from lightning_nas.report.multi_trial import trials
+from lightning_nas.report.pareto import score_and_cost
+from lightning_nas.report.parts import Section, render
 from lightning_nas.report.record import read_object
+from lightning_nas.report.steps import next_steps
 
 
 def write_report(
@@ -20,16 +24,20 @@ def write_report(
     graph: nx.DiGraph[Any] | None,
     cells: Mapping[str, nx.MultiDiGraph[Any]] | None = None,
     others: Sequence[sections.Drawn] = (),
+    choices: Choices | None = None,
 ) -> Path:
     """Write ``report.html`` from the other files of a run's folder; equal files give an equal page.
 
-    The page needs no network, runs no script and loads nothing; all text from the files is escaped.
+    The page needs no network, runs no script and loads nothing; all text from the files is escaped. Sections without
+    content are left out and named in the last line.
 
     Args:
-        folder: the run's folder; any of its files may be absent, and the page then says so.
+        folder: the run's folder; any of its files may be absent.
         graph: the derived network, nodes with a ``label``; None if there is none.
         cells: the kinds of cell it is made of, by name.
-        others: the next best: what is said of each, its network and its cells.
+        others: the next best networks: title, network and cells of each.
+        choices: the names of the search's choices and the options of the answer
+            (:meth:`Choices.of <lightning_nas.report.choices.Choices.of>`); numbers stand for them without.
 
     Returns:
         The path of the page.
@@ -38,26 +46,29 @@ def write_report(
         InputError: a file is there but damaged.
         EnvironmentFailure: the page cannot be written.
     """
-    result = read_object(folder / "result.json")
-    parts = [
+    result, named = read_object(folder / "result.json"), choices or Choices()
+    shared = [charts.probabilities(folder, named), charts.health(folder, named), charts.rank(folder)]
+    by_trials = trials(folder)
+    parts: list[Section | None] = [
         sections.result(folder, result),
         charts.hypothesis(folder),
         sections.network(graph, cells or {}),
-        charts.search_curves(folder),
-        charts.probabilities(folder),
-        charts.health(folder),
-        charts.rank(folder),
-        trials(folder),
-        evolution(folder),
-        charts.layers(folder),
+        sections.names(folder),
+        score_and_cost(folder),
         sections.best_architectures(folder),
         *(sections.network(graph, cells, f"another-{i}", title) for i, (title, graph, cells) in enumerate(others, 2)),
+        next_steps(folder, result),
+        charts.search_curves(folder),
+        *(section for section in shared if section.parts or by_trials is None),  # trials share no weights
+        by_trials,
+        evolution(folder),
+        charts.layers(folder, named),
         charts.retrain_curves(folder),
         sections.configuration(folder),
     ]
     path = folder / "report.html"
     with atomic(path) as file:
-        file.write(markup.page(_title(result), _summary(result), parts))
+        file.write(render(_title(result), _summary(result), parts))
     return path
 
 
@@ -67,7 +78,7 @@ def _title(result: Mapping[str, Any]) -> str:
 
 
 def _summary(result: Mapping[str, Any]) -> str:
-    """One line: the data, the seed and the figures that were taken."""
+    """One line: the data, the seed and the figures that were measured."""
     forms = {
         "dataset": "data set {}",
         "seed": "seed {}",
@@ -82,4 +93,4 @@ def _summary(result: Mapping[str, Any]) -> str:
             said += [form.format(result[key])] if result.get(key) is not None else []
         except (ValueError, TypeError):  # text where a number belongs is shown in the table
             continue
-    return " · ".join(said) or "This run has not come to its end; below is what it has recorded."
+    return " · ".join(said) or "This run has not ended yet; below is what it has recorded."

@@ -1,59 +1,85 @@
-"""The parts of the report that are words, tables and the network; what was not recorded is said in words."""
+"""The sections of the page that are words, tables and the drawings of networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 
-from lightning_nas.architecture import Architecture
-from lightning_nas.report import markup
+from lightning_nas.report.candidates import Candidate, cost_axis, read_answer, read_candidates
 from lightning_nas.report.cell_drawing import cell_drawing, cell_words
 from lightning_nas.report.drawing import network_drawing
-from lightning_nas.report.record import Row, number, read_rows
+from lightning_nas.report.parts import (
+    Block,
+    Cell,
+    Code,
+    Figure,
+    Folded,
+    Mark,
+    Part,
+    Section,
+    Table,
+    Words,
+    known,
+    value,
+)
+from lightning_nas.report.quantities import accuracy, provenance
+from lightning_nas.report.record import Row, number, read_object, read_rows
 from lightning_nas.report.svg import to_svg
+from lightning_nas.report.words import glossary
 
 Drawn = tuple[str, "nx.DiGraph[Any]", Mapping[str, "nx.MultiDiGraph[Any]"]]
 """A title, a network, its cells."""
 
+_MOST_NAMES = 30  # code names that are explained
+_KINDS = {
+    "sampled": "drawn by the search",
+    "derived": "the answer at that epoch",
+    "candidate": "the answer was chosen from these",
+    "evolved": "proposed by the evolution after the search",
+    "trial": "trained on its own",
+}
 
-def result(folder: Path, content: Mapping[str, Any]) -> str:
-    """The run in figures."""
+
+def result(folder: Path, content: Mapping[str, Any]) -> Section:
+    """The figures of the run; those that were not measured are left out."""
     if not content:
-        return markup.section("Result", markup.missing("No result was written: this run has not come to its end."))
+        return Section("Result")
     take = content.get
     measured, predicted = number(take("latency_measured_ms")), number(take("latency_predicted_ms"))
     off = f" ({predicted / measured - 1:+.0%} against measured)" if measured and predicted is not None else ""
-    quality = ("Test perplexity", markup.value(take("test_ppl"), "{:.2f}"))
-    if "test_ppl" not in content:
-        quality = ("Test accuracy", markup.value(take("test_acc"), "{:.2%}"))
+    table = read_object(folder / "latency_table.json")
+    there = provenance(table) if table.get("unit") == "ms" else ""
+    here = take("latency_device") or there  # measured under the conditions of the table
     rows = [
         ("Architecture", _architecture(folder, take("architecture"))),
-        quality,
-        ("Parameters", markup.value(take("params"))),
-        ("Multiply-adds", markup.value(take("macs"))),
-        ("Latency, predicted", markup.value(take("latency_predicted_ms"), "{:.3f}", " ms") + off),
-        ("Latency, measured", markup.value(take("latency_measured_ms"), "{:.3f}", " ms")),
+        ("Test accuracy", accuracy(content)),
+        ("Test perplexity", value(take("test_ppl"), "{:.2f}")),
+        ("Parameters", value(take("params"))),
+        ("Multiply-adds", value(take("macs"))),
+        ("Latency, predicted", _with(value(take("latency_predicted_ms"), "{:.3f}", " ms"), off, there)),
+        ("Latency, measured", _with(value(take("latency_measured_ms"), "{:.3f}", " ms"), "", here)),
         ("Kendall's tau", _tau(take("kendall_tau"), read_rows(folder / "rank.csv"))),
-        ("Search", markup.value(take("search_seconds"), "{:,.1f}", " s")),
-        ("Retraining", markup.value(take("retrain_seconds"), "{:,.1f}", " s")),
+        ("Search", value(take("search_seconds"), "{:,.1f}", " s")),
+        ("Retraining", value(take("retrain_seconds"), "{:,.1f}", " s")),
     ]
-    return markup.section("Result", markup.facts(rows))
+    return Section("Result", [known(rows)])
 
 
-def _architecture(folder: Path, said: Any) -> str:
-    path = folder / "architecture.json"
-    if path.is_file():
-        architecture = Architecture.load(path)
-        return f"{markup.code(str(architecture))}<br>key {markup.code(architecture.key)}"
-    return markup.code(str(said)) if said is not None else "not taken"
+def _with(text: str | None, more: str, device: object) -> str | None:
+    return text and text + more + (f" on {device}" if device else "")
 
 
-def _tau(tau: Any, rank: list[Row]) -> str:
-    text = markup.value(tau, "{:.3f}")
+def _architecture(folder: Path, said: Any) -> Cell | None:
+    if (answer := read_answer(folder)) is not None:
+        return [Code(str(answer)), Mark("answer"), "key", Code(answer.key)]
+    return None if said is None else Code(str(said))
+
+
+def _tau(tau: Any, rank: list[Row]) -> str | None:
+    text = value(tau, "{:.3f}")
     low, high = (number(rank[-1].get(end)) if rank else None for end in ("low", "high"))
     return text if number(tau) is None or low is None or high is None else f"{text}, interval {low:.3f} to {high:.3f}"
 
@@ -63,59 +89,84 @@ def network(
     cells: Mapping[str, nx.MultiDiGraph[Any]],
     name: str = "network",
     title: str = "Derived network",
-) -> str:
-    """The drawing of a network, and of each kind of cell it is made of; ``name`` is its own on the page."""
+) -> Section:
+    """The drawing of a network and of its kinds of cell; ``name`` must be unique on the page."""
     if graph is None or not len(graph):
-        return markup.section(title, markup.missing("There is no derived network to draw."))
+        return Section(title)
     labels = [" ".join(str(data.get("label", node)).split()) for node, data in graph.nodes(data=True)]
     svg = to_svg(network_drawing(graph), name, f"The network, {len(graph)} nodes: {'; '.join(labels)}")
-    parts = [markup.figure(svg, "In the order in which it runs, from the input to the classifier.")]
+    answer = "The answer of the run, in" if name == "network" else "In"
+    parts: list[Part] = [Figure(svg, f"{answer} the order in which it runs, from the input to the classifier.")]
     for i, (kind, cell) in enumerate(cells.items()):
         of = "cell" if name == "network" else f"{name}-cell"
         svg = to_svg(cell_drawing(cell), f"{of}-{i}", f"The {kind}: {cell_words(cell)}")
-        parts.append(markup.figure(svg, f"The {kind}: inputs at the left, the output at the right."))
-    return markup.section(title, *parts)
+        parts.append(Figure(svg, f"The {kind}: inputs at the left, the output at the right."))
+    return Section(title, parts)
 
 
-def best_architectures(folder: Path, most: int = 10) -> str:
-    """The table of the architectures with the highest scores."""
-    title, rows = "Best architectures seen", read_rows(folder / "architectures.csv")
-    for row in read_rows(folder / "trials.csv"):
-        if not row.get("failed"):
-            rows.append(row | {"score": row.get("reward", ""), "kind": "trial", "epoch": row.get("trial", "")})
-    best: dict[str, tuple[float, Row]] = {}
-    for row in rows:
-        score, key = number(row.get("score")), row.get("key", "")
-        if score is not None and (key not in best or score > best[key][0]):
-            best[key] = (score, row)
-    if not best:
-        words = (
-            "The architectures of this run were not scored." if rows else "No architectures were recorded in this run."
-        )
-        return markup.section(title, markup.missing(words))
-    top = sorted(best.values(), key=lambda entry: -entry[0])[:most]
-    lines = [
-        [
-            f"{score:.4f}",
-            markup.value(number(row.get("cost")), "{:.3f}") if row.get("cost") else "–",
-            escape(row.get("kind", "")),
-            escape(row.get("epoch", "")),
-            markup.code(row.get("key", "")),
-            markup.code(row.get("choices", "")),
-        ]
-        for score, row in top
+def names(folder: Path) -> Section | None:
+    """The code names of the page, each explained once; None where there is none to explain."""
+    answer = read_answer(folder)
+    options = [*(answer.options if answer else ()), *(r.get("option", "") for r in read_rows(folder / "layers.csv"))]
+    options += [row.get("option", "") for row in read_rows(folder / "probabilities.csv")]
+    if not options:
+        options = [option for candidate in read_candidates(folder) for option in candidate.choices.split()]
+    explained = glossary(options)
+    if not explained:
+        return None
+    rows: list[list[Cell]] = [[Code(option), words] for option, words in explained[:_MOST_NAMES]]
+    return Section("Code names", [Table(("Name", "Meaning"), rows)])
+
+
+def best_architectures(folder: Path, most: int = 10) -> Section:
+    """The table of the architectures with the highest scores; the answer is marked and always in it."""
+    title, candidates = "Best architectures seen", read_candidates(folder)
+    if not candidates:
+        return Section(title)
+    ranked = sorted(candidates, key=lambda candidate: -candidate.score)
+    shown = [candidate for place, candidate in enumerate(ranked) if place < most or candidate.answer]
+    priced = any(candidate.cost is not None for candidate in shown)
+    words = f"The {min(most, len(ranked))} highest scores of {len(ranked)} architectures, each with its latest score."
+    if not any(candidate.answer for candidate in shown):
+        words += " The answer was not scored."
+    elif len(shown) > most:
+        words += f" The answer is number {ranked.index(shown[-1]) + 1}."
+    kinds = list(dict.fromkeys(candidate.kind for candidate in shown))
+    said = "; ".join(f"{kind}: {_KINDS[kind]}" for kind in kinds if kind in _KINDS)
+    head = (
+        "",
+        "Score",
+        *((f"Cost, {cost_axis(folder)}",) if priced else ()),
+        "Kind",
+        "Epoch or trial",
+        "Key",
+        "Choices",
+    )
+    rows = [_row(candidate, priced) for candidate in shown]
+    numeric = frozenset({1, 2, 4} if priced else {1, 3})
+    marked = frozenset(place for place, candidate in enumerate(shown) if candidate.answer)
+    parts: list[Part] = [Words(words), Table(head, rows, numeric, marked)]
+    return Section(title, [*parts, Words(f"{said[0].upper()}{said[1:]}.")] if said else parts)
+
+
+def _row(candidate: Candidate, priced: bool) -> list[Cell]:
+    cost = candidate.cost
+    amount = "–" if cost is None else f"{cost:,.0f}" if cost >= 1000 else f"{cost:.3f}"
+    return [
+        [Mark("answer")] if candidate.answer else "",
+        f"{candidate.score:.4f}",
+        *([amount] if priced else []),
+        candidate.kind,
+        candidate.place,
+        Code(candidate.key),
+        Code(candidate.choices),
     ]
-    head = ("Score", "Cost", "Kind", "Epoch or trial", "Key", "Choices")
-    words = f"<p>The {len(top)} highest scores of {len(best)} architectures, each once.</p>\n"
-    return markup.section(title, words, markup.table(head, lines, frozenset({0, 1, 3})))
 
 
-def configuration(folder: Path) -> str:
-    """The configuration the run was made with, folded away."""
+def configuration(folder: Path) -> Section:
+    """The configuration of the run, folded away."""
     path = folder / "config.yaml"
     if not path.is_file():
-        return markup.section("Configuration", markup.missing("No configuration was recorded in this run."))
-    text = escape(path.read_text(encoding="utf-8", errors="replace"))
-    return markup.section(
-        "Configuration", f"<details><summary>config.yaml, resolved</summary>\n<pre>{text}</pre>\n</details>\n"
-    )
+        return Section("Configuration")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return Section("Configuration", [Folded("config.yaml, resolved", [Block(text)])])

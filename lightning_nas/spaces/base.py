@@ -1,4 +1,4 @@
-"""The contract of a search space: what can be built, whoever chooses.
+"""Contracts of search spaces, whatever strategy searches them.
 
 :class:`SearchSpace` is enough for strategies that train children on their own; :class:`WeightSharingSpace` adds a
 supernet. ``lightning_nas.testing.SpaceCase`` proves every invariant stated here.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,9 +29,12 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Operation:
-    """One distinct thing a latency table must know: how to build it and what it is fed.
+    """One entry of a latency table: how to build an operation, and the shape of its input.
 
-    ``input_shape`` is without the batch, (C, H, W) for images; ``dtype`` is int64 where it is fed words.
+    Attributes:
+        build: makes a fresh module.
+        input_shape: shape of its input without the batch, (C, H, W) for images.
+        dtype: type of its input, int64 for words.
     """
 
     build: Callable[[], nn.Module]
@@ -40,14 +43,27 @@ class Operation:
 
 
 class SearchSpace(ABC):
-    """A set of architectures and the networks they stand for.
+    """Set of architectures, and the networks that they describe.
+
+    A subclass sets the attributes below and implements :meth:`network`, :meth:`graph`, :meth:`operations` and
+    :meth:`cost_keys`; :class:`lightning_nas.testing.spaces.SpaceCase` tests it. Networks take images (N, C, H, W) and
+    give logits (N, num_classes); language models take words (N, T) and give logits (N, T, num_classes).
 
     Attributes:
-        name: the name architectures of this space carry.
-        decisions: in the order in which a controller takes them.
+        name: name of the space, which its architectures carry.
+        decisions: all decisions, in the order in which a controller takes them.
         input_shape: (C, H, W) of one image, (T,) of one row of words.
-        input_dtype: int64 for words.
-        num_classes: width of the classifier; with words, how many there are.
+        input_dtype: type of the inputs, int64 for words.
+        num_classes: number of classes, or of words in the vocabulary.
+
+    Example:
+        >>> from lightning_nas.spaces.chains.fbnet import FBNetSpace
+        >>> space = FBNetSpace(input_shape=(3, 32, 32), num_classes=10)
+        >>> architecture = space.sample(torch.Generator().manual_seed(0))
+        >>> len(architecture.options), space.validate(architecture.to_dict()["choices"]) == architecture
+        (6, True)
+        >>> tuple(space.network(architecture)(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
     """
 
     name: str
@@ -59,9 +75,9 @@ class SearchSpace(ABC):
     # -- architectures ------------------------------------------------------------------------------------------
 
     def options(self, decision: Decision, partial: Mapping[str, str]) -> tuple[str, ...]:
-        """The options still legal for ``decision`` after the decisions in ``partial``.
+        """List the options that are legal for ``decision`` after the decisions in ``partial``.
 
-        An empty tuple says that the decision is not taken at all (spaces of variable length).
+        An empty tuple means that the decision is not taken at all (spaces of variable length).
         """
         del partial
         return decision.options
@@ -71,7 +87,7 @@ class SearchSpace(ABC):
         return self.complete({}, generator)
 
     def complete(self, wishes: Mapping[str, str], generator: torch.Generator) -> Architecture:
-        """Take each decision as in ``wishes`` where that is legal, and draw the others uniformly."""
+        """Take every decision as ``wishes`` says where that is legal, and draw the others uniformly."""
         choices: dict[str, str] = {}
         for decision in self.decisions:
             if legal := self.options(decision, choices):
@@ -82,7 +98,7 @@ class SearchSpace(ABC):
         return self.validate(choices)
 
     def different(self, count: int, generator: torch.Generator) -> list[Architecture]:
-        """So many different architectures, drawn uniformly; fewer where a small space has not as many."""
+        """Draw ``count`` different architectures uniformly; fewer if a small space does not have so many."""
         drawn: dict[Architecture, None] = {}
         for _ in range(100 * count):
             drawn[self.canonical(self.sample(generator))] = None
@@ -93,7 +109,7 @@ class SearchSpace(ABC):
     def mutate(self, architecture: Architecture, generator: torch.Generator) -> Architecture:
         """Change one decision, drawn uniformly, to another legal option.
 
-        Decisions after it that the change makes illegal are drawn again.
+        Later decisions that the change makes illegal are drawn again.
 
         Raises:
             InvalidArchitecture: nothing can be changed.
@@ -116,10 +132,10 @@ class SearchSpace(ABC):
         return self.validate(choices)
 
     def validate(self, choices: Architecture | Mapping[str, str]) -> Architecture:
-        """The architecture made of ``choices``, in this space's order.
+        """Check ``choices`` and return the architecture, in this space's order.
 
         Raises:
-            InvalidArchitecture: says which decision, what came and what is legal.
+            InvalidArchitecture: names the decision, what came and what is legal.
         """
         if isinstance(choices, Architecture):
             if choices.space != self.name:
@@ -148,11 +164,22 @@ class SearchSpace(ABC):
         return Architecture.of(self.name, taken)
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """The one architecture that stands for all that are equal to this one as a search sees them.
+        """Return the representative of all architectures that a search cannot tell from this one.
 
-        Two architectures are equal if they build the same network *and* inherit the same shared weights.
+        Two architectures are equivalent if they build the same network *and* inherit the same shared weights.
         """
         return architecture
+
+    def meaning(self, option: str) -> str:
+        """Explain the name of an option in plain words, for reports and help.
+
+        A name that is a plain word or number, or that the space does not know, is returned as it is.
+
+        >>> from lightning_nas.spaces.chains.fbnet import FBNetSpace
+        >>> FBNetSpace().meaning("k5_e6")
+        '5x5 kernel, expansion 6'
+        """
+        return option
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -160,23 +187,23 @@ class SearchSpace(ABC):
     def network(
         self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
     ) -> nn.Module:
-        """The stand-alone network with fresh weights from torch's global generator.
+        """Build the stand-alone network, with fresh weights from torch's global generator.
 
         Args:
             architecture: an architecture of this space.
-            num_classes: width of the classifier, the space's own unless given.
-            auxiliary: with an auxiliary classifier, whose logits come second, in training mode only.
+            num_classes: width of the classifier; the space's own unless given.
+            auxiliary: add an auxiliary classifier: in training mode the network returns (logits, auxiliary logits).
 
         Raises:
-            InputError: an auxiliary classifier is wanted where the space has none.
+            InputError: an auxiliary classifier is asked for, and the space has none.
         """
 
     def evaluation(self) -> SearchSpace:
-        """The space whose network is retrained and reported: another size of this one, or this one itself."""
+        """Return the space of the network that is retrained: another size of this space, or this space."""
         return self
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
-        """Inputs (count, *input_shape) such as the networks take: normal numbers, or words drawn uniformly."""
+        """Draw inputs (count, *input_shape): normal numbers for images, uniform words for texts."""
         shape = (count, *self.input_shape)
         if self.input_dtype.is_floating_point:
             return torch.randn(shape, dtype=self.input_dtype, generator=generator)
@@ -184,12 +211,12 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """The network as an acyclic graph whose nodes have a ``label``, for pictures."""
+        """Draw the network as an acyclic graph whose nodes have a ``label``."""
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
-        """Each distinct cell by its name, for pictures; none where a network is not made of cells.
+        """Draw each distinct cell, by name; empty if networks are not made of cells.
 
-        Made by :func:`~lightning_nas.spaces.cell_graphs.cell_graph`: one operation for every option chosen.
+        Graphs are made by :func:`~lightning_nas.spaces.cell_graphs.cell_graph`: one operation for every option chosen.
         """
         del architecture
         return {}
@@ -198,14 +225,14 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def operations(self) -> dict[str, Operation]:
-        """Every distinct operation of the space by its cost key: what a latency table must hold."""
+        """List every distinct operation by cost key: the entries that a latency table must have."""
 
     @abstractmethod
     def cost_keys(self, architecture: Architecture) -> Keys:
-        """The keys whose costs add up to the cost of one architecture, repeated as often as they are run."""
+        """List the keys whose costs add up to the cost of an architecture, each as often as it is run."""
 
     def cost(self, architecture: Architecture, table: Mapping[str, float]) -> float:
-        """The sum of the table's entries over what the architecture runs, in the table's unit.
+        """Sum the table's entries over all operations that the architecture runs, in the table's unit.
 
         Raises:
             LatencyTableError: an entry is missing.
@@ -214,22 +241,22 @@ class SearchSpace(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that change whenever the decisions or the operations do, their sizes included."""
+        """16 hexadecimal digits that change whenever decisions, operations or their sizes change."""
         operations = {key: _described(operation) for key, operation in sorted(self.operations().items())}
         content = [self.name, [[d.name, d.options] for d in self.decisions], operations]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 class Supernet(nn.Module, ABC):
-    """All networks of a space in one, sharing weights. It knows nothing of strategies: gates say what to mix."""
+    """All networks of a space in one, with shared weights. Gates say what it mixes; it knows no strategy."""
 
     @abstractmethod
     def forward(self, x: Tensor, gates: Gates) -> Tensor:
-        """Logits (N, num_classes) of a batch (N, C, H, W) under ``gates``."""
+        """Compute logits (N, num_classes) of a batch (N, C, H, W) under ``gates``."""
 
 
 class Gated(nn.Module):
-    """A supernet under fixed gates: logits of what a network is fed."""
+    """Supernet under fixed gates, called like a stand-alone network."""
 
     def __init__(self, supernet: Supernet, gates: Gates) -> None:
         super().__init__()
@@ -241,11 +268,19 @@ class Gated(nn.Module):
 
 
 class WeightSharingSpace(SearchSpace):
-    """A space with a supernet.
+    """Search space with a supernet, for one-shot strategies.
 
     Attributes:
         gate_shapes: (choices, options) of each group of gates.
-        gate_options: the names of each group's options.
+        gate_options: names of each group's options.
+
+    Example:
+        >>> from lightning_nas.spaces.darts.space import DARTSSpace
+        >>> space = DARTSSpace(input_shape=(1, 8, 8), num_classes=10)
+        >>> architecture = space.sample(torch.Generator().manual_seed(0))
+        >>> supernet, gates = space.supernet(), space.gates(architecture)
+        >>> tuple(supernet(torch.zeros(2, 1, 8, 8), gates).shape), space.derive(gates.values) == architecture
+        ((2, 10), True)
     """
 
     gate_shapes: dict[str, tuple[int, int]]
@@ -253,60 +288,60 @@ class WeightSharingSpace(SearchSpace):
 
     @abstractmethod
     def supernet(self, mix: Mix | None = None) -> Supernet:
-        """A fresh supernet, with weights from torch's global generator.
+        """Build the supernet, with fresh weights from torch's global generator.
 
         Args:
-            mix: makes the module of each choice; the space's own form unless given.
+            mix: makes the module of each choice; the space's own fused or plain form unless given.
         """
 
     def nodes(self, group: str) -> tuple[int, ...]:
-        """The node that each choice of a group leads to, in order; choices of one node are summed there.
+        """List the node that each choice of a group leads to; the choices of one node are summed.
 
-        A choice has a node of its own unless a space says otherwise.
+        By default each choice has a node of its own.
         """
         return tuple(range(self.gate_shapes[group][0]))
 
     def deeper(self, cells: int) -> WeightSharingSpace:
-        """The same choices in a network with ``cells`` more cells; a space of fixed depth gives itself."""
+        """Return the space with the same choices and ``cells`` more cells; a space of fixed depth returns itself."""
         del cells
         return self
 
     @abstractmethod
     def gates(self, architecture: Architecture) -> Gates:
-        """The one-hot gates that select ``architecture``."""
+        """Make the one-hot gates that select ``architecture``."""
 
     @abstractmethod
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
-        """The paper's discretisation of ``{group: (choices, options)}`` probabilities."""
+        """Discretise probabilities ``{group: (choices, options)}`` by the paper's rule."""
 
     def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
-        """A discretisation that keeps every option with so large a weight: an architecture of :meth:`wider`.
+        """Discretise by keeping every option whose weight reaches ``threshold``: an architecture of :meth:`wider`.
 
-        Where a choice takes one option, whatever the weights, that is :meth:`derive`.
+        Equal to :meth:`derive` in spaces whose choices take exactly one option.
         """
         del threshold
         return self.derive(weights)
 
     def wider(self) -> SearchSpace:
-        """The space of what :meth:`derive_above` gives, in the size that is retrained."""
+        """Return the space of the architectures of :meth:`derive_above`, in the size that is retrained."""
         return self.evaluation()
 
     @abstractmethod
     def extract(self, supernet: Supernet, architecture: Architecture) -> nn.Module:
-        """The stand-alone network that inherits (copies) the shared weights of ``architecture``."""
+        """Build the stand-alone network with a copy of the shared weights of ``architecture``."""
 
     @abstractmethod
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
-        """What is always run, and what each option of each choice of each group adds: cost keys."""
+        """List cost keys: of the parts that always run, and of every option of every choice of each group."""
 
     def joint_keys(self) -> tuple[Joint, ...]:
-        """What several choices decide together, and so no option alone adds; nothing unless a space says otherwise."""
+        """List the costs that several choices decide together; none by default."""
         return ()
 
     def cost_matrices(self, table: Mapping[str, float]) -> tuple[float, dict[str, Tensor]]:
-        """The fixed cost, and (choices, options) float64 matrices of the cost each option adds.
+        """Return the fixed cost, and (choices, options) float64 matrices of the cost that each option adds.
 
-        The expected cost of any gates is ``fixed + sum(gates * matrix)``, and that of :meth:`joint_keys`.
+        The expected cost under gates is ``fixed + sum(gates * matrix)`` plus that of :meth:`joint_keys`.
 
         Raises:
             LatencyTableError: an entry is missing.
@@ -325,7 +360,7 @@ def no_auxiliary(space: SearchSpace, auxiliary: bool) -> None:
     """Refuse an auxiliary classifier for a space whose networks have none.
 
     Raises:
-        InputError: one is wanted.
+        InputError: an auxiliary classifier is asked for.
     """
     if auxiliary:
         raise InputError(f"networks of {space.name} have no auxiliary classifier; leave auxiliary=False")
@@ -339,13 +374,22 @@ def _described(operation: Operation) -> list[object]:
 
 
 def look_up(table: Mapping[str, float], key: str) -> float:
-    """``table[key]``, or an error that shows what the table does hold."""
+    """Return ``table[key]``, or raise an error that shows an entry of the table."""
     try:
         return table[key]
     except KeyError:
         raise LatencyTableError(
             f"no latency for {key!r}; the table has {len(table)} entries, e.g. {shown(next(iter(table), None))}"
         ) from None
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape as it is written in a cost key.
+
+    >>> shape_text((3, 32, 32))
+    '3x32x32'
+    """
+    return "x".join(map(str, shape))
 
 
 def _before(choices: Mapping[str, str], name: str) -> dict[str, str]:

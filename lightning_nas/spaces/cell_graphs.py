@@ -1,4 +1,4 @@
-"""Cells as the papers draw them: states are nodes, what is chosen stands on the edges between them."""
+"""Graphs of cells as papers draw them: states are nodes, chosen operations are edges."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ CellGraph: TypeAlias = "nx.MultiDiGraph[str]"
 
 
 def cell_graph(states: Mapping[str, str], edges: Iterable[tuple[str, str, str]]) -> CellGraph:
-    """A picture of one cell for :meth:`~lightning_nas.spaces.base.SearchSpace.cell_graphs`.
+    """Draw one cell, for :meth:`~lightning_nas.spaces.base.SearchSpace.cell_graphs`.
 
     Args:
-        states: names and labels of the states: the inputs first, then the nodes, the output last.
-        edges: (source, target, operation); the operation is the option's name, "" where nothing is chosen.
+        states: label of each state by name, in order: inputs, nodes, output.
+        edges: (source, target, operation); the operation is the name of the option, "" where there is no choice.
 
     Example:
         >>> cell_graph({"x": "x", "y": "y"}, [("x", "y", "conv")]).edges["x", "y", 0]["label"]

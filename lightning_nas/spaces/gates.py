@@ -1,4 +1,4 @@
-"""Gates: how a supernet mixes its options for one forward pass."""
+"""Gates: the weights with which a supernet mixes its options in one forward pass."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ Active = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Gates:
-    """Float matrices (choices, options), one a group, and which options run.
+    """Weights of the options of a supernet, and the options that run.
 
-    A row is one choice: soft rows mix, one-hot rows select. ``active`` holds plain Python integers, so that a
-    one-path pass runs one operation a choice and never waits for a device to say which.
+    Each group has a matrix (choices, options); a row is one choice. Soft rows mix options, one-hot rows select one.
+    Options that are not active are not computed. ``active`` holds Python integers, so that a one-path pass runs one
+    operation a choice without waiting for the device.
 
     Attributes:
-        values: by group.
-        active: likewise.
-        one_path: every row is a constant with a one where its only active option is: nothing need be multiplied.
+        values: float matrices (choices, options) by group; they may require a gradient.
+        active: numbers of the options that run, for each choice, by group.
+        one_path: each row is a constant one-hot row of its only active option, so that no multiplication is needed.
 
     Example:
         >>> soft = Gates.soft({"layers": torch.full((2, 3), 1 / 3)})
@@ -38,19 +39,19 @@ class Gates:
 
     @classmethod
     def soft(cls, values: Mapping[str, Tensor]) -> Gates:
-        """Gates under which every option runs."""
+        """Make gates under which every option runs."""
         return cls(values, {group: (tuple(range(m.shape[1])),) * m.shape[0] for group, m in values.items()})
 
     @classmethod
     def drawn(cls, values: Mapping[str, Tensor]) -> Gates:
-        """Gates under which the largest option of each choice runs alone."""
+        """Make gates under which only the largest option of each choice runs."""
         return cls(values, {g: tuple((i,) for i in m.argmax(-1).tolist()) for g, m in values.items()})
 
     @classmethod
     def one_hot(
         cls, chosen: Mapping[str, list[int]], shapes: Mapping[str, tuple[int, int]], device: torch.device | None = None
     ) -> Gates:
-        """Gates that select option ``chosen[group][i]`` at choice ``i`` with weight one."""
+        """Make gates that select option ``chosen[group][i]`` at choice ``i`` with weight one."""
         values = {}
         for group, indices in chosen.items():
             matrix = torch.zeros(shapes[group])
@@ -59,21 +60,21 @@ class Gates:
         return cls(values, {group: tuple((i,) for i in indices) for group, indices in chosen.items()}, one_path=True)
 
     def to(self, device: torch.device) -> Gates:
-        """The same gates on ``device``."""
+        """Copy the gates to ``device``."""
         return Gates({group: rows.to(device) for group, rows in self.values.items()}, self.active, self.one_path)
 
 
 @dataclass(frozen=True)
 class Joint:
-    """Something that is run or not by what several choices say together, such as the use of a loose end.
+    """Cost that depends on several choices together, such as the concatenation of a loose end.
 
-    Where the rows of gates are probabilities of independent choices, it is run with probability
-    ``prod(1 - gate)`` over its gates, or one minus that if ``when`` is "any": exact, and linear in each row.
+    If the rows of gates are probabilities of independent choices, it occurs with probability ``prod(1 - gate)`` over
+    its gates, or one minus that if ``when`` is "any": exact, and linear in each row.
 
     Attributes:
-        keys: cost keys of what is run.
-        gates: (group, choice, option) of those that matter.
-        when: it is run if "none" of them is chosen, or if "any" is.
+        keys: cost keys of the operations that run.
+        gates: (group, choice, option) of the options it depends on.
+        when: they run if "none" of these options is chosen, or if "any" is.
 
     Example:
         >>> joint = Joint(("concatenate",), (("inputs", 0, 1), ("inputs", 1, 1)), "none")
@@ -88,6 +89,6 @@ class Joint:
     when: Literal["none", "any"]
 
     def runs(self, drawn: Gates) -> bool:
-        """Whether it is run under one-path gates."""
+        """Return whether the operations run under one-path gates."""
         chosen = any(option in drawn.active[group][choice] for group, choice, option in self.gates)
         return chosen == (self.when == "any")

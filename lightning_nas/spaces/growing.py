@@ -1,4 +1,4 @@
-"""Spaces whose networks have several depths, for searches that begin with shallow ones."""
+"""Protocol of spaces with networks of several depths, for searches that begin with shallow ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning_nas.spaces.base import SearchSpace
 
 @runtime_checkable
 class GrowingSpace(Protocol):
-    """A space that can be held to one depth.
+    """Space that can be restricted to one depth.
 
     Attributes:
         depths: numbers of layers, increasing.
@@ -20,4 +20,4 @@ class GrowingSpace(Protocol):
     def depths(self) -> Sequence[int]: ...
 
     def at_depth(self, layers: int) -> SearchSpace:
-        """The same space, of the same name and decisions, with networks of so many layers alone."""
+        """Return the same space (name, decisions) with networks of ``layers`` layers only."""

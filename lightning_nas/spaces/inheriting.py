@@ -1,4 +1,4 @@
-"""Spaces whose networks can begin with the transformed weights of another."""
+"""Contract of spaces whose networks can inherit transformed weights of another network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning_nas.spaces.base import SearchSpace
 
 
 class InheritingSpace(SearchSpace):
-    """A space with transformations of weights that keep what a network computes (Net2Net, arXiv:1511.05641)."""
+    """Space with transformations of weights that preserve the function of a network (Net2Net, arXiv:1511.05641)."""
 
     @abstractmethod
     def inherit(
@@ -24,15 +24,15 @@ class InheritingSpace(SearchSpace):
         *,
         images: Tensor | None = None,
     ) -> nn.Module:
-        """The network of ``architecture``, computing what the ``parent`` computes.
+        """Build the network of ``architecture`` with the function of ``parent``.
 
         Args:
-            parent: a network of ``origin``, trained; left as it is.
+            parent: a trained network of ``origin``; it is not changed.
             origin: an architecture that ``architecture`` can be reached from.
-            architecture: of the network wanted.
-            generator: of which units are copied.
-            images: (N, C, H, W), of the training part, that statistics of new layers are taken from; see the space.
+            architecture: the architecture of the new network.
+            generator: draws which units are copied.
+            images: training images (N, C, H, W) from which new layers take their statistics; see the space.
 
         Raises:
-            InvalidArchitecture: no transformation leads from the one to the other.
+            InvalidArchitecture: no transformation leads from ``origin`` to ``architecture``.
         """

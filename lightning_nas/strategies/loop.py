@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 from pydantic import PositiveFloat, PositiveInt
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.errors import ConfigError
 from lightning_nas.tasks.base import Batch
 from lightning_nas.training.memory import RememberingModule
@@ -33,7 +34,7 @@ class Training:
     clip: float | None
 
 
-class WeightsLoop(RememberingModule):
+class WeightsLoop(RememberingModule, SearchReader):
     """Trains shared weights on one part of the training data.
 
     Toggling, clipping after unscaling, accumulation, schedules, step counters, and their place in the checkpoint.
@@ -50,7 +51,7 @@ class WeightsLoop(RememberingModule):
             weights part is trained on.
     """
 
-    alternate: Literal["batch", "epoch"] | None = None
+    alternate: Alternate | None = None
 
     def __init__(
         self,

@@ -18,9 +18,7 @@ TRIALS, ROWS = 4, 3
 class ExpectedCostCase:
     """Needs the fixture ``shared``, a space with a supernet."""
 
-    def test_the_expected_cost_of_soft_gates_is_the_mean_over_what_they_may_select(
-        self, shared: WeightSharingSpace
-    ) -> None:
+    def test_expected_cost_is_the_mean_over_drawn_architectures(self, shared: WeightSharingSpace) -> None:
         table = {key: float(i % 7 + 1) for i, key in enumerate(shared.operations())}
         cost, generator = ExpectedCost(shared, table), torch.Generator().manual_seed(8)
         for _ in range(TRIALS):

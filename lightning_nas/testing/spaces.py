@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections import Counter
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -67,7 +70,7 @@ class SpaceCase(ExpectedCostCase):
             backwards = dict(reversed(architecture.choices))
             assert space.validate(backwards) == architecture
 
-    def test_validate_says_which_decision_what_came_and_what_is_legal(
+    def test_errors_of_validate_name_decision_value_and_options(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
         choices = dict(architectures[0].choices)
@@ -116,6 +119,17 @@ class SpaceCase(ExpectedCostCase):
             assert space.canonical(canonical) == canonical
             assert count_params(space.network(canonical)) == count_params(space.network(architecture))
 
+    def test_every_option_has_a_meaning_of_its_own(self, space: SearchSpace) -> None:
+        for decision in space.decisions:
+            meanings = [space.meaning(option) for option in decision.options]
+            assert len(set(meanings)) == len(meanings), f"two options of {decision.name} have one meaning"
+            for option, meaning in zip(decision.options, meanings, strict=True):
+                assert meaning.isprintable()
+                assert meaning.strip() == meaning != ""
+                plain_word = re.fullmatch(r"[a-z]+|[-+]?[\d.]+", option)
+                assert plain_word or meaning != option, f"{option!r} of {decision.name} is not explained"
+        assert space.meaning("no such option") == "no such option"
+
     # -- networks -----------------------------------------------------------------------------------------------
 
     def test_networks_give_logits_and_train(self, space: SearchSpace, architectures: list[Architecture]) -> None:
@@ -127,13 +141,23 @@ class SpaceCase(ExpectedCostCase):
             without = [name for name, p in network.named_parameters() if p.grad is None]
             assert not (without and self.every_weight_trains), f"parameters without gradient: {without}"
 
+    def test_input_shape_and_num_classes_are_enough(self, space: SearchSpace) -> None:
+        make: Any = type(space)
+        if "input_shape" not in inspect.signature(make).parameters:
+            pytest.skip(f"{make.__name__} has one size")
+        shape = (1, 8, 8) if space.input_dtype.is_floating_point else (5,)
+        small = make(input_shape=shape, num_classes=7)
+        assert small.input_shape == shape
+        network = small.network(small.sample(torch.Generator().manual_seed(9)))
+        assert network(_inputs(small, 2)).shape == _logits(small, 2, 7)
+
     def test_networks_take_another_number_of_classes(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
         network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
         assert network(_inputs(space, 1)).shape == _logits(space, 1, space.num_classes + 3)
 
-    def test_what_is_retrained_is_a_network_of_the_same_architectures(
+    def test_the_evaluation_space_has_the_same_architectures(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
         evaluation = space.evaluation()
@@ -152,7 +176,7 @@ class SpaceCase(ExpectedCostCase):
             assert nx.is_weakly_connected(graph)
             assert all("label" in data for _, data in graph.nodes(data=True))
 
-    def test_cells_are_drawn_with_every_operation_that_was_chosen(self, space: SearchSpace) -> None:
+    def test_cell_graphs_show_every_chosen_operation(self, space: SearchSpace) -> None:
         generator = torch.Generator().manual_seed(8)
         drawn = {a: space.cell_graphs(a) for a in (space.sample(generator) for _ in range(self.draws))}
         said = {a: Counter(o for cell in cells.values() for *_, o in cell.edges(data="label") if o)
@@ -218,7 +242,7 @@ class SpaceCase(ExpectedCostCase):
                 favoured = {group: (1 - share) * rows + share / rows.shape[1] for group, rows in chosen.items()}
                 assert shared.derive(favoured) == shared.canonical(architecture)
 
-    def test_what_is_above_a_threshold_is_a_network_of_the_wider_space(
+    def test_derive_above_gives_a_network_of_the_wider_space(
         self, shared: WeightSharingSpace, architectures: list[Architecture]
     ) -> None:
         wider = shared.wider()
@@ -304,7 +328,7 @@ class SpaceCase(ExpectedCostCase):
                 for option, keys in zip(shared.gate_options[group], row, strict=True):
                     assert [key.split()[0] for key in keys] == [option] * len(keys)
 
-    def test_the_supernet_mixes_as_it_is_told(self, shared: WeightSharingSpace) -> None:
+    def test_the_supernet_uses_the_mix_that_is_passed(self, shared: WeightSharingSpace) -> None:
         made: list[MixedOp] = []
 
         def mix(choice: Choice) -> MixedOp:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
-from lightning_nas.data.pictures import ArrayData
+from lightning_nas.data.augmented import InMemoryImages
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
-from lightning_nas.spaces.chains.shapes import chain_graph, chosen_state
+from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.gates import Gates
 
 CHANNELS, SIZE, CLASSES = 4, 4, 4
@@ -196,7 +196,7 @@ def _head(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS * SIZE * SIZE, num_classes))
 
 
-class ToyData(ArrayData):
+class ToyData(InMemoryImages):
     """Some of :func:`toy_images` to search on and 128 to test on: an epoch is a handful of batches."""
 
     def __init__(self, images: int = 512, **options: Any) -> None:

@@ -86,12 +86,6 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
         raise CheckpointError(f"refused the checkpoint {shown(path)}: {shown(str(reason), 160)}") from None
 
 
-def newest_valid(path: Path) -> Path | None:
-    """The file of :func:`newest`."""
-    found = newest(path)
-    return found and found[0]
-
-
 def newest(path: Path) -> tuple[Path, Any] | None:
     """The newest generation of ``path`` that verifies, and what is in it, without the tensors' values.
 

@@ -1,16 +1,19 @@
-"""One child of a search: a short training, the figure after each epoch, and when to give it up."""
+"""One child of a search: a short training, its validation figure after every epoch, and early stopping."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import NumericalError
@@ -20,28 +23,53 @@ from lightning_nas.spaces.inheriting import InheritingSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.requests import Inherited, Request, Response
-from lightning_nas.truth.training import EachEpoch, StandAloneTraining
+from lightning_nas.truth.short_training import SHORT_SGD, EachEpoch, ShortTraining
 
 log = logging.getLogger(__name__)
 
 
-class Child(StandAloneTraining):
-    """How children are trained: on the weights and arch parts, looked at after every epoch on the validation part.
+class Child(ShortTraining):
+    """Train a child on the weights and arch parts and evaluate it on the validation part after every epoch.
 
     A child ends early if its figure has not improved for ``patience`` epochs, or if its best reward so far is below the
-    bar that the search has set for this epoch (:attr:`~lightning_nas.trials.requests.Request.bars`).
+    bar of this epoch (:attr:`~lightning_nas.trials.requests.Request.bars`), which the search sets.
 
     Args:
-        patience: epochs without improvement; None for all epochs.
-        options: of :class:`~lightning_nas.truth.training.StandAloneTraining`.
+        epochs: length of each training.
+        optimizer: makes the optimiser from the list of parameters.
+        scheduler: makes the learning-rate schedule from the optimiser; it is stepped once per epoch. "cosine": cosine
+            annealing to 0 over ``epochs``. None: a constant rate.
+        clip: upper bound of the gradient norm; None for no clipping.
+        limit_train_batches: upper bound of the batches per epoch, for quick trials; None for all.
+        patience: epochs without improvement after which a child ends; None to train all epochs.
+
+    Example:
+        >>> from lightning_nas.tasks.classification import Classification
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> space, data = ToySpace(), ToyData(images=256)
+        >>> data.setup("fit")
+        >>> response = Child(epochs=2).work(Request(0, 1, space.best, seed=0), space, data, Classification())
+        >>> response.status, len(response.curve)
+        ('finished', 2)
     """
 
-    def __init__(self, *, patience: PositiveInt | None = None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        epochs: PositiveInt = 3,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
+        scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
+        clip: PositiveFloat | None = None,
+        limit_train_batches: PositiveInt | None = None,
+        patience: PositiveInt | None = None,
+    ) -> None:
+        super().__init__(
+            epochs=epochs, optimizer=optimizer, scheduler=scheduler, clip=clip, limit_train_batches=limit_train_batches
+        )
         self.patience = patience
 
     def work(self, request: Request, space: SearchSpace, data: SearchData, task: Task) -> Response:
-        """Do what is asked. Whatever goes wrong with the child is the response's reason, and in the log."""
+        """Train the child of a request; an error becomes a failed response with its reason."""
         began = time.monotonic()
         asked = (request.trial, request.attempt)
         try:
@@ -81,7 +109,7 @@ class Child(StandAloneTraining):
 
 
 def _inherited(request: Request, given: Inherited, space: SearchSpace, data: SearchData) -> nn.Module:
-    """The child's network with the weights of another, as the space transforms them."""
+    """The network of a child whose initial weights are those of another network, transformed by the space."""
     assert isinstance(space, InheritingSpace), f"{space.name} has no way to inherit weights"
     parent = space.network(given.architecture)
     parent.load_state_dict(torch.load(given.weights, weights_only=True, map_location="cpu"))

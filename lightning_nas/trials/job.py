@@ -1,58 +1,45 @@
-"""From plain JSON to a worker: what every process that trains children does first."""
+"""The job of a search, made of Python objects: data, search space, task, and how a child is trained."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
-
-from lightning_nas.cli.config.kinds import is_entry
-from lightning_nas.cli.config.plain import join, trusted_modules, walk
-from lightning_nas.cli.config.targets import resolve
-from lightning_nas.data.adapt import adapt
+from lightning_nas.data.base import SearchData
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Job, Worker
 from lightning_nas.trials.requests import Request, Response
 
-PARTS = ("dataset", "search_space", "task", "child", "seed", "trusted_modules")
-"""Of a run's configuration: what its children are told."""
 
+class ObjectsJob(Job):
+    """Train children with these very objects.
 
-def make_worker(job: Job) -> Worker:
-    """Read the data and build the space, for as many requests as come.
+    :class:`~lightning_nas.trials.engines.serial.SerialEngine` uses the objects as they are;
+    :class:`~lightning_nas.trials.engines.local.LocalEngine` and :class:`~lightning_nas.trials.engines.ray.RayEngine`
+    send a pickled copy to other processes, so there every class must be importable from a module.
 
     Args:
-        job: the ``PARTS`` of a run's configuration, resolved; their targets are held against the allow-list once more,
-            where they are made.
+        data: for training and for the figure on the validation part; ``setup("fit")`` is called when a worker is made.
+        space: the search space.
+        task: loss and figure of merit.
+        child: how each child is trained.
 
-    Raises:
-        InputError: a target is not allowed, or the data cannot be read.
+    Example:
+        >>> from lightning_nas.tasks.classification import Classification
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> ObjectsJob(ToyData(), ToySpace(), Classification(), Child(epochs=1)).space().name
+        'toy'
     """
-    trusted = trusted_modules(job)
-    for key, value in walk(job):
-        if is_entry(value):
-            resolve(value["_target_"], join(key, "_target_"), trusted)
-    data = adapt(_made(job["dataset"]), seed=job["seed"])
-    data.setup("fit")
-    space, task, child = make_space(job), _made(job["task"]), _made(job["child"])
-    assert isinstance(task, Task)
-    assert isinstance(child, Child)
 
-    def work(request: Request) -> Response:
-        return child.work(request, space, data, task)
+    def __init__(self, data: SearchData, space: SearchSpace, task: Task, child: Child) -> None:
+        self._data, self._space, self._task, self._child = data, space, task, child
 
-    return work
+    def space(self) -> SearchSpace:
+        return self._space
 
+    def worker(self) -> Worker:
+        self._data.setup("fit")
 
-def make_space(job: Job) -> SearchSpace:
-    """The search space of a job."""
-    space = _made(job["search_space"])
-    assert isinstance(space, SearchSpace)
-    return space
+        def work(request: Request) -> Response:
+            return self._child.work(request, self._space, self._data, self._task)
 
-
-def _made(node: Any) -> Any:
-    return instantiate(OmegaConf.create(node))
+        return work

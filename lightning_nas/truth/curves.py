@@ -1,41 +1,72 @@
-"""How good networks are after each epoch of their trainings: when is their ranking known?"""
+"""Learning curves of networks that are trained alone, to see after how many epochs their ranking is settled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from rich.progress import track
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
-from lightning_nas.files import write_json
+from lightning_nas.files import cache_folder, write_json
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
+from lightning_nas.truth.short_training import SHORT_SGD, EachEpoch, ShortTraining
 from lightning_nas.truth.stand_alone import cached
-from lightning_nas.truth.training import EachEpoch, StandAloneTraining
 
 
-class LearningCurves(StandAloneTraining):
-    """The score of each network after every epoch of its training alone, on the validation part.
+class LearningCurves(ShortTraining):
+    """Score of each network on the validation part after every epoch of a training from scratch.
 
     Args:
-        networks: how many are drawn from the space, at least 3; about 18 in MdeNAS (arXiv:1905.07529).
-        cache_dir: where curves are kept by everything they depend on.
-        options: of :class:`~lightning_nas.truth.training.StandAloneTraining`.
+        networks: number of architectures drawn from the space, at least 3; about 18 in MdeNAS (arXiv:1905.07529).
+        cache_dir: folder of the curves, which are kept under the digest of everything they depend on; None for
+            :func:`~lightning_nas.files.cache_folder`.
+        epochs: length of each training.
+        optimizer: makes the optimiser from the list of parameters.
+        scheduler: makes the learning-rate schedule from the optimiser; it is stepped once per epoch. "cosine": cosine
+            annealing to 0 over ``epochs``. None: a constant rate.
+        clip: upper bound of the gradient norm; None for no clipping.
+        limit_train_batches: upper bound of the batches per epoch, for quick trials; None for all.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_nas.tasks.classification import Classification
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> space, data = ToySpace(), ToyData(images=256)
+        >>> data.setup("fit")
+        >>> curves = LearningCurves(cache_dir=tempfile.mkdtemp(), epochs=2)
+        >>> [len(curve) for curve in curves(space, [space.best], data, Classification(), seed=0)]
+        [2]
     """
 
-    def __init__(self, *, networks: PositiveInt = 18, cache_dir: str, **options: Any) -> None:
-        super().__init__(**options)
-        self.networks, self.cache_dir = networks, Path(cache_dir)
+    def __init__(
+        self,
+        *,
+        networks: PositiveInt = 18,
+        cache_dir: str | None = None,
+        epochs: PositiveInt = 12,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
+        scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
+        clip: PositiveFloat | None = None,
+        limit_train_batches: PositiveInt | None = None,
+    ) -> None:
+        super().__init__(
+            epochs=epochs, optimizer=optimizer, scheduler=scheduler, clip=clip, limit_train_batches=limit_train_batches
+        )
+        self.networks = networks
+        self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir)
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
     ) -> list[list[float]]:
-        """The scores of each architecture by epoch; shows a progress bar. What is in the cache is not trained again."""
+        """The scores of each architecture by epoch, read from the cache or trained; a progress bar is shown."""
         folder = self.cache_dir / "curves" / self.conditions(space, data, task, seed)
         curves = []
         for architecture in track(architectures, "training networks to rank", transient=True):
@@ -60,7 +91,7 @@ class LearningCurves(StandAloneTraining):
 
 
 def _read(path: Path, epochs: int) -> list[float] | None:
-    """A cached curve; None if there is none or the file is damaged (then it is made again)."""
+    """A cached curve; None if the file is missing or damaged, so that the network is trained again."""
     scores = cached(path).get("scores")
     if not isinstance(scores, list) or len(scores) != epochs or not all(type(s) in (int, float) for s in scores):
         return None

@@ -56,7 +56,7 @@ class NasBench201Table:
         names = {column: f"{_PREFIX[column[0]]}_{column[1]}{column[2]}" for column in columns}
         timed = [f"{_TIMED[seconds]}_train_seconds200"] if seconds else []
         where, wanted = shown(path), ("arch", *names.values(), *timed)
-        arrays = read_npz(path, wanted, option=option, limit=_LIMIT)
+        arrays = read_npz(path, wanted, named=f"{option}=FILE", limit=_LIMIT)
         if missing := [name for name in wanted if name not in arrays]:
             raise DataError(f"{where} has no {missing[0]}: it is not a table of NAS-Bench-201")
         cells = _cells(arrays["arch"], where)

@@ -1,38 +1,69 @@
-"""The truth a rank check compares with: each architecture trained for a short while on its own."""
+"""The truth of a rank check: the score of each architecture after a short training from scratch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import PositiveFloat, PositiveInt
 from rich.progress import track
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import InputError
-from lightning_nas.files import read_json, write_json
+from lightning_nas.files import cache_folder, read_json, write_json
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
-from lightning_nas.truth.training import StandAloneTraining
+from lightning_nas.truth.short_training import SHORT_SGD, ShortTraining
 
 
-class StandAlone(StandAloneTraining):
-    """Score of each architecture after a short training from scratch, on the validation part.
+class StandAlone(ShortTraining):
+    """Score of each architecture on the validation part after a short training from scratch.
 
     Args:
-        cache_dir: where results are kept by everything they depend on, so that each architecture is trained once.
-        options: of :class:`~lightning_nas.truth.training.StandAloneTraining`.
+        cache_dir: folder of the results, which are kept under the digest of everything they depend on; None for
+            :func:`~lightning_nas.files.cache_folder`.
+        epochs: length of each training.
+        optimizer: makes the optimiser from the list of parameters.
+        scheduler: makes the learning-rate schedule from the optimiser; it is stepped once per epoch. "cosine": cosine
+            annealing to 0 over ``epochs``. None: a constant rate.
+        clip: upper bound of the gradient norm; None for no clipping.
+        limit_train_batches: upper bound of the batches per epoch, for quick trials; None for all.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_nas.tasks.classification import Classification
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> space, data = ToySpace(), ToyData(images=256)
+        >>> data.setup("fit")
+        >>> truth = StandAlone(cache_dir=tempfile.mkdtemp(), epochs=1)
+        >>> len(truth(space, [space.best], data, Classification(), seed=0))
+        1
     """
 
-    def __init__(self, *, cache_dir: str, **options: Any) -> None:
-        super().__init__(**options)
-        self.cache_dir = Path(cache_dir)
+    def __init__(
+        self,
+        *,
+        cache_dir: str | None = None,
+        epochs: PositiveInt = 2,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
+        scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
+        clip: PositiveFloat | None = None,
+        limit_train_batches: PositiveInt | None = None,
+    ) -> None:
+        super().__init__(
+            epochs=epochs, optimizer=optimizer, scheduler=scheduler, clip=clip, limit_train_batches=limit_train_batches
+        )
+        self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir)
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
     ) -> list[float]:
-        """The task's score of each architecture, in order; shows a progress bar while it trains."""
+        """The task's score of each architecture, in order; a progress bar is shown during training."""
         folder = self.cache_dir / "truth" / self.conditions(space, data, task, seed)
         missing = [a for a in architectures if _read(folder / f"{a.key}.json") is None]
         for architecture in track(missing, "training for the rank check", transient=True, disable=not missing):
@@ -43,13 +74,13 @@ class StandAlone(StandAloneTraining):
 
 
 def _read(path: Path) -> float | None:
-    """A cached score; None if there is none or the file is damaged (then it is made again)."""
+    """A cached score; None if the file is missing or damaged, so that the network is trained again."""
     score = cached(path).get("score")
     return float(score) if isinstance(score, (int, float)) else None
 
 
 def cached(path: Path) -> dict[str, Any]:
-    """What is in a file of the cache; nothing if there is none or it is damaged."""
+    """The content of a file of the cache; empty if the file is missing or damaged."""
     if not path.exists():
         return {}
     try:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
 from scipy.stats import entropy as scipy_entropy
 from torch import Tensor, nn
@@ -19,7 +18,8 @@ from lightning_nas.callbacks import search_health
 from lightning_nas.callbacks.search_health import SearchHealth, arch_eigenvalue, skip_dominance
 from lightning_nas.errors import ConfigError
 from lightning_nas.experiment import search as stage
-from lightning_nas.experiment.prepare import Run
+from lightning_nas.experiment.run import Run
+from lightning_nas.experiment.settings import Names
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
@@ -254,10 +254,18 @@ def test_the_stage_answers_with_the_healthy_architecture(tmp_path: Path, monkeyp
     monkeypatch.setattr(SearchModule, "derive", lambda module: _wandered(module.current_epoch))
     monkeypatch.setattr(stage, "build_strategy", lambda *_: toy_search())
     monkeypatch.setattr(stage, "make_trainer", lambda run, name, callbacks, **_: _trainer(tmp_path, callbacks))
-    health = {"_target_": "lightning_nas.callbacks.search_health.SearchHealth", "early_stop": True, "window": 2}
-    config = OmegaConf.create({"callbacks": {"health": {**health, "first_epoch": 0}}, "ckpt_path": None})
-    data = ToyData()
-    found = stage.search(Run(config, tmp_path, data, ToySpace(), Classification()), None)
+    run = Run(
+        tmp_path,
+        ToyData(),
+        ToySpace(),
+        Classification(),
+        strategy=toy_search,
+        trainer=pl.Trainer,
+        record={},
+        names=Names("toy", "toy"),
+        callbacks=lambda: [SearchHealth(early_stop=True, window=2, first_epoch=0)],
+    )
+    found = stage.search(run, None)
     assert found == Architecture.load(tmp_path / "architecture.json") == _wandered(2)
 
 

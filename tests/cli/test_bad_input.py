@@ -15,9 +15,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas import zoo
+from lightning_nas.cli.build import build
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.errors import InputError
-from lightning_nas.experiment.prepare import given_architecture, prepare
+from lightning_nas.experiment.run import named_architecture
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
@@ -60,7 +61,7 @@ def test_data_that_cannot_be_searched_on(
     for key, value in {"dataset.path": str(file), "paths.output": str(tmp_path), **changes}.items():
         OmegaConf.update(config, key, value)
     with pytest.raises(InputError) as caught:
-        prepare(config)
+        build(config).search()
     assert_one_line(caught.value, words)
 
 
@@ -185,10 +186,4 @@ def test_a_second_process_in_a_folder_is_told_of_the_first(cli: Commands) -> Non
 
 
 def test_a_zoo_name_is_an_architecture_of_its_space() -> None:
-    class Run:
-        class config:  # noqa: N801
-            architecture = "fbnet_c"
-
-        space = FBNetSpace()
-
-    assert given_architecture(Run()) == zoo.load("fbnet_c")  # type: ignore[arg-type]
+    assert FBNetSpace().validate(named_architecture("fbnet_c")) == zoo.load("fbnet_c")

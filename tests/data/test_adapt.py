@@ -1,10 +1,23 @@
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
-from torchvision.transforms import v2
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    random_split,
+)
+from torchvision.transforms import ToTensor, v2
 
 from lightning_nas.data.adapt import adapt
+from lightning_nas.data.given import as_search_data
 from lightning_nas.data.images import Digits
 from lightning_nas.errors import DataError
 
@@ -72,7 +85,7 @@ def test_a_module_with_a_training_loader_alone_is_cut_into_four_parts():
     assert not (parts[0] | parts[1]) & parts[2]
 
 
-def test_their_parts_are_kept_and_do_not_depend_on_the_state_of_the_global_generator():
+def test_own_parts_are_kept_whatever_the_global_generator():
     first = setup(Whole(None))
     torch.manual_seed(123)
     again = setup(Whole(None))
@@ -84,7 +97,7 @@ def test_their_parts_are_kept_and_do_not_depend_on_the_state_of_the_global_gener
     assert searched == set(range(100)) - held(first.val_dataloader())
 
 
-def test_their_random_transforms_are_functions_of_seed_pass_and_index():
+def test_random_transforms_are_functions_of_seed_pass_and_index():
     def batches(**options):
         data = setup(Theirs(Noisy(0, 100)), **options)
         return [x.numpy().tobytes() for b in data.search_loader("epoch", lambda: 0) for x, _ in b.values()]
@@ -106,15 +119,15 @@ def test_options_win_over_their_loader():
 def test_labels_are_taken_from_where_usual_data_sets_keep_them(dtype):
     class Unread(TensorDataset):
         def __getitem__(self, index):
-            pytest.fail("read an image for its label") if not ready else None
+            read.append(index)
             return super().__getitem__(index)
 
-    ready = []
+    read = []
     dataset = Unread(torch.rand(90, 1, 8, 8), (torch.arange(90) % 3).to(dtype))
-    data = adapt(Theirs(torch.utils.data.Subset(dataset, range(10, 90))))
+    data = adapt(Theirs(Subset(dataset, range(10, 90))))
     images = data.load()
     assert images.train.labels.tolist() == [i % 3 for i in range(10, 90)]
-    ready.append(True)
+    assert len(read) <= 20, "a few are compared"
     data.setup()
     assert sum(data.sizes.values()) == 80
 
@@ -129,26 +142,160 @@ class Dicts(Noisy):
         return {"image": super().__getitem__(index)[0], "label": 0}
 
 
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (pl.LightningDataModule(), r"LightningDataModule has no train_dataloader\(\)"),
-        (
-            Theirs(Stream(), shuffle=False),
-            r"Theirs.train_dataloader\(\) must give one torch DataLoader over a map-style",
-        ),
-        (Theirs(Dicts(0, 50)), r"train_dataloader\(\) must give pairs .*; sample 0 is not one"),
-        (Theirs(TensorDataset(torch.rand(50, 1, 8, 8), torch.rand(50))), r"must give pairs .* integer label"),
-        (Theirs(TensorDataset(torch.ones(50, 1, 8, 8).byte(), torch.arange(50) % 2)), r"pairs \(float image tensor"),
-        (Theirs(TensorDataset(torch.rand(50, 1, 8, 8), torch.arange(50) % 2 - 1)), r"has negative labels"),
-        (Theirs(TensorDataset(torch.rand(50, 1, 8, 9), torch.arange(50) % 2)), r"shape \(1, 8, 9\); legal is"),
-        (
-            Theirs(TensorDataset(torch.rand(50, 1, 8, 8), torch.zeros(50).long())),
-            r"all training images are of one class",
-        ),
-    ],
-)
-def test_modules_that_cannot_be_used_are_one_line(module, message):
+class Labelled(Dataset):
+    """60 random images; ``image`` and ``label`` change what is given."""
+
+    def __init__(self, image=lambda x: x, label=lambda y: y):
+        self.image, self.label = image, label
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        return self.image(torch.rand(1, 8, 8)), self.label(index % 3)
+
+
+def tensors(x, y):
+    return Theirs(TensorDataset(x, y))
+
+
+X, Y = torch.rand(50, 1, 8, 8), torch.arange(50) % 2
+LOADER = r"Theirs.train_dataloader\(\)"
+BAD = {
+    "no loader": (pl.LightningDataModule(), r"LightningDataModule has no train_dataloader\(\)"),
+    "iterable": (Theirs(Stream(), shuffle=False), rf"{LOADER} is over an IterableDataset; legal is one"),
+    "dict samples": (Theirs(Dicts(0, 50)), rf"{LOADER}: sample 0 is of the type 'dict'; legal are pairs"),
+    "regression": (tensors(X, torch.rand(50)), r"0 is a Tensor \(\) of torch.float32; .* regression .* not supported"),
+    "one-hot": (tensors(X, torch.eye(2).long()[Y]), r"0 is a Tensor \(2,\) of .*; .* the argmax of one-hot rows"),
+    "names": (
+        Theirs(Labelled(label="abc".__getitem__)),
+        r"label of sample 0 is of the type 'str'; legal is one integer",
+    ),
+    "other integers": (tensors((X * 9).int(), Y), r"image of sample \d+ is a Tensor .*int32; .* .*ToTensor\(\)"),
+    "PIL images": (Theirs(Labelled(image=v2.ToPILImage())), r"image of sample \d+ is of the type 'Image'; .*ToTensor"),
+    "negative": (tensors(X, Y - 1), rf"{LOADER} has negative labels"),
+    "not square": (tensors(torch.rand(50, 1, 8, 9), Y), r"shape \(1, 8, 9\); legal is"),
+    "vectors": (tensors(torch.rand(50, 64), Y), r"the images have the shape \(64,\); legal is"),
+    "one class": (tensors(X, Y * 0), r"all training images are of one class"),
+    "batches": (Theirs(TensorDataset(X, Y), batch_size=None, shuffle=False), r"has no batch size; give it one, or set"),
+    "changing": (Theirs(Labelled(label=lambda y: int(torch.randint(9, ())))), r"label of a sample must not change"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_modules_that_cannot_be_used_are_one_line(case):
+    module, message = BAD[case]
     with pytest.raises(DataError, match=message) as error:
-        setup(module)
+        list(setup(module).retrain_loader(lambda: 0))
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "label", [np.int16, np.asarray, torch.tensor, lambda y: torch.tensor([y]), lambda y: np.array([y], np.uint8)]
+)
+def test_labels_may_be_any_one_integer(label):
+    data = setup(Theirs(Labelled(label=label)))
+    assert data.num_classes == 3
+    assert next(iter(data.test_dataloader()))[1].dtype == torch.int64
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.uint8])
+def test_images_of_every_type_are_float32_from_0_to_1(dtype):
+    pixels = torch.arange(256).reshape(16, 16).repeat(60, 1, 1)
+    images = pixels.byte() if dtype == torch.uint8 else (pixels / 255).to(dtype)
+    x, _ = next(iter(setup(tensors(images[:, None], torch.arange(60) % 2)).test_dataloader()))
+    image = ToTensor()(images[0].numpy()) if dtype == torch.uint8 else images[:1].float()
+    assert x.dtype == torch.float32
+    assert torch.equal(x, image.expand_as(x))
+
+
+def test_numpy_images_and_images_without_channel_are_taken():
+    x, _ = next(iter(setup(Theirs(Labelled(image=lambda x: x[0].double().numpy()))).test_dataloader()))
+    assert (x.shape[1:], x.dtype) == ((1, 8, 8), torch.float32)
+
+
+def test_labels_that_differ_from_the_list_are_read_one_by_one():
+    class Coarse(Noisy):
+        targets = tuple(range(100))
+
+        def __getitem__(self, index):
+            return torch.zeros(1, 8, 8), index // 50
+
+    assert setup(Theirs(Coarse(0, 100))).num_classes == 2
+
+
+def test_the_batch_size_of_a_batch_sampler_is_taken():
+    sampler = BatchSampler(RandomSampler(range(100)), batch_size=7, drop_last=True)
+    data = setup(Theirs(Noisy(0, 100), batch_size=1, shuffle=False, batch_sampler=sampler))
+    assert data.batch_size == 7
+
+
+def test_a_subset_sampler_chooses_samples():
+    class Sampled(Theirs):
+        def train_dataloader(self):
+            return DataLoader(self.train, batch_size=5, sampler=SubsetRandomSampler(range(20, 100)))
+
+        def val_dataloader(self):
+            return [DataLoader(self.train, batch_size=5, sampler=SubsetRandomSampler(range(20)))]
+
+    data = setup(Sampled(Noisy(0, 100, noise=False)))
+    assert held(data.val_dataloader()) == set(range(20))
+    assert sum(data.sizes.values()) == 100
+
+
+def test_settings_of_the_loader_are_kept():
+    class Later(Theirs):
+        """Has its data after ``setup``, a list of no validation loaders, and no test loader."""
+
+        def setup(self, stage):
+            self.ready = self.train
+
+        def train_dataloader(self):
+            return DataLoader(self.ready, batch_size=5, num_workers=1, pin_memory=False, persistent_workers=True)
+
+        def val_dataloader(self):
+            return []
+
+    data = setup(Later(Noisy(0, 100)))
+    inner = data.retrain_loader(lambda: 0)._loader
+    assert (inner.num_workers, inner.pin_memory, inner.persistent_workers) == (1, False, True)
+    assert (data.sizes["val"], data.sizes["test"]) == (10, 20)
+    data = setup(Theirs(Noisy(0, 100), num_workers=1))
+    assert not data.retrain_loader(lambda: 0)._loader.persistent_workers
+
+
+def test_a_warning_names_what_is_not_used(caplog):
+    class Hooked(Theirs):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return batch
+
+    sampler = WeightedRandomSampler([1.0] * 100, 100)
+    setup(Hooked(Noisy(0, 100), shuffle=False, sampler=sampler, collate_fn=list))
+    assert "does not use its on_after_batch_transfer, WeightedRandomSampler, collate_fn" in caplog.text
+    caplog.clear()
+    setup(Theirs(Noisy(0, 100)))
+    assert not caplog.records
+
+
+def test_a_warning_counts_training_samples_in_the_validation_loader(caplog):
+    dataset = Noisy(0, 100)
+    loaders = (DataLoader(Subset(dataset, range(60)), batch_size=5), DataLoader(Subset(dataset, range(50, 100))))
+    as_search_data(loaders).setup()
+    assert "the val DataLoader: 10 samples are training samples too" in caplog.text
+
+
+def test_prepare_data_is_called_once_before_setup():
+    class Downloading(Theirs):
+        calls = ()
+
+        def prepare_data(self):
+            self.calls += ("prepare_data",)
+
+        def setup(self, stage):
+            self.calls += ("setup",)
+
+    module = Downloading(Noisy(0, 100))
+    data = setup(module)
+    data.prepare_data()
+    assert module.calls[0] == "prepare_data"
+    assert module.calls.count("prepare_data") == 1

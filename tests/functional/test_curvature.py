@@ -74,7 +74,7 @@ def test_a_loss_that_is_linear_has_no_curvature(products: Callable[..., Product]
     assert dominant_eigenvalue(products(lambda: p.sum(), [p]), start(3)) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_an_operation_that_cannot_be_differentiated_twice_is_refused_and_differences_do_without() -> None:
+def test_exact_products_refuse_once_differentiable_operations() -> None:
     p = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
 
     def loss() -> Tensor:

@@ -97,7 +97,7 @@ def test_without_a_step_it_is_the_first_order_gradient() -> None:
 
 
 @pytest.mark.parametrize("mixed", ["difference", "exact"])
-def test_weights_have_the_same_bits_afterwards_and_the_loss_is_that_after_the_step(
+def test_weights_have_the_same_bits_after_the_virtual_step(
     mixed: Literal["difference", "exact"],
 ) -> None:
     problem = Problem(4)

@@ -42,7 +42,7 @@ def test_mnasnets_reward(accuracy: float, latency: float, alpha: float, beta: fl
     assert both.item() == pytest.approx(reward, abs=1e-7)
 
 
-def test_the_reward_of_proxyless_reinforce_is_mnasnets_with_exponent_a_tenth() -> None:
+def test_proxyless_reinforce_has_mnasnets_reward() -> None:
     assert mnasnet_reward(0.7, 90.0, 80.0, -0.1, -0.1) == pytest.approx(0.6918036, abs=1e-7)
 
 

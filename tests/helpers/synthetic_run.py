@@ -82,9 +82,9 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
     write_csv(folder / "health.csv", f"epoch,step,{names}", health)
     points = [(e, f"{i:016x}", 0.5 + i / 30 + 0.1 * draw.random(), 0.6 + i / 40) for e in (9, 29) for i in range(12)]
     write_csv(folder / "rank_points.csv", "epoch,key,score,truth", points)
-    costs = [(f"layer_{i:02}", option, 0.05 + 0.2 * draw.random()) for i, option in enumerate(answer)]
-    write_csv(folder / "layers.csv", "decision,option,cost", [("stem", "fixed", 0.1), *costs, ("head", "fixed", 0.08)])
-    decisions = {f"layer_{i:02}": option for i, option in enumerate(answer)}
+    costs = [(f"layers {i + 1}", option, 0.05 + 0.2 * draw.random()) for i, option in enumerate(answer)]
+    write_csv(folder / "layers.csv", "decision,option,cost", [("fixed", "stem", 0.1), *costs, ("fixed", "head", 0.08)])
+    decisions = {f"layer_{i:02}": option for i, option in enumerate(answer, 1)}
     architecture = {"format": 1, "space": "fbnet_small", "choices": decisions}
     (folder / "architecture.json").write_text(json.dumps(architecture))
     result = {
@@ -101,7 +101,7 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
 
 def chain(options: Iterable[str]) -> "nx.DiGraph[str]":
     graph: nx.DiGraph[str] = nx.DiGraph()
-    nodes = ["input", *(f"layer_{i:02}" for i, _ in enumerate(options)), "head"]
+    nodes = ["input", *(f"layer_{i:02}" for i, _ in enumerate(options, 1)), "head"]
     for node, label in zip(
         nodes, ["1x8x8", *(f"{option}\n32x4x4" for option in options), "conv 1x1, pool"], strict=True
     ):

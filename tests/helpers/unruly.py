@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import DataError
 from lightning_nas.spaces.base import SearchSpace
@@ -18,7 +19,7 @@ from lightning_nas.tasks.base import Task
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.child import Child
-from lightning_nas.trials.engines.base import Engine, Job
+from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.requests import Request, Response
 
 
@@ -71,12 +72,14 @@ class Missing(ToyData):
         raise DataError("no such folder")
 
 
-def job(folder: Path, deeds: dict[int, str] | None = None, data: str = "lightning_nas.testing.toys.ToyData") -> Job:
+def job(
+    folder: Path, deeds: dict[int, str] | None = None, data: str = "lightning_nas.testing.toys.ToyData"
+) -> ConfiguredJob:
     """Children on the toy space, some of them unruly."""
     folder.mkdir(exist_ok=True)
     unruly = {"folder": str(folder), "deeds": {str(trial): deed for trial, deed in (deeds or {}).items()}}
     optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
-    return {
+    content = {
         "dataset": {"_target_": data},
         "search_space": {"_target_": "lightning_nas.testing.toys.ToySpace"},
         "task": {"_target_": "lightning_nas.tasks.classification.Classification"},
@@ -84,6 +87,7 @@ def job(folder: Path, deeds: dict[int, str] | None = None, data: str = "lightnin
         "seed": 0,
         "trusted_modules": ["lightning_nas.testing", "unruly"],
     }
+    return ConfiguredJob(content)
 
 
 def request(trial: int, attempt: int = 1) -> Request:

@@ -82,7 +82,7 @@ def test_a_table_survives_its_file_and_is_a_mapping(tmp_path: Path) -> None:
         "unknown key inside": (put("entries", "conv", "code", value="1"), "entries.conv.code"),
         "no threads": (put("conditions", "threads", value=0), "conditions.threads"),
         "measured in no time": (put("entries", "conv", "median", value=0), "conv"),
-        "duplicated key": (json.dumps(GOOD).replace('"skip"', '"conv"'), "'conv' stands twice"),
+        "duplicated key": (json.dumps(GOOD).replace('"skip"', '"conv"'), "'conv' occurs twice"),
         "a list": ("[]", "valid dictionary"),
         "empty": ("", "not valid JSON"),
         "deep": ("[" * 100_000, "not valid JSON"),

@@ -42,9 +42,7 @@ def with_random_statistics(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("kernel", "stride", "out_channels"), [(3, 1, 4), (5, 1, 4), (3, 2, 4), (5, 2, 6), (3, 1, 6)])
-def test_inverted_residual_is_expand_shuffle_depthwise_project_and_a_residual_where_shapes_agree(
-    kernel, stride, out_channels, groups
-):
+def test_inverted_residual_is_expand_shuffle_depthwise_project(kernel, stride, out_channels, groups):
     torch.manual_seed(0)
     block = InvertedResidual(4, out_channels, kernel=kernel, expansion=3, stride=stride, groups=groups)
     with_random_statistics(block)
@@ -111,9 +109,7 @@ def test_initialize_is_he_by_fan_out_and_leaves_batch_norm_neutral():
 
 
 @pytest.mark.parametrize(("kernel", "expansion", "stride", "out_channels"), [(7, 6, 1, 4), (5, 3, 2, 6), (3, 1, 1, 6)])
-def test_mbconv_is_expand_depthwise_project_with_relu6_and_a_residual_where_shapes_agree(
-    kernel, expansion, stride, out_channels
-):
+def test_mbconv_is_expand_depthwise_project_with_relu6(kernel, expansion, stride, out_channels):
     torch.manual_seed(0)
     blocks = [
         with_random_statistics(MBConv(4, out_channels, kernel=kernel, expansion=expansion, stride=stride, residual=r))

@@ -12,7 +12,7 @@ def x() -> torch.Tensor:
     return torch.randn(4, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
-def test_batch_norms_by_batch_are_the_same_in_evaluation_and_keep_no_statistics(x: torch.Tensor) -> None:
+def test_batch_norms_by_batch_keep_no_statistics(x: torch.Tensor) -> None:
     norm = by_batch(nn.BatchNorm2d(4)).eval()
     torch.testing.assert_close(norm(x), F.batch_norm(x, None, None, training=True))
     assert set(norm.state_dict()) == {"weight", "bias"}

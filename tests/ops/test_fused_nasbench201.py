@@ -72,7 +72,7 @@ def assert_same(expected: dict[str, Tensor | None], got: dict[str, Tensor | None
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("affine", [True, False], ids=["affine", "not affine"])
 @pytest.mark.parametrize("active", SOME.values(), ids=SOME)
-def test_fused_gives_the_outputs_gradients_and_statistics_of_the_plain_form(active, affine, training, fusions):
+def test_fused_and_plain_form_agree(active, affine, training, fusions):
     cell, fast = pair(affine=affine, training=training)
     x, rows = inputs()
     assert_same(results(cell, x, rows, active), results(fast, x, rows, active))
@@ -113,7 +113,7 @@ def test_second_derivatives_equal_those_of_the_plain_form():
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 
 
-def test_an_architecture_step_computes_no_gradient_of_a_weight_and_the_same_gradient_of_the_gates():
+def test_an_architecture_step_computes_only_gradients_of_gates():
     cell, fast = pair(affine=True)
     expected, got = results(cell, *inputs(), ALL), results(fast.requires_grad_(False), *inputs(), ALL)
     assert all(parameter.grad is None for parameter in fast.parameters())
@@ -121,7 +121,7 @@ def test_an_architecture_step_computes_no_gradient_of_a_weight_and_the_same_grad
         torch.testing.assert_close(got[name], expected[name], rtol=1e-10, atol=1e-12)
 
 
-def test_two_training_steps_of_a_whole_supernet_agree_and_states_are_interchangeable():
+def test_two_training_steps_of_a_whole_supernet_agree():
     states = []
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for fast in (False, True):

@@ -53,7 +53,7 @@ def test_every_convolution_stands_between_relu_and_batch_norm() -> None:
         assert kinds == one * (len(kinds) // len(one))
 
 
-def test_pools_leave_the_padding_out_of_account_and_the_dilated_convolution_sees_5_pixels() -> None:
+def test_pools_ignore_padding_and_dilation_sees_5_pixels() -> None:
     x = torch.randn(2, 3, 6, 6)
     torch.testing.assert_close(operation("avg_pool_3x3", 3, 3, 2)(x), F.avg_pool2d(x, 3, 2, 1, count_include_pad=False))
     torch.testing.assert_close(operation("max_pool_7x7", 3, 3)(x), F.max_pool2d(x, 7, 1, 3))
@@ -65,7 +65,7 @@ def test_pools_leave_the_padding_out_of_account_and_the_dilated_convolution_sees
         assert (seen.min(), seen.max(), len(seen)) == (2, 6, 9)
 
 
-def test_a_reduction_to_an_odd_number_of_channels_gives_the_second_half_one_more() -> None:
+def test_an_odd_reduction_gives_the_second_half_one_channel_more() -> None:
     halved = FactorizedReduction(4, 11)
     assert (halved.even.out_channels, halved.odd.out_channels) == (5, 6)
     assert halved(torch.zeros(1, 4, 9, 9)).shape == (1, 11, 5, 5)

@@ -91,7 +91,7 @@ def test_a_deeper_layer_preserves_what_is_rectified_and_nothing_else(kernel: int
     assert not torch.allclose(layer(x.tanh()), x.tanh(), atol=1e-2)
 
 
-def test_a_settled_norm_has_the_statistics_of_the_batch_and_changes_nothing_in_training_either(
+def test_a_settled_norm_is_the_identity_in_training_too(
     generator: torch.Generator,
 ) -> None:
     x = 3 + 2 * torch.randn(64, 4, 5, 5, generator=generator)

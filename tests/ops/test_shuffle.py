@@ -41,9 +41,7 @@ def test_kernels_are_those_of_the_paper(kind: str, size: int) -> None:
 
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("kind", ["k5", "xception"])
-def test_a_slice_is_the_narrow_block_with_the_first_weights_statistics_included(
-    kind: str, momentum: float | None
-) -> None:
+def test_a_slice_is_the_narrow_block_with_the_first_weights(kind: str, momentum: float | None) -> None:
     wide, narrow = (shuffle_block(kind, 6, 10, middle=m, stride=2) for m in (8, 3))
     for norm in (m for block in (wide, narrow) for m in block.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.momentum = momentum

@@ -60,7 +60,7 @@ def lines(figure: Figure) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_no_word_touches_another_or_a_line_and_all_are_on_the_picture(name: str) -> None:
+def test_no_word_touches_another_word_a_line_or_the_edge(name: str) -> None:
     for cell in cells(SPACES[name], 3):
         figure = cell_drawing(cell)
         figure.canvas.draw()
@@ -128,7 +128,7 @@ def test_inputs_nodes_and_output_are_told_apart() -> None:
     ]  # fmt: skip
 
 
-def test_the_picture_takes_its_colours_from_the_page_and_is_the_same_every_time() -> None:
+def test_the_picture_is_deterministic_and_takes_the_pages_colours() -> None:
     first, second = (to_svg(cell_drawing(cells(SPACES["darts"], 1)[0]), "cell-0", "a cell") for _ in range(2))
     assert first == second
     assert not {light for light, _ in COLORS.values()} & set(first.replace('"', " ").replace(";", " ").split())

@@ -67,8 +67,8 @@ def test_the_texts_of_a_chain_are_the_nodes_names_and_labels() -> None:
     texts = [text.get_text() for text in network_drawing(chain(["k3_e6", "skip"])).axes[0].texts]
     assert texts == [
         *("input", "1x8x8"),
-        *("layer_00", "k3_e6", "32x4x4"),
-        *("layer_01", "skip", "32x4x4"),
+        *("layer_01", "k3_e6", "32x4x4"),
+        *("layer_02", "skip", "32x4x4"),
         *("head", "conv 1x1, pool"),
     ]
 

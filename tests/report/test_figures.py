@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
+from lightning_nas.report.choices import Choices
 from lightning_nas.report.figures import (
     curves,
     latency_bars,
@@ -53,12 +54,20 @@ def test_probability_heatmap_shows_each_group_and_prints_the_winners() -> None:
     assert [(text.get_position(), text.get_text()) for text in left.texts] == [((1, 0), "0.90"), ((0, 1), "0.70")]
 
 
+def test_the_heat_map_names_the_choices_and_frames_the_answer() -> None:
+    choices = Choices({"g": ("layer_01", "layer_02")}, {"g": ((1,), (0,))})
+    axes = probability_heatmap({"g": torch.tensor([[0.1, 0.9], [0.2, 0.8]])}, {"g": "ab"}, choices).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["layer_01", "layer_02"]
+    middles = [(box.get_x() + box.get_width() / 2, box.get_y() + box.get_height() / 2) for box in axes.patches]
+    assert middles == [pytest.approx((1, 0)), pytest.approx((0, 1))]
+
+
 def test_probability_heatmap_takes_half_precision() -> None:
     half = torch.tensor([[0.25, 0.75]], dtype=torch.bfloat16)
     assert probability_heatmap({"g": half}, {"g": "ab"}).axes[0].images[0].get_array().tolist() == [[0.25, 0.75]]
 
 
-def test_probability_is_drawn_as_opacity_so_that_it_reads_on_any_background() -> None:
+def test_probability_is_drawn_as_opacity_for_any_background() -> None:
     image = probability_heatmap({"g": torch.tensor([[0.0, 0.5, 1.0]])}, {"g": "abc"}).axes[0].images[0]
     rgba = image.to_rgba(image.get_array())
     assert rgba[0, :, 3] == pytest.approx([0, 0.5, 1], abs=0.01)
@@ -91,6 +100,12 @@ def test_rank_scatter_draws_every_architecture_and_names_tau() -> None:
     assert axes.get_title(loc="left") == "Kendall's tau 1.00"
 
 
+def test_rank_scatter_marks_the_answer() -> None:
+    axes = rank_scatter([0.25, 0.5], [0.75, 1.0], 1.0, ["a", "b"], "b").axes[0]
+    assert axes.collections[1].get_offsets().tolist() == [[0.5, 1.0]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["answer"]
+
+
 @pytest.mark.parametrize("tau", [None, float("nan")])
 def test_rank_scatter_says_when_tau_is_not_defined(tau: float | None) -> None:
     assert "not defined" in rank_scatter([1.0], [1.0], tau).axes[0].get_title(loc="left")
@@ -109,7 +124,7 @@ def test_latency_bars_run_from_top_to_bottom_with_fixed_rows_apart() -> None:
     assert axes.yaxis_inverted()
     fixed, layer, skip = (to_hex(bar.get_facecolor()) for bar in axes.patches)
     assert fixed != layer == skip
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["stem  fixed", "layer_01  k3", "layer_02  skip"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["stem", "layer_01 k3", "layer_02 skip"]
     assert axes.get_xlabel() == "predicted latency (ms)"
     assert latency_bars([("stem", "fixed", 5.0)], "MACs").axes[0].get_xlabel() == "MACs"
 

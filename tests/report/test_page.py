@@ -10,16 +10,18 @@ from pathlib import Path
 
 import networkx as nx
 import pytest
-from synthetic_run import chain, write_run
+from synthetic_run import OPTIONS, chain, write_run
 
 from lightning_nas.errors import InputError
+from lightning_nas.report.choices import Choices
 from lightning_nas.report.page import write_report
 from lightning_nas.spaces.cell_graphs import cell_graph
 
+LAYERS = tuple(f"layer_{i:02}" for i in range(1, 23))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HEADINGS = [
-    "Result", "Derived network", "Search", "Choice probabilities", "Search health", "Rank check",
-    "Latency by layer", "Best architectures seen", "Retraining", "Configuration",
+    "Result", "Derived network", "Code names", "Score and cost", "Best architectures seen", "What to do next", "Search",
+    "Choice probabilities", "Search health", "Rank check", "Latency by layer", "Retraining", "Configuration",
 ]  # fmt: skip
 HOSTILE = ("<script>alert(1)</script>", '"><img/src=x/onerror=alert(1)>', r"$\frac{$", "</svg></pre>]]>&amp;", "skip")
 
@@ -58,13 +60,13 @@ class Page(HTMLParser):
         return [words for inside, words in self.words if inside == tag]
 
 
-def browsed(path: Path, profile: Path) -> tuple[Page, str]:
-    """The document after the browser has read it, and what it said on its console."""
+def browsed(path: Path, profile: Path, *more: str) -> tuple[Page, str]:
+    """The document after the browser has read it, and the messages on its console."""
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", "--enable-logging=stderr"]  # fmt: skip
-    command = [CHROMIUM, *flags, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+    command = [CHROMIUM, *flags, *more, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return Page(done.stdout), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
@@ -74,7 +76,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the paper's size: 22 layers of 9 options, 90 epochs."""
     folder = tmp_path_factory.mktemp("run")
     write_run(folder, choices=22, epochs=90)
-    return write_report(folder, chain(["k3_e6"] * 22))
+    return write_report(folder, chain(["k3_e6"] * 22), choices=Choices({"layers": LAYERS}, {"layers": ((0,),) * 22}))
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +95,17 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(folder, chain(HOSTILE))
 
 
-def test_a_browser_shows_every_part_and_has_nothing_to_complain_of(written: Path, tmp_path: Path) -> None:
+def test_a_browser_shows_every_part_without_complaint(written: Path, tmp_path: Path) -> None:
     page, console = browsed(written, tmp_path)
     assert page.text("h1") == ["fbnet on fbnet_small"]
     assert page.text("h2") == HEADINGS
     pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(pictures) == 11
+    assert len(pictures) == 12
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
     assert console == ""
 
 
-def test_a_browser_would_say_so_if_the_page_asked_for_anything(tmp_path: Path) -> None:
+def test_a_browser_reports_a_page_that_asks_for_something(tmp_path: Path) -> None:
     page = write_report(tmp_path, None)
     page.write_text(page.read_text().replace("<main>", '<main><img src="http://127.0.0.1:9/x.png">'))
     _, console = browsed(page, tmp_path / "profile")
@@ -112,26 +114,26 @@ def test_a_browser_would_say_so_if_the_page_asked_for_anything(tmp_path: Path) -
 
 def test_hostile_text_stays_text_in_a_browser(hostile: Path, tmp_path: Path) -> None:
     page, console = browsed(hostile, tmp_path)
-    assert page.text("h2") == [heading.replace("Latency", "Cost") for heading in HEADINGS]  # the unit is unknown
+    assert page.text("h2") == [heading.replace("Latency", "Cost") for heading in HEADINGS]  # an unknown unit
     assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object"}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     assert console == ""
 
 
-def test_the_health_of_the_search_has_curves_with_their_ends_in_words(written: Path) -> None:
+def test_health_curves_have_their_ends_in_words(written: Path) -> None:
     section = written.read_text().partition(">Search health<")[2].partition("</section>")[0]
     assert "entropy from 1.2 to " in section
     assert "discretisation_gap from 0.3 to " in section
     assert "eigenvalue from " in section
 
 
-def test_the_health_of_the_search_shows_how_sure_each_choice_became(written: Path) -> None:
+def test_health_shows_the_probability_of_each_choice(written: Path) -> None:
     section = written.read_text().partition(">Search health<")[2].partition("</section>")[0]
     assert section.count("<svg") == 2
-    assert "layers 0: k3_e1 1.00; layers 1: k5_e1_g2 " in section
+    assert "layer_01: k3_e1 1.00; layer_02: k5_e1_g2 " in section
 
 
-def test_each_cell_is_drawn_by_itself_and_told_in_words(tmp_path: Path) -> None:
+def test_each_cell_is_drawn_and_described_in_words(tmp_path: Path) -> None:
     states = {"c_{k-1}": "c_{k-1}", "0": HOSTILE[0], "c_{k}": "c_{k}"}
     cell = cell_graph(states, [("c_{k-1}", "0", HOSTILE[4]), ("0", "c_{k}", "")])
     path = write_report(tmp_path, chain(["k3"]), {"normal cell": cell, HOSTILE[1]: cell})
@@ -193,10 +195,24 @@ def test_figures_of_the_result_are_shown(written: Path) -> None:
     assert "98.33% test accuracy" in page.text("p")[0]
 
 
-def test_figures_that_were_not_taken_are_not_invented(tmp_path: Path) -> None:
+def test_figures_that_were_not_measured_have_no_row(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"strategy": "fbnet", "params": None, "test_ppl": 5.5}))
+    page = Page(write_report(tmp_path, None).read_text())
+    assert page.text("th") == ["Test perplexity"]
+    assert page.text("td") == ["5.50"]
+
+
+def test_accuracy_has_its_interval_and_latency_its_device(tmp_path: Path) -> None:
+    found = {"test_acc": 0.9833, "test_samples": 359, "latency_measured_ms": 1.3, "latency_device": "cpu, 1 thread"}
+    (tmp_path / "result.json").write_text(json.dumps(found | {"latency_predicted_ms": 1.0}))
+    table = {"unit": "ms", "device": "Xeon", "conditions": {"threads": 1, "batch_size": 1, "dtype": "float32"}}
+    (tmp_path / "latency_table.json").write_text(json.dumps(table))
     cells = Page(write_report(tmp_path, None).read_text()).text("td")
-    assert cells == ["not taken", "5.50", *["not taken"] * 7]
+    assert cells == [
+        "98.33% (95% interval 96.4% to 99.2%, n = 359)",
+        "1.000 ms (-23% against measured) on Xeon, 1 thread, batch 1, float32",
+        "1.300 ms on cpu, 1 thread",
+    ]
 
 
 def test_the_ten_best_architectures_stand_once_each_in_order(tmp_path: Path) -> None:
@@ -206,21 +222,57 @@ def test_the_ten_best_architectures_stand_once_each_in_order(tmp_path: Path) -> 
     keys = [words for words in page.text("code") if words.startswith("key")]
     assert keys == [f"key{i}" for i in range(11, 1, -1)]
     assert "23.0000" in page.text("td")
+    assert "The answer was not scored." in page.text("p")[1]
 
 
-def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_empty_folder_gives_one_line_of_what_is_missing(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path, None).read_text())
-    assert page.text("h2") == HEADINGS
+    assert page.text("h2") == []
     assert "svg" not in {tag for tag, _ in page.elements}
-    sentences = [words for words in page.text("p") if words.endswith(".")]
-    assert len(sentences) == len(HEADINGS) + 1  # one a part, and the summary
-    assert "No rank check was made in this run." in sentences
+    assert page.text("p")[-1] == (
+        "Not recorded: result, derived network, score and cost, best architectures seen, search, choice probabilities, "
+        "search health, rank check, latency by layer, retraining, configuration."
+    )
+
+
+def test_every_section_on_the_page_has_content(written: Path) -> None:
+    for section in written.read_text().split("<h2>")[1:]:
+        assert re.search("<(svg|table|pre|details)", section)
+    assert "Not recorded" not in written.read_text()
+
+
+def test_a_layer_has_one_name_in_every_picture(written: Path) -> None:
+    text = written.read_text()
+    for heading in ("Choice probabilities", "Search health", "Latency by layer"):
+        section = text.partition(f">{heading}<")[2].partition("</section>")[0]
+        words = " ".join(Page(f"<div>{section}</div>".replace("</h2>", "", 1)).text("text"))
+        assert "layer_02" in words, heading
+        assert not re.search(r"choice \d|layers \d", words), heading
+
+
+def test_every_code_name_of_the_page_is_explained_once(written: Path) -> None:
+    section = written.read_text().partition(">Code names<")[2].partition("</section>")[0]
+    assert re.findall(r"<code>([^<]*)", section) == sorted(OPTIONS)
+    assert "5x5 kernel, expansion 6" in section
+
+
+def test_nothing_is_wider_than_a_screen_of_400_px(written: Path, tmp_path: Path) -> None:
+    measure = (
+        "const page = document.querySelector('iframe').contentDocument;"
+        "document.title = page.documentElement.scrollWidth + ' ' + page.documentElement.clientWidth"
+    )
+    frame = f'<iframe src="{written.as_uri()}" width="400" height="900" frameborder="0"></iframe>'
+    wrapper = tmp_path / "wrapper.html"
+    wrapper.write_text(f'<!DOCTYPE html><title></title><body onload="{measure}">{frame}</body>')
+    page, _ = browsed(wrapper, tmp_path / "profile", "--allow-file-access-from-files")
+    width, visible = map(int, page.text("title")[0].split())
+    assert 300 < width <= visible <= 400
 
 
 @pytest.mark.parametrize(
     "name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv", "health.csv", "edges.csv"]
 )
-def test_files_with_a_header_alone_are_as_good_as_absent(tmp_path: Path, name: str) -> None:
+def test_files_with_only_a_header_count_as_absent(tmp_path: Path, name: str) -> None:
     write_run(tmp_path, choices=2, epochs=2)
     header = (tmp_path / name).read_text().splitlines()[0]
     for path in tmp_path.rglob("*.*"):
@@ -252,4 +304,4 @@ def test_what_layers_cost_is_told_in_the_tables_unit(unit: str, heading: str, la
     (tmp_path / "latency_table.json").write_text(json.dumps({"unit": unit}))
     page = write_report(tmp_path, None).read_text()
     assert f"<h2>{heading} by layer</h2>" in page
-    assert f"2 layers, 800 {unit} in all; the {largest} is layer 2 k5, 500 {unit}." in page
+    assert f"2 layers, 800 {unit} in total; the {largest} is layer 2 k5, 500 {unit}." in page

@@ -10,7 +10,7 @@ from synthetic_run import chain
 
 from lightning_nas.report.drawing import network_drawing
 from lightning_nas.report.figures import curves, latency_bars, probability_heatmap, rank_scatter
-from lightning_nas.report.svg import to_svg
+from lightning_nas.report.svg import hover, to_svg
 from lightning_nas.report.theme import COLORS
 
 XLINK = "{http://www.w3.org/1999/xlink}href"
@@ -58,7 +58,20 @@ def test_hostile_text_is_printed_as_it_stands_and_nothing_else(text: str) -> Non
         begins = text[:20]
         assert any(begins in "".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text"))
         tags = {element.tag.rpartition("}")[2] for element in root.iter()}
-        assert tags <= {"svg", "defs", "style", "g", "path", "text", "tspan", "use", "image", "clipPath", "rect"}
+        assert tags <= {
+            "svg",
+            "defs",
+            "style",
+            "g",
+            "path",
+            "text",
+            "tspan",
+            "use",
+            "image",
+            "clipPath",
+            "rect",
+            "title",
+        }
 
 
 def test_control_characters_do_not_reach_the_page() -> None:
@@ -69,3 +82,17 @@ def test_control_characters_do_not_reach_the_page() -> None:
 
 def test_endless_text_is_cut() -> None:
     assert len(to_svg(latency_bars([("x" * 100_000, "k3", 1.0)]), "bars", "bars")) < 30_000
+
+
+def test_hover_texts_are_titles_of_their_shapes_in_order() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    points = axes.scatter([0, 1, 2], [0, 1, 4])
+    hover(points, ["first", "<second>", "third"])
+    [bar] = axes.bar([3], [4])
+    hover(bar, ["bar"])
+    root = ET.fromstring(to_svg(figure, "tips", "tips"))
+    named = [(e.tag.rpartition("}")[2], e[0].text) for e in root.iter() if len(e) and e[0].tag.endswith("title")]
+    assert sorted(named) == [("path", "bar"), ("use", "<second>"), ("use", "first"), ("use", "third")]
+    xs = {e[0].text: float(e.get("x", "nan")) for e in root.iter() if len(e) and e[0].tag.endswith("title")}
+    assert xs["first"] < xs["<second>"] < xs["third"]

@@ -96,7 +96,7 @@ def test_the_papers_start_network_grows_without_a_change_of_its_function() -> No
     torch.testing.assert_close(logits(child, x), logits(parent, x), atol=1e-5, rtol=1e-5)
 
 
-def test_a_layer_put_in_after_one_that_got_wider_begins_as_the_identity_of_the_new_width() -> None:
+def test_a_new_layer_after_a_widened_one_is_the_identity() -> None:
     space = small()
     larger = space.deepened(space.widened(space.start, 0), 0, 0, 3)
     child = space.inherit(space.network(space.start), space.start, larger, torch.Generator().manual_seed(0))
@@ -119,7 +119,7 @@ def test_the_papers_start_network_has_its_parameters_and_multiply_adds() -> None
     assert count_macs(network, (3, 32, 32)) == macs == 4_016_640
 
 
-def test_inheriting_draws_nothing_from_the_global_generator_and_leaves_the_parent_alone() -> None:
+def test_inheriting_leaves_parent_and_global_generator_alone() -> None:
     space = small()
     parent = space.network(space.start)
     before = {name: value.clone() for name, value in parent.state_dict().items()}
@@ -157,7 +157,7 @@ def test_an_inherited_network_can_have_another_classifier_width_and_dtype() -> N
     assert logits(child, x).shape == (4, 11)
 
 
-def test_children_begin_their_training_with_nearly_the_function_of_their_parents() -> None:
+def test_children_begin_near_the_function_of_their_parents() -> None:
     space, generator = small(longest=4, dropout=(0, 0)), torch.Generator().manual_seed(4)
     torch.manual_seed(4)
     parent, images = trained(space.network(space.start), space, generator), 1 + space.example(64, generator)

@@ -39,7 +39,7 @@ def test_the_papers_space_has_as_many_networks() -> None:
     assert (space.form.pools, space.evaluation().form.channels) == ((4, 8), 96)
 
 
-def test_decisions_come_layer_by_layer_and_connections_ask_about_one_earlier_tensor() -> None:
+def test_decisions_come_layer_by_layer() -> None:
     decisions = {d.name: d for d in ENASMacroSpace(layers=3).decisions}
     assert list(decisions) == [
         *("layer_1_op", "layer_2_op", "layer_2_skip_0", "layer_3_op", "layer_3_skip_0", "layer_3_skip_1")
@@ -62,7 +62,7 @@ def test_a_tensor_is_halved_only_if_it_is_needed_later(connected: str, halved: i
     assert [key.split()[0] for key in space.cost_keys(architecture)].count("halve") == halved
 
 
-def test_a_layer_is_the_batch_norm_of_its_operation_and_the_weighted_tensors_before() -> None:
+def test_a_layer_is_the_batch_norm_of_a_weighted_sum() -> None:
     space = small(layers=3, dropout=0.0)  # halved after layers 1 and 2
     supernet = space.supernet().double().eval()
     generator = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def test_a_layer_is_the_batch_norm_of_its_operation_and_the_weighted_tensors_bef
     torch.testing.assert_close(supernet(x, Gates.soft(rows)), supernet.head(third))
 
 
-def test_the_retrained_network_merges_by_concatenation_and_doubles_its_channels() -> None:
+def test_the_retrained_network_concatenates_and_doubles_channels() -> None:
     space = ENASMacroSpace(evaluation=(4, 0.0)).evaluation()
     choices = {d.name: "no" if d.refers else "sep_conv_3x3" for d in space.decisions}
     choices["layer_12_skip_3"] = "yes"

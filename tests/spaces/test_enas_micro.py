@@ -42,7 +42,7 @@ def test_the_paper_counts_as_many_pairs_of_cells() -> None:
     assert math.prod(len(d.options) for d in space.decisions) == (5**5 * math.factorial(6)) ** 4
 
 
-def test_the_controllers_order_is_that_of_the_paper_and_inputs_are_choices_of_earlier_nodes() -> None:
+def test_decisions_follow_the_papers_order() -> None:
     first, second, third, fourth, *_, last = ENASMicroSpace().decisions
     assert first == Decision("normal_2_input_1", ("s0", "s1"), "normal_2", ("normal_0", "normal_1"))
     assert [d.name for d in (second, third, fourth)] == ["normal_2_input_2", "normal_2_op_1", "normal_2_op_2"]
@@ -58,7 +58,7 @@ def test_the_script_searches_8_cells_and_retrains_17() -> None:
     assert [len(space.deeper(more).form.searched()) for more in (0, 3)] == [8, 11]
 
 
-def test_every_operation_has_weights_of_its_own_for_every_state_and_shares_none() -> None:
+def test_every_operation_on_every_state_has_its_own_weights() -> None:
     space = small()
     with torch.device("meta"):
         supernet, cell = space.supernet(), space.supernet().network.cells[0]
@@ -70,7 +70,7 @@ def test_every_operation_has_weights_of_its_own_for_every_state_and_shares_none(
     assert not [name for name, _ in supernet.named_buffers() if "running" in name]
 
 
-def test_a_soft_cell_is_the_sum_over_states_and_operations_of_all_that_can_be() -> None:
+def test_a_soft_cell_sums_over_all_states_and_operations() -> None:
     space = small(nodes=2)
     supernet = space.supernet().double()
     generator = torch.Generator().manual_seed(0)

@@ -33,7 +33,7 @@ def test_the_papers_space_has_as_many_cells() -> None:
     assert math.prod(len(d.options) for d in space.decisions) == 4**12 * math.factorial(11) == 669_692_775_628_800
 
 
-def test_every_pair_of_nodes_has_a_matrix_and_the_retrained_cell_one_a_node() -> None:
+def test_the_supernet_has_a_matrix_for_every_pair_of_nodes() -> None:
     space = ENASRNNSpace(width=850)
     architecture = space.sample(torch.Generator().manual_seed(0))
     with torch.device("meta"):
@@ -72,7 +72,7 @@ def test_a_cell_computes_the_papers_formulas() -> None:
     torch.testing.assert_close(network(torch.tensor([[3, 1, 6]])), torch.stack(expected, 1))
 
 
-def test_a_soft_cell_is_the_sum_over_nodes_and_activations_of_all_that_can_be() -> None:
+def test_a_soft_cell_sums_over_all_nodes_and_activations() -> None:
     space = tiny(norm=False, nodes=3)
     model = space.supernet().double().eval().model
     generator = torch.Generator().manual_seed(0)
@@ -136,7 +136,7 @@ def test_too_few_nodes_and_unknown_sizes_are_named() -> None:
         tiny(evaluation={"depth": 3})
 
 
-def test_partial_channels_of_a_recurrent_cell_are_shuffled_as_those_of_images() -> None:
+def test_partial_channels_are_shuffled_as_those_of_images() -> None:
     choice = Choice(("tanh", "relu"), lambda option, *_: ACTIVATIONS[option](), 6, 6)
     mixed, x = PartialMixedOp(choice, 3), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     gates = torch.tensor([0.25, 0.75])

@@ -10,7 +10,7 @@ from lightning_nas import zoo
 from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.spaces.chains.mnasnet import MnasNetSpace, rounded
-from lightning_nas.spaces.chains.mnasnet_operations import Kind, MnasLayer
+from lightning_nas.spaces.chains.mnasnet_operations import LayerKind, MnasLayer
 from lightning_nas.testing.spaces import SpaceCase
 
 # the authors' strings: repeats, kernel, stride, expansion, input and output filters, squeeze and excitation
@@ -67,14 +67,14 @@ def test_mnasnet_a1_computes_what_timms_does() -> None:
     ],
 )
 def test_squeeze_and_excitation_is_as_wide_as_the_layers_input_says(op: str, ratio: float, params: int) -> None:
-    assert count_params(MnasLayer(16, 16, 1, Kind(op, 5, ratio, "none"))) == params
+    assert count_params(MnasLayer(16, 16, 1, LayerKind(op, 5, ratio, "none"))) == params
 
 
 @pytest.mark.parametrize(("shape", "kinds"), [((8, 8, 1), "010"), ((8, 8, 2), "001"), ((8, 16, 1), "000")])
 def test_a_skip_stands_where_it_can(shape: tuple[int, int, int], kinds: str) -> None:
     x = torch.randn(2, 8, 5, 5)
     for skip, there in zip(("none", "identity", "pool"), kinds, strict=True):
-        layer = MnasLayer(*shape, Kind("mbconv3", 3, 0, skip)).eval()
+        layer = MnasLayer(*shape, LayerKind("mbconv3", 3, 0, skip)).eval()
         beside = (layer(x) - layer.op(x)).detach()
         if skip == "pool" and shape[0] == shape[1]:
             torch.testing.assert_close(

@@ -56,7 +56,7 @@ def test_the_depths_are_the_papers_schedule() -> None:
         assert depths[sampled // 1_600] == 6 + 2 * math.floor(sampled / 1_600)
 
 
-def test_decisions_come_in_the_papers_order_and_anchors_ask_about_one_earlier_layer() -> None:
+def test_decisions_follow_the_papers_order() -> None:
     decisions = small(depths=(2,)).decisions
     assert [d.name for d in decisions] == [
         "depth",
@@ -66,7 +66,7 @@ def test_decisions_come_in_the_papers_order_and_anchors_ask_about_one_earlier_la
     assert decisions[-1] == Decision("layer_2_skip_1", ("no", "yes"), "layer_2", ("layer_1",))
 
 
-def test_an_architecture_of_a_stage_is_one_of_the_final_space_and_of_no_other_stage() -> None:
+def test_an_architecture_belongs_to_its_stage_and_the_final_space() -> None:
     space, generator = small(), torch.Generator().manual_seed(0)
     shallow, deep = space.at_depth(2), space.at_depth(4)
     assert (shallow.decisions, shallow.digest) == (space.decisions, space.digest)
@@ -116,7 +116,7 @@ def test_a_network_computes_what_the_papers_rules_say() -> None:
     torch.testing.assert_close(network(x), ends.mean((2, 3)) @ linear.weight.T + linear.bias)
 
 
-def test_smaller_tensors_are_filled_up_with_zeros_at_the_bottom_and_on_the_right() -> None:
+def test_smaller_tensors_are_padded_at_the_bottom_and_right() -> None:
     wide, high = torch.ones(1, 1, 1, 3), 2 * torch.ones(1, 1, 2, 1)
     assert joined([wide, high])[0].tolist() == [[[1, 1, 1], [0, 0, 0]], [[2, 0, 0], [2, 0, 0]]]
     assert joined([wide]) is wide

@@ -49,7 +49,7 @@ def test_the_papers_space_has_as_many_cells() -> None:
     assert cells == 8**15 * 8 * 15**2 == pytest.approx(6.3e16, rel=1e-2)
 
 
-def test_decisions_come_in_the_papers_order_and_cell_indices_are_choices_of_nodes() -> None:
+def test_decisions_follow_the_papers_order() -> None:
     space = tiny()
     assert [d.name for d in space.decisions] == list(PAPERS_EXAMPLE)
     assert [d.name for d in space.decisions if d.is_index] == ["memory_from", "inject_at"]
@@ -108,7 +108,7 @@ def test_the_widths_give_the_papers_model_sizes(width: int, millions: int) -> No
     assert count_macs(network, (35,), torch.int64) == 35 * (params - 10_000)
 
 
-def test_a_search_has_the_medium_size_and_what_it_finds_is_retrained_in_another() -> None:
+def test_searched_and_retrained_networks_have_their_sizes() -> None:
     assert NASRLRNNSpace(evaluation={"width": 740}).evaluation().width == zoo.space("nascell", 10_000).width == 740
 
 

@@ -63,7 +63,7 @@ def test_expansions_are_the_cells_of_one_block_more_and_each_of_them_once() -> N
     assert all(len(set(some)) == len(some) for some in (first, *second))
 
 
-def test_every_expansion_has_the_operations_of_the_cell_it_comes_from_and_two_more() -> None:
+def test_an_expansion_adds_two_operations_to_its_cell() -> None:
     space, generator = small(operations=PAIR, blocks=4), torch.Generator().manual_seed(0)
     for _ in range(10):
         architecture = space.canonical(space.sample(generator))
@@ -88,7 +88,7 @@ def test_blocks_that_are_not_there_are_not_decided_on() -> None:
         space.validate(dict(space.expansions()[0].choices) | {"cell_3_input_1": "s0"})
 
 
-def test_the_one_cell_halves_at_the_beginning_of_later_stacks_and_in_the_stem() -> None:
+def test_the_cell_halves_in_the_stem_and_at_later_stacks() -> None:
     cifar, mobile = (zoo.space(f"pnasnet5_{name}") for name in ("cifar", "mobile"))
     assert isinstance(cifar, PNASSpace)
     assert isinstance(mobile, PNASSpace)

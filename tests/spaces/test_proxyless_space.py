@@ -50,7 +50,7 @@ def test_a_block_that_changes_its_shape_cannot_be_left_out() -> None:
         small().validate({"block_01": "zero", "block_02": "zero", "block_03": "zero"})
 
 
-def test_gradients_of_gates_are_products_with_the_outputs_beside_the_shortcut() -> None:
+def test_gate_gradients_are_products_with_the_branch_outputs() -> None:
     space = small()
     supernet, block = space.supernet(plain), 1
     architecture = space.validate({"block_01": "k3_e3", "block_02": "k5_e6", "block_03": "zero"})

@@ -24,7 +24,7 @@ class TestToyNodeSpace(SpaceCase):
 
 
 @pytest.mark.parametrize("space", [ToySpace(), ToyNodeSpace()], ids=lambda space: space.name)
-def test_of_all_networks_on_their_own_the_best_is_far_better_than_the_others(space: ToySpace) -> None:
+def test_the_best_network_is_far_better_than_all_others(space: ToySpace) -> None:
     pairs = itertools.product(OPERATIONS, repeat=2)
     everything = [space.validate({"layer_1": first, "layer_2": second}) for first, second in pairs]
     with one_thread():

@@ -10,7 +10,7 @@ from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError, NumericalError
 from lightning_nas.latency.sources import Macs
-from lightning_nas.report.evolution import pareto
+from lightning_nas.report.pareto import pareto
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.spaces.nasnet.pnas import PNASSpace
 from lightning_nas.strategies.multi_trial.optuna_search import OptunaSearch

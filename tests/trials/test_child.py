@@ -10,6 +10,7 @@ import torch
 from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError
 from lightning_nas.tasks.classification import Classification
@@ -101,4 +102,4 @@ def test_a_child_that_fails_says_why_in_one_line(made: Child, request_: Request,
 
 def test_targets_of_a_job_are_held_against_the_allow_list() -> None:
     with pytest.raises(ConfigError, match=r"os\.system"):
-        SerialEngine({"dataset": {"_target_": "os.system", "command": "true"}, "trusted_modules": [], "seed": 0})
+        SerialEngine(ConfiguredJob({"dataset": {"_target_": "os.system", "command": "true"}, "seed": 0}))

@@ -154,9 +154,10 @@ def test_a_process_that_cannot_be_started_is_lost_with_the_reason(make: Make, mo
 
 SEARCH = """
 import json, sys, time
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.trials.engines.local import LocalEngine
 from unruly import request
-engine = LocalEngine(json.loads(sys.argv[1]), slots=2)
+engine = LocalEngine(ConfiguredJob(json.loads(sys.argv[1])), slots=2)
 engine.submit(request(0))
 engine.submit(request(1))
 time.sleep(600)
@@ -164,7 +165,7 @@ time.sleep(600)
 
 
 def test_no_child_outlives_a_search_that_is_killed(tmp_path: Path) -> None:
-    what = json.dumps(job(tmp_path, {0: "sleeps", 1: "holds the lock"}))
+    what = json.dumps(job(tmp_path, {0: "sleeps", 1: "holds the lock"}).content)
     path = {"PYTHONPATH": os.pathsep.join([str(HELPERS), *filter(None, sys.path)])}
     search = subprocess.Popen([sys.executable, "-c", SEARCH, what], env=os.environ | path)
     try:

@@ -150,15 +150,16 @@ SEARCH = """
 import json, sys
 from pathlib import Path
 from test_ray_engine import search
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.trials.engines.ray import RayEngine
-search(RayEngine(json.loads(sys.argv[1]), address=sys.argv[2]), Path(sys.argv[3]))
+search(RayEngine(ConfiguredJob(json.loads(sys.argv[1])), address=sys.argv[2]), Path(sys.argv[3]))
 """
 
 
 def test_when_the_search_is_killed_its_children_end_and_it_goes_on_to_the_same(
     make: Make, cluster: Any, tmp_path: Path
 ) -> None:
-    path, what = tmp_path / "trials.jsonl", json.dumps(job(tmp_path, {1: "waits"}))
+    path, what = tmp_path / "trials.jsonl", json.dumps(job(tmp_path, {1: "waits"}).content)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])}
     killed = subprocess.Popen([sys.executable, "-c", SEARCH, what, cluster.address, str(path)], env=env)
     try:

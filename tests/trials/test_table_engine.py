@@ -5,13 +5,18 @@ from pathlib import Path
 import pytest
 from tables import write_table
 
+from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.errors import ConfigError, DataError
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.toys import ToyData, ToySpace
+from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.lookup import TableEngine
+from lightning_nas.trials.job import ObjectsJob
 from lightning_nas.trials.requests import Request
 
 SPACE = NASBench201Space(image_size=8, in_channels=1)
-JOB = {"search_space": {"_target_": "lightning_nas.spaces.nasbench201.space.NASBench201Space"}}
+JOB = ConfiguredJob({"search_space": {"_target_": "lightning_nas.spaces.nasbench201.space.NASBench201Space"}})
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"
 
 
@@ -27,7 +32,7 @@ def test_a_trial_is_the_validation_accuracy_and_the_seconds_of_twelve_epochs(tmp
 
 
 def test_another_space_is_refused(tmp_path: Path) -> None:
-    job = {"search_space": {"_target_": "lightning_nas.testing.toys.ToySpace"}}
+    job = ObjectsJob(ToyData(), ToySpace(), Classification(), Child(epochs=1))
     with pytest.raises(ConfigError, match="nasbench201_small"):
         TableEngine(job, path=str(write_table(tmp_path)))
 

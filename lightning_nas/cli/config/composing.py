@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 from lightning_nas.cli.config.kinds import is_entry
+from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.plain import join, trusted_modules, walk
-from lightning_nas.cli.config.targets import resolve
+from lightning_nas.cli.config.targets import check_target
 from lightning_nas.errors import ConfigError, shown
 
 _PARTS = ("launcher", "sweeper", "callbacks")
@@ -50,6 +51,7 @@ def guarded() -> Iterator[None]:
         self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
     ) -> DictConfig:
         config: DictConfig = load(self, config_name, overrides, *args, **kwargs)
+        modernise(config)
         check_composition(config, overrides)
         return config
 
@@ -82,7 +84,7 @@ def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
         raise ConfigError(f"trusted_modules: no file can say it; legal on the command line: trusted_modules=[{names}]")
     for key, value in walk(content):
         if is_entry(value):
-            resolve(value["_target_"], join(key, "_target_"), trusted)
+            check_target(value["_target_"], join(key, "_target_"), trusted)
     hydra = content["hydra"]
     for part in _PARTS:
         _literal(hydra[part], f"hydra.{part}")

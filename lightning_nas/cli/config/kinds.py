@@ -1,33 +1,39 @@
-"""Tests of plain values, and how to make bigger ones of small ones."""
+"""Annotations as tests of plain values, by pydantic in strict mode: the text "3" is no int, true is no int."""
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+import collections.abc
+import json
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from lightning_nas.errors import shown
 
-_BOUNDS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "gt": (">", operator.gt),
-    "ge": (">=", operator.ge),
-    "lt": ("<", operator.lt),
-    "le": ("<=", operator.le),
-}
+_PLAIN = (bool, int, float, str, NoneType, list, tuple, dict)
+_LISTS = (collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection, set, frozenset)
+_MAPPINGS = (collections.abc.Mapping, collections.abc.MutableMapping)
+_NAMES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str", "null": "null"}
+_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+
+
+class Entry:
+    """An object that Hydra makes: in a configuration, a mapping with ``_target_``."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A test of plain values, and its name for the reader of an error."""
+    """A test of plain values, and the legal values in words."""
 
     text: str
-    test: Callable[[Any], bool]
+    accepts: Callable[[Any], bool]
 
-    def accepts(self, value: Any) -> bool:
-        """Whether ``value`` passes, or is an entry: what that will make is not known before it is made."""
-        return is_entry(value) or self.test(value)
+
+ANYTHING = Kind("anything", lambda _: True)
 
 
 def is_entry(value: Any) -> bool:
@@ -35,84 +41,98 @@ def is_entry(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
 
 
-def _is_float(value: Any) -> bool:
+def kind(annotation: Any) -> Kind:
+    """The test that an annotation stands for; one that pydantic does not know accepts anything.
+
+    An annotation that is a class or a callable accepts an entry with ``_target_`` and no other value.
+
+    >>> from pydantic import PositiveFloat
+    >>> optional = kind(PositiveFloat | None)
+    >>> optional.text, optional.accepts(0.5), optional.accepts("0.5")
+    ('float > 0 or null', True, False)
+    """
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
     try:
-        return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
-ANYTHING = Kind("anything", lambda _: True)
-NULL = Kind("null", lambda value: value is None)
-BOOL = Kind("bool", lambda value: isinstance(value, bool))
-INT = Kind("int", lambda value: type(value) is int)
-FLOAT = Kind("float", _is_float)
-STR = Kind("str", lambda value: isinstance(value, str))
-ENTRY = Kind("an entry with _target_", is_entry)
-
-
-def bounded(kind: Kind, bounds: Mapping[str, float]) -> Kind:
-    """``kind`` whose numbers keep to bounds called ``gt``, ``ge``, ``lt``, ``le``.
-
-    >>> bounded(FLOAT, {"ge": 0, "lt": 1}).text
-    'float >= 0 and < 1'
-    """
-    tests = [(*_BOUNDS[name], bound) for name, bound in bounds.items()]
-    text = " and ".join(f"{sign} {bound}" for sign, _, bound in tests)
-
-    def test(value: Any) -> bool:
-        number = type(value) in (int, float)
-        return kind.test(value) and (not number or all(holds(value, bound) for _, holds, bound in tests))
-
-    return Kind(f"{kind.text} {text}", test)
-
-
-def longer(kind: Kind, length: int) -> Kind:
-    """``kind`` whose lists, mappings and texts have at least ``length`` items."""
-    return Kind(f"{kind.text}, at least {length}", lambda value: kind.test(value) and len(value) >= length)
-
-
-def list_of(item: Kind) -> Kind:
-    """A list of any length whose items are all of one kind."""
-    text = "list" if item is ANYTHING else f"list of {item.text}"
-    return Kind(text, lambda value: isinstance(value, list) and all(map(item.accepts, value)))
-
-
-def tuple_of(items: Sequence[Kind]) -> Kind:
-    """A list of fixed length."""
-    return Kind(
-        f"list of {len(items)} ({', '.join(item.text for item in items)})",
-        lambda value: (
-            isinstance(value, list)
-            and len(value) == len(items)
-            and all(item.accepts(v) for item, v in zip(items, value, strict=True))
-        ),
-    )
-
-
-def dict_of(keys: Kind, values: Kind) -> Kind:
-    """A mapping."""
-    return Kind(
-        "mapping" if values is ANYTHING else f"mapping to {values.text}",
-        lambda value: (
-            isinstance(value, dict) and all(map(keys.test, value)) and all(map(values.accepts, value.values()))
-        ),
-    )
-
-
-def one_of(values: Sequence[Any]) -> Kind:
-    """One of these values, of the same type."""
-    legal = [(type(value), value) for value in values]
-    return Kind(", ".join(shown(value) for value in values), lambda value: (type(value), value) in legal)
-
-
-def union(kinds: Sequence[Kind]) -> Kind:
-    """Any of several kinds.
-
-    >>> union([INT, NULL, union([INT, STR])]).text
-    'int or null or str'
-    """
-    if ANYTHING in kinds:
+        adapter = TypeAdapter[Any](_written(annotation), config=ConfigDict(strict=True, allow_inf_nan=False))
+        text = _described(adapter.json_schema())
+    except (PydanticUserError, TypeError, NameError):
         return ANYTHING
-    texts = dict.fromkeys(text for kind in kinds for text in kind.text.split(" or "))
-    return Kind(" or ".join(texts), lambda value: any(kind.test(value) for kind in kinds))
+
+    def accepts(value: Any) -> bool:
+        try:
+            adapter.validate_json(json.dumps(value, default=str))
+        except ValidationError:
+            return False
+        return True
+
+    return Kind(text, accepts)
+
+
+def _written(annotation: Any) -> Any:
+    """The annotation with everything that YAML cannot write (objects, functions) replaced by an entry."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    base = origin or annotation
+    if base is Annotated:
+        return Annotated[(_written(arguments[0]), *annotation.__metadata__)]  # type: ignore[return-value]
+    if base in (Union, UnionType):
+        return Union[tuple(map(_written, arguments))]  # noqa: UP007 - of a number that is not known here
+    if base is Literal or base is None:
+        return annotation
+    if base in (Path, os.PathLike):
+        return str
+    if base in _LISTS or base in _MAPPINGS:
+        base = list if base in _LISTS else dict
+    if base in (Any, object) or not isinstance(base, type):
+        return Any
+    if issubclass(base, Enum) or getattr(base, "_is_protocol", False):
+        return Any
+    if not issubclass(base, _PLAIN):
+        return _entry()
+    return base[tuple(each if each is ... else _written(each) for each in arguments)] if arguments else base
+
+
+def _entry() -> Any:
+    from pydantic import AfterValidator, WithJsonSchema
+
+    def made(value: dict[str, Any]) -> dict[str, Any]:
+        if not is_entry(value):
+            raise ValueError
+        return value
+
+    return Annotated[dict[str, Any], AfterValidator(made), WithJsonSchema({"title": "an entry with _target_"})]
+
+
+def _described(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in the words of an error message."""
+    match schema:
+        case {"title": str(text)}:
+            return text
+        case {"anyOf": options}:
+            texts = [text for option in options for text in _described(option).split(" or ")]
+            return "anything" if "anything" in texts else " or ".join(dict.fromkeys(texts))
+        case {"enum": values}:
+            return ", ".join(shown(value) for value in values)
+        case {"const": value}:
+            return shown(value)
+        case {"type": "array", "prefixItems": items}:
+            return f"list of {len(items)} ({', '.join(map(_described, items))})"
+        case {"type": "array"}:
+            items = _described(schema.get("items", {}))
+            return ("list" if items == "anything" else f"list of {items}") + _length(schema.get("minItems"))
+        case {"type": "object"}:
+            values = schema.get("additionalProperties")
+            text = _described(values) if isinstance(values, dict) else "anything"
+            return ("mapping" if text == "anything" else f"mapping to {text}") + _length(schema.get("minProperties"))
+        case {"type": str(name)} if name in _NAMES:
+            bounds = [f"{sign} {_number(schema[key])}" for key, sign in _BOUNDS.items() if key in schema]
+            return " ".join([_NAMES[name], " and ".join(bounds)]).rstrip() + _length(schema.get("minLength"))
+    return "anything"
+
+
+def _length(least: int | None) -> str:
+    return f", at least {least}" if least else ""
+
+
+def _number(bound: float) -> float:
+    return int(bound) if bound == int(bound) else bound

@@ -1,46 +1,45 @@
-"""What the constructors of other libraries leave unsaid in their signatures."""
+"""Bounds that the signatures of other libraries' constructors do not show."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from lightning_nas.cli.config.annotations import interpret
-from lightning_nas.cli.config.kinds import ANYTHING, Kind
-from lightning_nas.cli.config.source import Module
+from annotated_types import Ge, Interval
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+
 from lightning_nas.cli.config.targets import under
 from lightning_nas.errors import shown
 
-_RATE = "NonNegativeFloat"
-_MOMENTUM = "Annotated[float, Interval(ge=0, lt=1)]"
-_BATCHES = "NonNegativeInt | Annotated[float, Interval(ge=0, le=1)] | None"
+_RATE = NonNegativeFloat
+_MOMENTUM = Annotated[float, Interval(ge=0, lt=1)]
+_BATCHES = NonNegativeInt | Annotated[float, Interval(ge=0, le=1)] | None
 _TRAINER = "pytorch_lightning.trainer.trainer.Trainer"
 
-LIMITS: Mapping[str, Mapping[str, str]] = {
+LIMITS: Mapping[str, Mapping[str, Any]] = {
     "torch.optim": {
         "lr": _RATE,
         "weight_decay": _RATE,
-        "eps": f"{_RATE} | tuple[{_RATE} | None, {_RATE}]",
+        "eps": _RATE | tuple[_RATE | None, _RATE],
         "momentum": _RATE,
-        "betas": f"tuple[{_MOMENTUM}, {_MOMENTUM}]",
-        "T_max": "PositiveInt",
-        "T_0": "PositiveInt",
-        "step_size": "PositiveInt",
-        "milestones": "list[PositiveInt]",
+        "betas": tuple[_MOMENTUM, _MOMENTUM],
+        "T_max": PositiveInt,
+        "T_0": PositiveInt,
+        "step_size": PositiveInt,
+        "milestones": list[PositiveInt],
         "eta_min": _RATE,
     },
     _TRAINER: {
-        "max_epochs": "PositiveInt | None",
-        "min_epochs": "NonNegativeInt | None",
-        "max_steps": "Annotated[int, Ge(-1)]",
-        "num_nodes": "PositiveInt",
+        "max_epochs": PositiveInt | None,
+        "min_epochs": NonNegativeInt | None,
+        "max_steps": Annotated[int, Ge(-1)],
+        "num_nodes": PositiveInt,
         "limit_train_batches": _BATCHES,
         "limit_val_batches": _BATCHES,
         "limit_test_batches": _BATCHES,
-        "log_every_n_steps": "NonNegativeInt | None",
-        "check_val_every_n_epoch": "PositiveInt | None",
-        "num_sanity_val_steps": "Annotated[int, Ge(-1)] | None",
+        "log_every_n_steps": NonNegativeInt | None,
+        "check_val_every_n_epoch": PositiveInt | None,
+        "num_sanity_val_steps": Annotated[int, Ge(-1)] | None,
     },
 }
 
@@ -51,20 +50,24 @@ _OURS = {
 }
 
 
-def limit(definition: str, parameter: str) -> Kind:
-    """What ``parameter`` of the class defined as ``definition`` must keep to besides its annotation.
+def limit(defined: str, argument: str) -> Any:
+    """The annotation that an argument of the class defined as ``defined`` must keep to besides its own.
 
-    >>> limit("torch.optim.adam.Adam", "lr").text
-    'float >= 0'
+    >>> limit("torch.optim.lr_scheduler.StepLR", "step_size") == PositiveInt
+    True
+    >>> limit("torch.nn.Linear", "bias")
+    typing.Any
     """
-    for place, kinds in LIMITS.items():
-        if under(definition, [place]) and parameter in kinds:
-            return interpret(ast.parse(kinds[parameter], mode="eval").body, Module(""))
-    return ANYTHING
+    for place, annotations in LIMITS.items():
+        if under(defined, [place]) and argument in annotations:
+            return annotations[argument]
+    return Any
 
 
 def trainer_problem(trainer: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first flag that cannot work with a search, and why: two optimisers are stepped by hand, in float32.
+    """The first flag of the Trainer that does not work with a search, and the reason.
+
+    A search steps two optimisers itself and keeps architecture parameters in float32.
 
     >>> trainer_problem({"accumulate_grad_batches": 4})
     ('accumulate_grad_batches', 'got 4; a search steps its two optimisers itself: use strategy.accumulate=')

@@ -1,6 +1,6 @@
-"""What a composed configuration holds, key by key; the entries with ``_target_`` are checked by their constructors.
+"""The keys of a composed configuration and their legal values; a field without a default must be there.
 
-:func:`lightning_nas.cli.config.check.check` reads these classes as text. A field without a default must be there.
+:func:`lightning_nas.cli.config.check.check` compares. It checks entries with ``_target_`` by their constructors as well.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-
-class Entry:
-    """Something Hydra makes an object of: a mapping with ``_target_``."""
+from lightning_nas.cli.config.kinds import Entry
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Retrain:
 
 @dataclass(frozen=True)
 class Resume:
-    """When checkpoints are taken, and which of them may be taken up."""
+    """How often checkpoints are written, and which of them a run may resume from."""
 
     allow_inexact: bool
     save_every: PositiveInt

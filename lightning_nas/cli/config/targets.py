@@ -1,29 +1,31 @@
-"""Which classes a configuration may name: by prefix, and only what is really written there.
+"""The classes that a configuration may name: an allow-list of prefixes, by name and by place of definition.
 
-A configuration file may come from a stranger, so its ``_target_`` is refused unless
+A configuration file may come from a stranger, so a ``_target_`` is refused unless
 
-* it is written under one of ``WRITTEN``, every part of it a public module that exists as a file, the last a name in it
-  (so ``lightning_nas.spaces.base.torch.load`` is no way through), and
-* that name leads to a *class* that is *defined* under one of ``DEFINED`` (so neither is an import of such a module);
-  functions are many and some write files, so none is named here.
+* its name begins with a prefix in ``WRITTEN`` and has no private part. This check imports nothing, so that no file runs
+  the code of a module that is not on the list.
+* Every part of the name but the last is a module (``lightning_nas.spaces.base.torch.load`` is not legal), and the last
+  is a *class* that is *defined* under a prefix in ``DEFINED``. A class that a module merely imports is not legal, nor
+  is any function: there are many, and some write files.
 
-``trusted_modules`` adds prefixes, for functions and private names too; dots count: ``mine`` allows ``mine.Net``, not
+``trusted_modules`` adds prefixes, for functions and private names too. Dots count: ``mine`` allows ``mine.Net``, not
 ``mine2.Net``, and not what ``mine`` merely imports from elsewhere.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
 
-from lightning_nas.cli.config.source import Definition, find_module, lookup
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.errors import ConfigError, shown
 
 _PARTS = (
     "callbacks",
-    "children",
     "data",
     "latency",
     "report",
@@ -69,48 +71,82 @@ def under(name: str, prefixes: Iterable[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Definition | None:
-    """The definition of an allowed target; None for one in trusted code that cannot be read. Nothing is imported.
+def check_target(target: object, key: str, trusted: Sequence[str] = ()) -> str:
+    """The target, if its name is on the allow-list. Nothing is imported.
 
     Args:
         target: the value of ``_target_``.
-        key: where it stands, for the error.
+        key: the full key of the target, for the error.
         trusted: prefixes that the user allows.
 
     Raises:
-        ConfigError: the target is not allowed, or there is no such thing.
+        ConfigError: the target is not allowed.
     """
     if not isinstance(target, str) or len(target) > 200 or not _DOTTED.fullmatch(target):
         raise ConfigError(f"{key}: {shown(target)} is not the dotted name of a class")
-    is_trusted = under(target, trusted)
-    if not is_trusted and (not under(target, WRITTEN) or "._" in target):
+    if not under(target, trusted) and (not under(target, WRITTEN) or "._" in target):
         raise _refused(target, key, target)
-    place, _, name = target.rpartition(".")
-    module = find_module(place)
-    if module and is_trusted and (not module.readable or "__getattr__" in module.bindings):
-        return lookup(module, name)
-    found = lookup(module, name) if module else None
-    if found is None:
-        raise _missing(target, key)
-    is_public_class = under(found.full_name, DEFINED) and isinstance(found.node, ast.ClassDef)
-    if not under(found.full_name, trusted) and not is_public_class:
-        raise _refused(target, key, found.full_name)
+    return target
+
+
+def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Callable[..., Any]:
+    """The class of an allowed target, or the function if it is trusted; imports its module.
+
+    Args:
+        target: the value of ``_target_``.
+        key: the full key of the target, for the error.
+        trusted: prefixes that the user allows. A full name may be defined anywhere.
+
+    Raises:
+        ConfigError: the target is not allowed, or does not exist.
+    """
+    name = check_target(target, key, trusted)
+    found = _imported(name, key)
+    defined = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', type(found).__name__)}"
+    is_trusted = name in trusted or under(defined, trusted)
+    if not is_trusted and not (isinstance(found, type) and under(defined, DEFINED)):
+        raise _refused(name, key, defined)
+    if not callable(found):
+        raise ConfigError(f"{key}: {name} is no class but a {type(found).__name__}")
     return found
 
 
-def _refused(target: str, key: str, really: str) -> ConfigError:
-    what = shown(target) if really == target else f"{shown(target)}, which is {shown(really)},"
-    top, part = really.split(".")[:2]
+def _imported(target: str, key: str) -> Any:
+    """The object of a name; each part but the last must be a module, so that nothing a module imports is reached."""
+    place, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(place), name)
+    except ModuleNotFoundError as error:
+        if not under(place, [str(error.name)]):
+            raise ConfigError(f"{key}: {place} needs the package {error.name}, which is not installed") from None
+        raise _missing(place, name, key) from None
+    except AttributeError:
+        raise _missing(place, name, key) from None
+    if isinstance(found, ModuleType):
+        raise ConfigError(f"{key}: {target} is a module, not a class")
+    return found
+
+
+def _missing(place: str, name: str, key: str) -> ConfigError:
+    while place:
+        try:
+            module = import_module(place)
+        except ModuleNotFoundError:
+            place, _, name = place.rpartition(".")
+            continue
+        inside = {found.name for found in iter_modules(getattr(module, "__path__", ()))}
+        if name in inside:
+            return ConfigError(f"{key}: {place}.{name} is a module, not a class")
+        if isinstance(getattr(module, name, None), type):
+            return ConfigError(f"{key}: {place}.{name} is a class, not a module")
+        own = {word for word in dir(module) if not isinstance(vars(module).get(word), ModuleType)}
+        legal = [word for word in own | inside if not word.startswith("_")]
+        return ConfigError(f"{key}: no {shown(name)} in {place}; {hint(name, legal)}")
+    return ConfigError(f"{key}: no package {shown(name)} is installed")
+
+
+def _refused(target: str, key: str, defined: str) -> ConfigError:
+    what = shown(target) if defined == target else f"{shown(target)}, which is {shown(defined)},"
+    top, part = [*defined.split("."), ""][:2]
     near = hint(part, _PARTS) if top == "lightning_nas" else f"add trusted_modules=[{top}] if you trust it"
     return ConfigError(f"{key}: {what} is refused: legal are public classes of {_SUMMARY}; {near}")
-
-
-def _missing(target: str, key: str) -> ConfigError:
-    place, _, name = target.rpartition(".")
-    while place:
-        if module := find_module(place):
-            if find_module(f"{place}.{name}"):
-                return ConfigError(f"{key}: {place}.{name} is a module, not a class")
-            return ConfigError(f"{key}: no {shown(name)} in {place}; {hint(name, module.public_names())}")
-        place, _, name = place.rpartition(".")
-    return ConfigError(f"{key}: no package {shown(name)} is installed")

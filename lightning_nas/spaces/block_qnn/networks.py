@@ -49,7 +49,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class BlockPlace:
     """Where a block stands: (in_channels, size, size) in, (width, size, size) out."""
 
     in_channels: int
@@ -100,7 +100,7 @@ class Place:
 class Block(nn.Module):
     """One block. (N, in_channels, H, W) in, (N, width, H, W) out."""
 
-    def __init__(self, codes: Sequence[LayerCode], place: Place) -> None:
+    def __init__(self, codes: Sequence[LayerCode], place: BlockPlace) -> None:
         super().__init__()
         self.codes, self.ends = tuple(codes[:-1]), loose(codes)
         layers, output = place.pieces(codes)

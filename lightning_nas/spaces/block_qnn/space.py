@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import networkx as nx
+from pydantic import PositiveInt
 from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -22,23 +23,34 @@ from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
 from lightning_nas.spaces.block_qnn.code import JOINS, KERNELS, TYPES, LayerCode, checked, density, legal_codes, loose
-from lightning_nas.spaces.block_qnn.networks import Block, BlockNetwork, Piece, Place
+from lightning_nas.spaces.block_qnn.networks import Block, BlockNetwork, BlockPlace, Piece
+from lightning_nas.spaces.meanings import operation_meaning
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 
 class BlockQNNSpace(SearchSpace):
-    """One block in a network of stages, for any image size.
+    """Block of up to 23 layers, repeated in a network of stages: Block-QNN (Zhong et al., CVPR 2018, arXiv:1708.05552).
 
-    Decisions are layer by layer: type, kernel, first and second predecessor. For the layer-by-layer view see
-    :meth:`actions`, :meth:`codes` and :meth:`of_codes`.
+    Each layer is a convolution (1, 3 or 5), a pool (1 or 3), an identity, an addition, a concatenation, or the terminal
+    that ends the block. Decisions are taken layer by layer: ``layer_01_type``, ``_kernel``, ``_pred1``, ``_pred2``
+    (numbers of the layers it works on; 0 is the input of the block). Layers that no other works on form the output. The
+    layer-by-layer view of Q-learning is :meth:`actions`, :meth:`codes` and :meth:`of_codes`. It has no supernet.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper: the stem has a batch norm. Where joined tensors leave the width of a block, a 1x1
+    convolution restores it, as in two independent implementations; the paper's text does not say.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        layers: of a block at most, the terminal included.
-        blocks: of each stage.
-        channels: of each stage; the stem has those of the first.
+        layers: largest number of layers of a block, the terminal included.
+        blocks: blocks of each stage.
+        channels: channels of each stage; the stem has those of the first.
 
     Raises:
         InputError: fewer than two layers, no stage, or images that cannot be halved between the stages.
@@ -56,15 +68,17 @@ class BlockQNNSpace(SearchSpace):
         1.0
     """
 
+    @sized_by_images(small={"name": "block_qnn_small", "layers": 7, "blocks": 1, "channels": (8, 16)})
     def __init__(
         self,
         name: str = "block_qnn",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 23,
-        blocks: int = 4,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 23,
+        blocks: PositiveInt = 4,
         channels: Sequence[int] = (32, 64, 128),
     ) -> None:
         if layers < 2 or not channels:
@@ -133,6 +147,9 @@ class BlockQNNSpace(SearchSpace):
             made.append(code)
         return self.of_codes(made)
 
+    def meaning(self, option: str) -> str:
+        return operation_meaning(option)
+
     # -- what the reward asks ------------------------------------------------------------------------------------
 
     def density(self, architecture: Architecture) -> float:
@@ -147,13 +164,13 @@ class BlockQNNSpace(SearchSpace):
 
     # -- networks -----------------------------------------------------------------------------------------------
 
-    def _places(self) -> list[list[Place]]:
+    def _places(self) -> list[list[BlockPlace]]:
         """Of each stage its blocks."""
-        stages, size = list[list[Place]](), self.input_shape[1]
+        stages, size = list[list[BlockPlace]](), self.input_shape[1]
         before = self.channels[0]
         for width in self.channels:
             size = -(-size // 2) if stages else size
-            stages.append([Place(before if i == 0 else width, width, size) for i in range(self.blocks)])
+            stages.append([BlockPlace(before if i == 0 else width, width, size) for i in range(self.blocks)])
             before = width
         return stages
 

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from lightning_nas.architecture import Decision
 
 Node = tuple[tuple[str, int], ...]
-"""(operation, state) of either operation."""
+"""(operation, state) of each of its operations."""
 
 SLOTS = (0, 1)  # a node has two operations
 
 
 def states(count: int) -> tuple[str, ...]:
-    """The names of the first states.
+    """List the names of the first states.
 
     >>> states(3)
     ('s0', 's1', 's2')
@@ -25,13 +25,13 @@ def states(count: int) -> tuple[str, ...]:
 
 
 def decisions(kind: str, nodes: int, operations: Sequence[str], joins: Sequence[str] = ("add",)) -> Iterator[Decision]:
-    """Of each node both inputs, then both operations: the order in which the papers' controllers take them.
+    """Yield the decisions of a cell: both inputs, then both operations of each node, as the papers' controllers do.
 
     Args:
-        kind: of the cell.
-        nodes: how many.
-        operations: that either slot may have.
-        joins: ways from two outputs to one state; decided on last, if there are several.
+        kind: kind of the cell.
+        nodes: number of nodes.
+        operations: options of either operation.
+        joins: ways to make one state of two outputs; the last decision of a node, if there are several.
 
     >>> [decision.name for decision in decisions("cell", 1, ("conv",))]
     ['cell_2_input_1', 'cell_2_input_2', 'cell_2_op_1', 'cell_2_op_2']
@@ -47,7 +47,7 @@ def decisions(kind: str, nodes: int, operations: Sequence[str], joins: Sequence[
 
 
 def chosen_nodes(kind: str, nodes: int, choices: Mapping[str, str]) -> tuple[Node, ...]:
-    """The nodes of a kind of cell: the inverse of :func:`node_choices`."""
+    """Read the nodes of a cell from choices: the inverse of :func:`node_choices`."""
     return tuple(
         tuple(
             (choices[f"{kind}_{i}_op_{slot + 1}"], int(choices[f"{kind}_{i}_input_{slot + 1}"][1:])) for slot in SLOTS
@@ -57,7 +57,7 @@ def chosen_nodes(kind: str, nodes: int, choices: Mapping[str, str]) -> tuple[Nod
 
 
 def node_choices(kind: str, nodes: Sequence[Node]) -> dict[str, str]:
-    """What must be chosen for these nodes."""
+    """Make the choices that give these nodes."""
     made: dict[str, str] = {}
     for i, node in enumerate(nodes, start=2):
         made |= {f"{kind}_{i}_input_{slot + 1}": f"s{node[slot][1]}" for slot in SLOTS}
@@ -66,7 +66,7 @@ def node_choices(kind: str, nodes: Sequence[Node]) -> dict[str, str]:
 
 
 def unused(nodes: Sequence[Node]) -> tuple[int, ...]:
-    """The states that no node takes.
+    """List the states that no node takes.
 
     >>> unused([(("conv", 0), ("conv", 0)), (("conv", 2), ("conv", 0))])
     (1, 3)
@@ -76,20 +76,20 @@ def unused(nodes: Sequence[Node]) -> tuple[int, ...]:
 
 
 def canonical_order(nodes: Sequence[Node], marks: Sequence[str]) -> tuple[tuple[Node, ...], tuple[int, ...]]:
-    """The one way of writing these nodes that stands for all orders of nodes and of the two operations of a node.
+    """Order nodes, and the two operations of each, in one canonical way: equivalent cells become equal.
 
     Args:
-        nodes: of a cell.
-        marks: what else tells a node from another, one each.
+        nodes: nodes of a cell.
+        marks: one text for each node: nodes with different marks are different.
 
     Returns:
-        The nodes anew, and of each its number among the old ones.
+        The nodes in the new order, and the old number of each.
 
     >>> swapped = [(("pool", 1), ("conv", 0)), (("conv", 1), ("conv", 0))]
     >>> canonical_order(swapped, ["", ""])
     (((('conv', 0), ('conv', 1)), (('conv', 0), ('pool', 1))), (1, 0))
     """
-    # the smallest list of nodes: of those that could be next, the smallest; all of the smallest are tried
+    # the smallest list of nodes: the smallest node that could be next comes next; ties are all tried
     found = min(_orders(nodes, marks, {0: 0, 1: 1}, range(len(nodes))))
     return tuple(node for node, _ in found[0]), found[1]
 

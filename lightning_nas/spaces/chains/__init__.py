@@ -1,1 +1,9 @@
-"""Chains of searched blocks: FBNet, ProxylessNAS, MdeNAS' mobile space, MnasNet and single-path one-shot."""
+"""Chains of searched blocks, most of them inverted bottlenecks.
+
+``fbnet``: :class:`~lightning_nas.spaces.chains.fbnet.FBNetSpace`. ``mnasnet``:
+:class:`~lightning_nas.spaces.chains.mnasnet.MnasNetSpace` (layers in ``mnasnet_operations``). ``mobile``:
+:class:`~lightning_nas.spaces.chains.mobile.MobileSpace` of MdeNAS. ``proxyless``:
+:class:`~lightning_nas.spaces.chains.proxyless.ProxylessNASSpace` (blocks in ``proxyless_blocks``). ``spos_shufflenet``:
+:class:`~lightning_nas.spaces.chains.spos_shufflenet.ShuffleNetSpace` (blocks in ``shuffle_operations``). Shared:
+``space`` (base class), ``networks``, ``shapes``.
+"""

@@ -16,6 +16,7 @@ from functools import partial
 
 import networkx as nx
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -24,8 +25,11 @@ from lightning_nas.ops.blocks import InvertedResidual, conv_bn, initialize, skip
 from lightning_nas.ops.fused import fused
 from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
-from lightning_nas.spaces.chains.shapes import chain_graph, chosen_state, shapes
+from lightning_nas.spaces.chain import chain_graph, chosen_state
+from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.meanings import block_meaning
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 BLOCKS: dict[str, dict[str, int]] = {
     "k3_e1": {"kernel": 3, "expansion": 1},
@@ -41,6 +45,7 @@ OPTIONS = (*BLOCKS, "skip")
 GROUP = "layers"
 
 STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
+SMALL_STAGES = ((16, 1, 1), (24, 2, 2), (32, 2, 2), (64, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,23 @@ class Layer:
 
 
 class FBNetSpace(WeightSharingSpace):
-    """FBNet's layers and blocks, for any image size.
+    r"""Chain of inverted bottlenecks of FBNet (Wu et al., CVPR 2019, arXiv:1812.03443, tables 1 and 2).
+
+    Each layer has a fixed width and stride and takes one of nine blocks: the paper's 22 layers give
+    :math:`9^{22} \approx 9.8 \cdot 10^{20}` architectures. One decision a layer, ``layer_01``, ``layer_02``, ...; the
+    option ``k5_e6`` is an inverted bottleneck with a 5x5 depthwise convolution and 6 times as many channels inside,
+    ``_g2`` has two groups in the 1x1 convolutions, and ``skip`` is no block at all.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes). The supernet has one group of
+    gates, "layers", with a row for each layer.
+
+    Differs from the paper: nothing in the blocks. ``skip`` is a strided 1x1 convolution with batch norm and ReLU where
+    a layer changes shape, as in the authors' released models.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -95,17 +113,19 @@ class FBNetSpace(WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(small={"name": "fbnet_small", "stem": (16, 1), "stages": SMALL_STAGES, "head": 128})
     def __init__(
         self,
         name: str = "fbnet",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (16, 2),
         stages: Sequence[Sequence[int]] = STAGES,
-        head: int = 1984,
-        dropout: float = 0.0,
+        head: PositiveInt = 1984,
+        dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
         if image_size < 8:
@@ -120,6 +140,11 @@ class FBNetSpace(WeightSharingSpace):
         self.decisions = tuple(Decision(f"layer_{i:02d}", OPTIONS) for i in range(1, len(self.layers) + 1))
         self.gate_shapes = {GROUP: (len(self.layers), len(OPTIONS))}
         self.gate_options = {GROUP: OPTIONS}
+
+    def meaning(self, option: str) -> str:
+        if option == "skip":
+            return "no block: the identity, or a 1x1 convolution where the shape changes"
+        return block_meaning(option)
 
     # -- networks -----------------------------------------------------------------------------------------------
 

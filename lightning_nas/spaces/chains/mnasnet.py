@@ -20,14 +20,17 @@ from itertools import product
 from typing import NamedTuple
 
 import networkx as nx
+from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
-from lightning_nas.spaces.chains.mnasnet_operations import OPS, SKIPS, Kind, MnasLayer, convolution, standing
+from lightning_nas.spaces.chain import chain_graph
+from lightning_nas.spaces.chains.mnasnet_operations import OPS, SKIPS, LayerKind, MnasLayer, convolution, standing
 from lightning_nas.spaces.chains.networks import ChainNetwork
-from lightning_nas.spaces.chains.shapes import Shape, chain_graph, shapes
+from lightning_nas.spaces.chains.shapes import Shape, shapes
 from lightning_nas.spaces.chains.space import SMALLEST, Frame
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 BLOCKS = ((24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2))
 FACTORS = ("0.75", "1.0", "1.25")
@@ -39,7 +42,24 @@ QUESTIONS = {
     "filters": FACTORS,
     "layers": ("-1", "+0", "+1"),
 }
-FIRST, LAST = Kind("sep_conv", 3, 0, "none"), Kind("mbconv6", 3, 0, "none")
+MEANINGS = {
+    "conv": "convolution",
+    "sep_conv": "depthwise separable convolution",
+    "mbconv3": "inverted bottleneck, expansion 3",
+    "mbconv6": "inverted bottleneck, expansion 6",
+    "3": "3x3 kernel",
+    "5": "5x5 kernel",
+    "0": "no squeeze and excitation",
+    "0.25": "squeeze and excitation with a quarter of the channels",
+    "none": "no skip connection",
+    "identity": "skip connection: the identity",
+    "pool": "skip connection: average pooling",
+    **{factor: f"{factor} times MobileNetV2's channels" for factor in FACTORS},
+    "-1": "one layer fewer than MobileNetV2",
+    "+0": "as many layers as MobileNetV2",
+    "+1": "one layer more than MobileNetV2",
+}
+FIRST, LAST = LayerKind("sep_conv", 3, 0, "none"), LayerKind("mbconv6", 3, 0, "none")
 
 
 def rounded(channels: float) -> int:
@@ -53,10 +73,10 @@ def rounded(channels: float) -> int:
 
 
 class Layer(NamedTuple):
-    """One layer of a network."""
+    """Layer of a network: its shape and its options."""
 
     shape: Shape
-    kind: Kind
+    kind: LayerKind
 
     @property
     def key(self) -> str:
@@ -66,19 +86,30 @@ class Layer(NamedTuple):
         return f"{kind} {channels}x{size}x{size} -> {out} /{stride}"
 
     def build(self) -> MnasLayer:
-        """A fresh one."""
+        """Build the layer."""
         return MnasLayer(self.shape.in_channels, self.shape.out_channels, self.shape.stride, self.kind)
 
     def operation(self) -> Operation:
-        """What it costs is that of this."""
+        """The operation whose cost is measured."""
         return Operation(self.build, (self.shape.in_channels, self.shape.size, self.shape.size))
 
 
 class MnasNetSpace(SearchSpace):
-    """MnasNet's blocks, for any image size.
+    r"""Factorised hierarchical space of MnasNet (Tan et al., CVPR 2019, arXiv:1807.11626, section 4.1).
+
+    A chain of blocks; all layers of a block are alike. Each block takes six decisions, named ``block_1_op``,
+    ``_kernel``, ``_squeeze`` (ratio of squeeze and excitation), ``_skip``, ``_filters`` (channels relative to
+    MobileNetV2's) and ``_layers`` (layers relative to MobileNetV2's): 432 choices a block, and
+    :math:`432^5 \approx 1.5 \cdot 10^{13}` architectures of five blocks. It has no supernet.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper where the paper is silent; see the text of this module.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -101,19 +132,31 @@ class MnasNetSpace(SearchSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "mnasnet_small",
+            "stem": (8, 1),
+            "first": 8,
+            "blocks": ((16, 2, 2), (32, 2, 2)),
+            "last": 32,
+            "mix": 64,
+            "dropout": 0.0,
+        },
+    )
     def __init__(
         self,
         name: str = "mnasnet",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (32, 2),
-        first: int = 16,
+        first: PositiveInt = 16,
         blocks: Sequence[Sequence[int]] = BLOCKS,
-        last: int = 320,
-        mix: int = 1280,
-        dropout: float = 0.2,
+        last: PositiveInt = 320,
+        mix: PositiveInt = 1280,
+        dropout: Probability = 0.2,
     ) -> None:
         if image_size < SMALLEST:
             raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {image_size}")
@@ -135,7 +178,7 @@ class MnasNetSpace(SearchSpace):
         for channels, layers, stride in self.blocks:
             op, kernel, ratio, skip, factor, more = (next(options) for _ in QUESTIONS)
             stages.append((rounded(channels * float(factor)), layers + int(more), stride))
-            kinds += [Kind(op, int(kernel), float(ratio), skip)] * stages[-1][1]
+            kinds += [LayerKind(op, int(kernel), float(ratio), skip)] * stages[-1][1]
         made = shapes(self.frame.stem[0], self.frame.size, [*stages, (self.last, 1, 1)])
         return [Layer(*layer) for layer in zip(made, [*kinds, LAST], strict=True)]
 
@@ -151,6 +194,9 @@ class MnasNetSpace(SearchSpace):
                 choices[skip] = standing(choices[skip], before, width, stride)
             before = width
         return Architecture.of(self.name, choices)
+
+    def meaning(self, option: str) -> str:
+        return MEANINGS.get(option, option)
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -194,7 +240,7 @@ class MnasNetSpace(SearchSpace):
             places += [Shape(width, width, 1, out) for width in sorted(widths)]
             for place in places:
                 for op, kernel, ratio, skip in product(*(QUESTIONS[q] for q in ("op", "kernel", "squeeze", "skip"))):
-                    yield Layer(place, Kind(op, int(kernel), float(ratio), skip))
+                    yield Layer(place, LayerKind(op, int(kernel), float(ratio), skip))
             before, size = widths, out
         for width in sorted(before):
             yield Layer(Shape(width, self.last, 1, size), LAST)

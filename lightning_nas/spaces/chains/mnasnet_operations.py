@@ -20,7 +20,7 @@ SKIPS = ("none", "identity", "pool")
 
 
 class SqueezeExcite(nn.Sequential):
-    """Each channel times what a small network makes of the means of all channels (arXiv:1709.01507).
+    """Squeeze and excitation: scales each channel by a function of the means of all channels (arXiv:1709.01507).
 
     Means, 1x1 convolution to ``reduced`` channels, ReLU, 1x1 convolution, sigmoid; both with bias.
     """
@@ -54,12 +54,12 @@ class MnasConv(MBConv):
             self.depthwise.add_module("excite", SqueezeExcite(in_channels * expansion, squeeze))
 
 
-class Kind(NamedTuple):
-    """What is chosen of a layer; all layers of a block are of one kind.
+class LayerKind(NamedTuple):
+    """Options chosen for a layer; all layers of a block are of one kind.
 
     Attributes:
         op: one of :data:`OPS`.
-        kernel: of the convolution that is not 1x1.
+        kernel: size of the convolution that is not 1x1.
         ratio: channels of the squeeze-and-excitation as a share of the layer's input; 0 for none.
         skip: one of :data:`SKIPS`.
     """
@@ -74,7 +74,7 @@ class Kind(NamedTuple):
 
 
 def standing(skip: str, in_channels: int, out_channels: int, stride: int) -> str:
-    """The skip that a layer of this shape has if ``skip`` is chosen: none where tensors cannot be added.
+    """Return the skip connection of a layer of this shape: "none" where tensors cannot be added.
 
     >>> standing("pool", 8, 8, 2), standing("identity", 8, 8, 2), standing("pool", 8, 16, 1)
     ('pool', 'none', 'none')
@@ -84,17 +84,17 @@ def standing(skip: str, in_channels: int, out_channels: int, stride: int) -> str
 
 
 class MnasLayer(nn.Module):
-    """An operation, and beside it nothing, the input, or its average pool of size 3 and the layer's stride.
+    """Operation with an optional skip connection: the input, or its average pool of size 3 and the layer's stride.
 
-    The pool stands where channels agree, the input where stride 1 keeps its size too; else there is nothing. Input
+    The pool needs equal channels, the identity also stride 1; otherwise there is no skip connection. Input
     (N, in_channels, H, W), output (N, out_channels, ceil(H/stride), ceil(W/stride)).
 
     >>> import torch
-    >>> tuple(MnasLayer(8, 8, 2, Kind("mbconv3", 5, 0.25, "pool"))(torch.zeros(1, 8, 7, 7)).shape)
+    >>> tuple(MnasLayer(8, 8, 2, LayerKind("mbconv3", 5, 0.25, "pool"))(torch.zeros(1, 8, 7, 7)).shape)
     (1, 8, 4, 4)
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, kind: Kind) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, kind: LayerKind) -> None:
         super().__init__()
         squeeze = max(1, int(in_channels * kind.ratio)) if kind.ratio else 0
         if kind.op == "conv":

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pydantic import PositiveInt
+
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.blocks import conv_bn6
 from lightning_nas.spaces.chains.proxyless_blocks import MBBlock
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.space import ChainSpace, Frame
+from lightning_nas.spaces.meanings import block_meaning
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class Backbone(NamedTuple):
@@ -37,10 +41,21 @@ BACKBONES = {
 
 
 class MobileSpace(ChainSpace):
-    """MdeNAS' blocks on a backbone, for any image size.
+    """Kernel and expansion of every block of a mobile network: MdeNAS (Zheng et al., ICCV 2019, arXiv:1905.07529).
+
+    A backbone fixes the number, widths and strides of the blocks; each block takes one of nine options. ``k5_e6`` is
+    an inverted bottleneck with kernel 5 (3, 5 or 7) and expansion 6 (1, 3 or 6). The GPU backbone has 14 blocks,
+    :math:`9^{14}` architectures; the CPU backbone 20, :math:`9^{20}`.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper: nothing in the networks. The authors published no supernet; this one is ProxylessNAS',
+    in which a block's shortcut is not part of the mixture.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -57,15 +72,17 @@ class MobileSpace(ChainSpace):
         (14, ('k3_e1', 'k5_e1', 'k7_e1', 'k3_e3'))
     """
 
+    @sized_by_images(small={"name": "mobile_small", "backbone": "small"})
     def __init__(
         self,
         name: str = "mobile",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         backbone: str = "gpu",
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
         if backbone not in BACKBONES:
@@ -75,3 +92,6 @@ class MobileSpace(ChainSpace):
         frame = Frame(in_channels, image_size, num_classes, stem, mix, dropout, conv_bn6)
         blocks = [MBBlock(*shape) for shape in shapes(stem[0], frame.size, stages)]
         super().__init__(name, frame, blocks, fused=fused)
+
+    def meaning(self, option: str) -> str:
+        return block_meaning(option)

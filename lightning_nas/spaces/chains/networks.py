@@ -1,4 +1,4 @@
-"""The networks of spaces that are chains of blocks (:mod:`lightning_nas.spaces.chains.space`)."""
+"""Networks and supernet of chains of blocks (:mod:`lightning_nas.spaces.chains.space`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Parts(NamedTuple):
 
 
 class ChainNetwork(nn.Module):
-    """A chain of blocks. Images (N, C, H, W) in, logits (N, num_classes) out; works in channels-last memory."""
+    """Chain of blocks: images (N, C, H, W) to logits (N, num_classes), in channels-last memory."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class ChainNetwork(nn.Module):
 
 
 class ChainSupernet(Supernet):
-    """The same chain with mixed candidates in every block.
+    """Chain whose blocks mix their options.
 
     Args:
-        parts: with a mixture for each block.
-        places: of each block its group of gates, and whether a shortcut stands beside the mixture.
+        parts: parts with a mixture for each block.
+        places: for each block its group of gates, and whether a shortcut is added to the mixture.
     """
 
     def __init__(self, parts: Parts, places: Sequence[tuple[str, bool]]) -> None:

@@ -12,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import PositiveInt
+
 from lightning_nas.ops.blocks import conv_bn6
 from lightning_nas.spaces.chains.proxyless_blocks import ZERO, MBBlock, mb_options
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.space import ChainSpace, Frame
+from lightning_nas.spaces.meanings import block_meaning
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 BLOCKS = mb_options(3, 6)
 
 
 @dataclass(frozen=True)
-class Block(MBBlock):
+class ProxylessBlock(MBBlock):
     """A searched block, which can be left out if it keeps its shape."""
 
     @property
@@ -41,10 +45,22 @@ class Block(MBBlock):
 
 
 class ProxylessNASSpace(ChainSpace):
-    """ProxylessNAS' blocks, for any image size.
+    r"""MobileNetV2 with searched blocks: ProxylessNAS (Cai et al., ICLR 2019, arXiv:1812.00332, section 4.2).
+
+    A chain of blocks of fixed width and stride, one decision each. ``k5_e6`` is an inverted bottleneck with kernel 5
+    (3, 5 or 7) and expansion 6 (3 or 6); ``zero`` leaves nothing but the shortcut, for the blocks that keep their
+    shape. The paper's 21 blocks, 15 of which keep their shape, give
+    :math:`6^6 \cdot 7^{15} \approx 2.2 \cdot 10^{17}` architectures.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper: nothing in the blocks; initial weights are those of
+    :func:`~lightning_nas.ops.blocks.initialize`.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -66,23 +82,36 @@ class ProxylessNASSpace(ChainSpace):
         (2, 5)
     """
 
+    @sized_by_images(
+        small={
+            "name": "proxyless_small",
+            "stem": (16, 1),
+            "first": 16,
+            "stages": ((16, 2, 1), (32, 2, 2)),
+            "mix": 128,
+        },
+    )
     def __init__(
         self,
         name: str = "proxyless",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (32, 2),
-        first: int = 16,
+        first: PositiveInt = 16,
         stages: Sequence[Sequence[int]] = STAGES,
-        mix: int = 1280,
-        dropout: float = 0.0,
+        mix: PositiveInt = 1280,
+        dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
         frame = Frame(in_channels, image_size, num_classes, tuple(stem), mix, dropout, conv_bn6, first)
-        self._searched = tuple(Block(*shape) for shape in shapes(first, frame.size, stages))
+        self._searched = tuple(ProxylessBlock(*shape) for shape in shapes(first, frame.size, stages))
         super().__init__(name, frame, self._searched, fused=fused)
+
+    def meaning(self, option: str) -> str:
+        return "no block: the shortcut alone" if option == ZERO else block_meaning(option)
 
     def published_keys(self) -> dict[str, str]:
         """Cost keys as the authors' latency tables spell them, by ours."""
@@ -90,7 +119,7 @@ class ProxylessNASSpace(ChainSpace):
         size, out, image, stem = frame.size, blocks[-1].out_size, frame.image_size, frame.stem[0]
         fixed = (
             f"Conv-input:{image}x{image}x{frame.in_channels}-output:{size}x{size}x{stem}",
-            Block(stem, blocks[0].in_channels, 1, size).published_key(3, 1),
+            ProxylessBlock(stem, blocks[0].in_channels, 1, size).published_key(3, 1),
             f"Conv_1-input:{out}x{out}x{blocks[-1].out_channels}-output:{out}x{out}x{frame.mix}",
             f"Logits-input:{out}x{out}x{frame.mix}-output:{self.num_classes}",
         )

@@ -1,4 +1,4 @@
-"""MobileNetV2's blocks with a kernel size and an expansion of their own: what ProxylessNAS and MdeNAS choose from."""
+"""MobileNetV2's blocks with searched kernel and expansion: the options of ProxylessNAS and MdeNAS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from lightning_nas.ops.blocks import MBConv, Zero
 from lightning_nas.ops.mixed import Choice
 from lightning_nas.spaces.base import Keys
-from lightning_nas.spaces.chains.space import Block
+from lightning_nas.spaces.chains.space import SearchedBlock
 
 ZERO = "zero"
 
@@ -27,8 +27,8 @@ ALL = mb_options(1, 3, 6)
 
 
 @dataclass(frozen=True)
-class MBBlock(Block):
-    """One searched block, with a shortcut where it keeps its shape. All of ``ALL`` unless a space offers fewer."""
+class MBBlock(SearchedBlock):
+    """Searched block with a shortcut where it keeps its shape; its options are all of ``ALL`` unless overridden."""
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ class MBBlock(Block):
         return self.stride == 1 and self.in_channels == self.out_channels
 
     def build(self, option: str) -> nn.Module:
-        """A fresh candidate, with its shortcut."""
+        """Build an option, with its shortcut."""
         if option == ZERO:
             return nn.Identity()
         return self._block(option, self.in_channels, self.out_channels)
@@ -50,7 +50,7 @@ class MBBlock(Block):
         return MBConv(in_channels, out_channels, **shape, residual=residual)
 
     def choice(self) -> Choice:
-        """Where the supernet mixes the candidates; the shortcut is not part of it."""
+        """Describe the choice that the supernet mixes; the shortcut is not part of it."""
 
         def build(option: str, in_channels: int, out_channels: int) -> nn.Module:
             if option == ZERO:

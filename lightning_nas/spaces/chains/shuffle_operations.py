@@ -18,15 +18,16 @@ KERNELS = {"k3": 3, "k5": 5, "k7": 7, XCEPTION: 3}
 
 
 class ShuffleBlock(nn.Module):
-    """Half the channels pass by, the others run through a branch; both halves lie interleaved in the input.
+    """ShuffleNet v2 block: half of the channels pass unchanged, the other half run through a branch.
 
-    With a projection (stride 2) nothing is halved: both branches see all channels. Input (N, in_channels, H, W), output
-    (N, out_channels, ceil(H/stride), ceil(W/stride)), first what passed by or was projected.
+    The halves are interleaved in the input. With a projection (stride 2) both branches see all channels. Input (N,
+    in_channels, H, W), output (N, out_channels, ceil(H/stride), ceil(W/stride)), the passed or projected channels
+    first.
 
     Args:
-        main: convolutions with batch norms, depthwise and 1x1, that give the rest of the output.
-        project: what passes by goes through it; None halves the input.
-        middle: channels inside ``main``, at most what it has: the first ones are used.
+        main: depthwise and 1x1 convolutions with batch norms, the main branch.
+        project: module of the other branch; None halves the input.
+        middle: channels inside ``main``; the first ones are used.
     """
 
     def __init__(self, main: nn.Sequential, project: nn.Module | None, middle: int) -> None:
@@ -34,7 +35,7 @@ class ShuffleBlock(nn.Module):
         self.main, self.project, self.middle = main, project, middle
 
     def sliced(self, middle: int) -> ShuffleBlock:
-        """A narrower block on the same modules."""
+        """Return a narrower block on the same modules."""
         return ShuffleBlock(self.main, self.project, middle)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ def shuffle_block(
 
 
 def passing(in_channels: int, stride: int) -> int:
-    """Channels of a block's output that are not of its main branch.
+    """Count the channels of a block's output that do not come from its main branch.
 
     >>> passing(8, stride=1), passing(8, stride=2)
     (4, 8)

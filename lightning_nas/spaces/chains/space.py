@@ -1,6 +1,6 @@
-"""Spaces that are a chain of searched blocks between a stem and a classifier: networks, gates and cost of all of them.
+"""Base class of chains of searched blocks between a stem and a classifier: networks, gates and cost.
 
-A space of this kind says which blocks there are, and what frames them.
+A subclass says which blocks there are, and which parts stand before and after them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lightning_nas.ops.blocks import MBConv
 from lightning_nas.ops.fused import fused
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.chains.networks import ChainNetwork, ChainSupernet, Parts
-from lightning_nas.spaces.chains.shapes import chain_graph, chosen_state
 from lightning_nas.spaces.gates import Gates
 
 SMALLEST = 8  # pixels
 
 
 @dataclass(frozen=True)
-class Block(ABC):
+class SearchedBlock(ABC):
     """One searched block: (in_channels, size, size) in, out_channels out."""
 
     in_channels: int
@@ -38,11 +38,11 @@ class Block(ABC):
     @property
     @abstractmethod
     def options(self) -> tuple[str, ...]:
-        """What it can be, in the order of its gates."""
+        """Names of its options, in the order of the gates."""
 
     @property
     def group(self) -> str:
-        """The group of gates it belongs to; blocks of one group have the same options."""
+        """Group of gates that it belongs to; blocks of one group have the same options."""
         return "blocks"
 
     @property
@@ -52,23 +52,23 @@ class Block(ABC):
 
     @property
     def out_size(self) -> int:
-        """Height and width of what it gives."""
+        """Height and width of the output."""
         return -(-self.size // self.stride)
 
     @abstractmethod
     def build(self, option: str) -> nn.Module:
-        """A fresh candidate of a network on its own."""
+        """Build an option for a stand-alone network."""
 
     @abstractmethod
     def choice(self) -> Choice:
-        """Where the supernet mixes the candidates."""
+        """Describe the choice that the supernet mixes."""
 
     def keys(self, option: str) -> Keys:
-        """Cost keys: equal for blocks of equal shape, none for what costs nothing."""
+        """Cost keys: equal for blocks of equal shape, none for free options."""
         return (f"{option} {self.in_channels}x{self.size}x{self.size} -> {self.out_channels} /{self.stride}",)
 
     def operations(self) -> dict[str, Operation]:
-        """What can be run here, by cost key."""
+        """Operations of all options, by cost key."""
         shape = (self.in_channels, self.size, self.size)
         return {
             key: Operation(partial(self.build, option), shape) for option in self.options for key in self.keys(option)
@@ -77,7 +77,7 @@ class Block(ABC):
 
 @dataclass(frozen=True)
 class Frame:
-    """Everything but the searched blocks.
+    """Parts of a network around the searched blocks.
 
     Attributes:
         in_channels: channels of the images.
@@ -87,8 +87,8 @@ class Frame:
         mix: channels of the last 1x1 convolution.
         dropout: probability before the classifier.
         convolution: makes both convolutions.
-        first: channels of a block after the stem that is not searched, kernel 3, expansion 1; None: there is none.
-        bias: the classifier has one.
+        first: channels of a fixed block after the stem (kernel 3, expansion 1); None for no such block.
+        bias: whether the classifier has a bias.
     """
 
     in_channels: int
@@ -107,7 +107,7 @@ class Frame:
         return -(-self.image_size // self.stem[1])
 
     def parts(self, blocks: Sequence[nn.Module], last: int, num_classes: int | None = None) -> Parts:
-        """Fresh parts around ``blocks``, which give ``last`` channels."""
+        """Build the parts around ``blocks``, whose output has ``last`` channels."""
         classifier = nn.Linear(self.mix, num_classes or self.num_classes, bias=self.bias)
         return Parts(
             stem=self.convolution(self.in_channels, self.stem[0], 3, self.stem[1]),
@@ -118,7 +118,7 @@ class Frame:
         )
 
     def operations(self, channels: int, out: int) -> dict[str, Operation]:
-        """What is always run, by cost key, if the last block gives (channels, out, out)."""
+        """Operations that always run, by cost key, if the last block gives (channels, out, out)."""
         image, size, stem = self.image_size, self.size, self.stem[0]
         made = {"stem": (f"{self.in_channels}x{image}x{image} -> {stem} /{self.stem[1]}", (self.in_channels, image))}
         if self.first:
@@ -136,19 +136,19 @@ class Frame:
 
 
 class ChainSpace(WeightSharingSpace):
-    """A chain of searched blocks; one decision a block unless a space says otherwise.
+    """Chain of searched blocks, with one decision a block unless a subclass decides more.
 
     Args:
-        name: name carried by the architectures.
-        frame: what stands before and after the blocks.
-        blocks: in order.
-        fused: mix blocks in the fused form; the same numbers.
+        name: name of the space, which its architectures carry.
+        frame: parts before and after the blocks.
+        blocks: searched blocks, in order.
+        fused: mix blocks in the fused form, which gives the same numbers.
 
     Raises:
         InputError: images below 8 pixels.
     """
 
-    def __init__(self, name: str, frame: Frame, blocks: Sequence[Block], *, fused: bool = False) -> None:
+    def __init__(self, name: str, frame: Frame, blocks: Sequence[SearchedBlock], *, fused: bool = False) -> None:
         if frame.image_size < SMALLEST:
             raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {frame.image_size}")
         self.name, self.frame, self.blocks, self.fused = name, frame, tuple(blocks), fused
@@ -159,15 +159,15 @@ class ChainSpace(WeightSharingSpace):
         self.gate_options = {group: self._of(group)[0].options for group in sorted({b.group for b in blocks})}
         self.gate_shapes = {group: (len(self._of(group)), len(names)) for group, names in self.gate_options.items()}
 
-    def _of(self, group: str) -> list[Block]:
+    def _of(self, group: str) -> list[SearchedBlock]:
         return [block for block in self.blocks if block.group == group]
 
     def _chosen(self, architecture: Architecture) -> tuple[str, ...]:
-        """The option of every block."""
+        """Option of every block."""
         return self.validate(architecture).options
 
     def _architecture(self, chosen: Sequence[str]) -> Architecture:
-        """The inverse."""
+        """Inverse of :meth:`_chosen`."""
         return Architecture(self.name, tuple(zip(self._names, chosen, strict=True)))
 
     # -- networks -----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
+from pydantic import PositiveInt
 from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -25,8 +26,9 @@ from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import Choice
 from lightning_nas.spaces.chains.shapes import shapes
-from lightning_nas.spaces.chains.shuffle_operations import KERNELS, ShuffleBlock, passing, shuffle_block
-from lightning_nas.spaces.chains.space import Block, ChainSpace, Frame
+from lightning_nas.spaces.chains.shuffle_operations import KERNELS, XCEPTION, ShuffleBlock, passing, shuffle_block
+from lightning_nas.spaces.chains.space import ChainSpace, Frame, SearchedBlock
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 STAGES = ((64, 4, 2), (160, 4, 2), (320, 8, 2), (640, 4, 2))
 KINDS = tuple(KERNELS)
@@ -34,7 +36,7 @@ _JOIN = "_"  # of a kind and a width
 
 
 @dataclass(frozen=True)
-class ShuffleShape(Block):
+class ShuffleShape(SearchedBlock):
     """One searched block.
 
     Attributes:
@@ -96,10 +98,23 @@ class SlicedChoice(Choice):
 
 
 class ShuffleNetSpace(ChainSpace):
-    """ShuffleNet's and Xception's blocks and the widths inside them, for any image size.
+    r"""Blocks and channels of single-path one-shot search (Guo et al., ECCV 2020, arXiv:1904.00420, section 4).
+
+    A chain of 20 blocks of fixed width and stride. ``k3``, ``k5`` and ``k7`` are ShuffleNet v2's block with that
+    kernel, ``xception`` is a block of three separable convolutions: :math:`4^{20} \approx 1.1 \cdot 10^{12}`
+    architectures. With several factors in ``channels`` the width inside each block is searched too (``width_01``,
+    option ``w60`` is 60 % of the base width); the paper's ten factors give :math:`40^{20}`. The supernet holds the
+    widest weights and uses their first channels; a block and its width are two decisions and one gate.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper: nothing in the blocks. The authors released no code of the channel search; here widths are
+    rounded to whole numbers, and blocks and widths are searched together.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier, which has no bias.
@@ -125,17 +140,28 @@ class ShuffleNetSpace(ChainSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "spos_shufflenet_small",
+            "stem": (16, 1),
+            "stages": ((32, 2, 1), (64, 2, 2)),
+            "mix": 128,
+            "dropout": 0.0,
+            "channels": (0.6, 1.0, 1.4),
+        },
+    )
     def __init__(
         self,
         name: str = "spos_shufflenet",
         *,
-        image_size: int = 224,
-        in_channels: int = 3,
-        num_classes: int = 1000,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 224,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 1000,
         stem: Sequence[int] = (16, 2),
         stages: Sequence[Sequence[int]] = STAGES,
-        mix: int = 1024,
-        dropout: float = 0.1,
+        mix: PositiveInt = 1024,
+        dropout: Probability = 0.1,
         channels: Sequence[float] = (1.0,),
         affine: bool = False,
     ) -> None:
@@ -152,6 +178,14 @@ class ShuffleNetSpace(ChainSpace):
         self._stages, self._channels, self._affine = stages, tuple(channels), affine
         if len(channels) > 1:
             self.decisions = tuple(decision for block in self.decisions for decision in _both(block, factors))
+
+    def meaning(self, option: str) -> str:
+        kind, _, width = option.partition("w")
+        if width.isdigit():
+            return f"{width} % of the base width"
+        if kind == XCEPTION:
+            return "Xception-like block: three 3x3 separable convolutions"
+        return f"ShuffleNet v2 block, {KERNELS[kind]}x{KERNELS[kind]} kernel" if kind in KERNELS else option
 
     def evaluation(self) -> ShuffleNetSpace:
         """The same networks with batch norms that learn scale and shift."""

@@ -11,36 +11,47 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+from pydantic import PositiveInt
+
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.cells import FOREIGN, OPTIONS
 from lightning_nas.spaces.base import Operation
-from lightning_nas.spaces.darts.form import CellsSpace, Form, Stem
-from lightning_nas.spaces.darts.networks import KINDS, Genotype, edges
+from lightning_nas.spaces.cells.genotype import KINDS, Genotype
+from lightning_nas.spaces.cells.place import Stem
+from lightning_nas.spaces.darts.form import CellsSpace, Form
+from lightning_nas.spaces.darts.networks import edges
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 ALL = (*OPTIONS[1:], *FOREIGN)
 
 
 class DARTSCellSpace(CellsSpace):
-    """Normal and reduction cell of any wiring.
+    """Normal and reduction cell of any wiring in the network of DARTS (arXiv:1806.09055), to name and retrain.
 
-    For each edge, from a state to a later node, "none", an operation, or two joined by "+"; a node without any is not
-    there, and there are no decisions on edges from it. At last the states whose concatenation is the output.
+    Wider than :class:`~lightning_nas.spaces.darts.space.DARTSSpace`, and without a supernet: it holds the cells of
+    other papers. One decision for each edge (``normal_1_2``: into node 1 from state 2): "none", an operation, or two
+    operations joined by "+". A node without any operation is not there, and nothing is decided about edges from it.
+    The last decision, ``normal_concat``, lists the states that form the output.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4 (32 with stem="imagenet").
         in_channels: channels of the images.
         num_classes: width of the classifier.
         cells: number of cells, at least 3.
-        channels: of the first cells, even.
+        channels: channels of the first cells, an even number.
         stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
         pool_norm: pools have a batch norm, as in MdeNAS' networks.
-        nodes: of a cell, at most.
-        operations: those an edge may have.
+        nodes: largest number of nodes of a cell.
+        operations: options of an edge.
 
     Raises:
-        InputError: a size that cannot be, or an unknown operation.
+        InputError: a size out of range, or an unknown operation.
 
     Example:
         >>> space = DARTSCellSpace(nodes=1, cells=3, channels=4)
@@ -50,18 +61,23 @@ class DARTSCellSpace(CellsSpace):
         ((('skip_connect', 0), ('sep_conv_3x3', 0)),)
     """
 
+    @sized_by_images(
+        small={"cells": 5, "channels": 8},
+        large={"stem": "imagenet", "cells": 14, "channels": 48},
+    )
     def __init__(
         self,
         name: str = "darts_cell",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        cells: int = 20,
-        channels: int = 36,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 20,
+        channels: PositiveInt = 36,
         stem: Stem = "cifar",
         pool_norm: bool = False,
-        nodes: int = 5,
+        nodes: PositiveInt = 5,
         operations: Sequence[str] = ALL,
     ) -> None:
         if unknown := [option for option in operations if option not in ALL]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import networkx as nx
 from torch import nn
@@ -19,22 +17,18 @@ from lightning_nas.ops.cells import auxiliary_head
 from lightning_nas.ops.mixed import Mix
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
 from lightning_nas.spaces.cell_graphs import CellGraph
-from lightning_nas.spaces.chains.shapes import chain_graph
+from lightning_nas.spaces.cells.genotype import Genotype, genotype_graphs
+from lightning_nas.spaces.cells.place import Stem, Widths
+from lightning_nas.spaces.cells.stacked import stacked_cells_graph
 from lightning_nas.spaces.darts.networks import (
     Cell,
     CellShape,
     DARTSNetwork,
     DARTSSupernet,
-    Genotype,
     MixedCell,
-    genotype_graphs,
     reductions,
 )
-from lightning_nas.spaces.enas.micro_networks import Place
-
-Stem = Literal["cifar", "imagenet"]
-Widths = Mapping[str, int]
-"""States that are concatenated to the output, by kind of cell."""
+from lightning_nas.spaces.meanings import operation_meaning, states_meaning
 
 
 class CellsSpace(SearchSpace):
@@ -50,6 +44,9 @@ class CellsSpace(SearchSpace):
     def genotypes(self, architecture: Architecture) -> dict[str, Genotype]:
         """Both kinds of cell."""
 
+    def meaning(self, option: str) -> str:
+        return operation_meaning(states_meaning(option))
+
     def network(
         self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
     ) -> DARTSNetwork:
@@ -59,7 +56,7 @@ class CellsSpace(SearchSpace):
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Stem, cells, classifier: a box for all cells of a kind that follow one another."""
         widths = {kind: len(genotype.concat) for kind, genotype in self.genotypes(architecture).items()}
-        return cells_graph(self.form.stem, self.form.shapes(widths), widths, self.num_classes)
+        return stacked_cells_graph(self.form.stem, self.form.shapes(widths), widths, self.num_classes)
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
         """Both kinds of cell."""
@@ -79,7 +76,7 @@ class Form:
         in_channels: channels of the images.
         num_classes: width of the classifier.
         cells: number of cells.
-        channels: of the first cells.
+        channels: channels of the first cells.
         stem: "cifar", a 3x3 convolution to three times ``channels``; or "imagenet", three of stride 2.
         affine: batch norms of the cells learn scale and shift; see :func:`~lightning_nas.ops.cells.operation`.
         pool_norm: pools have a batch norm in any case.
@@ -219,16 +216,6 @@ class Form:
             for option in options
             for key in shape.key(option, state)
         }
-
-
-def cells_graph(stem: str, shapes: Iterable[CellShape | Place], widths: Widths, num_classes: int) -> nx.DiGraph[str]:
-    """Stem, cells, classifier as a chain: a box for all cells of a kind that follow one another."""
-    boxes: list[tuple[str, str]] = [("stem", stem)]
-    for kind, run in itertools.groupby(shapes, key=lambda shape: shape.kind):
-        *_, last = cells = list(run)
-        size = f"{last.channels * widths[kind]}x{last.size}x{last.size}"
-        boxes.append((f"cells_{len(boxes)}", f"{len(cells)} x {kind}\n{size}"))
-    return chain_graph([*boxes, ("head", f"{num_classes} classes")])
 
 
 def _first_stage(in_channels: int, channels: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ operations of stride 2 on their inputs, and double the channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -20,23 +20,8 @@ from lightning_nas.ops.cells import DropPath, FactorizedReduction, operation
 from lightning_nas.ops.fused_cells import can_fuse, mix_cell
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
-from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
+from lightning_nas.spaces.cells.genotype import Genotype
 from lightning_nas.spaces.gates import Gates
-
-KINDS = ("normal", "reduce")
-
-
-@dataclass(frozen=True)
-class Genotype:
-    """One kind of cell.
-
-    Attributes:
-        nodes: of each node its (operation, state it works on); a node without any is not there.
-        concat: the states whose concatenation is the output.
-    """
-
-    nodes: tuple[tuple[tuple[str, int], ...], ...]
-    concat: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -197,26 +182,6 @@ def reductions(cells: int) -> tuple[int, int]:
     ((2, 5), (6, 13), (4, 9))
     """
     return cells // 3, 2 * cells // 3
-
-
-def genotype_graphs(genotypes: Mapping[str, Genotype]) -> dict[str, CellGraph]:
-    """Both kinds of cell as the paper draws them."""
-    names = {"normal": "normal cell", "reduce": "reduction cell"}
-    return {names[kind]: genotype_graph(genotype) for kind, genotype in genotypes.items()}
-
-
-def genotype_graph(genotype: Genotype) -> CellGraph:
-    """One kind of cell as the paper draws it."""
-    there = {number: str(number - 2) for number, node in enumerate(genotype.nodes, start=2) if node}
-    states = {0: "c_{k-2}", 1: "c_{k-1}"} | there
-    chosen = [
-        (states[state], states[number], option)
-        for number, node in enumerate(genotype.nodes, start=2)
-        for option, state in node
-    ]
-    output = "c_{k}"
-    edges = [*chosen, *((states[state], output, "") for state in genotype.concat)]
-    return cell_graph({name: name for name in (*states.values(), output)}, edges)
 
 
 def _through(stem: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,16 +16,20 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
+from pydantic import PositiveInt
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.spaces.cells.genotype import KINDS, Genotype
+from lightning_nas.spaces.cells.place import Stem
 from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
-from lightning_nas.spaces.darts.form import CellsSpace, Form, Stem
-from lightning_nas.spaces.darts.networks import KINDS, DARTSNetwork, DARTSSupernet, Genotype, edges
+from lightning_nas.spaces.darts.form import CellsSpace, Form
+from lightning_nas.spaces.darts.networks import DARTSNetwork, DARTSSupernet, edges
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 NODES = 4
 EDGES = edges(NODES)
@@ -34,18 +38,32 @@ CHOSEN = OPTIONS[1:]  # an architecture has no missing connection
 
 
 class DARTSSpace(CellsSpace, WeightSharingSpace):
-    """Normal and reduction cell of DARTS.
+    r"""Convolutional cells of DARTS (Liu et al., ICLR 2019, arXiv:1806.09055, sections 2.1 and 3.1.1).
 
-    A node's decisions are the two states it works on (the first node has no choice) and the operation on either. Gates
-    are two groups, one a kind of cell, with a row for each of the 14 edges: those into node 0 first, then node 1, ...
+    Two kinds of cell, normal and reduction, with four nodes each; a node is the sum of two operations on two different
+    earlier states: :math:`\prod_{k=1}^{4} \binom{k+1}{2} \cdot 7^8 \approx 1.0 \cdot 10^9` cells of a kind, about
+    :math:`10^{18}` architectures. Decisions of a node: ``normal_1_inputs`` (the two states; the first node has no
+    choice), then ``normal_1_first`` and ``normal_1_second``, the operation on either. ``0,2`` are states 0 and 2:
+    states 0 and 1 are the outputs of the two cells before, 2 and above are nodes.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes). Gates are two groups, "normal" and
+    "reduce", with a row for each of the 14 edges: the edges into node 0 first, then those into node 1, ...
+
+    The searched and the retrained network differ in size: 8 cells of 16 channels and batch norms without scale against
+    20 cells of 36 channels (14 of 48 on ImageNet), see :meth:`evaluation`.
+
+    Differs from the authors' code: the two operations of a node are ordered by the states they work on, not by
+    strength, so that one cell has one name. Images of odd sizes are allowed.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4 (32 with stem="imagenet").
         in_channels: channels of the images.
         num_classes: width of the classifier.
         cells: number of cells, at least 3.
-        channels: of the first cells, even.
+        channels: channels of the first cells, an even number.
         stem: "cifar", one 3x3 convolution; or "imagenet", three of stride 2.
         affine: batch norms of the cells learn scale and shift, and pools have none, as in a network on its own.
         pool_norm: pools have one all the same, as in MdeNAS' networks.
@@ -53,7 +71,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
     Raises:
-        InputError: a size that cannot be.
+        InputError: a size out of range.
 
     Example:
         >>> import torch
@@ -63,15 +81,20 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={"cells": 3, "channels": 4, "evaluation": (5, 8)},
+        large={"stem": "imagenet", "evaluation": (14, 48)},
+    )
     def __init__(
         self,
         name: str = "darts",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        cells: int = 8,
-        channels: int = 16,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 8,
+        channels: PositiveInt = 16,
         stem: Stem = "cifar",
         affine: bool = False,
         pool_norm: bool = False,

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
-from lightning_nas.spaces.chains.shapes import chain_graph
+from lightning_nas.spaces.chain import chain_graph
 from lightning_nas.spaces.eas.networks import Layer, Piece, PlainForm, PlainNetwork
 
 
@@ -21,7 +21,7 @@ class PlainNetworks(SearchSpace):
         form: everything about a network but its layers.
         widths: of each block, that its layers can have, ascending; the last block is of fully connected layers.
         kernels: sizes of the convolutions.
-        longest: layers of a block at most.
+        longest: largest number of layers of a block.
     """
 
     form: PlainForm

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -27,27 +27,39 @@ from lightning_nas.spaces.eas.net2net import settle_identities
 from lightning_nas.spaces.eas.networks import POOL, Layer, PlainForm, PlainNetwork
 from lightning_nas.spaces.eas.plain import PlainNetworks
 from lightning_nas.spaces.inheriting import InheritingSpace
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 FILTERS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
 UNITS = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
 
 
 class EASSpace(PlainNetworks, InheritingSpace):
-    """Plain convolutional networks, for any image size.
+    """Plain convolutional networks of EAS (Cai et al., AAAI 2018, arXiv:1707.04873, section 4), grown from a small one.
+
+    Blocks of convolutions with a pool after each, then fully connected layers. Decisions: ``block_1_layers``, then the
+    ``width`` and ``kernel`` of each layer; the block ``fc`` has no kernels. :meth:`widened` and :meth:`deepened` are
+    the steps of the search (Net2Wider, Net2Deeper), and :meth:`inherit` gives the grown network the function of its
+    parent. It has no supernet.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper: plain networks only, no DenseNets. See the text of this module for noise and pools.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        filters: that a convolution can have, ascending.
-        units: that a fully connected layer can have, ascending.
+        filters: widths of a convolution, ascending.
+        units: widths of a fully connected layer, ascending.
         kernels: sizes of the convolutions.
         pools: size and stride of the pool after each block of convolutions.
-        start: widths of the network that is grown, one layer a block; its kernels are 3.
-        longest: layers of a block at most.
+        start: widths of the start network, one layer a block with kernel 3.
+        longest: largest number of layers of a block.
         dropout: probabilities after each pool and after each fully connected layer.
-        noise: see :meth:`inherit`, where nothing else is said there.
+        noise: default of the noise of :meth:`inherit`.
 
     Raises:
         InputError: a start that is no network of this space, lists that are not ascending, or even kernels.
@@ -65,20 +77,34 @@ class EASSpace(PlainNetworks, InheritingSpace):
         True
     """
 
+    @sized_by_images(
+        small={
+            "name": "eas_small",
+            "filters": (4, 8, 12, 16, 24, 32),
+            "units": (8, 16, 32, 64),
+            "pools": (2, 2),
+            "start": (4, 8, 8),
+            "longest": 3,
+            "dropout": (0.0, 0.0),
+            "noise": 1.0,
+        },
+        large={"noise": 1.0},
+    )
     def __init__(
         self,
         name: str = "eas",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
         filters: Sequence[int] = FILTERS,
         units: Sequence[int] = UNITS,
         kernels: Sequence[int] = (1, 3, 5),
         pools: Sequence[int] = (2, 2, 2, 4),
         start: Sequence[int] = (16, 32, 64, 128, 256),
-        longest: int = 10,
-        dropout: Sequence[float] = (0.3, 0.5),
+        longest: PositiveInt = 10,
+        dropout: Sequence[Probability] = (0.3, 0.5),
         noise: NonNegativeFloat = 0.0,
     ) -> None:
         self.noise = noise

@@ -15,42 +15,55 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.ops.mixed import Mix, plain
-from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary, shape_text
+from lightning_nas.spaces.connections import CONNECTED
 from lightning_nas.spaces.enas.macro_networks import (
     MacroForm,
     MacroNetwork,
     MacroSupernet,
-    described,
     needed,
     skip_row,
 )
-from lightning_nas.spaces.enas.macro_retrained import CONNECTED, ENASMacroNetworks, MacroLayers
+from lightning_nas.spaces.enas.macro_retrained import ENASMacroNetworks, MacroLayers
 from lightning_nas.spaces.enas.operations import MACRO, Sum, branch
 from lightning_nas.spaces.gates import Gates, Joint
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class ENASMacroSpace(MacroLayers, WeightSharingSpace):
-    """The macro space in the network that ENAS searches with.
+    r"""Macro space of ENAS (Pham et al., ICML 2018, arXiv:1802.03268, section 2.3): a whole image network.
 
-    Gates are two groups: "operations" with a row for each layer, and "skips" with a row, "no" or "yes", for each
-    possible connection: that of layer 2, those of layer 3, ...
+    Each of L layers takes one of six operations (``layer_3_op``) and may be connected to every tensor before the one it
+    works on (``layer_3_skip_1``: "yes" or "no"): :math:`6^L \cdot 2^{L (L - 1) / 2}` architectures, 1.6e29 of 12
+    layers.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes). Gates are two groups: "operations"
+    with a row for each layer, and "skips" with a row ("no", "yes") for each possible connection: that of layer 2, those
+    of layer 3, ... The searched network has one width and adds tensors; the retrained one is
+    :class:`~lightning_nas.spaces.enas.macro_retrained.ENASMacroNetworks`.
+
+    Differs from the authors' code: a tensor that no later layer needs is not halved in the search, so that a path costs
+    what it needs; weights of options that were not drawn get no gradient instead of zeros; a pool can be retrained.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
         num_classes: width of the classifier.
         layers: number of layers, at least 3.
-        channels: of all layers, even.
-        dropout: before the classifier.
+        channels: channels of all layers, an even number.
+        dropout: probability before the classifier.
         evaluation: (channels of the first layers, dropout) of the network that is retrained.
 
     Raises:
-        InputError: a size that cannot be.
+        InputError: a size out of range.
 
     Example:
         >>> import torch
@@ -60,16 +73,20 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={"name": "enas_macro_small", "layers": 5, "channels": 8, "dropout": 0.0, "evaluation": (8, 0.0)},
+    )
     def __init__(
         self,
         name: str = "enas_macro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 12,
-        channels: int = 36,
-        dropout: float = 0.1,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 12,
+        channels: PositiveInt = 36,
+        dropout: Probability = 0.1,
         evaluation: Sequence[float] = (96, 0.5),
     ) -> None:
         self._settle(name, MacroForm(image_size, in_channels, num_classes, layers, channels, dropout, doubles=False))
@@ -83,8 +100,15 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
     def evaluation(self) -> ENASMacroNetworks:
         """The networks that are retrained."""
         form, (channels, dropout) = self.form, self._evaluation
-        images = {"image_size": form.image_size, "in_channels": form.in_channels, "num_classes": form.num_classes}
-        return ENASMacroNetworks(self.name, **images, layers=form.layers, channels=int(channels), dropout=dropout)
+        return ENASMacroNetworks(
+            self.name,
+            image_size=form.image_size,
+            in_channels=form.in_channels,
+            num_classes=form.num_classes,
+            layers=form.layers,
+            channels=int(channels),
+            dropout=dropout,
+        )
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -133,7 +157,7 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
     # -- cost ---------------------------------------------------------------------------------------------------
 
     def _key(self, option: str, layer: int) -> str:
-        return f"{option} {described(self.form.shape(layer))}"
+        return f"{option} {shape_text(self.form.shape(layer))}"
 
     def _fixed(self) -> list[tuple[str, Operation]]:
         """Stem, the batch norm of every sum, the halving of what the next layer works on, classifier."""

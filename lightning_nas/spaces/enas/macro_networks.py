@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
-from lightning_nas.ops.cells import FactorizedReduction
+from lightning_nas.ops.cells import FactorizedReduction, pooled_classifier
 from lightning_nas.ops.mixed import Choice, Mix
-from lightning_nas.spaces.base import Operation, Supernet
-from lightning_nas.spaces.enas.operations import MACRO, Sum, branch, classifier
+from lightning_nas.spaces.base import Operation, Supernet, shape_text
+from lightning_nas.spaces.enas.operations import MACRO, Sum, branch
 from lightning_nas.spaces.gates import Gates
 
 Skips = Sequence[Sequence[int]]
@@ -35,8 +35,8 @@ class MacroForm:
         in_channels: channels of the images.
         num_classes: width of the classifier.
         layers: number of layers.
-        channels: of the first layers.
-        dropout: before the classifier.
+        channels: channels of the first layers.
+        dropout: probability before the classifier.
         doubles: the channels are doubled where the size is halved.
 
     Raises:
@@ -80,32 +80,23 @@ class MacroForm:
         """Cost key and operation of what halves a tensor after a layer."""
         shape, channels = self.shape(pool), self.shape(pool + 1)[0]
         build = partial(FactorizedReduction, shape[0], channels, relu=False)
-        return f"halve {described(shape)} -> {channels}", Operation(build, shape)
+        return f"halve {shape_text(shape)} -> {channels}", Operation(build, shape)
 
     def stem(self) -> tuple[str, Operation]:
         """Cost key and operation of the stem."""
         shape = (self.in_channels, self.image_size, self.image_size)
         build = partial(conv_bn, self.in_channels, self.channels, 3, relu=False)
-        return f"stem {described(shape)} -> {self.channels}", Operation(build, shape)
+        return f"stem {shape_text(shape)} -> {self.channels}", Operation(build, shape)
 
     def make_head(self, num_classes: int | None = None) -> nn.Module:
         """A fresh classifier."""
         channels = self.shape(self.layers)[0]
-        return classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=False)
+        return pooled_classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=False)
 
     def head(self) -> tuple[str, Operation]:
         """Cost key and operation of the classifier."""
         shape = self.shape(self.layers)
-        return f"head {described(shape)} -> {self.num_classes}", Operation(self.make_head, shape)
-
-
-def described(shape: Iterable[int]) -> str:
-    """A shape as it stands in a cost key.
-
-    >>> described((3, 32, 32))
-    '3x32x32'
-    """
-    return "x".join(map(str, shape))
+        return f"head {shape_text(shape)} -> {self.num_classes}", Operation(self.make_head, shape)
 
 
 def needed(skips: Skips, pool: int) -> list[int]:

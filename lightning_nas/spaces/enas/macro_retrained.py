@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from functools import partial
 
 import networkx as nx
+from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.ops.blocks import relu_conv_bn
-from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
-from lightning_nas.spaces.enas.macro_networks import MacroForm, MacroNetwork, described
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary, shape_text
+from lightning_nas.spaces.connections import connected_layers, connection_decisions, connection_meaning
+from lightning_nas.spaces.enas.macro_networks import MacroForm, MacroNetwork
 from lightning_nas.spaces.enas.operations import MACRO, Merge, fixed_branch
-
-CONNECTED = ("no", "yes")
+from lightning_nas.spaces.meanings import operation_meaning
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class MacroLayers(SearchSpace):
@@ -33,8 +35,11 @@ class MacroLayers(SearchSpace):
     def chosen(self, architecture: Architecture) -> tuple[list[str], list[tuple[int, ...]]]:
         """Of each layer its operation, and the tensors that it is connected to."""
         choices, layers = dict(self.validate(architecture).choices), range(1, self.form.layers + 1)
-        skips = [tuple(j for j in range(k - 1) if choices[f"layer_{k}_skip_{j}"] == "yes") for k in layers]
+        skips = [connected_layers(k, range(k - 1), choices) for k in layers]
         return [choices[f"layer_{k}_op"] for k in layers], skips
+
+    def meaning(self, option: str) -> str:
+        return connection_meaning(option) or operation_meaning(option)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Stem and layers, each with an arrow from what it works on and from what it is connected to."""
@@ -49,34 +54,41 @@ class MacroLayers(SearchSpace):
 
 
 class ENASMacroNetworks(MacroLayers):
-    """The macro space in the network that ENAS retrains: a space of networks to name and train, without a supernet.
+    """Networks that ENAS retrains in its macro space (arXiv:1802.03268): architectures to name and train, no supernet.
 
-    A layer has a full convolution, for the options called separable, too; tensors are merged by concatenation and a 1x1
-    convolution; channels double where the size is halved; all tensors are halved, those that nothing needs as well.
+    Decisions are those of :class:`~lightning_nas.spaces.enas.macro.ENASMacroSpace`. As in the paper's code every
+    convolution is a full one, also for the options called separable; tensors are merged by concatenation and a 1x1
+    convolution; channels double where the size is halved, and all tensors are halved there.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
         num_classes: width of the classifier.
         layers: number of layers, at least 3.
-        channels: of the first layers, even.
-        dropout: before the classifier.
+        channels: channels of the first layers, an even number.
+        dropout: probability before the classifier.
 
     Raises:
-        InputError: a size that cannot be.
+        InputError: a size out of range.
     """
 
+    @sized_by_images(small={"name": "enas_macro_small", "layers": 5, "channels": 8, "dropout": 0.0})
     def __init__(
         self,
         name: str = "enas_macro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 24,
-        channels: int = 96,
-        dropout: float = 0.5,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 24,
+        channels: PositiveInt = 96,
+        dropout: Probability = 0.5,
     ) -> None:
         self._settle(name, MacroForm(image_size, in_channels, num_classes, layers, channels, dropout, doubles=True))
 
@@ -120,16 +132,15 @@ class ENASMacroNetworks(MacroLayers):
 
 
 def _key(option: str, shape: tuple[int, ...]) -> str:
-    return f"{option} {described(shape)}"
+    return f"{option} {shape_text(shape)}"
 
 
 def _merge_key(count: int, shape: tuple[int, ...]) -> str:
-    return f"merge {count} {described(shape)}"
+    return f"merge {count} {shape_text(shape)}"
 
 
 def _decisions(layers: int) -> Iterator[Decision]:
     """Of each layer its operation, then whether it is connected to the stem, to layer 1, ..."""
     for k in range(1, layers + 1):
         yield Decision(f"layer_{k}_op", MACRO, f"layer_{k}")
-        for j in range(k - 1):
-            yield Decision(f"layer_{k}_skip_{j}", CONNECTED, f"layer_{k}", refers=(f"layer_{j}",))
+        yield from connection_decisions(k, range(k - 1))

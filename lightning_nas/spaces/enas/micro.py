@@ -18,40 +18,55 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
+from lightning_nas.spaces.cells.genotype import KINDS
 from lightning_nas.spaces.cells.pairwise import SLOTS, states
-from lightning_nas.spaces.darts.networks import KINDS
+from lightning_nas.spaces.cells.place import CellPlace
+from lightning_nas.spaces.cells.stacked import StackedCells
 from lightning_nas.spaces.enas.micro_form import MicroForm
-from lightning_nas.spaces.enas.micro_networks import MicroNetwork, Place, searched_cell
+from lightning_nas.spaces.enas.micro_networks import searched_cell
 from lightning_nas.spaces.enas.micro_retrained import ENASMicroNetworks, MicroCells
 from lightning_nas.spaces.enas.micro_supernet import MicroSupernet, MixedMicroCell, edge_name
 from lightning_nas.spaces.enas.operations import MICRO, by_batch
 from lightning_nas.spaces.gates import Gates, Joint
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class ENASMicroSpace(MicroCells, WeightSharingSpace):
-    """The micro space in the network that ENAS searches with.
+    r"""Cells of ENAS' micro space (Pham et al., ICML 2018, arXiv:1802.03268, section 2.4).
 
-    A node's decisions are the two states it works on and the operation on either. Gates are, for each kind of cell, a
-    group a node with a row for either input, and a group with a row for every operation.
+    Two kinds of cell, normal and reduction, of five nodes; a node adds two of five operations, each on any earlier
+    state. Decisions of a node: ``normal_2_input_1``, ``normal_2_input_2`` (``s0`` and ``s1`` are the outputs of the
+    two cells before, ``s2`` and above are nodes), ``normal_2_op_1``, ``normal_2_op_2``. The paper counts :math:`(5
+    \cdot 5!)^4 = 1.3 \cdot 10^{11}` architectures; the decisions can be taken in :math:`(5^5 \cdot 6!)^4` ways.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes). Gates are, for each kind of cell,
+    one group a node with a row for either input, and one group with a row for every operation. The retrained network
+    is :class:`~lightning_nas.spaces.enas.micro_retrained.ENASMicroNetworks`.
+
+    Differs from the authors' code: images of odd sizes are allowed; weights of options that were not drawn get no
+    gradient instead of zeros, so that neither weight decay nor momentum moves them.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        layers: cells besides the two reduction cells.
-        nodes: of a cell.
-        channels: of the first cells, even.
-        dropout: before the classifier.
+        layers: number of cells, without the two reduction cells.
+        nodes: nodes of a cell.
+        channels: channels of the first cells, an even number.
+        dropout: probability before the classifier.
         evaluation: (layers, channels, dropout) of the network that is retrained.
 
     Raises:
-        InputError: a size that cannot be.
+        InputError: a size out of range.
 
     Example:
         >>> import torch
@@ -61,17 +76,28 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "enas_micro_small",
+            "layers": 1,
+            "nodes": 2,
+            "channels": 8,
+            "dropout": 0.0,
+            "evaluation": (3, 8, 0.0),
+        },
+    )
     def __init__(
         self,
         name: str = "enas_micro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 6,
-        nodes: int = 5,
-        channels: int = 20,
-        dropout: float = 0.1,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 6,
+        nodes: PositiveInt = 5,
+        channels: PositiveInt = 20,
+        dropout: Probability = 0.1,
         evaluation: Sequence[float] = (15, 36, 0.2),
     ) -> None:
         self._settle(name, MicroForm(image_size, in_channels, num_classes, layers, nodes, channels, dropout))
@@ -102,7 +128,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
 
     def network(
         self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
-    ) -> MicroNetwork:
+    ) -> StackedCells:
         """The network of the search with the chosen operations alone; no auxiliary classifier."""
         no_auxiliary(self, auxiliary)
         genotypes = self.genotypes(architecture)
@@ -110,11 +136,11 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         by_batch(network)
         return network
 
-    def _network(self, cell: Callable[[Place], nn.Module], num_classes: int | None = None) -> MicroNetwork:
+    def _network(self, cell: Callable[[CellPlace], nn.Module], num_classes: int | None = None) -> StackedCells:
         places = self.form.searched()
         halvings = {i: op.build() for i, (_, op) in self.form.halvings().items()}
         head = self.form.make_head(places[-1].channels, num_classes)
-        return MicroNetwork(self.form.make_stem(), [cell(place) for place in places], halvings, head)
+        return StackedCells(self.form.make_stem(), [cell(place) for place in places], halvings, head)
 
     def supernet(self, mix: Mix | None = None) -> MicroSupernet:
         """The network in which each of a node's two operations mixes five operations on every earlier state."""
@@ -143,7 +169,7 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
                 choices |= {f"{prefix}_op_{slot + 1}": MICRO[operations[2 * node + slot]] for slot in SLOTS}
         return Architecture.of(self.name, choices)
 
-    def extract(self, supernet: Supernet, architecture: Architecture) -> MicroNetwork:
+    def extract(self, supernet: Supernet, architecture: Architecture) -> StackedCells:
         """The chosen operations, and the parts of the last convolutions for the loose ends, with copies of weights."""
         assert isinstance(supernet, MicroSupernet)
         network = self.network(architecture).to(next(supernet.parameters()))
@@ -215,11 +241,11 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         return tuple(made)
 
 
-def _part_key(place: Place) -> str:
+def _part_key(place: CellPlace) -> str:
     return f"combine {place.channels}x{place.size}x{place.size}"
 
 
-def _norm_key(place: Place) -> str:
+def _norm_key(place: CellPlace) -> str:
     return f"norm {place.channels}x{place.size}x{place.size}"
 
 

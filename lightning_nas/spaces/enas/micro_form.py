@@ -10,10 +10,9 @@ from torch import nn
 
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
-from lightning_nas.ops.cells import FactorizedReduction
+from lightning_nas.ops.cells import FactorizedReduction, pooled_classifier
 from lightning_nas.spaces.base import Operation
-from lightning_nas.spaces.enas.micro_networks import Place
-from lightning_nas.spaces.enas.operations import classifier
+from lightning_nas.spaces.cells.place import CellPlace
 
 SMALLEST = 8  # of the images: halved twice they have more than one pixel for a batch norm of one image
 
@@ -26,10 +25,10 @@ class MicroForm:
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        layers: cells besides the two reduction cells.
-        nodes: of a cell.
-        channels: of the first cells.
-        dropout: before the classifier.
+        layers: number of cells, without the two reduction cells.
+        nodes: nodes of a cell.
+        channels: channels of the first cells.
+        dropout: probability before the classifier.
 
     Raises:
         InputError: images below 8 pixels, no layer, no node, or odd channels.
@@ -68,19 +67,19 @@ class MicroForm:
             channels *= 2 if kind == "reduce" else 1
             yield kind, channels
 
-    def searched(self) -> tuple[Place, ...]:
+    def searched(self) -> tuple[CellPlace, ...]:
         """Where each cell of the search stands: what precedes a reduction cell halves its second input."""
         before = last = 3 * self.channels, self.image_size
         made = []
         for kind, channels in self._kinds():
             if kind == "reduce":
                 before, last = last, (channels, -(-last[1] // 2))
-            place = Place(kind, channels, (before, last), halves=False)
+            place = CellPlace(kind, channels, (before, last), halves=False)
             made.append(place)
             before, last = last, (channels, place.size)
         return tuple(made)
 
-    def retrained(self, widths: dict[str, int]) -> tuple[Place, ...]:
+    def retrained(self, widths: dict[str, int]) -> tuple[CellPlace, ...]:
         """Where each cell of the network that is retrained stands.
 
         Args:
@@ -89,7 +88,7 @@ class MicroForm:
         before = last = 3 * self.channels, self.image_size
         made = []
         for kind, channels in self._kinds():
-            place = Place(kind, channels, (before, last), halves=kind == "reduce")
+            place = CellPlace(kind, channels, (before, last), halves=kind == "reduce")
             made.append(place)
             before, last = last, (channels * widths[kind], place.size)
         return tuple(made)
@@ -117,7 +116,7 @@ class MicroForm:
 
     def make_head(self, channels: int, num_classes: int | None = None) -> nn.Module:
         """A fresh classifier."""
-        return classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=True)
+        return pooled_classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=True)
 
     def head(self, channels: int, size: int) -> tuple[str, Operation]:
         """Cost key and operation of the classifier."""

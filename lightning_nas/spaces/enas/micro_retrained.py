@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import networkx as nx
+from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError
@@ -14,12 +15,16 @@ from lightning_nas.ops.blocks import relu_conv_bn
 from lightning_nas.ops.cells import FactorizedReduction
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
 from lightning_nas.spaces.cell_graphs import CellGraph
+from lightning_nas.spaces.cells.genotype import KINDS, Genotype, genotype_graphs
 from lightning_nas.spaces.cells.pairwise import chosen_nodes, decisions, unused
-from lightning_nas.spaces.chains.shapes import chain_graph
-from lightning_nas.spaces.darts.networks import KINDS, Genotype, genotype_graphs
+from lightning_nas.spaces.cells.place import CellPlace
+from lightning_nas.spaces.cells.stacked import StackedCells
+from lightning_nas.spaces.chain import chain_graph
 from lightning_nas.spaces.enas.micro_form import MicroForm
-from lightning_nas.spaces.enas.micro_networks import MicroNetwork, Place, retrained_cell
+from lightning_nas.spaces.enas.micro_networks import retrained_cell
 from lightning_nas.spaces.enas.operations import MICRO, enas_auxiliary
+from lightning_nas.spaces.meanings import pair_meaning
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class MicroCells(SearchSpace):
@@ -41,6 +46,9 @@ class MicroCells(SearchSpace):
         choices = dict(self.validate(architecture).choices)
         return {kind: _genotype(kind, self.form.nodes, choices) for kind in KINDS}
 
+    def meaning(self, option: str) -> str:
+        return pair_meaning(option)
+
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Stem, cells, classifier."""
         self.validate(architecture)
@@ -53,41 +61,50 @@ class MicroCells(SearchSpace):
 
 
 class ENASMicroNetworks(MicroCells):
-    """The micro space in the network that ENAS retrains: a space of networks to name and train, without a supernet.
+    """Networks that ENAS retrains in its micro space (arXiv:1802.03268): architectures to name and train, no supernet.
 
-    Paths are dropped with a probability that rises with the depth: cell l of L with l / L of the one that is set.
+    Decisions are those of :class:`~lightning_nas.spaces.enas.micro.ENASMicroSpace`. Paths are dropped with a
+    probability that rises with depth: in cell l of L it is l / L of the probability that is set.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        layers: cells besides the two reduction cells.
-        nodes: of a cell.
-        channels: of the first cells, even.
-        dropout: before the classifier.
+        layers: number of cells, without the two reduction cells.
+        nodes: nodes of a cell.
+        channels: channels of the first cells, an even number.
+        dropout: probability before the classifier.
 
     Raises:
-        InputError: a size that cannot be.
+        InputError: a size out of range.
     """
 
+    @sized_by_images(
+        small={"name": "enas_micro_small", "layers": 3, "nodes": 2, "channels": 8, "dropout": 0.0},
+    )
     def __init__(
         self,
         name: str = "enas_micro",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        layers: int = 15,
-        nodes: int = 5,
-        channels: int = 36,
-        dropout: float = 0.2,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        layers: PositiveInt = 15,
+        nodes: PositiveInt = 5,
+        channels: PositiveInt = 36,
+        dropout: Probability = 0.2,
     ) -> None:
         self._settle(name, MicroForm(image_size, in_channels, num_classes, layers, nodes, channels, dropout))
 
     def network(
         self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
-    ) -> MicroNetwork:
+    ) -> StackedCells:
         """Stem, cells, classifier; the auxiliary one after the cell that follows the second reduction cell."""
         genotypes, form = self.genotypes(architecture), self.form
         widths, classes = _widths(genotypes), num_classes or self.num_classes
@@ -103,7 +120,7 @@ class ENASMicroNetworks(MicroCells):
         width, last = places[seen].channels * widths[places[seen].kind], places[-1]
         extra = enas_auxiliary(width, classes) if auxiliary else None
         head = form.make_head(last.channels * widths[last.kind], classes)
-        return MicroNetwork(form.make_stem(), cells, {}, head, extra, seen)
+        return StackedCells(form.make_stem(), cells, {}, head, extra, seen)
 
     # -- cost ---------------------------------------------------------------------------------------------------
 
@@ -119,7 +136,7 @@ class ENASMicroNetworks(MicroCells):
                 made |= dict([_halving(place)] if place.halves else [])
         return made
 
-    def _fixed(self, places: Sequence[Place], widths: Mapping[str, int]) -> list[tuple[str, Operation]]:
+    def _fixed(self, places: Sequence[CellPlace], widths: Mapping[str, int]) -> list[tuple[str, Operation]]:
         """Stem, what the inputs of cells go through, classifier."""
         made = [self.form.stem()]
         for place in places:
@@ -152,13 +169,13 @@ def _widths(genotypes: Mapping[str, Genotype]) -> dict[str, int]:
     return {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
 
 
-def _operation(place: Place, option: str, state: int) -> tuple[str, Operation]:
+def _operation(place: CellPlace, option: str, state: int) -> tuple[str, Operation]:
     """Cost key and operation of an option that costs something."""
     size = place.edge(state)[0]
     return place.key(option, state)[0], Operation(partial(place.operation, option, state), (place.channels, size, size))
 
 
-def _halving(place: Place) -> tuple[str, Operation]:
+def _halving(place: CellPlace) -> tuple[str, Operation]:
     """Cost key and operation of what halves an input that goes to the output."""
     channels, size = place.channels, place.inputs[1][1]
     build = partial(FactorizedReduction, channels, channels, relu=False)

@@ -14,7 +14,8 @@ from lightning_nas.functional.loose_ends import loose_ends
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
 from lightning_nas.spaces.cells.pairwise import SLOTS
-from lightning_nas.spaces.enas.micro_networks import MicroNetwork, Place
+from lightning_nas.spaces.cells.place import CellPlace
+from lightning_nas.spaces.cells.stacked import StackedCells
 from lightning_nas.spaces.enas.operations import MICRO, Combine, by_batch
 from lightning_nas.spaces.gates import Active, Gates
 
@@ -57,7 +58,7 @@ class MixedMicroCell(nn.Module):
     Every operation of every node on every state has weights of its own.
     """
 
-    def __init__(self, place: Place, nodes: int, mix: Mix) -> None:
+    def __init__(self, place: CellPlace, nodes: int, mix: Mix) -> None:
         super().__init__()
         self.nodes = nodes
         self.calibrate = nn.ModuleList(place.calibrate())
@@ -90,7 +91,7 @@ class MixedMicroCell(nn.Module):
 class MicroSupernet(Supernet):
     """The network of mixed cells; all cells of a kind follow the same gates."""
 
-    def __init__(self, network: MicroNetwork, kinds: Sequence[str], nodes: int) -> None:
+    def __init__(self, network: StackedCells, kinds: Sequence[str], nodes: int) -> None:
         super().__init__()
         by_batch(network)
         self.network, self.kinds, self.nodes = network, tuple(kinds), nodes
@@ -109,6 +110,6 @@ def edge_name(node: int, slot: int, state: int) -> str:
     return f"{node}_{slot}_{state}"
 
 
-def _build(place: Place, state: int, option: str, in_channels: int, out_channels: int) -> nn.Module:
+def _build(place: CellPlace, state: int, option: str, in_channels: int, out_channels: int) -> nn.Module:
     assert in_channels == out_channels, "operations of a cell keep the number of channels"
     return place.operation(option, state, in_channels)

@@ -91,22 +91,6 @@ class Combine(nn.Module):
         return y
 
 
-class Concatenate(nn.Module):
-    """Loose ends side by side, each in its own way: as it is, or halved.
-
-    Args:
-        halvings: what is done to some of the states, by their number.
-    """
-
-    def __init__(self, halvings: Mapping[int, nn.Module]) -> None:
-        super().__init__()
-        self.halvings = nn.ModuleDict({str(j): halving for j, halving in halvings.items()})
-
-    def forward(self, states: Mapping[int, Tensor]) -> Tensor:
-        parts = [self.halvings[str(j)](x) if str(j) in self.halvings else x for j, x in states.items()]
-        return torch.cat(parts, 1)
-
-
 class Sum(nn.Module):
     """The sum of tensors of one shape, and batch norm."""
 
@@ -129,17 +113,6 @@ class Merge(nn.Module):
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         y: Tensor = self.project(torch.cat(list(tensors), 1))
         return y
-
-
-def classifier(channels: int, num_classes: int, *, dropout: float, relu: bool, bias: bool = False) -> nn.Sequential:
-    """ReLU if asked, average pooling, dropout, linear, with a bias if asked."""
-    return nn.Sequential(
-        nn.ReLU() if relu else nn.Identity(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Dropout(dropout),
-        nn.Linear(channels, num_classes, bias=bias),
-    )
 
 
 def enas_auxiliary(channels: int, num_classes: int) -> nn.Sequential:

@@ -1,1 +1,5 @@
-"""NAS-RL: convolutions with anchors, and recurrent cells that are trees."""
+"""Convolutional and recurrent spaces of NAS-RL (Zoph & Le).
+
+``cnn``: :class:`~lightning_nas.spaces.nas_rl.cnn.NASRLCNNSpace`, with its ``networks``. ``rnn``:
+:class:`~lightning_nas.spaces.nas_rl.rnn.NASRLRNNSpace`, with its ``tree_cells``.
+"""

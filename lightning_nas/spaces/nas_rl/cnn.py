@@ -19,13 +19,13 @@ from functools import partial
 from itertools import pairwise, product
 
 import networkx as nx
+from pydantic import PositiveInt
 from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
-from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
-from lightning_nas.spaces.enas.macro_networks import described
-from lightning_nas.spaces.enas.macro_retrained import CONNECTED
+from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary, shape_text
+from lightning_nas.spaces.connections import connected_layers, connection_decisions, connection_meaning
 from lightning_nas.spaces.nas_rl.networks import (
     ConnectedNetwork,
     Layer,
@@ -35,30 +35,37 @@ from lightning_nas.spaces.nas_rl.networks import (
     loose,
     output_sizes,
 )
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 
 class NASRLCNNSpace(SearchSpace):
-    """Convolutions with connections by anchors, in networks of several depths.
+    """Convolutions connected by anchor points: NAS-RL (Zoph & Le, ICLR 2017, arXiv:1611.01578, sections 3.1 and 3.3).
 
-    The first decision, ``depth``, says how many layers there are; of those beyond it nothing is decided, so that an
-    architecture of few layers is one of this space for good. A search that grows its networks draws from
-    ``space.at_depth(space.depths[stage])``; any other draws the depth as well. Then come of each layer
-    ``layer_1_height``, ``_width``, ``_stride_height``, ``_stride_width`` (no decision where there is one stride),
-    ``_filters``, and, from the second on, ``layer_2_skip_1``, ... for each earlier layer.
+    The first decision, ``depth``, is the number of layers; nothing is decided about layers beyond it. Then come, for
+    each layer, ``layer_2_height``, ``_width`` (of its filters), ``_stride_height``, ``_stride_width`` (no decisions
+    where there is one stride), ``_filters``, and ``layer_2_skip_1``, ... for each earlier layer. A search that grows
+    its networks draws from ``space.at_depth(space.depths[stage])``; any other search draws the depth too. It has no
+    supernet.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
+
+    Differs from the paper where the paper is silent; see the text of this module.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        depths: numbers of layers, increasing: the schedule.
-        heights: of filters, odd.
-        widths: likewise.
-        strides: of either direction.
-        filters: how many a layer may have.
+        depths: numbers of layers, increasing; a growing search takes them in turn.
+        heights: heights of filters, odd.
+        widths: widths of filters, odd.
+        strides: strides in either direction.
+        filters: numbers of filters of a layer.
 
     Raises:
-        InputError: a size that cannot be.
+        InputError: a size out of range.
 
     Example:
         >>> import torch
@@ -70,13 +77,24 @@ class NASRLCNNSpace(SearchSpace):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "nas_rl_cnn_small",
+            "depths": (2, 4, 6),
+            "heights": (1, 3, 5),
+            "widths": (1, 3, 5),
+            "strides": (1, 2),
+            "filters": (8, 12, 16),
+        },
+    )
     def __init__(
         self,
         name: str = "nas_rl_cnn",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
         depths: Sequence[int] = (6, 8, 10, 12, 14, 16, 18, 20),
         heights: Sequence[int] = (1, 3, 5, 7),
         widths: Sequence[int] = (1, 3, 5, 7),
@@ -100,8 +118,7 @@ class NASRLCNNSpace(SearchSpace):
             node = f"layer_{k}"
             for what, numbers in asked.items():
                 yield Decision(f"{node}_{what}", _texts(numbers), node)
-            for j in range(1, k):
-                yield Decision(f"{node}_skip_{j}", CONNECTED, node, refers=(f"layer_{j}",))
+            yield from connection_decisions(k, range(1, k))
 
     # -- architectures ------------------------------------------------------------------------------------------
 
@@ -129,7 +146,7 @@ class NASRLCNNSpace(SearchSpace):
         choices, layers = dict(self.validate(architecture).choices), list[Layer]()
         for k in range(1, int(choices["depth"]) + 1):
             name, stride = f"layer_{k}", str(self.strides[0])
-            connected = tuple(j for j in range(1, k) if choices[f"{name}_skip_{j}"] == "yes")
+            connected = connected_layers(k, range(1, k), choices)
             layers.append(
                 Layer(
                     filter=(int(choices[f"{name}_height"]), int(choices[f"{name}_width"])),
@@ -142,6 +159,9 @@ class NASRLCNNSpace(SearchSpace):
                 )
             )
         return layers
+
+    def meaning(self, option: str) -> str:
+        return connection_meaning(option) or option
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -158,8 +178,8 @@ class NASRLCNNSpace(SearchSpace):
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_node("layer_0", label="image")
         for k, layer in enumerate(layers, start=1):
-            stride = "" if layer.stride == (1, 1) else f" /{described(layer.stride)}"
-            graph.add_node(f"layer_{k}", label=f"{k}: {described(layer.filter)}{stride}\n{layer.filters} filters")
+            stride = "" if layer.stride == (1, 1) else f" /{shape_text(layer.stride)}"
+            graph.add_node(f"layer_{k}", label=f"{k}: {shape_text(layer.filter)}{stride}\n{layer.filters} filters")
             graph.add_edges_from((f"layer_{j}", f"layer_{k}") for j in layer.inputs)
         graph.add_node("output", label="classes")
         graph.add_edges_from((f"layer_{k}", "output") for k in loose(layers))
@@ -198,7 +218,7 @@ class NASRLCNNSpace(SearchSpace):
         """The last layer is always a loose end; the biases are counted with it."""
         shape = (channels, *sorted(size))
         build = partial(classifier, channels, self.num_classes, bias=last)
-        return f"{'head' if last else 'end'} {described(shape)} -> {self.num_classes}", Operation(build, shape)
+        return f"{'head' if last else 'end'} {shape_text(shape)} -> {self.num_classes}", Operation(build, shape)
 
 
 def _convolution(channels: int, filters: int, filter_size: Size, size: Size) -> tuple[str, Operation]:
@@ -206,13 +226,13 @@ def _convolution(channels: int, filters: int, filter_size: Size, size: Size) -> 
     (h, fh), (w, fw) = sorted(zip(size, filter_size, strict=True))
     shape = (channels, h, w)
     build = partial(nn.Conv2d, channels, filters, (fh, fw), padding=(fh // 2, fw // 2), bias=False)
-    return f"conv_{fh}x{fw} {described(shape)} -> {filters}", Operation(build, shape)
+    return f"conv_{fh}x{fw} {shape_text(shape)} -> {filters}", Operation(build, shape)
 
 
 def _norm(filters: int, size: Size) -> tuple[str, Operation]:
     """Cost key and operation."""
     shape = (filters, *sorted(size))
-    return f"norm {described(shape)}", Operation(lambda: nn.Sequential(nn.BatchNorm2d(filters), nn.ReLU()), shape)
+    return f"norm {shape_text(shape)}", Operation(lambda: nn.Sequential(nn.BatchNorm2d(filters), nn.ReLU()), shape)
 
 
 def _reachable(size: int, strides: Sequence[int]) -> list[int]:

@@ -25,34 +25,45 @@ from lightning_nas.errors import InputError
 from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Operation, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
+from lightning_nas.spaces.language_models import SMALL_DROPS, RecurrentSpace
+from lightning_nas.spaces.meanings import activation_meaning
 from lightning_nas.spaces.nas_rl.tree_cells import COMBINATIONS, Activations, Rule, Tree, TreeCells
-from lightning_nas.spaces.recurrent.base import Probability, RecurrentSpace
+from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
 
 OPTIONS = tuple(ACTIVATIONS)
 
 
 class NASRLRNNSpace(RecurrentSpace):
-    """Recurrent cells that are trees, in a language model with tied embedding.
+    r"""Recurrent cells that are complete binary trees: NAS-RL (Zoph & Le, ICLR 2017, arXiv:1611.01578, section 3.4).
 
-    Two decisions a node, ``node_0_combine`` and ``node_0_op``, from the leaves up; then ``inject_combine`` and
-    ``inject_op``, and the cell indices ``memory_from``, the node whose value is remembered, and ``inject_at``.
+    With B leaves there are :math:`8^{2B-1} \cdot 8 \cdot (2B-1)^2` cells, 6.3e16 with 8. Two decisions a node, from the
+    leaves up: ``node_0_combine`` ("add" or "elem_mult", the product by elements) and ``node_0_op``, the activation;
+    then ``inject_combine`` and ``inject_op``, and the cell indices: ``memory_from``, the node whose value is
+    remembered, and ``inject_at``, the node that the last cell state is combined with. It has no supernet.
+
+    Networks are language models with tied embedding: words (N, T) in, logits (N, T, num_classes) out.
+
+    Differs from the paper: dropout is variational (arXiv:1512.05287), the embedding is the decoder, and there are no
+    biases, as in the published cell.
 
     Args:
-        name: carried by the architectures.
-        bptt: words of a window; costs are those of one window.
-        num_classes: words of the vocabulary.
-        width: of embedding and states.
-        base: leaves of the tree.
-        layers: cells above each other.
-        drop_words: see :class:`~lightning_nas.ops.recurrent.Dropouts`; likewise the next four.
-        drop_input: of the embedding.
-        drop_x: of what each layer is fed.
-        drop_hidden: of the hidden states.
-        drop_output: of what the decoder is fed.
-        evaluation: what is otherwise in the network that is retrained, by the names above.
+        name: name of the space, which its architectures carry.
+        input_shape: T, words of a window, in place of ``bptt``. Every size that is not given then fits the vocabulary,
+            see :mod:`lightning_nas.spaces.sizes`.
+        bptt: number of words in a window; costs are those of one window.
+        num_classes: number of words in the vocabulary.
+        width: width of embedding and states.
+        base: number of leaves of the tree.
+        layers: number of stacked cells.
+        drop_words: dropout of whole words, see :class:`~lightning_nas.ops.recurrent.Dropouts`.
+        drop_input: dropout of the embedding.
+        drop_x: dropout of the input of each layer.
+        drop_hidden: dropout of the hidden states.
+        drop_output: dropout of the input of the decoder.
+        evaluation: arguments of the network that is retrained, where they differ.
 
     Raises:
-        InputError: fewer than two leaves, or an unknown name in ``evaluation``.
+        InputError: fewer than two leaves, or an unknown argument in ``evaluation``.
 
     Example:
         >>> import torch
@@ -62,10 +73,15 @@ class NASRLRNNSpace(RecurrentSpace):
         (2, 5, 11)
     """
 
+    @sized_by_words(
+        small={"name": "nas_rl_rnn_small", "width": 32, "base": 4, "layers": 1} | SMALL_DROPS,
+        large={"evaluation": {"width": 740}},
+    )
     def __init__(
         self,
         name: str = "nas_rl_rnn",
         *,
+        input_shape: WindowShape | None = None,
         bptt: PositiveInt = 35,
         num_classes: PositiveInt = 10_000,
         width: PositiveInt = 650,
@@ -85,6 +101,10 @@ class NASRLRNNSpace(RecurrentSpace):
         super().__init__(name, settings | {f"drop_{where}": p for where, p in drops.items()}, evaluation)
         self.base, self.layers, self.steps = base, layers, 2 * base - 1
         self.decisions = tuple(_decisions(self.steps))
+
+    def meaning(self, option: str) -> str:
+        combinations = {"add": "sum", "elem_mult": "product by elements"}
+        return combinations.get(option) or activation_meaning(option)
 
     # -- networks -----------------------------------------------------------------------------------------------
 

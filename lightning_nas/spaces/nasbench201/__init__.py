@@ -1,1 +1,5 @@
-"""NAS-Bench-201: all 15,625 cells of four nodes."""
+"""Topology space of NAS-Bench-201.
+
+``space``: :class:`~lightning_nas.spaces.nasbench201.space.NASBench201Space`. ``operations``: operations, cells and
+network.
+"""

@@ -18,6 +18,7 @@ from functools import cached_property, partial
 
 import networkx as nx
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
@@ -25,8 +26,9 @@ from lightning_nas.errors import InputError, InvalidArchitecture, shown
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
-from lightning_nas.spaces.chains.shapes import chain_graph
+from lightning_nas.spaces.chain import chain_graph
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.meanings import operation_meaning
 from lightning_nas.spaces.nasbench201.operations import (
     EDGES,
     OPTIONS,
@@ -36,6 +38,7 @@ from lightning_nas.spaces.nasbench201.operations import (
     Reduction,
     operation,
 )
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 GROUP = "edges"
 _FREE = ("none", "skip_connect")  # nothing to run
@@ -45,15 +48,27 @@ _STRING = re.compile(
 
 
 class NASBench201Space(WeightSharingSpace):
-    """NAS-Bench-201's cell, in a network of any size, for any images.
+    """Topology space of NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv:2001.00326), also that of NATS-Bench.
+
+    One cell of four nodes is repeated in all stages; each of its six edges (``edge_2_1``: into node 2 from node 1)
+    takes one of five operations: :math:`5^6 = 15{,}625` architectures. A node is the sum of its edges, the last node
+    is the output.
+
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes). Gates are one group, "edges",
+    with a row for each edge.
+
+    Differs from the authors' code: nothing with ``affine=True``; their one-shot searches run with ``affine=False``,
+    which here holds for the networks too (see the text of this module).
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        channels: of the first stage; each stage has twice as many as the one before, at half the size.
-        cells: of each stage.
+        channels: channels of the first stage; each stage doubles them and halves the size.
+        cells: number of cells of each stage.
         affine: batch norms of the cells' operations have scale and shift; the table's networks do.
         fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
@@ -70,14 +85,16 @@ class NASBench201Space(WeightSharingSpace):
         (2, 10)
     """
 
+    @sized_by_images(small={"name": "nasbench201_small", "channels": 8, "cells": (1, 1, 1)})
     def __init__(
         self,
         name: str = "nasbench201",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        channels: int = 16,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        channels: PositiveInt = 16,
         cells: Sequence[int] = (5, 5, 5),
         affine: bool = True,
         fused: bool = True,
@@ -112,6 +129,9 @@ class NASBench201Space(WeightSharingSpace):
         options = dict(zip(EDGES, self.validate(architecture).options, strict=True))
         nodes = ("|".join(f"{options[node, source]}~{source}" for source in range(node)) for node in range(1, 4))
         return "+".join(f"|{node}|" for node in nodes)
+
+    def meaning(self, option: str) -> str:
+        return operation_meaning(option)
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -165,9 +185,15 @@ class NASBench201Space(WeightSharingSpace):
         for _ in range(cells):
             counts[counts.index(min(counts))] += 1
         channels, size, _ = self.input_shape
-        sizes = {"image_size": size, "in_channels": channels, "num_classes": self.num_classes}
         return NASBench201Space(
-            self.name, **sizes, channels=self.channels, cells=counts, affine=self.affine, fused=self.fused
+            self.name,
+            image_size=size,
+            in_channels=channels,
+            num_classes=self.num_classes,
+            channels=self.channels,
+            cells=counts,
+            affine=self.affine,
+            fused=self.fused,
         )
 
     def gates(self, architecture: Architecture) -> Gates:

@@ -9,23 +9,50 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+
+from pydantic import PositiveInt
 
 from lightning_nas.architecture import Decision
 from lightning_nas.spaces.cells.pairwise import chosen_nodes, unused
+from lightning_nas.spaces.cells.place import Stem
+from lightning_nas.spaces.meanings import states_meaning
+from lightning_nas.spaces.nasnet.cells import JOINS
 from lightning_nas.spaces.nasnet.networks import NASNetGenotype
 from lightning_nas.spaces.nasnet.operations import ALL
 from lightning_nas.spaces.nasnet.space import NASNetSpace
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class NASNetCellSpace(NASNetSpace):
-    """Normal and reduction cell of NASNet whose output is any set of states that has all those no block takes.
+    """Cells in the network of NASNet (arXiv:1707.07012) whose output is chosen too, to name and retrain.
+
+    NASNet-A and AmoebaNet-A as published are among them. Decisions are those of
+    :class:`~lightning_nas.spaces.nasnet.space.NASNetSpace`, then ``normal_concat``: the states that are concatenated to
+    the output, at least all that no block takes.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes).
 
     Args:
-        name: name carried by the architectures.
-        operations: to choose from, of :data:`lightning_nas.spaces.nasnet.operations.ALL`.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
+        image_size: height and width of the images, at least 8 (64 with stem="imagenet").
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+        cells: normal cells of each of the three stacks.
+        filters: channels of the first stack's cells.
+        stem: "cifar", one 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
+        stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
+        dropout: probability before the classifier.
+        pass_reduction: the cell after a reduction cell has as its state 0 that of the reduction cell, as in NASNet-A
+            Large.
+        blocks: blocks of a cell.
+        operations: options of either operation, from :data:`lightning_nas.spaces.nasnet.operations.ALL`.
+        joins: options of the join, "add" and "concat"; with one of them there is no decision.
         evaluation: (cells, filters) of another network that is retrained.
-        sizes: the other arguments of :class:`~lightning_nas.spaces.nasnet.space.NASNetSpace`.
+
+    Raises:
+        InputError: a size out of range, or an unknown operation.
 
     Example:
         >>> space = NASNetCellSpace(image_size=8, cells=1, filters=4, blocks=1, joins=["add"])
@@ -33,15 +60,45 @@ class NASNetCellSpace(NASNetSpace):
         (['normal_concat', 'reduce_concat'], ('2', '0,2', '1,2', '0,1,2'))
     """
 
+    @sized_by_images(
+        small={"cells": 2, "filters": 8, "stem_multiplier": 1},
+        large={"cells": 4, "filters": 44, "stem": "imagenet", "stem_multiplier": 1, "dropout": 0.5},
+    )
     def __init__(
         self,
         name: str = "nasnet_cell",
         *,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 2,
+        filters: PositiveInt = 32,
+        stem: Stem = "cifar",
+        stem_multiplier: PositiveInt = 3,
+        dropout: Probability = 0.0,
+        pass_reduction: bool = False,
+        blocks: PositiveInt = 5,
         operations: Sequence[str] = ALL,
+        joins: Sequence[str] = JOINS,
         evaluation: Sequence[int] | None = None,
-        **sizes: Any,
     ) -> None:
-        super().__init__(name, operations=operations, evaluation=evaluation, **sizes)
+        super().__init__(
+            name,
+            image_size=image_size,
+            in_channels=in_channels,
+            num_classes=num_classes,
+            cells=cells,
+            filters=filters,
+            stem=stem,
+            stem_multiplier=stem_multiplier,
+            dropout=dropout,
+            pass_reduction=pass_reduction,
+            blocks=blocks,
+            operations=operations,
+            joins=joins,
+            evaluation=evaluation,
+        )
 
     def _decisions(self, kind: str) -> Iterator[Decision]:
         yield from super()._decisions(kind)
@@ -54,6 +111,9 @@ class NASNetCellSpace(NASNetSpace):
             return decision.options
         loose = set(unused(chosen_nodes(kind, self.blocks, partial)))
         return tuple(option for option in decision.options if loose <= set(map(int, option.split(","))))
+
+    def meaning(self, option: str) -> str:
+        return super().meaning(states_meaning(option, first_node=2))
 
     def _genotype(self, kind: str, choices: Mapping[str, str]) -> NASNetGenotype:
         concat = tuple(map(int, choices[f"{kind}_concat"].split(",")))

@@ -11,8 +11,9 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, shown
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
 from lightning_nas.spaces.cell_graphs import CellGraph
-from lightning_nas.spaces.darts.form import Widths, cells_graph
-from lightning_nas.spaces.enas.micro_networks import MicroNetwork
+from lightning_nas.spaces.cells.place import Widths
+from lightning_nas.spaces.cells.stacked import StackedCells, stacked_cells_graph
+from lightning_nas.spaces.meanings import pair_meaning
 from lightning_nas.spaces.nasnet.form import NASNetForm
 from lightning_nas.spaces.nasnet.networks import NASNetGenotype
 from lightning_nas.spaces.nasnet.operations import ALL
@@ -56,18 +57,21 @@ class NASNetCells(SearchSpace):
         """
         return f"{self.form.cells} @ {4 * self.form.filters * self.genotypes(architecture)['normal'].widths}"
 
+    def meaning(self, option: str) -> str:
+        return pair_meaning(option)
+
     # -- networks -----------------------------------------------------------------------------------------------
 
     def network(
         self, architecture: Architecture, *, num_classes: int | None = None, auxiliary: bool = False
-    ) -> MicroNetwork:
+    ) -> StackedCells:
         """Stem, cells, classifier; the auxiliary one before the last reduction cell."""
         return self.form.network(self.genotypes(architecture), num_classes, auxiliary)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Stem, cells, classifier: a box for all cells of a kind that follow one another."""
         widths = {kind: genotype.widths for kind, genotype in self.genotypes(architecture).items()}
-        return cells_graph(self.form.stem, self.form.places(widths), widths, self.num_classes)
+        return stacked_cells_graph(self.form.stem, self.form.places(widths), widths, self.num_classes)
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
         """Both kinds of cell."""

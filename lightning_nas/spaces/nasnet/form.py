@@ -10,11 +10,10 @@ from torch import nn
 
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
-from lightning_nas.ops.cells import auxiliary_head
+from lightning_nas.ops.cells import auxiliary_head, pooled_classifier
 from lightning_nas.spaces.base import Keys, Operation
-from lightning_nas.spaces.darts.form import Stem, Widths
-from lightning_nas.spaces.enas.micro_networks import MicroNetwork
-from lightning_nas.spaces.enas.operations import classifier
+from lightning_nas.spaces.cells.place import Stem, Widths
+from lightning_nas.spaces.cells.stacked import StackedCells
 from lightning_nas.spaces.nasnet.networks import Made, NASNetCell, NASNetGenotype, NASNetPlace
 
 SMALLEST = {"cifar": 8, "imagenet": 64}  # of the images: halved so often they have more than one pixel
@@ -33,7 +32,7 @@ class NASNetForm:
         filters: channels of the first stack's cells.
         stem: "cifar", a 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
         stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
-        dropout: before the classifier.
+        dropout: probability before the classifier.
         pass_reduction: the cell after a reduction cell has as its state 0 that of the reduction cell.
         apart: a reduction cell stands before the second and the third stack; otherwise the first cell of these halves.
 
@@ -126,7 +125,7 @@ class NASNetForm:
 
     def make_head(self, channels: int, num_classes: int | None = None) -> nn.Module:
         """A fresh classifier."""
-        return classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=True, bias=True)
+        return pooled_classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=True, bias=True)
 
     def make_auxiliary(self, channels: int, size: int, num_classes: int) -> nn.Module:
         """A fresh auxiliary classifier for the output of a cell.
@@ -143,7 +142,7 @@ class NASNetForm:
 
     def network(
         self, genotypes: Mapping[str, NASNetGenotype], num_classes: int | None, auxiliary: bool
-    ) -> MicroNetwork:
+    ) -> StackedCells:
         """The network with fresh weights; the auxiliary classifier sees the cell before the last reduction cell."""
         widths, classes = _widths(genotypes), num_classes or self.num_classes
         places, seen = self.places(widths), self.reductions[1] - 1
@@ -152,7 +151,7 @@ class NASNetForm:
         at, last = places[seen], places[-1]
         extra = self.make_auxiliary(at.channels * widths[at.kind], at.size, classes) if auxiliary else None
         head = self.make_head(last.channels * widths[last.kind], classes)
-        network = MicroNetwork(self.make_stem(), cells, {}, head, extra, seen, self._passed())
+        network = StackedCells(self.make_stem(), cells, {}, head, extra, seen, self._passed())
         for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
             norm.eps = EPS[self.stem]
         return network

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.ops.blocks import conv_bn, relu_conv_bn
-from lightning_nas.ops.cells import DropPath, FactorizedReduction
+from lightning_nas.ops.cells import Concatenate, DropPath, FactorizedReduction
 from lightning_nas.ops.mixed import is_skip
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.cell_graphs import CellGraph
-from lightning_nas.spaces.darts.networks import Genotype, genotype_graph
-from lightning_nas.spaces.enas.micro_networks import MicroCell, Place
-from lightning_nas.spaces.enas.operations import Concatenate
+from lightning_nas.spaces.cells.genotype import Genotype, genotype_graph
+from lightning_nas.spaces.cells.place import CellPlace
+from lightning_nas.spaces.cells.stacked import GenotypeCell
 from lightning_nas.spaces.nasnet.operations import operation
 
 Made = tuple[str, Operation]
@@ -57,7 +57,7 @@ class NASNetGenotype(Genotype):
 
 
 @dataclass(frozen=True)
-class NASNetPlace(Place):
+class NASNetPlace(CellPlace):
     """Where a cell stands in the network.
 
     Attributes:
@@ -100,7 +100,7 @@ class NASNetPlace(Place):
         return f"output {fed}x{size}x{size} -> {self.channels} /{stride}", Operation(build, (fed, size, size))
 
 
-class NASNetCell(MicroCell):
+class NASNetCell(GenotypeCell):
     """A cell of a network on its own.
 
     Args:

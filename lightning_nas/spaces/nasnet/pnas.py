@@ -18,38 +18,52 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from pydantic import PositiveInt
+
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.spaces.cell_graphs import CellGraph
+from lightning_nas.spaces.cells.genotype import KINDS
 from lightning_nas.spaces.cells.pairwise import Node, canonical_order, chosen_nodes, decisions, node_choices
-from lightning_nas.spaces.darts.form import Stem, Widths
-from lightning_nas.spaces.darts.networks import KINDS
+from lightning_nas.spaces.cells.place import Stem, Widths
 from lightning_nas.spaces.nasnet.cells import NASNetCells
 from lightning_nas.spaces.nasnet.form import NASNetForm
 from lightning_nas.spaces.nasnet.networks import NASNetGenotype
 from lightning_nas.spaces.nasnet.operations import PNAS
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 CELL = "cell"
 
 
 class PNASSpace(NASNetCells):
-    """The one cell of PNAS, of one block or more.
+    r"""Growing cell of PNAS (Liu et al., ECCV 2018, arXiv:1712.00559, section 3).
+
+    One cell of up to five blocks; a block adds two of eight operations, each on any earlier state. The first decision,
+    ``blocks``, is the number of blocks; then come ``cell_2_input_1``, ``cell_2_input_2``, ``cell_2_op_1`` and
+    ``cell_2_op_2`` of each block. :meth:`expansions` gives the cells with one block more. There are
+    :math:`(2 \cdot 8)^2 = 256` cells of one block, 136 of which differ. It has no supernet.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes). The same cell keeps the size or halves it.
+
+    Differs from the authors' code as :class:`~lightning_nas.spaces.nasnet.space.NASNetSpace` does.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8 (64 with stem="imagenet").
         in_channels: channels of the images.
         num_classes: width of the classifier.
-        cells: of each of the three stacks.
+        cells: cells of each of the three stacks.
         filters: channels of the first stack's cells.
         stem: "cifar", one 3x3 convolution; or "imagenet", one of stride 2 and two cells.
         stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
-        dropout: before the classifier.
-        blocks: of a cell, at most.
-        operations: to choose from, of :data:`lightning_nas.spaces.nasnet.operations.ALL`.
+        dropout: probability before the classifier.
+        blocks: largest number of blocks of a cell.
+        operations: options of either operation, from :data:`lightning_nas.spaces.nasnet.operations.ALL`.
         evaluation: (cells, filters) of the network that is retrained; None retrains the network that was searched.
 
     Raises:
-        InputError: a size that cannot be, or an unknown operation.
+        InputError: a size out of range, or an unknown operation.
 
     Example:
         >>> space = PNASSpace(image_size=8, cells=1, filters=4)
@@ -58,19 +72,38 @@ class PNASSpace(NASNetCells):
         (136, 300)
     """
 
+    @sized_by_images(
+        small={
+            "name": "pnas_small",
+            "cells": 1,
+            "filters": 4,
+            "stem_multiplier": 1,
+            "blocks": 3,
+            "evaluation": (2, 8),
+        },
+        large={
+            "cells": 3,
+            "filters": 54,
+            "stem": "imagenet",
+            "stem_multiplier": 1,
+            "dropout": 0.5,
+            "evaluation": None,
+        },
+    )
     def __init__(
         self,
         name: str = "pnas",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        cells: int = 2,
-        filters: int = 24,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 2,
+        filters: PositiveInt = 24,
         stem: Stem = "cifar",
-        stem_multiplier: int = 3,
-        dropout: float = 0.0,
-        blocks: int = 5,
+        stem_multiplier: PositiveInt = 3,
+        dropout: Probability = 0.0,
+        blocks: PositiveInt = 5,
         operations: Sequence[str] = PNAS,
         evaluation: Sequence[int] | None = (3, 48),
     ) -> None:

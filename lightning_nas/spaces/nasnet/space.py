@@ -28,23 +28,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from pydantic import PositiveInt
+
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.spaces.base import Operation
+from lightning_nas.spaces.cells.genotype import KINDS
 from lightning_nas.spaces.cells.pairwise import canonical_order, chosen_nodes, decisions, node_choices, unused
-from lightning_nas.spaces.darts.form import Stem, Widths
-from lightning_nas.spaces.darts.networks import KINDS
+from lightning_nas.spaces.cells.place import Stem, Widths
 from lightning_nas.spaces.nasnet.cells import JOINS, NASNetCells
 from lightning_nas.spaces.nasnet.form import NASNetForm
 from lightning_nas.spaces.nasnet.networks import NASNetGenotype
 from lightning_nas.spaces.nasnet.operations import NASNET
+from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
 class NASNetSpace(NASNetCells):
-    """Normal and reduction cell of NASNet.
+    r"""Normal and reduction cell of NASNet (Zoph et al., CVPR 2018, arXiv:1707.07012, section 3.1).
+
+    A cell has five blocks of five decisions: ``normal_2_input_1`` and ``_input_2`` (``s0`` and ``s1`` are the outputs
+    of the two cells before, ``s2`` and above are blocks), ``_op_1`` and ``_op_2`` (one of 13 operations), and
+    ``_join``, how the two results become one state ("add" or "concat"). States that no block takes are concatenated
+    to the output. A controller takes :math:`2 \cdot 5B` decisions, those of the normal cell first. It has no
+    supernet.
+
+    Networks take images (N, C, H, W) and give logits (N, num_classes): stem, three stacks of N normal cells, a
+    reduction cell before the second and the third stack. AmoebaNet (arXiv:1802.01548) searches this space with 8
+    operations (:data:`~lightning_nas.spaces.nasnet.operations.AMOEBANET`) and ``joins=["add"]``.
+
+    Differs from the authors' code: paddings are symmetric where TensorFlow's are not, and batch norms average with
+    torch's momentum.
 
     Args:
-        name: name carried by the architectures.
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+            not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8 (64 with stem="imagenet").
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -52,16 +70,16 @@ class NASNetSpace(NASNetCells):
         filters: channels of the first stack's cells.
         stem: "cifar", one 3x3 convolution; or "imagenet", one of stride 2 and two reduction cells.
         stem_multiplier: channels of the convolution over ``filters`` ("cifar") or over 32 ("imagenet").
-        dropout: before the classifier.
+        dropout: probability before the classifier.
         pass_reduction: the cell after a reduction cell has as its state 0 that of the reduction cell, as in NASNet-A
             Large.
-        blocks: of a cell.
-        operations: to choose from, of :data:`lightning_nas.spaces.nasnet.operations.ALL`.
-        joins: to choose from, of "add" and "concat"; of one there is no decision.
+        blocks: blocks of a cell.
+        operations: options of either operation, from :data:`lightning_nas.spaces.nasnet.operations.ALL`.
+        joins: options of the join, "add" and "concat"; with one of them there is no decision.
         evaluation: (cells, filters) of the network that is retrained; None retrains the network that was searched.
 
     Raises:
-        InputError: a size that cannot be, or an unknown operation.
+        InputError: a size out of range, or an unknown operation.
 
     Example:
         >>> import torch
@@ -71,20 +89,39 @@ class NASNetSpace(NASNetCells):
         (2, 10)
     """
 
+    @sized_by_images(
+        small={
+            "name": "nasnet_small",
+            "cells": 1,
+            "filters": 4,
+            "stem_multiplier": 1,
+            "blocks": 3,
+            "evaluation": (2, 8),
+        },
+        large={
+            "cells": 4,
+            "filters": 44,
+            "stem": "imagenet",
+            "stem_multiplier": 1,
+            "dropout": 0.5,
+            "evaluation": None,
+        },
+    )
     def __init__(
         self,
         name: str = "nasnet",
         *,
-        image_size: int = 32,
-        in_channels: int = 3,
-        num_classes: int = 10,
-        cells: int = 2,
-        filters: int = 32,
+        input_shape: InputShape | None = None,
+        image_size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        num_classes: PositiveInt = 10,
+        cells: PositiveInt = 2,
+        filters: PositiveInt = 32,
         stem: Stem = "cifar",
-        stem_multiplier: int = 3,
-        dropout: float = 0.0,
+        stem_multiplier: PositiveInt = 3,
+        dropout: Probability = 0.0,
         pass_reduction: bool = False,
-        blocks: int = 5,
+        blocks: PositiveInt = 5,
         operations: Sequence[str] = NASNET,
         joins: Sequence[str] = JOINS,
         evaluation: Sequence[int] | None = (6, 32),

@@ -1,96 +1,25 @@
-"""What recurrent search spaces have in common: sizes, dropout, the network that is retrained, cost by words."""
+"""Recurrent cells whose nodes share matrices in a supernet: what DARTS' and ENAS' spaces have in common."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Any
 
-import networkx as nx
-import torch
-from annotated_types import Interval
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_nas.architecture import Architecture
-from lightning_nas.errors import InputError, shown
-from lightning_nas.ops.recurrent import ACTIVATIONS, Dropouts, LanguageModel, Unrolled
-from lightning_nas.spaces.base import Keys, Operation, SearchSpace, Supernet, WeightSharingSpace
+from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
+from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
-from lightning_nas.spaces.chains.shapes import chain_graph
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.language_models import RecurrentSpace
 from lightning_nas.spaces.recurrent.cells import Step
-
-Probability = Annotated[float, Interval(ge=0, lt=1)]
-
-
-class RecurrentSpace(SearchSpace):
-    """Recurrent cells in a language model with tied embedding.
-
-    A subclass takes its settings as arguments of its constructor, and passes them on.
-
-    Args:
-        name: carried by the architectures.
-        settings: the other arguments of the constructor but ``evaluation``: ``bptt``, ``num_classes``, ``width``,
-            ``drop_...`` (see :class:`~lightning_nas.ops.recurrent.Dropouts`), and what is the subclass's own.
-        evaluation: what is otherwise in the network that is retrained.
-
-    Attributes:
-        steps: nodes of a cell.
-
-    Raises:
-        InputError: an unknown name in ``evaluation``.
-    """
-
-    input_dtype = torch.int64
-    steps: int
-
-    def __init__(self, name: str, settings: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> None:
-        self._settings, self._evaluation = dict(settings), dict(evaluation or {})
-        if unknown := [key for key in self._evaluation if key not in self._settings]:
-            legal = ", ".join(self._settings)
-            raise InputError(f"search_space.evaluation has no key {shown(unknown[0])}; legal: {legal}")
-        drops = {key.removeprefix("drop_"): p for key, p in settings.items() if key.startswith("drop_")}
-        self.name, self.input_shape, self.num_classes = name, (settings["bptt"],), settings["num_classes"]
-        self.width, self.drop = settings["width"], Dropouts(**drops)
-
-    def evaluation(self) -> Self:
-        """The space of the networks that are retrained, as ``evaluation`` says."""
-        if not self._evaluation:
-            return self
-        make: Any = type(self)
-        made: Self = make(self.name, **{**self._settings, **self._evaluation})
-        return made
-
-    def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
-        """Embedding, cell, decoder."""
-        self.validate(architecture)
-        words, cell = f"{self.num_classes} words", f"{self.steps} nodes\nwidth {self.width}"
-        return chain_graph([("embedding", words), ("cell", cell), ("decoder", words)])
-
-    # -- cost ---------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def empty(self) -> Unrolled:
-        """A cell with no more than all have in common."""
-
-    def words_key(self) -> str:
-        """Cost key of :meth:`words`."""
-        return f"words {self.input_shape[0]}x{self.num_classes} {self.width}"
-
-    def words(self) -> Operation:
-        """A language model with the cell :meth:`empty`, for one window."""
-
-        def build() -> nn.Module:
-            return LanguageModel(self.num_classes, self.empty(), self.drop)
-
-        return Operation(build, self.input_shape, self.input_dtype)
 
 
 class SharedRecurrentSpace(RecurrentSpace, WeightSharingSpace):
     """Cells of nodes that have a matrix and an activation each, after ENAS, with a supernet.
 
     Args:
-        name: carried by the architectures.
+        name: name of the space, which its architectures carry.
         settings: of :class:`RecurrentSpace`, ``norm`` among them.
         evaluation: what is otherwise in the network that is retrained; that one has no norm.
     """

@@ -57,7 +57,7 @@ class MixedCell(Cell):
 
     Args:
         width: H.
-        steps: nodes.
+        steps: number of nodes.
         outputs: of :class:`~lightning_nas.ops.recurrent.Cell`.
         mixed: what mixes the activations of each edge; None mixes those of a node at once.
         norm: likewise.

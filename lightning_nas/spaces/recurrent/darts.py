@@ -26,32 +26,46 @@ from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent.base import Probability, RNNSupernet, SharedRecurrentSpace, recurrent_graphs
+from lightning_nas.spaces.language_models import SMALL_DROPS
+from lightning_nas.spaces.meanings import activation_meaning
+from lightning_nas.spaces.recurrent.base import RNNSupernet, SharedRecurrentSpace, recurrent_graphs
 from lightning_nas.spaces.recurrent.cells import GROUP, OPTIONS, FixedCell, MixedCell
+from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
 
 
 class DARTSRNNSpace(SharedRecurrentSpace):
-    """Recurrent cells in a language model with tied embedding.
+    r"""Recurrent cells of DARTS (Liu et al., ICLR 2019, arXiv:1806.09055, section 3.1.2 and appendix A.1.2).
 
-    Two decisions a node: its predecessor ``s0``, ``s1``, ... and its activation.
+    .. math:: s_i = s_j + \sigma(c) \odot (f(g) - s_j), \qquad [c, g] = s_j W_i
+
+    Two decisions a node: its predecessor j (``node_2_from``: ``s0``, ``s1``, ...; ``s0`` is made of the word and the
+    hidden state) and its activation f (``node_2_op``): :math:`8! \cdot 4^8 \approx 2.6 \cdot 10^9` cells of 8 nodes.
+    The new hidden state is the mean of the nodes.
+
+    Networks and supernet are language models with tied embedding: words (N, T) in, logits (N, T, num_classes) out.
+    Gates are one group, "steps", with a row for each pair of a node and an earlier state.
+
+    Differs from the authors' code: the search's batch norm uses the statistics of the batch in evaluation too.
 
     Args:
-        name: carried by the architectures.
-        bptt: words of a window; costs are those of one window.
-        num_classes: words of the vocabulary.
-        width: of embedding and hidden state.
-        steps: nodes.
-        outputs: numbers of the states that are averaged, 0 being the first; None takes all of the nodes.
-        norm: batch norm without scale, by the batch's own statistics, on every state, as in the authors' search.
-        drop_words: see :class:`~lightning_nas.ops.recurrent.Dropouts`; likewise the next four.
-        drop_input: of the embedding.
-        drop_x: of what the cell is fed.
-        drop_hidden: of the states.
-        drop_output: of what the decoder is fed.
-        evaluation: what is otherwise in the network that is retrained, by the names above; that one has no norm.
+        name: name of the space, which its architectures carry.
+        input_shape: T, words of a window, in place of ``bptt``. Every size that is not given then fits the vocabulary,
+            see :mod:`lightning_nas.spaces.sizes`.
+        bptt: number of words in a window; costs are those of one window.
+        num_classes: number of words in the vocabulary.
+        width: width of embedding and hidden state.
+        steps: number of nodes.
+        outputs: numbers of the states whose mean is the new hidden state, from 0; None for all nodes.
+        norm: batch norm without scale on every state, with the statistics of the batch, as in the authors' search.
+        drop_words: dropout of whole words, see :class:`~lightning_nas.ops.recurrent.Dropouts`.
+        drop_input: dropout of the embedding.
+        drop_x: dropout of the input of the cell.
+        drop_hidden: dropout of the states.
+        drop_output: dropout of the input of the decoder.
+        evaluation: arguments of the network that is retrained, where they differ; it has no norm.
 
     Raises:
-        InputError: an output that is no state, or an unknown name in ``evaluation``.
+        InputError: an output that is no state, or an unknown argument in ``evaluation``.
 
     Example:
         >>> import torch
@@ -61,10 +75,15 @@ class DARTSRNNSpace(SharedRecurrentSpace):
         (2, 5, 11)
     """
 
+    @sized_by_words(
+        small={"name": "darts_rnn_small", "width": 32, "steps": 4} | SMALL_DROPS,
+        large={"evaluation": {"width": 850, "drop_words": 0.1}},
+    )
     def __init__(
         self,
         name: str = "darts_rnn",
         *,
+        input_shape: WindowShape | None = None,
         bptt: PositiveInt = 35,
         num_classes: PositiveInt = 10_000,
         width: PositiveInt = 300,
@@ -99,6 +118,9 @@ class DARTSRNNSpace(SharedRecurrentSpace):
 
     def nodes(self, group: str) -> tuple[int, ...]:
         return tuple(i - 1 for i, _ in self.edges)
+
+    def meaning(self, option: str) -> str:
+        return "state 0, made of word and hidden state" if option == "s0" else activation_meaning(option)
 
     # -- networks -----------------------------------------------------------------------------------------------
 

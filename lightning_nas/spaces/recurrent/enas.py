@@ -26,32 +26,46 @@ from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
 from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.recurrent.base import Probability, RNNSupernet, SharedRecurrentSpace, recurrent_graphs
+from lightning_nas.spaces.language_models import SMALL_DROPS
+from lightning_nas.spaces.meanings import activation_meaning
+from lightning_nas.spaces.recurrent.base import RNNSupernet, SharedRecurrentSpace, recurrent_graphs
 from lightning_nas.spaces.recurrent.enas_cells import OPERATIONS, OPTIONS, ChosenCell, MixedCell, input_group, pair_name
+from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
 
 
 class ENASRNNSpace(SharedRecurrentSpace):
-    """Recurrent cells of ENAS in a language model with tied embedding.
+    r"""Recurrent cells of ENAS (Pham et al., ICML 2018, arXiv:1802.03268, section 2.1).
 
-    Two decisions a node: the earlier node ``s1``, ``s2``, ... and the activation; the first two nodes have the second
-    alone. Gates are a group for the input of each node, and one with a row for every node's activation.
+    .. math:: h_i = c \odot f(h_j W^h_{ij}) + (1 - c) \odot h_j, \qquad c = \sigma(h_j W^c_{ij})
+
+    Two decisions a node: the earlier node j (``node_3_from``: ``s1``, ``s2``, ...; no decision for the first two nodes)
+    and the activation f (``node_3_op``): :math:`4^N (N - 1)!` cells of N nodes. The new hidden state is the mean of the
+    nodes that no other node takes.
+
+    Networks and supernet are language models with tied embedding: words (N, T) in, logits (N, T, num_classes) out.
+    Gates are one group for the input of each node, and one group with a row for every node's activation.
+
+    Differs from the authors' code: weights of options that were not drawn get no gradient instead of zeros; the
+    search's batch norm uses the statistics of the batch in evaluation too.
 
     Args:
-        name: carried by the architectures.
-        bptt: words of a window; costs are those of one window.
-        num_classes: words of the vocabulary.
-        width: of embedding and hidden state.
-        nodes: of the cell, at least 2.
-        norm: batch norm without scale, by the batch's own statistics, on the new hidden state, in the search.
-        drop_words: see :class:`~lightning_nas.ops.recurrent.Dropouts`; likewise the next four.
-        drop_input: of the embedding.
-        drop_x: of what the cell is fed.
-        drop_hidden: of the nodes.
-        drop_output: of what the decoder is fed.
-        evaluation: what is otherwise in the network that is retrained, by the names above; that one has no norm.
+        name: name of the space, which its architectures carry.
+        input_shape: T, words of a window, in place of ``bptt``. Every size that is not given then fits the vocabulary,
+            see :mod:`lightning_nas.spaces.sizes`.
+        bptt: number of words in a window; costs are those of one window.
+        num_classes: number of words in the vocabulary.
+        width: width of embedding and hidden state.
+        nodes: number of nodes, at least 2.
+        norm: batch norm without scale on the new hidden state, with the statistics of the batch, in the search.
+        drop_words: dropout of whole words, see :class:`~lightning_nas.ops.recurrent.Dropouts`.
+        drop_input: dropout of the embedding.
+        drop_x: dropout of the input of the cell.
+        drop_hidden: dropout of the nodes.
+        drop_output: dropout of the input of the decoder.
+        evaluation: arguments of the network that is retrained, where they differ; it has no norm.
 
     Raises:
-        InputError: fewer than two nodes, or an unknown name in ``evaluation``.
+        InputError: fewer than two nodes, or an unknown argument in ``evaluation``.
 
     Example:
         >>> import torch
@@ -61,10 +75,15 @@ class ENASRNNSpace(SharedRecurrentSpace):
         (2, 5, 11)
     """
 
+    @sized_by_words(
+        small={"name": "enas_rnn_small", "width": 32, "nodes": 4} | SMALL_DROPS,
+        large={"evaluation": {"width": 748, "drop_input": 0.21, "drop_output": 0.76}},
+    )
     def __init__(
         self,
         name: str = "enas_rnn",
         *,
+        input_shape: WindowShape | None = None,
         bptt: PositiveInt = 35,
         num_classes: PositiveInt = 10_000,
         width: PositiveInt = 720,
@@ -87,6 +106,9 @@ class ENASRNNSpace(SharedRecurrentSpace):
         self.gate_options = {input_group(i): _names(i - 1) for i in range(3, nodes + 1)} | {OPERATIONS: OPTIONS}
         rows = {OPERATIONS: nodes}
         self.gate_shapes = {group: (rows.get(group, 1), len(names)) for group, names in self.gate_options.items()}
+
+    def meaning(self, option: str) -> str:
+        return activation_meaning(option)
 
     # -- networks -----------------------------------------------------------------------------------------------
 

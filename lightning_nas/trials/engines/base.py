@@ -1,18 +1,37 @@
-"""The contract of an engine: requests go in, responses come out, in whatever order they end."""
+"""The contracts of jobs and engines: an engine takes requests and returns responses in the order they end."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lightning_nas.trials.requests import Request, Response
 
-Worker = Callable[[Request], Response]
-"""Does what a request asks; a failing child is a response, not an error."""
+if TYPE_CHECKING:  # a process that only passes jobs on needs no torch
+    from lightning_nas.spaces.base import SearchSpace
 
-Job = dict[str, Any]
-"""What all children of a search have in common, plain JSON: see :func:`lightning_nas.trials.job.make_worker`."""
+Worker = Callable[[Request], Response]
+"""Trains one child as the request asks; a child that fails is a response, not an error."""
+
+
+class Job(ABC):
+    """Everything that the children of a search have in common.
+
+    An engine makes the worker wherever it trains children: in this process, or in others after pickling the job.
+    """
+
+    @abstractmethod
+    def space(self) -> SearchSpace:
+        """The search space of the children."""
+
+    @abstractmethod
+    def worker(self) -> Worker:
+        """Set up the data and return a function that trains one child per request.
+
+        Raises:
+            InputError: the data cannot be read, or the parts of the job are not legal.
+        """
 
 
 class Engine(ABC):

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lightning_nas.trials.engines.base import Engine, Job
-from lightning_nas.trials.engines.process import ChildProcess, Limits
+from lightning_nas.trials.engines.process import ChildProcess, JobServer, Limits, pickled
 from lightning_nas.trials.engines.resources import devices_of, slots_of
 from lightning_nas.trials.requests import Request, Response
 
@@ -19,7 +19,7 @@ class LocalEngine(Engine):
     """Trains each child in a process of its own, as many at once as there are slots.
 
     Args:
-        job: see :func:`lightning_nas.trials.job.make_worker`.
+        job: what the children have in common; it is pickled once.
         slots: processes at once; None for as many as the cores, and GPUs if children have some, allow.
         threads: of torch, in each.
         gpus: of each, a whole number or a fraction: 0.25 lets four share one. Nothing keeps them from taking each
@@ -28,7 +28,7 @@ class LocalEngine(Engine):
         memory_gb: of address space a child may have; a child that wants more is out of memory. None for no limit.
 
     Raises:
-        ConfigError: the machine has not the resources of one child.
+        ConfigError: the machine lacks the resources of one child, or the job cannot be pickled.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class LocalEngine(Engine):
         minutes: PositiveFloat | None = None,
         memory_gb: PositiveFloat | None = None,
     ) -> None:
-        self.job, self.gpus, self.limits = job, gpus, Limits(threads, minutes, memory_gb)
+        self._job, self.gpus, self.limits = pickled(job), gpus, Limits(threads, minutes, memory_gb)
         self._slots = slots_of(slots, threads=threads, gpus=gpus)
         self._free, self._waiting = list(range(self._slots)), deque[Request]()
+        self._server: JobServer | None = None  # begins with the first child
         self._running: dict[ChildProcess, int] = {}  # and their slots
         atexit.register(self.close)  # before the interpreter waits for processes
 
@@ -70,11 +71,18 @@ class LocalEngine(Engine):
         self._waiting.clear()
         for child in self._running:
             child.kill()
+        if self._server is not None:
+            self._server.kill()
+            self._server = None
         self._running.clear()
         self._free = list(range(self._slots))
 
     def _start(self) -> None:
         while self._waiting and self._free:
             request, slot = self._waiting.popleft(), self._free.pop()
-            child = ChildProcess(self.job, request, self.limits, devices_of(slot, self.gpus), str(Path.cwd()))
-            self._running[child] = slot
+            if self._server is not None and not self._server.alive:
+                self._server.kill()
+                self._server = None
+            if self._server is None:
+                self._server = JobServer(self._job, self.limits, str(Path.cwd()))
+            self._running[ChildProcess(self._server, request, devices_of(slot, self.gpus))] = slot

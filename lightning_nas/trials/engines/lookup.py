@@ -9,7 +9,6 @@ from pathlib import Path
 from lightning_nas.errors import ConfigError
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.trials.engines.base import Engine, Job
-from lightning_nas.trials.job import make_space
 from lightning_nas.trials.requests import Request, Response
 from lightning_nas.truth.nasbench201 import FILE, VARIABLE, Dataset, Epochs, NasBench201Table, table_file
 
@@ -31,7 +30,7 @@ class TableEngine(Engine):
     instant = True
 
     def __init__(self, job: Job, *, path: str | None = None, dataset: Dataset = "cifar10", epochs: Epochs = 12) -> None:
-        space, file = make_space(job), table_file(path)
+        space, file = job.space(), table_file(path)
         if not isinstance(space, NASBench201Space):
             raise ConfigError(
                 f"engine=table knows the cells of NAS-Bench-201, not search_space={space.name}; "

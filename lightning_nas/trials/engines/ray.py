@@ -25,13 +25,14 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lightning_nas.errors import ConfigError, EnvironmentFailure, shown
 from lightning_nas.trials.engines.base import Engine, Job
-from lightning_nas.trials.engines.process import ChildProcess, Limits
+from lightning_nas.trials.engines.process import ChildProcess, JobServer, Limits, pickled
 from lightning_nas.trials.engines.resources import check_gpus, cores, fitting
 from lightning_nas.trials.requests import Request, Response
 
 log = logging.getLogger(__name__)
 _FRESH = 1.0  # seconds for which the number of slots is not looked at again
 _STORE = 2**27  # bytes of Ray's object store: nothing large goes through it
+_kept: tuple[tuple[bytes, str, str], JobServer] | None = None  # in a worker of the cluster
 
 
 class RayEngine(Engine):
@@ -42,7 +43,7 @@ class RayEngine(Engine):
     ends with the search.
 
     Args:
-        job: see :func:`lightning_nas.trials.job.make_worker`.
+        job: what the children have in common; it is pickled once.
         address: of a cluster to join, HOST:PORT, or "auto" for that which ``ray start`` has begun here; it stays when
             the search ends. None begins one.
         slots: children at once; None for as many as there is room for, which is looked at while the search runs:
@@ -77,7 +78,8 @@ class RayEngine(Engine):
         check_gpus(gpus)
         self._patience = patience_minutes
         self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
-        self._common = json.dumps(job), json.dumps(asdict(Limits(threads, minutes, memory_gb))), str(Path.cwd())
+        what = pickled(job)
+        self._common = what, json.dumps(asdict(Limits(threads, minutes, memory_gb))), str(Path.cwd())
         self._ray, self._ours = _connected(address)
         # the task's own process touches no GPU, so nothing is gained by a new one for each
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}
@@ -201,13 +203,24 @@ def _token() -> str:
     return secrets.token_hex(32)
 
 
-def _train(request: str, job: str, limits: str, folder: str, *, gpus: float) -> str:
+def _server(job: bytes, limits: str, folder: str) -> JobServer:
+    """The job server of this worker of the cluster, which stays from one child to the next."""
+    global _kept
+    same = _kept is not None and _kept[0] == (job, limits, folder)
+    if _kept is None or not same or not _kept[1].alive:
+        if _kept is not None:
+            _kept[1].kill()
+        _kept = (job, limits, folder), JobServer(job, Limits(**json.loads(limits)), folder)
+    return _kept[1]
+
+
+def _train(request: str, job: bytes, limits: str, folder: str, *, gpus: float) -> str:
     """What a worker of the cluster does."""
     import ray
 
     devices = ",".join(map(str, ray.get_gpu_ids())) if gpus else ""
     asked = Request.from_dict(json.loads(request))
-    child = ChildProcess(json.loads(job), asked, Limits(**json.loads(limits)), devices, folder)
+    child = ChildProcess(_server(job, limits, folder), asked, devices)
     try:
         while (response := child.ended(1.0)) is None:
             pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 
 from lightning_nas.trials.engines.base import Engine, Job, Worker
-from lightning_nas.trials.job import make_worker
 from lightning_nas.trials.requests import Request, Response
 
 
@@ -13,12 +12,12 @@ class SerialEngine(Engine):
     """Trains in this process, in the order of submission.
 
     Args:
-        job: see :func:`lightning_nas.trials.job.make_worker`.
+        job: what the children have in common.
         worker: does what is asked; made from the job unless given.
     """
 
     def __init__(self, job: Job, *, worker: Worker | None = None) -> None:
-        self.worker, self._waiting = worker or make_worker(job), deque[Request]()
+        self.worker, self._waiting = worker or job.worker(), deque[Request]()
 
     @property
     def slots(self) -> int:

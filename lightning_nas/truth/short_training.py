@@ -1,4 +1,4 @@
-"""Short trainings of networks from scratch: for the truth of a rank check, learning curves, and a search's children."""
+"""Base class of short trainings: the truth of a rank check, learning curves, and the children of a search."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import pytorch_lightning as pl
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
@@ -20,29 +21,34 @@ from lightning_nas.tasks.base import Task
 from lightning_nas.training.network import NetworkTraining, quiet_trainer
 from lightning_nas.training.seeding import seeded
 
+SHORT_SGD = partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+"""The default optimiser: that of conf/retrain/default.yaml."""
 
-class StandAloneTraining:
-    """Trainings on the weights and arch parts, as a retraining would be.
+
+class ShortTraining:
+    """Train one network on the weights and arch parts together, as a retraining does, but for a few epochs.
 
     Args:
-        epochs: of each training.
-        optimizer: makes the optimiser from the parameters.
-        scheduler: makes the learning-rate schedule, stepped once an epoch.
-        clip: largest gradient norm, or None.
-        limit_train_batches: batches of an epoch at most, for trying things out.
+        epochs: length of each training.
+        optimizer: makes the optimiser from the list of parameters.
+        scheduler: makes the learning-rate schedule from the optimiser; it is stepped once per epoch. "cosine": cosine
+            annealing to 0 over ``epochs``. None: a constant rate.
+        clip: upper bound of the gradient norm; None for no clipping.
+        limit_train_batches: upper bound of the batches per epoch, for quick trials; None for all.
     """
 
     def __init__(
         self,
         *,
-        epochs: PositiveInt,
-        optimizer: Callable[[list[nn.Parameter]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        epochs: PositiveInt = 2,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
+        scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
         clip: PositiveFloat | None = None,
         limit_train_batches: PositiveInt | None = None,
     ) -> None:
         self.clip, self.limit_train_batches = clip, limit_train_batches
-        self.epochs, self.optimizer, self.scheduler = epochs, optimizer, scheduler
+        self.epochs, self.optimizer = epochs, optimizer
+        self.scheduler = partial(CosineAnnealingLR, T_max=epochs) if scheduler == "cosine" else scheduler
 
     def fit(
         self,
@@ -55,16 +61,16 @@ class StandAloneTraining:
         *,
         make: Callable[[], nn.Module] | None = None,
     ) -> nn.Module:
-        """The trained network; a function of the arguments, whatever was drawn before.
+        """Train a network and return it; the result depends on the arguments alone, not on the global random state.
 
         Args:
-            space: of the architecture.
-            architecture: of the network.
-            data: to train on.
-            task: what for.
-            seed: of everything random.
-            callbacks: of the training.
-            make: makes the network the training begins with; the space's fresh one unless given.
+            space: the search space of the architecture.
+            architecture: the architecture of the network.
+            data: source of the training batches.
+            task: loss and metrics.
+            seed: seed of initial weights, order and augmentation.
+            callbacks: Lightning callbacks of the training.
+            make: makes the network before training; by default ``space.network(architecture)``.
         """
         with seeded(seed, "truth", architecture.key):
             network = space.network(architecture) if make is None else make()
@@ -85,11 +91,11 @@ class StandAloneTraining:
         return network
 
     def score(self, space: SearchSpace, network: nn.Module, data: SearchData, task: Task) -> float:
-        """The task's score on the validation part."""
+        """Score of a network on the validation part, by the task's metric."""
         return task.score(network, data.evaluation_loader("val", searched=True), space.num_classes)
 
     def conditions(self, space: SearchSpace, data: SearchData, task: Task, seed: int) -> str:
-        """Digits that change with whatever a result depends on, but for the architecture."""
+        """Hexadecimal digest of everything that a result depends on except the architecture; names cached results."""
         how = [
             (made.func.__qualname__, sorted(made.keywords.items())) if isinstance(made, partial) else repr(made)
             for made in (self.optimizer, self.scheduler)
@@ -97,16 +103,16 @@ class StandAloneTraining:
         own = (self.epochs, self.clip, self.limit_train_batches, how)
         facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, *own)
         sha = hashlib.sha256(repr(facts).encode())
-        for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the pixels, as they are fed
+        for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the inputs after augmentation
             sha.update(images.numpy().tobytes() + labels.numpy().tobytes())
         return sha.hexdigest()[:16]
 
 
 class EachEpoch(pl.Callback):
-    """Hands the network over after every epoch.
+    """Call a function with the network after every epoch.
 
     Args:
-        look: what to do with it; true ends the training.
+        look: the function; the training ends when it returns true.
     """
 
     def __init__(self, look: Callable[[nn.Module], bool | None]) -> None:

@@ -1,0 +1,291 @@
+"""A configuration composed from names, with objects in the place of some of its parts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_nas.cli.build import engine_of, fill_sizes, settings_of
+from lightning_nas.cli.command import conf_dir
+from lightning_nas.cli.config.check import check
+from lightning_nas.cli.config.composing import guarded
+from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.presets import preset_of
+from lightning_nas.data.base import SearchData
+from lightning_nas.data.given import as_search_data
+from lightning_nas.errors import ConfigError, shown
+from lightning_nas.experiment.pairs import Parts
+from lightning_nas.experiment.settings import Names
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.trials.child import Child
+from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.job import ObjectsJob
+
+Strategy = SearchModule | TrialSearch
+_GROUPS = (
+    "latency_table",
+    "task",
+    "trainer",
+    "retrain",
+    "callbacks",
+    "logger",
+    "engine",
+    "child",
+    "experiment",
+    "debug",
+)
+
+
+class Composed:
+    """A configuration composed for parts of which some are objects, and the run's parts made from both.
+
+    Args:
+        folder: of the run.
+        data: a preset's name, or anything that :func:`~lightning_nas.data.given.as_search_data` takes.
+        space: a preset's name, a search space, or None for the strategy's own.
+        strategy: a preset's name, a strategy, its class, or a partial of it.
+        seed: of everything random.
+        settings: keys of the configuration; see :class:`lightning_nas.cli.python.Run`.
+
+    Raises:
+        InputError: something is no part of a run.
+    """
+
+    def __init__(
+        self, folder: Path, data: Any, space: Any, strategy: Any, seed: int, settings: Mapping[str, Any]
+    ) -> None:
+        self.folder, self.space, self.strategy = folder, space, strategy
+        self.objects = {key: value for key, value in settings.items() if _is_object(key, value)}
+        self.data = data if isinstance(data, str) else _set_up(as_search_data(data, seed))
+        self.preset = _preset(strategy)
+        names = {
+            "strategy": self.preset,
+            "search_space": space if isinstance(space, str) else None,
+            "dataset": self.data if isinstance(self.data, str) else _carrier(self.data),
+            **{key: value for key, value in settings.items() if key in _GROUPS and isinstance(value, str)},
+        }
+        changes = {key: value for key, value in settings.items() if key not in {*names, *self.objects}}
+        self.config = _compose({key: name for key, name in names.items() if name is not None})
+        with open_dict(self.config):
+            self.config.seed, self.config.paths.output = seed, str(folder)
+            if not isinstance(self.data, str):
+                self.config.dataset = {"_target_": self.config.dataset._target_, "seed": seed, **self.data.found}
+        _change(self.config, changes)
+
+    def parts(self) -> dict[str, Any]:
+        """The arguments of :class:`~lightning_nas.experiment.run.Run`."""
+        check(self.config)
+        made = self._made()
+        classes = self._classes(made["space"])
+        if "search" in self.config.stages:
+            classes.check()
+        settings = settings_of(self.config, classes)
+        if "callbacks" in self.objects:
+            given = list(self.objects["callbacks"])
+            settings |= {"callbacks": lambda: given, "progress": True}
+        if "logger" in self.objects:
+            given_loggers = self.objects["logger"]
+            settings["loggers"] = list(given_loggers) if isinstance(given_loggers, Sequence) else [given_loggers]
+        record = self._record(made)
+        return {
+            "folder": self.folder,
+            "record": record,
+            "write_record": OmegaConf.to_yaml(OmegaConf.create(record)),
+            "names": Names(self._strategy_name(), self._data_name()),
+            "engine": self._engine(made) if classes.trains_children else None,
+            **settings,
+            **made,
+        }
+
+    def _made(self) -> dict[str, Any]:
+        data = self.data
+        if isinstance(data, str):
+            data = _set_up(as_search_data(instantiate(self.config.dataset), self.config.seed))
+            fill_sizes(self.config, data)
+            check(self.config)
+        strategy = self.strategy
+        own = isinstance(strategy, Strategy)
+        space = self.space
+        if own and space is None:
+            space = strategy.space
+        if own and space is not strategy.space:
+            raise ConfigError("strategy: it was made for another search space; pass its own, or none")
+        return {
+            "data": data,
+            "space": space if isinstance(space, SearchSpace) else instantiate(self.config.search_space),
+            "task": self.objects.get("task") or instantiate(self.config.task),
+            "strategy": self._factory(),
+            "trainer": self.objects.get("trainer") or instantiate(self.config.trainer),
+            "table": self._table(),
+        }
+
+    def _factory(self) -> Callable[..., Strategy]:
+        strategy = self.strategy
+        if isinstance(strategy, Strategy):
+            return lambda *_, **__: strategy
+        made: Callable[..., Strategy] = instantiate(self.config.strategy) if isinstance(strategy, str) else strategy
+        return made
+
+    def _table(self) -> Callable[[SearchSpace], LatencyTable | None]:
+        if isinstance(self.strategy, Strategy):
+            own = self.strategy.table
+            return lambda _: own
+        given = self.objects.get("latency_table")
+        if isinstance(given, LatencyTable):
+            return given.check
+        made: Callable[[SearchSpace], LatencyTable | None] = given or instantiate(self.config.latency_table)
+        return made
+
+    def _engine(self, made: Mapping[str, Any]) -> Callable[[], Engine]:
+        """With names alone the engine of the configuration; else one whose children get the objects themselves."""
+        named = all(isinstance(part, str | None) for part in (self.data, self.space, self.objects.get("task")))
+        if named:
+            return engine_of(self.config)
+
+        def make() -> Engine:
+            child = instantiate(self.config.child) if self.config.child else Child()
+            engine: Engine = instantiate(self.config.engine)(
+                ObjectsJob(made["data"], made["space"], made["task"], child)
+            )
+            return engine
+
+        return make
+
+    def _classes(self, space: SearchSpace) -> Parts:
+        from lightning_nas.cli.build import parts_of
+
+        parts, strategy = parts_of(self.config), self.strategy
+        if not isinstance(strategy, str):
+            made = strategy.func if isinstance(strategy, partial) else strategy
+            parts = Parts(**{**vars(parts), "strategy": made if isinstance(made, type) else type(made)})
+        if not isinstance(self.space, str | None):
+            parts = Parts(**{**vars(parts), "space": type(space), "space_name": space.name})
+        if "callbacks" in self.objects:
+            parts = Parts(
+                **{**vars(parts), "callbacks": {type(c).__name__: type(c) for c in self.objects["callbacks"]}}
+            )
+        return parts
+
+    def _record(self, made: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration as plain values, with a description where a part is an object."""
+        with open_dict(self.config):
+            for key, value in self.objects.items():
+                self.config[key] = describe(value)
+            if not isinstance(self.data, str):
+                self.config.dataset = {
+                    **describe(made["data"]),
+                    **made["data"].found,
+                    "sizes": dict(made["data"].sizes),
+                }
+            if not isinstance(self.space, str | None):
+                space = made["space"]
+                self.config.search_space = {**describe(space), "name": space.name, "digest": space.digest}
+            if not isinstance(self.strategy, str):
+                self.config.strategy = describe(self.strategy)
+        content = OmegaConf.to_container(self.config, resolve=True)
+        assert isinstance(content, dict)
+        return {str(key): value for key, value in content.items()}
+
+    def _strategy_name(self) -> str:
+        if isinstance(self.strategy, str):
+            return self.strategy
+        made = self.strategy.func if isinstance(self.strategy, partial) else self.strategy
+        kind = made if isinstance(made, type) else type(made)
+        return preset_of("strategy", f"{kind.__module__}.{kind.__qualname__}") or kind.__qualname__
+
+    def _data_name(self) -> str:
+        if isinstance(self.data, str):
+            return self.data
+        return type(getattr(self.data, "module", self.data)).__qualname__
+
+
+def describe(part: Any) -> dict[str, Any]:
+    """A part as plain values that are the same in every process: its class, and what it was given or holds.
+
+    >>> from lightning_nas.tasks.classification import Classification
+    >>> describe(Classification())["_object_"]
+    'lightning_nas.tasks.classification.Classification'
+    """
+    if isinstance(part, partial):
+        return {**describe(part.func), **{key: _plain(value) for key, value in part.keywords.items()}}
+    kind = part if isinstance(part, type) else type(part)
+    named = {"_object_": f"{kind.__module__}.{kind.__qualname__}"}
+    if isinstance(part, type | Sequence) or not hasattr(part, "__dict__"):
+        return named
+    arguments = inspect.signature(kind).parameters
+    held = {key: _plain(value) for key, value in vars(part).items() if key in arguments}
+    return named | {key: value for key, value in held.items() if value is not ...}
+
+
+def _plain(value: Any) -> Any:
+    """A number, text, or a mapping or list of such; an ellipsis for what is no plain value."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, partial):
+        return describe(value)
+    if isinstance(value, list | tuple) and all(isinstance(item, bool | int | float | str) for item in value):
+        return list(value)
+    return ...
+
+
+def _is_object(key: str, value: Any) -> bool:
+    return key in _GROUPS and not isinstance(value, str | Mapping | None)
+
+
+def _set_up(data: SearchData) -> SearchData:
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def _carrier(data: SearchData) -> str:
+    """The preset whose task and retraining go with data of a kind: text in windows, or images."""
+    return "text" if len(data.shape) == 1 else "digits"
+
+
+def _preset(strategy: Any) -> str:
+    """The preset whose trainer, callbacks and engine go with a strategy."""
+    if isinstance(strategy, str):
+        return strategy
+    made = strategy.func if isinstance(strategy, partial) else strategy
+    kind = made if isinstance(made, type) else type(made)
+    if not issubclass(kind, SearchModule | TrialSearch):
+        raise ConfigError(f"strategy: got {shown(strategy)}; legal: a preset's name, or a strategy such as ln.FBNet")
+    found = preset_of("strategy", f"{kind.__module__}.{kind.__qualname__}")
+    return found or ("random" if issubclass(kind, TrialSearch) else "random_ws")
+
+
+def _compose(names: Mapping[str, str]) -> DictConfig:
+    folder = Path(conf_dir())
+    for group, name in names.items():
+        known = {file.stem for file in (folder / group).glob("*.yaml")}
+        if name not in known:
+            raise ConfigError(f"{group}: there is no preset {shown(name)}; {hint(name, known)}")
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"), guarded():
+            return compose("config", [f"{group}={name}" for group, name in names.items()])
+    except (HydraException, OmegaConfBaseException) as reason:
+        raise ConfigError(shown(str(reason), 300)) from None
+
+
+def _change(config: DictConfig, changes: Mapping[str, Any]) -> None:
+    """Set keys of the configuration; a mapping changes those it names."""
+    for key, value in changes.items():
+        if key not in config:
+            raise ConfigError(f"{key}: there is no such key of the configuration; {hint(key, map(str, config))}")
+        with open_dict(config):  # the check knows which keys a constructor has
+            OmegaConf.update(config, key, value, merge=True)

@@ -1,0 +1,40 @@
+"""Names of the options of ``conf/``, and the folder of a run, with and without a Hydra application. No torch."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_nas.cli.command import conf_dir
+
+
+def chosen(group: str, node: DictConfig) -> str:
+    """The option of a group that a node is: by Hydra's own account, else by its class, else the class's name."""
+    if HydraConfig.initialized() and (named := HydraConfig.get().runtime.choices.get(group)):
+        return str(named)
+    target = str(node.get("module", node)._target_ if "module" in node else node._target_)
+    return preset_of(group, target) or target
+
+
+def preset_of(group: str, target: str) -> str | None:
+    """The first option of a group of ``conf/`` whose class is ``target``, the shortest name first."""
+    files = sorted((Path(conf_dir()) / group).glob("*.yaml"), key=lambda file: (len(file.stem), file.stem))
+    return next((file.stem for file in files if f"\n_target_: {target}\n" in f"\n{file.read_text()}"), None)
+
+
+def default_folder() -> Path:
+    """The folder of a run that Hydra gave none."""
+    return Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+
+
+def with_folder(config: DictConfig) -> None:
+    """Give a configuration a folder that was composed outside a Hydra application, where Hydra names none."""
+    try:
+        _ = config.paths.output
+    except (OmegaConfBaseException, ValueError):
+        with open_dict(config):
+            config.paths.output = str(default_folder())

@@ -1,0 +1,130 @@
+"""The samples of a person's own data set, checked as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Subset, TensorDataset
+
+from lightning_nas.errors import DataError, shown
+
+_COMPARED = 16  # samples whose label is compared with the list of labels that the data set keeps
+
+
+class UserSamples:
+    """The samples of a person's own data set, as :class:`~lightning_nas.data.samples.Samples`.
+
+    Images become float32 (C, H, W): floating point of any precision is cast, uint8 is divided by 255 (as
+    ``torchvision.transforms.ToTensor`` does), (H, W) gets one channel. Labels are one integer: an int, a numpy integer,
+    or a tensor or array with one integer element.
+
+    Args:
+        dataset: map-style, of pairs (image, label).
+        where: the loader it came from, for messages.
+
+    Raises:
+        DataError: a sample is not such a pair; also while samples are read.
+    """
+
+    def __init__(self, dataset: Any, where: str) -> None:
+        self.dataset, self.where = dataset, where
+        self.labels = self._all_labels()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self._pair(index)
+        if label != self.labels[index]:
+            raise DataError(
+                f"{self.where}: the label of sample {index} is {label}, but was {int(self.labels[index])} before; "
+                "the label of a sample must not change"
+            )
+        return self._image(image, index), label
+
+    def take(self, indices: Sequence[int]) -> None:
+        """None, since only the person's data set can read its samples."""
+
+    def _pair(self, index: int) -> tuple[Any, int]:
+        sample = self.dataset[index]
+        if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+            raise DataError(f"{self.where}: sample {index} is {described(sample)}; legal are pairs (image, label)")
+        return sample[0], self._label(sample[1], index)
+
+    def _image(self, image: Any, index: int) -> Tensor:
+        if isinstance(image, np.ndarray):
+            image = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+        if not isinstance(image, Tensor) or not (image.is_floating_point() or image.dtype == torch.uint8):
+            raise DataError(
+                f"{self.where}: the image of sample {index} is {described(image)}; legal is a tensor (C, H, W), "
+                "floating point or uint8, e.g. by torchvision.transforms.ToTensor()"
+            )
+        image = image.float().div(255) if image.dtype == torch.uint8 else image.float()
+        return image[None] if image.ndim == 2 else image
+
+    def _label(self, label: Any, index: int) -> int:
+        if isinstance(label, int):
+            return int(label)
+        if isinstance(label, (Tensor, np.ndarray, np.generic)):
+            array = label.detach().cpu().numpy() if isinstance(label, Tensor) else np.asarray(label)
+            if array.size == 1 and array.dtype.kind in "iub":
+                return int(array.item())
+        raise DataError(
+            f"{self.where}: the label of sample {index} is {described(label)}; legal is one integer that counts the "
+            "classes from 0 on (use the argmax of one-hot rows; regression and several labels are not supported)"
+        )
+
+    def _all_labels(self) -> Tensor:
+        """Labels of all samples (N,), int64: the list that the usual data sets keep, else by reading every sample."""
+        count = len(self)
+        labels = kept_labels(self.dataset)
+        if labels is not None:
+            compared = range(0, count, max(1, count // _COMPARED))
+            if any(self._pair(index)[1] != labels[index] for index in compared):
+                labels = None  # __getitem__ gives other labels than the list
+        if labels is None:
+            labels = torch.tensor([self._pair(index)[1] for index in range(count)], dtype=torch.int64)
+        if count and labels.min() < 0:
+            raise DataError(f"{self.where} has negative labels; they must count the classes from 0 on")
+        return labels.long()
+
+
+def kept_labels(dataset: Any) -> Tensor | None:
+    """The labels (N,) that a data set keeps as a list, as those of torchvision do; None without such a list.
+
+    >>> data = TensorDataset(torch.zeros(4, 1, 2, 2), torch.tensor([3, 1, 0, 2]))
+    >>> kept_labels(Subset(data, [0, 3])).tolist()
+    [3, 2]
+    """
+    if isinstance(dataset, Subset):
+        whole = kept_labels(dataset.dataset)
+        return None if whole is None else whole[torch.as_tensor(dataset.indices)]
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        labels = dataset.tensors[1]
+    else:
+        kept = getattr(dataset, "targets", None)
+        if kept is None or getattr(dataset, "target_transform", None) is not None or len(kept) != len(dataset):
+            return None
+        try:
+            labels = torch.as_tensor(kept)
+        except (TypeError, ValueError, RuntimeError):  # of names, for example
+            return None
+    labels = labels.flatten() if labels.numel() == len(labels) else labels
+    return None if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() else labels
+
+
+def described(value: Any) -> str:
+    """A value in an error message: its type, with shape and element type where it has them.
+
+    >>> described(torch.zeros(2, 3)), described((1, 2)), described("cat")
+    ('a Tensor (2, 3) of torch.float32', 'a tuple of length 2', "of the type 'str'")
+    """
+    if isinstance(value, (Tensor, np.ndarray)):
+        return f"a {type(value).__name__} {tuple(value.shape)} of {value.dtype}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return f"of the type {shown(type(value).__name__)}"

@@ -1,0 +1,85 @@
+"""Parts that cannot work together, refused before any data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
+from lightning_nas.callbacks.rank_check import RankCheck
+from lightning_nas.callbacks.search_health import SearchHealth
+from lightning_nas.errors import ConfigError
+from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.trials.engines.base import Engine
+
+_SHARED = (ArchitectureLogger, RankCheck, SearchHealth)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The classes of a run's parts, known before one of them is made.
+
+    Attributes:
+        strategy: of the search.
+        space: of the networks.
+        space_name: for messages.
+        engine: trains the candidates, or looks them up; None for a search that shares weights.
+        child: whether it is said how candidates are trained.
+        child_named: the training of candidates that was asked for by name, if any.
+        callbacks: by name.
+    """
+
+    strategy: type
+    space: type
+    space_name: str
+    engine: type | None = None
+    child: bool = False
+    child_named: str | None = None
+    callbacks: Mapping[str, type] = field(default_factory=dict)
+
+    @property
+    def trains_children(self) -> bool:
+        """Whether the strategy trains each candidate on its own, without shared weights."""
+        return issubclass(self.strategy, TrialSearch)
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether results come from a table, so that no network sees the data during the search."""
+        return self.engine is not None and issubclass(self.engine, Engine) and self.engine.instant
+
+    def check(self) -> None:
+        """Refuse a combination that cannot work.
+
+        Raises:
+            ConfigError: a strategy that shares weights on a space without a supernet, or with an engine; one that
+                trains candidates without an engine or a training for them, with a training where they are looked up,
+                or with callbacks that look at shared weights.
+        """
+        if not self.trains_children:
+            self._check_sharing()
+            return
+        if self.engine is None or not (self.child or self.looks_up):
+            raise ConfigError(
+                "this strategy trains children: it needs engine=local, serial or ray with child=default, or "
+                "engine=table"
+            )
+        if self.looks_up and self.child_named:
+            raise ConfigError(
+                f"child={self.child_named}: this engine trains nothing, it looks results up; leave it out"
+            )
+        for name, callback in self.callbacks.items():
+            if issubclass(callback, _SHARED):
+                raise ConfigError(
+                    f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials, "
+                    "debug=trials"
+                )
+
+    def _check_sharing(self) -> None:
+        if not issubclass(self.space, WeightSharingSpace):
+            raise ConfigError(
+                f"this strategy shares weights and search_space={self.space_name} has no supernet; choose a space that "
+                "has one, e.g. fbnet_small, or a strategy that trains every architecture, e.g. evolution"
+            )
+        if self.engine or self.child:
+            raise ConfigError("engine, child: this strategy trains no children; leave them out")
