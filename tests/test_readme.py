@@ -123,7 +123,6 @@ def test_all_other_commands_end_well(workplace: Path) -> None:
     assert (workplace / table.partition("latency_table.path=")[2]).is_file()
 
 
-@pytest.mark.skipif(not hasattr(lightning_nas, "Run"), reason="this version has no public names yet")
 @pytest.mark.parametrize("block", PYTHON)
 def test_a_python_block_prints_what_its_comments_say(block: str, workplace: Path) -> None:
     printed: list[str] = []

@@ -71,9 +71,19 @@ def _definitions() -> dict[str, list[str]]:
     return found
 
 
+@cache
+def _public() -> dict[str, str]:
+    """Full names of what ``lightning_nas`` itself offers, as its table of names says."""
+    tree = ast.parse((ROOT / "lightning_nas" / "__init__.py").read_text(encoding="utf-8"))
+    [table] = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOME"
+    ]
+    return {name: f"lightning_nas.{home}.{name}" for name, home in ast.literal_eval(table).items()}
+
+
 def _defined(name: str) -> str:
-    """The full name of a public class or function, wherever it is defined today."""
-    found = _definitions().get(name, [])
+    """The full name of a class or function, wherever it is defined today."""
+    found = [_public()[name]] if name in _public() else _definitions().get(name, [])
     if len(found) != 1:
         log.warning("ln.%s is defined in %d places (%s); write its full name", name, len(found), ", ".join(found))
     return found[0] if found else name
