@@ -96,6 +96,13 @@ def test_the_reference_names_every_preset_of_every_group() -> None:
     assert named >= presets | groups
 
 
+def test_the_readme_counts_methods_and_spaces() -> None:
+    texts = [file.read_text(encoding="utf-8") for file in (CONF / "search_space").glob("*.yaml")]
+    spaces = {re.search(r"^_target_: (\S+)$", text, re.MULTILINE)[1] for text in texts}  # type: ignore[index]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(STRATEGIES)} methods, {len(spaces)} search spaces" in readme
+
+
 def test_every_space_has_a_row() -> None:
     page = (ROOT / "docs" / "spaces" / "index.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \| .* \| (yes|no) \|$", page, re.MULTILINE)
