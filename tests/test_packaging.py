@@ -4,6 +4,7 @@ import configparser
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,3 +52,18 @@ def test_dependencies_have_the_floors_that_are_safe(setup: configparser.ConfigPa
         sign, version = needed[name][:2]
         assert sign == ">="
         assert tuple(map(int, version.rstrip(",").split("."))) >= floor
+
+
+def test_the_lowest_versions_are_the_bounds(setup: configparser.ConfigParser) -> None:
+    needed = [line.split() for line in setup["options"]["install_requires"].strip().splitlines()]
+    bounds = {name: version.rstrip(",") for name, _, version, *_ in needed}
+    text = (ROOT / "requirements" / "lowest.txt").read_text(encoding="utf-8")
+    pins = dict(line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
+    assert pins.keys() == bounds.keys()
+    assert [name for name in pins if not f"{pins[name]}.".startswith(f"{bounds[name]}.")] == []
+
+
+def test_the_citation_has_the_version(setup: configparser.ConfigParser) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == setup["metadata"]["version"]
+    assert f"## [{citation['version']}] - {citation['date-released']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The page of each method (docs/methods) says what the configuration, the code and the architecture it names say."""
+"""The pages of docs/ agree with the configuration and the code."""
 
 import ast
 import re
@@ -12,21 +12,26 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+import lightning_nas
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.cli.config.check import check
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 
 ROOT = Path(__file__).parents[1]
 CONF = Path(conf_dir())
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+INDEX = (ROOT / "docs" / "methods" / "index.md").read_text(encoding="utf-8")
 STRATEGIES = sorted(file.stem for file in (CONF / "strategy").glob("*.yaml"))
 EXPERIMENTS = {file.stem for file in (CONF / "experiment").glob("*.yaml")}
 BY_TRIALS = {file.stem for file in (CONF / "strategy").glob("*.yaml") if "/engine@" in file.read_text(encoding="utf-8")}
-LINKED = re.compile(r"^\| \[`(\w+)`\]\(docs/methods/(\w+)\.md\) \|", re.MULTILINE)
+LINKED = re.compile(r"^\| \[`(\w+)`\]\((\w+)\.md\) \|.*\| `(\S+)` \|$", re.MULTILINE)
+
+
+# folders of conf/ that are no groups, or whose presets other presets pick
+NOT_FOR_USERS = {"hydra", "local", "paths"}
 
 
 @cache
@@ -70,9 +75,48 @@ def said(text: str) -> str:
     return " ".join(re.sub(r":math:|[`\\*]", "", text).lower().split())
 
 
-def test_every_strategy_has_a_page_and_a_row_of_the_readme_that_links_to_it() -> None:
-    assert sorted(file.stem for file in (ROOT / "docs" / "methods").glob("*.md")) == STRATEGIES
-    assert sorted(LINKED.findall(README)) == [(name, name) for name in STRATEGIES]
+def test_every_strategy_has_a_page_and_a_row_that_links_to_it() -> None:
+    assert sorted(file.stem for file in (ROOT / "docs" / "methods").glob("*.md") if file.stem != "index") == STRATEGIES
+    found = sorted(LINKED.findall(INDEX))
+    assert [(name, link) for name, link, _ in found] == [(name, name) for name in STRATEGIES]
+    for name, _, file in found:
+        assert (ROOT / "lightning_nas" / file).is_file(), name
+
+
+def test_choosing_compares_every_strategy() -> None:
+    page = (ROOT / "docs" / "guides" / "choosing.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\(\.\./methods/(\w+)\.md\)", page)) == set(STRATEGIES)
+
+
+def test_the_reference_names_every_preset_of_every_group() -> None:
+    pages = "".join((ROOT / "docs" / page).read_text("utf-8") for page in ("reference/groups.md", "spaces/index.md"))
+    named = set(re.findall(r"`([\w/.]+)`", pages))
+    groups = {str(file.parent.relative_to(CONF)) for file in CONF.glob("*/**/*.yaml")} - NOT_FOR_USERS
+    presets = {file.stem for group in groups for file in (CONF / group).glob("*.yaml")}
+    assert named >= presets | groups
+
+
+def test_the_readme_counts_methods_and_spaces() -> None:
+    texts = [file.read_text(encoding="utf-8") for file in (CONF / "search_space").glob("*.yaml")]
+    spaces = {re.search(r"^_target_: (\S+)$", text, re.MULTILINE)[1] for text in texts}  # type: ignore[index]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(STRATEGIES)} methods, {len(spaces)} search spaces" in readme
+
+
+def test_every_space_has_a_row() -> None:
+    page = (ROOT / "docs" / "spaces" / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \| .* \| (yes|no) \|$", page, re.MULTILINE)
+    said = {name: shares for names, shares in rows for name in re.findall(r"`(\w+)`", names)}
+    assert said.keys() == {file.stem for file in (CONF / "search_space").glob("*.yaml")}
+    for name, shares in said.items():
+        target = yaml.safe_load((CONF / "search_space" / f"{name}.yaml").read_text(encoding="utf-8"))["_target_"]
+        assert issubclass(get_class(target), WeightSharingSpace) == (shares == "yes"), name
+
+
+def test_the_api_reference_holds_every_public_name() -> None:
+    pages = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "docs" / "api").glob("*.md"))
+    public = set(lightning_nas.__all__) - {"__version__"}
+    assert {name for name in public if f"::: ln.{name}" not in pages and f"`ln.{name}" not in pages} == set()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
