@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table as RichTable
 from torch import nn
 
 from lightning_nas.architecture import Architecture
@@ -13,9 +12,10 @@ from lightning_nas.errors import DataError
 from lightning_nas.experiment.loggers import make_loggers
 from lightning_nas.files import write_json
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.latency.measure import measure
+from lightning_nas.latency.measure import device_description, measure
 from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.report.page import write_report
+from lightning_nas.report.terminal import summary
 from lightning_nas.spaces.base import WeightSharingSpace, look_up
 from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.truth.nasbench201 import tabulated
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 KEYS = (
     *("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "params", "macs"),
     *("latency_predicted_ms", "latency_measured_ms", "kendall_tau", "search_seconds", "retrain_seconds"),
+    *("test_samples", "latency_device", "kendall_tau_macs"),
 )
 
 
@@ -43,6 +44,7 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     conditions = table.conditions if table is not None and table.conditions else Conditions()
     timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
     run.figures["latency_measured_ms"] = timing.median_ms
+    run.figures["latency_device"] = _device(conditions)
     _write_layers(run, architecture, table if searched else None)
     result = collected(run)
     write_json(run.folder / "result.json", result)
@@ -68,6 +70,12 @@ def collected(run: Run) -> dict[str, Any]:
         **run.figures,
     }
     return {key: known.get(key) for key in (score if key == "test_acc" else key for key in KEYS)}
+
+
+def _device(conditions: Conditions) -> str:
+    """The device of a measurement and how much of it was used."""
+    threads = f", {conditions.threads} thread{'s' * (conditions.threads > 1)}" if conditions.device == "cpu" else ""
+    return f"{device_description(conditions.device)}{threads}"
 
 
 def log_result(run: Run, result: dict[str, Any]) -> None:
@@ -102,28 +110,8 @@ def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | No
 
 
 def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None:
-    def shown(key: str, form: str, unit: str = "") -> str:
-        return "not taken" if result[key] is None else format(result[key], form) + unit
-
-    predicted, measured = shown("latency_predicted_ms", ".3f", " ms"), shown("latency_measured_ms", ".3f", " ms")
-    by_macs = run.figures.get("kendall_tau_macs")
-    rows = {
-        "architecture": str(architecture),
-        **({"test accuracy": shown("test_acc", ".2%")} if "test_acc" in result else {}),
-        **({"test perplexity": shown("test_ppl", ".2f")} if "test_ppl" in result else {}),
-        "parameters": shown("params", ","),
-        "MACs": shown("macs", ","),
-        "latency": f"{measured} measured, {predicted} predicted",
-        "Kendall tau": shown("kendall_tau", ".3f") + (f"; of MACs alone {by_macs:.3f}" if by_macs is not None else ""),
-        **_tabulated(run, architecture),
-        "report": str(run.folder / "report.html"),
-    }
-    table = RichTable(show_header=False, title=f"{result['strategy'] or 'retraining'} on {result['dataset']}")
-    table.add_column()
-    table.add_column(overflow="fold")  # a long path is told whole
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Console().print(table)
+    extra = {**_tabulated(run, architecture), "report": str(run.folder / "report.html")}
+    Console().print(summary(result, str(architecture), extra))
 
 
 def _tabulated(run: Run, architecture: Architecture) -> dict[str, str]:

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, InputError, NumericalError
 from lightning_nas.experiment.resume import checkpoint_to_resume
@@ -50,7 +49,7 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         drop_path=settings.drop_path,
         drop_path_interval=settings.drop_path_interval,
     )
-    bars: list[pl.Callback] = [SearchProgress()] if run.progress else []
+    bars: list[pl.Callback] = [run.bar("retrain")] if run.progress else []
     averaging = [NonMonotonicAveraging(settings.average_after)] if settings.average_after else []
     conditions = {"architecture": architecture.key}
     trainer = make_trainer(run, "retrain", [*averaging, *bars], max_epochs=settings.epochs, conditions=conditions)
@@ -76,6 +75,8 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     if not math.isfinite(score):
         raise NumericalError(f"the retrained network's test {run.task.score_name} is {score}")
     run.figures[f"test_{run.task.score_name}"] = score
+    if run.task.score_name == "acc":
+        run.figures["test_samples"] = run.data.sizes["test"]
     run.figures["retrain_seconds"] = stage_seconds(trainer)
     return _without_auxiliary(run, architecture, network.cpu())
 

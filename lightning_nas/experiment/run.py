@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, InputError, shown
 from lightning_nas.experiment.folder import forget, goes_on_in, is_first_process
@@ -249,6 +250,13 @@ class Run:
     def resumes(self) -> bool:
         """Whether the search goes on where the run's own folder stopped."""
         return goes_on_in(self.folder / "checkpoints", self.checkpoint)
+
+    def bar(self, stage: str) -> SearchProgress:
+        """The progress bar of a stage, with its number among the planned ones."""
+        planned = list(self.stages)
+        if stage not in planned:
+            return SearchProgress(stage)
+        return SearchProgress(stage, planned.index(stage) + 1, len(planned))
 
     # -- around a stage -----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import torch
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
+from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.errors import ConfigError
@@ -37,7 +38,7 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     Raises:
         NumericalError: the search went wrong; no architecture is written.
     """
-    callbacks = run.callbacks()
+    callbacks = [run.bar("search") if type(made) is SearchProgress else made for made in run.callbacks()]
     conditions = {} if table is None else {"latency table": table.digest[:16]}
     module = build_strategy(run, table)
     if isinstance(module, TrialSearch) and module.engine.digest:
