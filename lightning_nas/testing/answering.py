@@ -1,4 +1,4 @@
-"""Strategies answer with architectures: what they hold likely, draw and score."""
+"""Conformance tests of probabilities, samples, scores and answers of a strategy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_nas.training.seeding import seeded
 
 
 class AnsweringCase(SearchCase):
-    """Architectures, and how good they are."""
+    """Tests of the architectures that a strategy samples, scores and answers with."""
 
     def test_probabilities_are_distributions(self, make: Make) -> None:
         module = make()

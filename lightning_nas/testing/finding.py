@@ -1,4 +1,4 @@
-"""Strategies find what is best, and more often than random search does."""
+"""Conformance test: a strategy finds the best architecture more often than random search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_nas.training.seeding import generator, seeded
 
 
 class FindingCase(SearchCase):
-    """On a toy whose best architecture is known, the same seeds for both."""
+    """Compares a strategy with random search on a toy space whose best architecture is known, with equal seeds."""
 
     search_epochs = 8  #: enough to find it
     search_options: ClassVar[Mapping[str, Any]] = {}  #: of the strategy in these searches
@@ -34,7 +34,7 @@ class FindingCase(SearchCase):
             module = make(seed=seed, **self.search_options)
             assert isinstance(module.space, ToySpace)
             by_chance += self.random_search(module, lessons, tmp_path / f"random{seed}") == module.space.best
-            if found < self.found_at_least:  # else it matters no more what the others would find
+            if found < self.found_at_least:  # otherwise the rest cannot change the result
                 self._search(module, lessons, tmp_path / str(seed), self.search_epochs)
                 found += self.found(module) == module.space.best
         counts = f"found in {found} of {self.search_seeds} seeds, by random search in {by_chance}"
@@ -42,11 +42,11 @@ class FindingCase(SearchCase):
         assert found > by_chance, counts
 
     def found(self, module: SearchModule) -> Architecture:
-        """What a search has found; not :meth:`SearchModule.answer`, which may look at so many that it cannot miss."""
+        """The result of a search, by ``derive``: ``answer`` may score so many candidates that it cannot miss."""
         return module.derive()
 
     def random_search(self, like: SearchModule, lessons: SearchData, folder: Path) -> Architecture:
-        """The answer of random search with shared weights: trained as long, choosing among as many ``candidates``."""
+        """The answer of random search with shared weights, with equal training and equally many ``candidates``."""
         weights = like.trainings["weights"].optimizer
         with seeded(like.seed, "supernet"):
             module = RandomWS(
@@ -58,7 +58,7 @@ class FindingCase(SearchCase):
                 candidates=self.candidates,
                 score_batches=like.score_batches,
             )
-        if self.candidates == 1:  # it is the answer, whatever was learnt
+        if self.candidates == 1:  # the only candidate is the answer, whatever was learnt
             return module.sample(generator(like.seed, "random search"))
         self._search(module, lessons, folder, self.search_epochs * self.paths)
         return module.answer()

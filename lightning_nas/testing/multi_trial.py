@@ -30,18 +30,18 @@ LAYERS = 5  # 243 architectures
 
 
 class BrokenDownError(Exception):
-    """Ends a search of a test in the middle."""
+    """Ends the search of a test early."""
 
 
 class ToyEngine(Engine):
-    """Knows what each architecture of a toy space is worth: the share of layers that keep the image.
+    """Rewards an architecture of a toy space by the share of layers that keep the image.
 
     Args:
-        slots: how many requests it runs at once; they end in an order of its own.
-        noise: at most so much is taken off, by the seed of the request.
-        fails: architectures that fail, and with what reason.
-        after: responses after which it breaks down; None for never.
-        worth: of an architecture, if it is not of a toy space.
+        slots: number of requests that run at once; they end in a shuffled order.
+        noise: largest deduction, drawn from the seed of the request.
+        fails: reason why an architecture fails; None if it does not.
+        after: number of responses after which the engine breaks down; None for never.
+        worth: reward of an architecture that is not of a toy space.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ToyEngine(Engine):
 
 
 def toy_worth(architecture: Architecture) -> float:
-    """Of the best architecture 1, of one that keeps nothing 0."""
+    """1 for the best architecture, 0 for one that keeps nothing."""
     return architecture.options.count("keep") / len(architecture.options)
 
 
@@ -111,7 +111,7 @@ class TrialStrategyCase:
             yield
 
     def search(self, make: MakeTrials, folder: Path, engine: Engine | None = None, **options: Any) -> TrialSearch:
-        """A search of :attr:`trials`, as a run makes it."""
+        """Run a search of :attr:`trials` trials as the command does."""
         resume, every = options.pop("resume", None), options.pop("every", 1000)
         module = make(engine or ToyEngine(noise=0.1), **{"trials": self.trials} | options)
         trainer = fit(module, None, folder, epochs=1, every=every, resume=resume, callbacks=[TrialLogger()])
@@ -167,7 +167,7 @@ class TrialStrategyCase:
                 assert self.ended == expected, f"differs after resuming from {checkpoint.name}"
                 assert number % 2 or not engine.asked, "a finished trial was trained again"
 
-    def test_a_search_killed_before_its_first_checkpoint_goes_on_from_the_ledger(
+    def test_a_search_killed_before_a_checkpoint_resumes_from_the_ledger(
         self, make: MakeTrials, tmp_path: Path
     ) -> None:
         answer = self.search(make, tmp_path / "whole", seed=5).answer()

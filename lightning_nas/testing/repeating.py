@@ -1,4 +1,4 @@
-"""Strategies do the same again: equal runs, resumed runs, and runs of two processes."""
+"""Conformance tests of reproducibility: equal runs, resumed runs, and runs of two processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lightning_nas.training.checkpoint import load_checked
 
 
 class RepeatingCase(SearchCase):
-    """The same bits, whatever happens in between."""
+    """Tests that a search gives the same bits."""
 
     def test_two_runs_of_one_seed_are_equal_to_the_bit(self, make: Make, data: SearchData, tmp_path: Path) -> None:
         results = []
         for run in ("a", "b"):
-            torch.manual_seed(hash(run) % 2**32)  # whatever the process drew before
+            torch.manual_seed(hash(run) % 2**32)  # earlier random numbers of the process
             module = make(seed=3)
             trainer = fit(module, data, tmp_path / run, epochs=self.epochs, every=1000)
             results.append((fingerprint(trainer, module, tmp_path / run), module.answer()))
@@ -64,7 +64,7 @@ class RepeatingCase(SearchCase):
 
 
 def resume_everywhere(make: Make, data: SearchData, folder: Path, epochs: int, every: int = 1) -> SearchModule:
-    """Search without a stop, then go on from each checkpoint of that, and ask for the same end to the bit."""
+    """Search without interruption, resume from each of its checkpoints, and compare the ends bit for bit."""
     whole, module = folder / "whole", make(seed=5)
     trainer = fit(module, data, whole, epochs=epochs, every=every)
     expected, answer = fingerprint(trainer, module, whole), module.answer()

@@ -1,4 +1,4 @@
-"""Strategies take the right steps: the loop, and what it must not touch."""
+"""Conformance tests of the steps of a strategy, and of what they must not change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lightning_nas.training.csv_table import CSVTable
 
 
 class SteppingCase(SearchCase):
-    """Parameters in two groups, and the steps on them."""
+    """Tests of the two groups of parameters and the steps on them."""
 
     def test_the_two_groups_are_disjoint_complete_and_in_definition_order(self, make: Make) -> None:
         first, second = make(), make()
@@ -107,7 +107,7 @@ class SteppingCase(SearchCase):
             fit(make(), data, tmp_path, epochs=1, precision="bf16-true")
 
     @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-    def test_half_precision_starts_like_full_precision_and_keeps_the_architecture_in_float32(
+    def test_half_precision_keeps_the_architecture_in_float32(
         self, make: Make, data: SearchData, tmp_path: Path, precision: str
     ) -> None:
         full, half = make(), make()

@@ -1,4 +1,4 @@
-"""What the conformance suite of strategies looks at while a search runs."""
+"""Callbacks and guards of the conformance suite that observe a running search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_nas.testing.training import digest
 
 
 class OneGroupAtATime(Callback):
-    """Around every optimizer.step, checks that only that optimiser's parameters change."""
+    """Checks around every optimizer.step that only the parameters of that optimiser change."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
@@ -43,7 +43,7 @@ class OneGroupAtATime(Callback):
 
 
 class GradientNorms(Callback):
-    """The gradient norm each optimiser stepped with; Lightning clips inside the step, by its closure."""
+    """Records the gradient norm of each optimiser step; Lightning clips inside the step, in its closure."""
 
     def __init__(self) -> None:
         self.seen: tuple[list[float], list[float]] = ([], [])
@@ -65,7 +65,7 @@ def parameter_names(module: nn.Module, parameters: list[nn.Parameter]) -> list[s
 
 
 def guard(module: SearchModule, name: str, others: list[nn.Parameter]) -> None:
-    """Let a loss be computed only if it leaves ``others`` as they were, to the bit."""
+    """Check after every call of a loss that ``others`` are unchanged, to the bit."""
     loss = getattr(module, name)
 
     def guarded(batch: Any) -> Any:
@@ -78,7 +78,7 @@ def guard(module: SearchModule, name: str, others: list[nn.Parameter]) -> None:
 
 
 def perturb(module: nn.Module) -> None:
-    """What a resumed module holds before loading must not matter."""
+    """Change all parameters, which must not affect a resumed search."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(1.0)

@@ -165,7 +165,7 @@ class ByHand:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_log_probabilities_are_those_of_the_papers_arithmetic_and_sum_to_one(name: str) -> None:
+def test_log_probabilities_follow_the_paper_and_sum_to_one(name: str) -> None:
     module, every = controller(name), architectures(SPACES[name])
     with torch.no_grad():
         logs = module.replay(every).log_probabilities
@@ -176,7 +176,7 @@ def test_log_probabilities_are_those_of_the_papers_arithmetic_and_sum_to_one(nam
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_reinforce_averaged_over_all_architectures_is_the_gradient_of_the_expected_reward(name: str) -> None:
+def test_reinforce_is_unbiased_over_all_architectures(name: str) -> None:
     module, every = controller(name), architectures(SPACES[name])
     rewards = torch.rand(len(every), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     parameters, logs = list(module.parameters()), module.replay(every).log_probabilities
@@ -194,7 +194,7 @@ def test_reinforce_averaged_over_all_architectures_is_the_gradient_of_the_expect
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_what_is_drawn_is_legal_as_likely_as_it_says_and_the_same_when_replayed(name: str) -> None:
+def test_samples_are_legal_have_their_probability_and_replay(name: str) -> None:
     module, every, count = controller(name), architectures(SPACES[name]), 4000
     with torch.no_grad():
         drawn = module.sample(count, torch.Generator().manual_seed(2))

@@ -54,7 +54,7 @@ class TestEas(TrialStrategyCase):
 def test_from_one_start_the_controller_learns_what_is_better(tmp_path: Path) -> None:
     """Two changes of three; the mean of the last five episodes beside that of the first."""
     for seed in range(2):
-        options: dict[str, Any] = {"seed": seed, "networks": 4, "changes": 2, "trials": 121}
+        options: dict[str, Any] = {"seed": seed, "networks": 4, "changes": 2, "trials": 121, "restart_every": None}
         module = EAS(
             ToySpace(3), Classification(), engine=ToyEngine(), optimizer=partial(Adam, lr=0.03), **options, **SIZES
         )
@@ -131,7 +131,7 @@ def test_the_baseline_moves_before_it_is_subtracted(tmp_path: Path) -> None:
 # -- what is decided ----------------------------------------------------------------------------------------------
 
 
-def test_a_decision_that_cannot_be_taken_adds_nothing_and_a_masked_option_is_never_chosen() -> None:
+def test_impossible_decisions_and_masked_options_are_never_taken() -> None:
     logits = torch.tensor([[[2.0, 1.0, 0.5], [9.0, 9.0, 9.0]], [[0.0, 5.0, 0.0], [1.0, 0.0, 0.0]]], requires_grad=True)
     legal = torch.tensor([[[True, False, True], [False] * 3], [[False] * 3, [True, False, False]]])
     decisions = Decisions(2, drawing(generator(0)))
@@ -207,7 +207,7 @@ def by_hand(policy: Growing, space: EASSpace, chosen: list[int]) -> Tensor:
     return chance * policy.heads[2](memory[0]).softmax(-1)[0, kernel[0]] if kernel else chance
 
 
-def test_probabilities_are_those_of_sigmoids_and_softmaxes_and_add_up_to_one() -> None:
+def test_probabilities_equal_sigmoids_and_softmaxes_and_sum_to_one() -> None:
     space = small()
     policy, every = growing(space), outcomes(small())
     walked = repeated(policy, space.start, every)
@@ -232,7 +232,7 @@ def test_what_is_drawn_has_these_probabilities() -> None:
 
 
 @pytest.mark.parametrize("kind", ["growing", "changing"])
-def test_the_expected_policy_gradient_is_that_of_the_expected_reward_whatever_the_baseline(kind: str) -> None:
+def test_the_policy_gradient_is_unbiased_for_every_baseline(kind: str) -> None:
     space: Any = small() if kind == "growing" else ToySpace(2)
     policy: Any = growing(space) if kind == "growing" else changing(space, 2)
     # which of two decisions, then which of the two other options, twice
@@ -322,7 +322,7 @@ def test_each_change_is_of_one_decision_to_another_option() -> None:
         assert sum(a != b for a, b in zip(made.options, start.options, strict=True)) == 1
 
 
-def test_an_episode_begins_with_the_best_after_so_many_and_with_the_first_until_then(tmp_path: Path) -> None:
+def test_the_start_network_changes_to_the_best_after_restart_every(tmp_path: Path) -> None:
     module = make(ToyEngine(), networks=3, restart_every=2, trials=25)
     fit(module, None, tmp_path, epochs=1)
     for place in range(1, 25, 3):

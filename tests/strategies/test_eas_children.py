@@ -93,7 +93,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, str]
     return module, ended, folder, asked, watched
 
 
-def test_a_child_begins_with_the_function_and_accuracy_its_parent_ended_with(tmp_path: Path) -> None:
+def test_a_child_starts_with_the_function_of_its_parent(tmp_path: Path) -> None:
     """Held beside the parent's weights at that moment, which may be gone by the end."""
     watched, images, apart = child(Watched), data(), []
 
@@ -138,9 +138,7 @@ def test_only_weights_that_may_still_be_inherited_are_left(whole: Any) -> None:
 
 
 @pytest.mark.parametrize("after", [2, 5])
-def test_a_search_with_real_children_that_was_killed_goes_on_as_if_it_had_not_been(
-    whole: Any, after: int, tmp_path: Path
-) -> None:
+def test_a_killed_search_with_real_children_resumes_exactly(whole: Any, after: int, tmp_path: Path) -> None:
     _, expected, folder, asked, _ = whole
     before, later = list[Request](), list[Request]()
     with pytest.raises(BrokenDownError):

@@ -113,7 +113,7 @@ def test_the_controllers_loss_is_reinforces_and_reaches_no_shared_weight(tmp_pat
     torch.testing.assert_close(gradients, [gradient for gradient in wanted if gradient is not None])
 
 
-def test_the_baseline_begins_with_the_first_rewards_and_is_part_of_the_state(tmp_path: Path) -> None:
+def test_the_baseline_starts_at_the_first_rewards_and_is_saved(tmp_path: Path) -> None:
     module = fitted(tmp_path)
     other = make_enas()
     other.load_state(module.state())

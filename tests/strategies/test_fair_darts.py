@@ -55,7 +55,7 @@ def test_the_architecture_loss_has_the_zero_one_loss_in_it() -> None:
     assert zero_one_loss(torch.full((5,), 0.5), "l1") == 0
 
 
-def test_the_answer_keeps_what_is_above_the_threshold_on_the_two_strongest_edges_of_a_node() -> None:
+def test_the_answer_keeps_options_above_the_threshold_on_two_edges() -> None:
     space = DARTSSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
     rows = torch.full((14, len(OPTIONS)), 0.1)
     for edge, strong in {
@@ -95,7 +95,7 @@ def test_the_answer_keeps_what_is_above_the_threshold_on_the_two_strongest_edges
 
 
 @pytest.mark.parametrize("name", [f"fair_darts_{letter}" for letter in "abcdefg"])
-def test_a_published_cell_is_the_answer_to_weights_that_are_one_where_it_has_operations(name: str) -> None:
+def test_a_published_cell_is_recovered_from_its_own_weights(name: str) -> None:
     published, space = zoo.load(name), DARTSSpace()
     weights = {kind: torch.full((14, len(OPTIONS)), 0.1) for kind in ("normal", "reduce")}
     for kind, genotype in DARTSCellSpace().genotypes(published).items():

@@ -48,7 +48,7 @@ def test_the_temperature_falls_from_10_to_a_tenth() -> None:
     assert at_epoch(module, 249, 250).tau == pytest.approx(0.1)
 
 
-def test_one_option_runs_with_weight_one_and_the_gradient_of_the_soft_sample() -> None:
+def test_one_option_runs_with_the_gradient_of_the_soft_sample() -> None:
     module = at_epoch(make_gdas(theta_std=1.0), 1, 5)
     gates = module.gates(torch.Generator().manual_seed(0))
     theta, rows = module.theta["layers"], gates.values["layers"]

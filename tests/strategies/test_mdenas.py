@@ -95,7 +95,7 @@ def test_a_path_is_trained_for_a_whole_turn(path_batches: int | None, length: in
     assert len({tuple(group[0]) for group in groups}) > 1
 
 
-def test_each_turn_updates_the_drawn_options_alone_and_then_all_probabilities_by_the_rule(tmp_path: Path) -> None:
+def test_a_turn_updates_drawn_options_and_all_probabilities(tmp_path: Path) -> None:
     module, turns = make_mdenas(path_batches=1, alpha=0.03), Turns()
     fit(module, ToyData(304, val_fraction=0.15), tmp_path, epochs=5, every=1000, callbacks=[turns])
     p, epochs = torch.full((2, 3), 1 / 3), torch.zeros(2, 3)
@@ -112,7 +112,7 @@ def test_each_turn_updates_the_drawn_options_alone_and_then_all_probabilities_by
     torch.testing.assert_close(module.probabilities()["layers"], p)
 
 
-def test_the_accuracy_is_that_of_the_path_on_the_arch_part_and_leaves_the_supernet_alone(tmp_path: Path) -> None:
+def test_the_accuracy_of_a_path_leaves_the_supernet_unchanged(tmp_path: Path) -> None:
     module, data = make_mdenas(path_batches=1), ToyData(304, val_fraction=0.15)
     fit(module, data, tmp_path, epochs=2, every=1000)
     before = digest(module.state_dict())

@@ -30,7 +30,7 @@ from lightning_nas.trials.requests import Response
 
 
 def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> NASRL:
-    settings = SETTINGS | {"children": 2}
+    settings = SETTINGS | {"children": 2, "replicas": 1, "depth_every": None}
     space = space or ToySpace(LAYERS)
     return NASRL(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
 
@@ -81,7 +81,7 @@ def test_on_penn_treebank_the_reward_is_80_over_the_squared_perplexity() -> None
     recipe = OmegaConf.load(Path(__file__).parents[2] / "conf" / "experiment" / "nas_rl_ptb.yaml")
     task = LanguageModelling(reward_scale=recipe.task.reward_scale)
     how = {name: recipe.strategy[name] for name in ("exponent", "last")}
-    module = NASRL(ToySpace(LAYERS), task, engine=ToyEngine(), **SETTINGS | how)
+    module = NASRL(ToySpace(LAYERS), task, engine=ToyEngine(), **SETTINGS | {"replicas": 1, "depth_every": None} | how)
     assert module.reward(trial(ToySpace(LAYERS).best, 300.0, 62.4)) == pytest.approx(0.0205457, abs=5e-8)
 
 
@@ -118,7 +118,7 @@ def test_the_baseline_is_the_moving_average_of_earlier_rewards(tmp_path: Path) -
         assert figures["baseline"] == pytest.approx(figures["reward"] if earlier is None else earlier)
 
 
-def test_replicas_move_one_set_of_parameters_by_gradients_at_their_own_copies(tmp_path: Path) -> None:
+def test_replicas_update_shared_parameters_from_their_own_copies(tmp_path: Path) -> None:
     """Three replicas of two children, against the parameter server written out."""
     rate, space = 0.5, ToySpace(LAYERS)
     module = make(replicas=3, in_flight=6, trials=24, optimizer=partial(torch.optim.SGD, lr=rate))
@@ -170,7 +170,7 @@ def test_one_replica_is_never_stale(tmp_path: Path) -> None:
     assert module.figures["controller/staleness"] == 0
 
 
-def test_gradients_of_several_replicas_move_the_parameters_once_by_their_mean() -> None:
+def test_accumulated_gradients_of_replicas_are_averaged() -> None:
     def step(*gradients: float) -> tuple[float, int]:
         module = make(accumulate=len(gradients))
         optimizer = torch.optim.SGD(module.controller.parameters(), lr=1.0)

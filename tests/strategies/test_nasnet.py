@@ -76,7 +76,7 @@ def test_a_late_step_of_ppo_is_the_gradient_where_the_controller_is_now() -> Non
     check_gradient(found, (chances(now) * worth).sum(), now)
 
 
-def test_an_architecture_whose_ratio_has_left_the_clip_is_not_pushed_further() -> None:
+def test_a_ratio_outside_the_clip_has_no_gradient() -> None:
     def moved(accuracy: float, ratio: float) -> float:
         module = searched(clip=0.2)
         optimizer = torch.optim.SGD(module.controller.parameters(), lr=1e-3)
@@ -109,7 +109,7 @@ def test_the_entropy_term_alone_makes_the_controller_less_sure() -> None:
     assert entropy(0.0) == pytest.approx(torch.special.entr(chances(searched()).detach()).sum().item())
 
 
-def test_children_wait_in_a_queue_and_the_ratio_is_to_the_controller_that_drew_them(tmp_path: Path) -> None:
+def test_the_ratio_is_to_the_controller_that_drew_the_child(tmp_path: Path) -> None:
     module = make(ToyEngine(2), trials=16, children=4, in_flight=3)
     fit(module, None, tmp_path, epochs=1, every=1000)
     # two more are open when the fourth result comes

@@ -153,7 +153,7 @@ def test_a_cheap_architecture_that_failed_is_not_on_the_front(tmp_path: Path) ->
     assert not failed & {trial.number for trial in module.study.best_trials}
 
 
-def test_of_one_objective_a_failed_child_has_the_worst_value_and_its_like_are_left(tmp_path: Path) -> None:
+def test_failed_trials_have_the_worst_value_and_are_avoided(tmp_path: Path) -> None:
     def bad(taken: Architecture) -> bool:
         return taken.options[0] != "keep"
 

@@ -40,7 +40,7 @@ class TestPDarts(StrategyCase):
         return make_p_darts
 
 
-def test_a_stage_ends_with_the_smallest_options_dropped_and_the_next_one_begins_afresh(tmp_path: Path) -> None:
+def test_a_stage_drops_the_smallest_options_and_the_next_starts_afresh(tmp_path: Path) -> None:
     module = make_p_darts(stage_epochs=2)
     fit(module, ToyData(), tmp_path, epochs=2, every=1000)
     first = module.theta["layers"].softmax(-1)

@@ -20,7 +20,7 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.engines.base import Engine
 
-SMALL = {"beam": 6, "ensemble": 2, "hidden": 8, "steps": 30, "lr": 0.03}
+SMALL = {"beam": 6, "first": None, "ensemble": 2, "hidden": 8, "steps": 30, "lr": 0.03}
 CELLS = PNASSpace(image_size=8, in_channels=1, cells=1, filters=4, blocks=3)
 
 
@@ -60,7 +60,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> PNAS:
     return grown(tmp_path_factory.mktemp("one"))
 
 
-def test_cells_grow_by_a_block_a_level_and_each_is_an_expansion_of_a_trained_one(one: PNAS) -> None:
+def test_cells_grow_by_one_block_a_level_from_trained_cells(one: PNAS) -> None:
     levels = {level: [t.architecture for t, _ in one.history if t.info["level"] == level] for level in (1, 2, 3)}
     assert {level: len(cells) for level, cells in levels.items()} == {1: 30, 2: 10, 3: 10}  # and the search ends
     for level, cells in levels.items():
@@ -147,7 +147,7 @@ def test_what_was_predicted_is_compared_with_what_came(one: PNAS) -> None:
         assert agreement == spearman(predicted, rewards).item()
 
 
-def test_over_several_searches_the_next_level_is_predicted_better_than_by_chance(tmp_path: Path) -> None:
+def test_the_next_level_is_predicted_better_than_by_chance(tmp_path: Path) -> None:
     """Even inside the beam, whose members all look good to the surrogate."""
     found = [rho for seed in range(3) for _, rho in grown(tmp_path / str(seed), seed=seed, beam=20).quality]
     assert len(found) == 6

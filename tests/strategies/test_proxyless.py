@@ -170,7 +170,7 @@ def test_the_full_update_is_the_gradient_of_the_expected_loss(monkeypatch: pytes
     torch.testing.assert_close(mean, exact_gradient())
 
 
-def test_reinforce_is_the_gradient_of_the_expected_reward_whatever_the_baseline() -> None:
+def test_reinforce_is_unbiased_for_every_baseline() -> None:
     for baseline in (0.0, 0.7):
         logits, mean = LOGITS.clone().requires_grad_(), torch.zeros(2, 3)
         for first, second in itertools.product(range(3), repeat=2):
@@ -181,7 +181,7 @@ def test_reinforce_is_the_gradient_of_the_expected_reward_whatever_the_baseline(
         torch.testing.assert_close(-mean, exact_gradient())
 
 
-def test_the_reinforce_update_draws_from_the_logits_and_its_baseline_follows_fast() -> None:
+def test_reinforce_draws_from_the_logits_and_moves_its_baseline() -> None:
     class OneProcess:
         strategy = None
 

@@ -49,7 +49,7 @@ def test_the_answer_is_the_best_scored(tmp_path: Path) -> None:
     assert module.scored[answer] == max(module.score(architecture) for architecture in module.scored)
 
 
-def test_validation_looks_at_one_sample_with_inherited_weights_and_statistics_of_its_own(tmp_path: Path) -> None:
+def test_validation_recalibrates_one_sample_with_inherited_weights(tmp_path: Path) -> None:
     module, data = make_random(), ToyData()
     fit(module, data, tmp_path, epochs=2, every=1000)
     network = module.inherited(module.sample(module.generator("validation")))

@@ -145,7 +145,7 @@ def test_each_option_is_trained_once_in_a_fair_batch() -> None:
     assert len(orders) > 3
 
 
-def test_in_a_fair_batch_options_of_smaller_choices_differ_by_one_training_at_most() -> None:
+def test_fair_batches_train_options_equally_often_within_one() -> None:
     space = DARTSSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4, evaluation=None)
     most, total = max(len(d.options) for d in space.decisions), Counter[tuple[str, str]]()
     for seed in range(30):
@@ -179,7 +179,7 @@ def test_a_fair_step_has_the_sum_of_the_paths_gradients(tmp_path: Path) -> None:
     assert len(seen) == module.weights_steps == module.position
 
 
-def test_two_processes_take_a_fair_step_on_the_mean_of_their_sums_and_end_equal(tmp_path: Path) -> None:
+def test_two_processes_average_the_sums_of_a_fair_step(tmp_path: Path) -> None:
     class Watch(Callback):
         def on_before_optimizer_step(self, t: Any, m: Any, optimizer: Any) -> None:
             self.taken = [p.grad.clone() for p in m.parameters()]
@@ -258,7 +258,7 @@ def test_all_candidates_keep_the_limit(tmp_path: Path) -> None:
     }
 
 
-def test_a_limit_that_nothing_keeps_is_refused_before_the_search_and_says_what_is_cheapest() -> None:
+def test_a_limit_below_the_cheapest_architecture_is_refused() -> None:
     table = Macs()(ToySpace())
     lowest = table["stem"] + table["head"]
     with pytest.raises(ConfigError, match=rf"limit=10 MACs.* costs {lowest:g} MACs; legal: at least that, or null"):

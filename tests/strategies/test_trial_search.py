@@ -36,7 +36,7 @@ def test_nothing_is_proposed_once_the_seconds_are_spent(tmp_path: Path) -> None:
     assert (len(module.history), module.clock) == (8, 8.0)
 
 
-def test_median_stop_asks_for_what_half_of_those_before_had_reached_by_an_epoch(tmp_path: Path) -> None:
+def test_median_stop_sets_bars_at_the_median_of_earlier_trials(tmp_path: Path) -> None:
     engine = ToyEngine(noise=0.3)
     module = search(tmp_path, engine, median_stop=True, reuse=False)
     curves = [trial.curve for trial, _ in module.history]
