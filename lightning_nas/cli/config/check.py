@@ -12,7 +12,7 @@ from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.plain import join, plain, trusted_modules, walk
 from lightning_nas.cli.config.signature import Signature, signature
 from lightning_nas.cli.config.spelling import closest, hint
-from lightning_nas.cli.config.targets import check_target, resolve
+from lightning_nas.cli.config.targets import check_target, full_name, resolve
 from lightning_nas.errors import ConfigError, shown
 
 _STAGES = (["search"], ["retrain"], ["search", "retrain"], ["ranking"])
@@ -95,7 +95,7 @@ def _check_entry(key: str, entry: dict[str, Any], made: Callable[..., Any], late
             _check_value(join(key, name), entry[name], kind(annotation))
     given = {name: value for name, value in entry.items() if name not in {"_target_", *_SPECIAL}}
     legal = signature(made)
-    defined = f"{made.__module__}.{made.__qualname__}"
+    defined = full_name(made)
     _check_names(key, given, legal, defined, partial=entry.get("_partial_") is True)
     for name, value in given.items():
         argument = legal.arguments.get(name)
