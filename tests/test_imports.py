@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lightning_nas"
 # from the ground up; a part imports only from rows below its own, or from its own row if no circle comes of it
 LEVELS = [
-    {"", "errors", "files", "architecture", "moved", "signature"},
+    {"", "errors", "files", "architecture", "moved", "signature", "conf"},
     {"functional"},
     {"ops"},
     {"spaces"},
@@ -27,6 +27,7 @@ LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 # commands parse their arguments through lightning_nas.cli.command; nothing of it may reach back
 COMMANDS = {"latency.__main__"}
 LIGHT = ["", "moved", "errors", "files", "architecture", "cli.command", "run", "cli.sweep", "latency.__main__"]
+LIGHT += ["__main__", "conf", "cli.main", "cli.listing", "cli.explain", "cli.search_path"]
 HEAVY = {
     "torch",
     "torchvision",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,6 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from lightning_nas.cli.plugins import conf_packages, node, parts
-from lightning_nas.errors import shown
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 # the end of a sentence: a full stop that is not of "et al." or "e.g.", then something new
@@ -84,12 +84,17 @@ def summary(group: str, name: str) -> str:
 
 
 def _docstring(point: EntryPoint) -> str:
-    """The first paragraph of the docstring of another package's class; the error if it cannot be imported."""
+    """The first paragraph of the docstring of another package's class, read from its file; empty if it has none."""
     try:
-        paragraph = (point.load().__doc__ or "").strip().partition("\n\n")[0]
-    except (ImportError, AttributeError) as error:
-        return f"{point.value}, which cannot be imported: {shown(str(error))}"
-    return " ".join(paragraph.split())
+        spec = importlib.util.find_spec(point.module)
+    except ImportError:
+        return f"{point.value}, which cannot be imported."
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    found = [item for item in tree.body if isinstance(item, ast.ClassDef) and item.name == point.attr]
+    text = ast.get_docstring(found[0]) if found else None
+    return " ".join((text or "").partition("\n\n")[0].split())
 
 
 def first_sentence(text: str) -> str:

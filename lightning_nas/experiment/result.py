@@ -14,6 +14,7 @@ from lightning_nas.files import write_json
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.measure import device_description, measure
 from lightning_nas.latency.table import Conditions, LatencyTable
+from lightning_nas.report.choices import Choices
 from lightning_nas.report.page import write_report
 from lightning_nas.report.terminal import summary
 from lightning_nas.spaces.base import WeightSharingSpace, look_up
@@ -54,7 +55,8 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
         (f"The next best, number {place}", run.home(other).graph(other), run.home(other).cell_graphs(other))
         for place, other in enumerate(run.next_best, start=2)
     ]
-    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture), others)
+    choices = Choices.of(run.space, architecture) if searched else None
+    write_report(run.folder, space.graph(architecture), space.cell_graphs(architecture), others, choices)
     _print(run, result, architecture)
 
 

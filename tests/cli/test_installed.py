@@ -1,5 +1,6 @@
 """From a wheel, in any working directory: the configuration is found inside the package."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,30 @@ def test_an_installed_command_finds_its_configuration(cli: Commands, site: Path,
     assert ended.code == 0, ended.err
     assert "lightning_nas.spaces.chains.fbnet.FBNetSpace" in ended.out
     assert (site / "lightning_nas" / "conf" / "config.yaml").is_file()
+
+
+def test_an_installed_package_has_the_console_script(cli: Commands, site: Path) -> None:
+    script = [sys.executable, str(site / "bin" / "lightning-nas"), "run", "--cfg", "job", "seed=3"]
+    env = {**os.environ, **cli.environment, "PYTHONPATH": str(site)}
+    done = subprocess.run(script, env=env, cwd=cli.folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("seed: 3\n")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_hydra_finds_the_configuration_as_a_module(cli: Commands, site: Path, installed: bool) -> None:
+    code = (
+        "import hydra\n"
+        "with hydra.initialize_config_module('lightning_nas.conf', version_base='1.3'):\n"
+        "    print(hydra.compose('config', ['strategy=darts', \"paths.output=''\"]).strategy.order)\n"
+        "import lightning_nas.conf; print(lightning_nas.conf.__file__)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(site if installed else ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=cli.folder, capture_output=True, text=True, timeout=120
+    )
+    home = site / "lightning_nas" if installed else ROOT
+    assert done.stdout.splitlines() == ["first", str(home / "conf" / "__init__.py")], done.stderr
 
 
 def test_an_installed_package_has_its_data(site: Path) -> None:

@@ -157,6 +157,7 @@ def test_they_are_listed_and_explained(cli: Commands, site: Path) -> None:
     strategies = ran(cli, site, "list", "strategies").out
     assert "\nmine         Random search of another package.\n" in strategies
     assert "theirs                 A chain of two layers.\n" in ran(cli, site, "list", "spaces").out
+    assert "mine         Random search of another package.\nmnasnet" in strategies
     text = ran(cli, site, "explain", "strategy=mine").out
     assert text.startswith("strategy=mine  (other.parts.Mine)")
     assert "theirs" in text.partition("search spaces that go with it")[2].partition("search spaces that do not")[0]
