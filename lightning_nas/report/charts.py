@@ -79,9 +79,7 @@ def probabilities(folder: Path, choices: Choices) -> Section:
     parts: list[Part] = [Figure(svg, f"After epoch {end}: a row for each choice, darker means more probable.{frames}")]
     for i, (group, (epochs, values, options)) in enumerate(groups.items()):
         drawn = figures.probability_history(epochs, values, options, choices.named(group, values.shape[1]))
-        svg = to_svg(
-            drawn, f"history-{i}", f"Heat maps of the group {group} over {len(epochs)} epochs, one for each choice"
-        )
+        svg = to_svg(drawn, f"history-{i}", f"Heat maps of {group} over {len(epochs)} epochs, one for each choice")
         parts.append(Figure(svg, f"Over the epochs, group {group}: a panel for each choice, a row for each option."))
     return Section(title, parts)
 
