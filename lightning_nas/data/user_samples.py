@@ -64,8 +64,8 @@ class UserSamples:
                 "floating point or uint8, e.g. by torchvision.transforms.ToTensor()"
             )
         image = image.float().div(255) if image.dtype == torch.uint8 else image.float()
-        return image[None] if image.ndim == 2 else image
-
+        pixels: Tensor = image.float().div(255) if image.dtype == torch.uint8 else image.float()
+        return pixels[None] if pixels.ndim == 2 else pixels
     def _label(self, label: Any, index: int) -> int:
         if isinstance(label, int):
             return int(label)
