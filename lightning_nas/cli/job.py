@@ -30,7 +30,7 @@ class ConfiguredJob(Job):
             process that makes the objects.
     """
 
-    def __init__(self, content: Mapping[str, Any]) -> None:
+    def __init__(self, content: Mapping[Any, Any]) -> None:
         self.content = {name: content[name] for name in _PARTS if name in content}
 
     def space(self) -> SearchSpace:

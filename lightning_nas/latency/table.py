@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -150,7 +150,7 @@ class LatencyTable(Strict, Mapping[str, float]):
         """
         from lightning_nas.latency.measure import measure_space
 
-        given = {"device": device, "threads": threads, "batch_size": batch_size, "dtype": dtype}
+        given: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size, "dtype": dtype}
         given |= {"memory_format": memory_format, "min_run_time": min_run_time}
         return measure_space(space, fit(Conditions, given, where="LatencyTable.measure"), progress)
 

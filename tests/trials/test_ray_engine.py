@@ -119,7 +119,7 @@ def test_a_killed_worker_or_node_loses_only_its_own_trial(make: Make, cluster: A
     for trial in (0, 1):
         engine.submit(request(trial))
     child, other = at_work(tmp_path, 0), at_work(tmp_path, 1)
-    worker = parent(parent(child))  # the fork server is between them
+    worker = parent(parent(parent(child)))  # the job server and the fork server are between them
     os.kill(worker, signal.SIGKILL)
     response = answers(engine, 1)[0]
     assert response.status == "lost"
