@@ -1,7 +1,7 @@
 """Evolution over the decisions of a space: children of architectures, and the evolution of single-path one-shot.
 
-Children are made of genes: one gene is the option of one decision. They are always legal in the space, whatever a gene
-rules out; a gene that is not legal beside those before it is drawn anew.
+A gene is the option of one decision. A gene that is not legal after the genes before it is drawn anew, so children are
+always legal in the space.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from lightning_nas.architecture import Architecture
 from lightning_nas.spaces.base import SearchSpace
 
-TRIES = 10  # draws for each child that is wanted
+TRIES = 10  # draws for each child
 _DESCENTS = 3
 
 
 def mutated(space: SearchSpace, parent: Architecture, probability: float, generator: torch.Generator) -> Architecture:
-    """The parent with each gene drawn anew with ``probability``; the draw may give the gene it had."""
+    """Draw each gene of the parent anew with ``probability``; the draw may repeat the gene."""
     kept = torch.rand(len(parent.choices), generator=generator) >= probability
     genes = {name: option for (name, option), keep in zip(parent.choices, kept.tolist(), strict=True) if keep}
     return space.complete(genes, generator)
 
 
 def crossed(space: SearchSpace, first: Architecture, second: Architecture, generator: torch.Generator) -> Architecture:
-    """Each gene from one of the two parents, by a fair coin."""
+    """Take each gene from one of the two parents, by a fair coin."""
     genes = dict(first.choices)
     coins = torch.randint(2, (len(second.choices),), generator=generator).tolist()
     genes |= {name: option for (name, option), coin in zip(second.choices, coins, strict=True) if coin}
@@ -34,9 +34,9 @@ def crossed(space: SearchSpace, first: Architecture, second: Architecture, gener
 
 
 def cheapest(space: SearchSpace, cost: Callable[[Architecture], float], generator: torch.Generator) -> Architecture:
-    """The cheapest architecture that is found by changing one decision at a time, from three beginnings.
+    """Find a cheap architecture by changing one decision at a time, from three random starts.
 
-    It is the cheapest of all where the cost is a sum over decisions, as in chains.
+    The result is the cheapest of all where the cost is a sum over decisions, as in chains.
     """
     found = [_descended(space, space.sample(generator), cost, generator) for _ in range(_DESCENTS)]
     return min(found, key=cost)
@@ -60,13 +60,13 @@ def _descended(
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture an evolution has looked at.
+    """An architecture that an evolution has scored.
 
     Attributes:
-        generation: in which it came, from 0.
+        generation: number of its generation, from 0.
         architecture: in the space's canonical form.
         score: higher is better.
-        cost: None where nothing is counted.
+        cost: None without a cost function.
     """
 
     generation: int
@@ -79,25 +79,25 @@ class Candidate:
 class Evolution:
     """The evolution of single-path one-shot (Guo et al., 2020, arXiv:1904.00420, section 3.4, and released code).
 
-    The first generation is drawn at random. Of each later one, half are mutations and half are crossovers of the best
-    ``parents`` of all before, and what is missing is drawn at random. An architecture that was looked at before or
-    breaks the limit is not looked at; after 10 tries for each that is wanted a generation stays smaller.
+    The first generation is random. In each later one, half are mutations and half are crossovers of the best
+    ``parents`` so far, and the rest is random. Architectures that were scored before or exceed the limit are skipped;
+    after 10 draws for each place a generation stays smaller.
 
-    Differs from the released code: that draws without end where the limit leaves too few. Here, where 10 draws break
-    the limit, genes of the last one are replaced by those of the cheapest architecture, one by one in random order,
-    until it keeps it; and the evolution ends with the first generation that finds nothing new.
+    Deviation from the released code, which draws without end where few architectures keep the limit: after 10 draws
+    above the limit, genes of the last one are replaced by those of the cheapest architecture, one by one in random
+    order, until it keeps the limit; the evolution ends with the first generation that finds nothing new.
 
     Args:
         space: of the architectures.
-        score: of an architecture, higher is better; asked once for each.
-        generator: of everything random.
-        generations: how many, the first included.
-        population: candidates of a generation, at most.
-        parents: how many of the best have children.
+        score: score of an architecture, higher is better; called once for each.
+        generator: source of all random numbers.
+        generations: number of generations, the first included.
+        population: largest number of candidates of a generation.
+        parents: number of the best candidates that have children.
         mutation: probability of each gene to be drawn anew.
-        cost: of an architecture; of equal scores the cheaper is better.
-        limit: of the cost, for every candidate.
-        floor: an architecture that keeps the limit, see :func:`cheapest`; needed with one.
+        cost: cost of an architecture; the cheaper of two equal scores is better.
+        limit: upper bound of the cost of every candidate.
+        floor: an architecture within the limit, see :func:`cheapest`; needed with a limit.
     """
 
     space: SearchSpace
@@ -112,7 +112,7 @@ class Evolution:
     floor: Architecture | None = None
 
     def run(self) -> Iterator[Candidate]:
-        """Every candidate when it has its score; deterministic in the generator."""
+        """Yield every candidate once it is scored; deterministic in the generator."""
         seen: dict[Architecture, Candidate] = {}
         for generation in range(self.generations):
             drawn = self._generation(seen)
@@ -163,5 +163,5 @@ class Evolution:
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """By score, of equals the cheaper first, of those the one that came first."""
+    """Sort by score, then by cost, then by order of arrival."""
     return sorted(candidates, key=lambda c: (-c.score, c.cost or 0.0))

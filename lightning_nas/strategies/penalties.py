@@ -1,7 +1,7 @@
-"""What a differentiable search may add to its architecture loss so that cheap architectures are preferred.
+"""Latency penalties of the architecture loss of differentiable searches.
 
-A penalty is a few numbers of a configuration (``conf/strategy/penalty``); bound to what a space costs it is a function
-of the task's loss and the expected cost. The formulas are in :mod:`lightning_nas.functional.penalties`.
+A penalty holds a few numbers (``conf/strategy/penalty``); :meth:`Penalty.bind` to the costs of a space makes it a
+function of task loss and expected cost. The formulas are in :mod:`lightning_nas.functional.penalties`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Penalised = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Costs:
-    """What the architectures of a space cost.
+    """Costs of the architectures of a space.
 
     Attributes:
         name: of the space.
         unit: of the table.
         cheapest: the cost of the cheapest option everywhere, without what several choices decide together.
-        uniform: the expected cost when all options are equally likely: where a search begins.
+        uniform: expected cost when all options are equally likely, as at the beginning of a search.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Costs:
 
 
 class Penalty(ABC):
-    """How the expected cost enters the architecture loss."""
+    """Base class of the ways in which the expected cost enters the architecture loss."""
 
     @abstractmethod
     def bind(self, costs: Costs) -> Penalised:
@@ -139,7 +139,7 @@ class AddLinear(Penalty):
 class MnasNetProduct(Penalty):
     """MnasNet's trade-off (:func:`~lightning_nas.functional.penalties.mnasnet_reward`), for a loss and for a reward.
 
-    A loss is to be small, so it is divided by what a reward is multiplied by.
+    A loss is divided by the factor that a reward is multiplied by.
 
     Args:
         target: cost, in the table's unit, that changes nothing; None for the cost where the search begins.

@@ -1,7 +1,7 @@
 """A recurrent network that takes the decisions of a search space one after another.
 
-It knows decisions only, no networks: the controllers of NAS with reinforcement learning (Zoph and Le, ICLR 2017,
-arXiv:1611.01578) and of ENAS (Pham et al., ICML 2018, arXiv:1802.03268) with whatever space they are given.
+It reads decisions only, no networks: the controllers of NAS with reinforcement learning (Zoph and Le, ICLR 2017,
+arXiv:1611.01578) and of ENAS (Pham et al., ICML 2018, arXiv:1802.03268) for any search space.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import NumericalError
 from lightning_nas.functional.reinforce import bounded_logits, connection_divergence
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.strategies.controllers.steps import Step, connects, plan, refers
+from lightning_nas.strategies.controllers.steps import ControllerStep, connects, plan, refers
 
 Choose = Callable[[Decision, Tensor], Tensor]
-"""Gives (B,) options for a decision and the (B, options) logarithms of how likely each is."""
+"""Maps a decision and (B, options) log-probabilities to (B,) chosen options."""
 
 Memory = list[tuple[Tensor, Tensor]]
 """(B, hidden) state and cell of each LSTM."""
 
-_LEAST = torch.finfo(torch.float32).min  # an option that is not legal has minus infinity, and 0 times that is no number
+_LEAST = torch.finfo(torch.float32).min  # illegal options have minus infinity, and 0 times that is NaN
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A batch of B architectures, and what a policy gradient asks of them.
+    """A batch of B architectures with the quantities of a policy gradient.
 
     Attributes:
-        architectures: B of them.
+        architectures: the B architectures.
         log_probabilities: (B,), differentiable.
-        entropies: (B,), of each decision given those before, summed, in nats; differentiable.
+        entropies: (B,), sum over the decisions of the entropy given those before, in nats; differentiable.
         divergences: (B,), see :func:`~lightning_nas.functional.reinforce.connection_divergence`; the mean over the
             nodes that decide on connections, differentiable.
-        decided: (B,), how many decisions had more than one legal option.
+        decided: (B,), number of decisions with more than one legal option.
     """
 
     architectures: tuple[Architecture, ...]
@@ -51,12 +51,12 @@ class Drawn:
 
     @property
     def mean_entropy(self) -> Tensor:
-        """Of a decision there was, over all architectures; without a gradient."""
+        """Mean entropy of a decision over all architectures; without gradient."""
         return (self.entropies.detach() / self.decided.to(self.entropies).clamp(min=1)).mean()
 
 
 class Controller(nn.Module):
-    r"""LSTMs without biases that read what was chosen last, and a way to choose for each kind of decision.
+    r"""Recurrent controller: LSTMs without biases that read the last choice, and a head for each kind of decision.
 
     * an option of a set: a linear layer, one for each set of options; it reads the option's embedding next;
     * an earlier node: attention :math:`v^T \tanh(W_1 a_j + W_2 h)` to the anchors of the nodes, which are the states
@@ -124,13 +124,13 @@ class Controller(nn.Module):
         return drawn
 
     def greedy(self) -> Architecture:
-        """The architecture of the likeliest option at each step."""
+        """The architecture of the most probable option at each step."""
         with torch.no_grad():
             drawn: Drawn = self(1, lambda _, logs: logs.argmax(-1))
         return drawn.architectures[0]
 
     def replay(self, architectures: Sequence[Architecture]) -> Drawn:
-        """What :meth:`sample` would have given, had it drawn these."""
+        """The result of :meth:`sample` for these architectures."""
         choices = [dict(architecture.choices) for architecture in architectures]
 
         def chosen(decision: Decision, _: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Controller(nn.Module):
 
     # -- logits -------------------------------------------------------------------------------------------------
 
-    def logits(self, step: Step, state: Tensor, keys: Mapping[str, Tensor]) -> Tensor:
+    def logits(self, step: ControllerStep, state: Tensor, keys: Mapping[str, Tensor]) -> Tensor:
         """(B, decisions, options) of a step.
 
         Args:
@@ -173,10 +173,10 @@ class Controller(nn.Module):
 
 
 def drawn_options(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """An option of each row of (N, options), (N,) on the CPU.
+    """Draw an option of each row of (N, options); (N,) on the CPU.
 
     Raises:
-        NumericalError: they are no probabilities, because what gave them has diverged.
+        NumericalError: the probabilities are not finite, because the controller diverged.
     """
     try:
         return torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0]
@@ -187,7 +187,7 @@ def drawn_options(probabilities: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class _Walk:
-    """A batch on its way through the decisions. What a row becomes does not depend on the other rows."""
+    """A batch of walks through the decisions; rows do not depend on each other."""
 
     def __init__(self, controller: Controller, count: int, choose: Choose) -> None:
         self.controller, self.choose = controller, choose
@@ -199,7 +199,7 @@ class _Walk:
         self.divergences: list[Tensor] = []
         self.decided = torch.zeros(count)
 
-    def take(self, step: Step) -> None:
+    def take(self, step: ControllerStep) -> None:
         """One step of the recurrent network."""
         controller, start = self.controller, self.controller.start.expand_as(self.next)
         memory = self._remember(start if step.anew else self.next)
@@ -218,7 +218,7 @@ class _Walk:
             self.divergences.append(connection_divergence(logits, controller.share))
 
     def _remember(self, read: Tensor) -> Memory:
-        """What the LSTMs remember after reading."""
+        """State and cell of each LSTM after reading."""
         memory: Memory = []
         for lstm, before in zip(self.controller.lstms, self.memory, strict=True):
             memory.append(lstm(read, before))
@@ -226,7 +226,7 @@ class _Walk:
         return memory
 
     def _move(self, memory: Memory, following: Tensor, moved: Tensor) -> None:
-        """Go on; a row that decided nothing stays as it was."""
+        """Advance; a row without a decision keeps its state."""
         if not moved.all():
             rows = moved.to(following.device)[:, None]
             pairs = zip(memory, self.memory, strict=True)
@@ -235,7 +235,7 @@ class _Walk:
         self.memory, self.next = memory, following
 
     def _decide(self, decision: Decision, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) options, and, on the CPU, whether a row takes this decision at all."""
+        """(B,) options, and on the CPU whether each row takes this decision."""
         legal = [self.controller.space.options(decision, row) for row in self.choices]
         taken = torch.ones(len(legal), dtype=torch.bool)
         self.decided += torch.tensor([len(options) > 1 for options in legal])
@@ -254,7 +254,7 @@ class _Walk:
         return chosen, taken
 
     def _following(self, decisions: Sequence[Decision], chosen: Tensor) -> Tensor:
-        """(B, hidden): what is read after these decisions."""
+        """(B, hidden): input of the step after these decisions."""
         first, controller = decisions[0], self.controller
         if not (earlier := [node for decision in decisions for node in refers(decision)]):
             embedded: Tensor = controller.embeddings[controller.kinds[first.options]](chosen[:, 0])
@@ -266,7 +266,7 @@ class _Walk:
         return (connected * anchors).sum(1) / (1 + connected.sum(1))
 
     def drawn(self) -> Drawn:
-        """After the last step."""
+        """The batch after the last step."""
         name, (logs, entropies) = self.controller.space.name, (torch.stack(p) for p in (self.logs, self.entropies))
         divergences = torch.stack(self.divergences).mean(0) if self.divergences else torch.zeros_like(logs[0])
         made = tuple(Architecture.of(name, choices) for choices in self.choices)

@@ -48,7 +48,7 @@ class Growing(Policy):
         return self.wider + self.deeper
 
     def tokens(self, architecture: Architecture) -> Sequence[Hashable]:
-        """Layers and pools."""
+        """The tokens: layers and pools."""
         return self.grown.tokens(architecture)
 
     def step(
@@ -59,7 +59,7 @@ class Growing(Policy):
         decisions: Decisions,
         fill: Sequence[torch.Generator],
     ) -> list[Architecture]:
-        """All the wider steps come first."""
+        """Wider steps come first."""
         if number < self.wider:
             return self._widened(networks, reading, decisions)
         return self._deepened(networks, reading, decisions)

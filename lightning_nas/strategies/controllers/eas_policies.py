@@ -1,4 +1,4 @@
-"""What EAS' policy gradient moves: an encoder that reads a network, and actors that decide what becomes of it.
+"""Policy of EAS: an encoder that reads a network, and actors that decide how to change it.
 
 An episode takes a batch of B networks through a number of steps. Before each the encoder reads them anew.
 """
@@ -20,11 +20,11 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import drawn_options
 
 Choose = Callable[[Tensor, Tensor], Tensor]
-"""Gives (B, ...) options by the (B, ..., options) logarithms of how likely they are, and (B, ...) what is decided."""
+"""Maps (B, ..., options) log-probabilities and the (B, ...) mask of decisions to (B, ...) options."""
 
 
 def drawing(generator: torch.Generator) -> Choose:
-    """Options drawn at random."""
+    """Draw options at random."""
 
     def choose(logs: Tensor, asked: Tensor) -> Tensor:
         return drawn_options(logs.exp().flatten(0, -2), generator).view(asked.shape)
@@ -33,7 +33,7 @@ def drawing(generator: torch.Generator) -> Choose:
 
 
 def repeating(known: Sequence[Sequence[int]]) -> Choose:
-    """Options that were chosen before: of each network in order, as :attr:`Walked.chosen` has them."""
+    """Repeat earlier choices, in the order of :attr:`Walked.chosen` for each network."""
     queues = [iter(row) for row in known]
 
     def choose(logs: Tensor, asked: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def repeating(known: Sequence[Sequence[int]]) -> Choose:
 
 
 class Decisions:
-    """The decisions on B networks, one after another. What a network's are does not depend on the others.
+    """The decisions on B networks, one after another; networks do not depend on each other.
 
     Args:
         count: B.
@@ -65,7 +65,7 @@ class Decisions:
         self.chosen: list[list[int]] = [[] for _ in range(count)]
 
     def take(self, logits: Tensor, legal: Tensor) -> Tensor:
-        """(B, ...) options; 0 where none is legal, which is no decision and adds nothing.
+        """Choose (B, ...) options; 0 where no option is legal, which adds nothing to the log-probability.
 
         Args:
             logits: (B, ..., options).
@@ -86,7 +86,7 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the encoder makes of B networks of up to T tokens.
+    """Output of the encoder for B networks of up to T tokens.
 
     Attributes:
         states: (B, T, 2 hidden) at each token, of both directions.
@@ -126,7 +126,7 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class Walked:
-    """What became of B networks.
+    """B networks after an episode.
 
     Attributes:
         architectures: at the end.
@@ -158,12 +158,12 @@ class Policy(nn.Module, ABC):
     @property
     @abstractmethod
     def start(self) -> Architecture | None:
-        """The network that a search starts with; None for any."""
+        """The network that a search starts with; None for a random one."""
 
     @property
     @abstractmethod
     def steps(self) -> int:
-        """Of an episode."""
+        """Number of steps of an episode."""
 
     @abstractmethod
     def tokens(self, architecture: Architecture) -> Sequence[Hashable]:
@@ -178,7 +178,7 @@ class Policy(nn.Module, ABC):
         decisions: Decisions,
         fill: Sequence[torch.Generator],
     ) -> list[Architecture]:
-        """What becomes of the networks in one step; see :meth:`forward`."""
+        """Change the networks by one step; see :meth:`forward`."""
 
     def forward(self, networks: Sequence[Architecture], choose: Choose, fill: Sequence[torch.Generator]) -> Walked:
         """One episode.

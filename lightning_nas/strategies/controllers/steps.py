@@ -1,4 +1,4 @@
-"""The order in which a controller takes decisions, and which of them are about earlier nodes."""
+"""Order of the decisions of a controller, and which of them refer to earlier nodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from lightning_nas.architecture import Decision
 
 
 @dataclass(frozen=True)
-class Step:
+class ControllerStep:
     """A step of the recurrent network.
 
     Attributes:
-        decisions: answered from the state after it; several, if they are a node's connections.
-        anchor: the node that the state after it stands for.
-        anew: it reads the start and not what was chosen last.
+        decisions: decisions taken from the state after the step; several for the connections of a node.
+        anchor: node that the state after the step represents.
+        anew: whether the step reads the start vector instead of the last choice.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -23,30 +23,34 @@ class Step:
 
 
 def connects(decision: Decision) -> bool:
-    """Whether the choice is if an earlier node is connected: no is the first option, yes the second."""
+    """Whether the decision connects an earlier node: the first option is no, the second yes."""
     return len(decision.refers) == 1 and len(decision.options) == 2
 
 
 def refers(decision: Decision) -> tuple[str, ...]:
-    """The nodes there must be anchors of."""
+    """The nodes whose anchors the decision needs."""
     return decision.refers if decision.is_index or connects(decision) else ()
 
 
-def plan(decisions: Sequence[Decision]) -> tuple[Step, ...]:
+def plan(decisions: Sequence[Decision]) -> tuple[ControllerStep, ...]:
     """The steps of the recurrent network through these decisions."""
-    steps, known = list[Step](), set[str]()
+    steps, known = list[ControllerStep](), set[str]()
     referred = {node for decision in decisions for node in refers(decision)}
     for node, group in groupby(decisions, key=lambda decision: decision.node):
         asked = list(group)
         unknown = dict.fromkeys(name for decision in asked for name in refers(decision) if name not in known)
-        steps += [Step(anchor=name, anew=True) for name in unknown]
+        steps += [ControllerStep(anchor=name, anew=True) for name in unknown]
         known |= {*unknown}
         for joined, run in groupby(asked, key=connects):
             together = tuple(run)
-            steps += [Step(together, anchor=node)] if joined else [Step((decision,)) for decision in together]
+            steps += (
+                [ControllerStep(together, anchor=node)]
+                if joined
+                else [ControllerStep((decision,)) for decision in together]
+            )
         if node is not None and referred:
-            steps += [] if connects(asked[-1]) else [Step(anchor=node)]
+            steps += [] if connects(asked[-1]) else [ControllerStep(anchor=node)]
             known.add(node)
     while not steps[-1].decisions:
-        steps.pop()  # nothing is decided after it
+        steps.pop()  # no decision follows
     return tuple(steps)

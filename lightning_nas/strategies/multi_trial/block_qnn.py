@@ -134,7 +134,7 @@ class BlockQNN(TrialSearch):
     # -- drawing ------------------------------------------------------------------------------------------------
 
     def epsilon(self, number: int) -> float:
-        """Of trial ``number``."""
+        """The exploration rate of trial ``number``."""
         stage = bisect_right(self._until, number // self.batch)
         return self._values[min(stage, len(self._values) - 1)]
 
@@ -208,7 +208,7 @@ class BlockQNN(TrialSearch):
 
 
 def density(space: SearchSpace, architecture: Architecture) -> float:
-    """Edges over nodes: of the block where the space has blocks, else of the network's graph."""
+    """Edges over nodes, of the block where the space has blocks, otherwise of the graph of the network."""
     if isinstance(space, BlockQNNSpace):
         return space.density(architecture)
     graph = space.graph(architecture)
