@@ -1,4 +1,4 @@
-"""Files and settings that only show to be wrong once they are read, all before any training."""
+"""Files and settings that are found to be wrong when they are read, before any training."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""What is wrong in the configuration is said before torch is imported: one line, exit code 2, in about a second."""
+"""A mistake in the configuration ends the command with one line and exit code 2, before anything is made."""
 
 import subprocess
 import sys
@@ -44,15 +44,19 @@ def test_a_mistake_names_what_is_legal(cli: Commands, arguments: list[str], word
     assert ended.seconds < 10
 
 
-def test_a_real_process_ends_so_too_and_without_torch(cli: Commands) -> None:
+def test_mistakes_at_the_top_level_are_found_without_torch(cli: Commands) -> None:
     (cli.folder / "sitecustomize.py").write_text(NO_TORCH)
-    for argument in ("straegy=fbnet", "strategy.alpha=two"):
+    for argument, word in {"straegy=fbnet": "strategy", "retrain.epochs=0": "retrain.epochs"}.items():
         ended = cli.process(argument, PYTHONPATH=f"{cli.folder}:{ROOT}").wait()
-        ended.refused("strategy")
+        ended.refused(word)
         assert ended.seconds < 10
 
 
-def test_printing_the_configuration_needs_neither_torch_nor_the_checkout_as_working_directory(cli: Commands) -> None:
+def test_a_mistake_in_an_entry_is_found_in_a_real_process(cli: Commands) -> None:
+    cli.process("strategy.alpha=two").wait().refused("strategy.alpha: got 'two'; legal: float > 0")
+
+
+def test_printing_the_configuration_needs_no_torch(cli: Commands) -> None:
     (cli.folder / "sitecustomize.py").write_text(NO_TORCH)
     seconds = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""No file a user may be given runs code, whichever way it comes in. Each would make the folder ``canary``."""
+"""No file that a user is given runs code: each of these would make the folder ``canary``."""
 
 import os
 import pickle
@@ -106,9 +106,7 @@ def test_no_configuration_file_runs_code(cli: Commands, canary: Path, way: str) 
     assert not canary.exists()
 
 
-def test_a_class_of_ones_own_is_made_if_it_is_trusted_by_name_on_the_command_line_alone(
-    cli: Commands, canary: Path
-) -> None:
+def test_only_the_command_line_can_trust_a_class(cli: Commands, canary: Path) -> None:
     text = f"class Task:\n    def __init__(self) -> None:\n        __import__('os').mkdir({str(canary)!r})\n"
     (cli.folder / "mine.py").write_text(text)
     arguments = ["task._target_=mine.Task", "~task.label_smoothing", "latency_table=none", "stages=[retrain]"]

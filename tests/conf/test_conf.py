@@ -20,7 +20,8 @@ from lightning_nas.testing.multi_trial import ToyEngine
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
-CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(("local/", "length/"))]
+PARTLY = ("local/", "trainer/length/")  # parts of other options
+CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(PARTLY)]
 # what else to choose where a group is a part of some options
 NEEDS = {
     "strategy/penalty": ["strategy=proxyless"],
@@ -28,8 +29,8 @@ NEEDS = {
     "strategy/weights_scheduler": ["strategy=enas"],
     "engine": ["strategy=random"],
     "child": ["strategy=random"],
-    "budget": ["strategy=random", "engine=table", "search_space=nasbench201"],
-    "lookup": ["strategy=random", "engine=table", "search_space=nasbench201"],
+    "engine/budget": ["strategy=random", "engine=table", "search_space=nasbench201"],
+    "engine/lookup": ["strategy=random", "engine=table", "search_space=nasbench201"],
 }
 PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "trainer", "callbacks", "logger", "retrain")
 PARTS = (*PARTS, "engine", "child")
@@ -172,13 +173,12 @@ def test_text_brings_its_task_and_its_retraining(choice: str, composed: Compose)
     assert composed(choice, "task=classification").task._target_.endswith("Classification")
 
 
-def test_text_shortens_the_search_that_is_long_for_images_unless_another_length_is_named(composed: Compose) -> None:
+def test_text_shortens_the_trainer_of_warm_restarts(composed: Compose) -> None:
     text = ["strategy=enas", "search_space=enas_rnn_small"]
     assert composed("strategy=enas").trainer.max_epochs == 56
     assert composed(*text).trainer.max_epochs == 24
     assert composed(*text, "trainer=default").trainer.max_epochs == 12
     assert composed(*text, "trainer.max_epochs=7").trainer.max_epochs == 7
-    assert {option for option in OPTIONS if option.startswith("length/")} == {"length/restarts_language_modelling"}
 
 
 def test_debug_wins_over_an_experiment(composed: Compose) -> None:

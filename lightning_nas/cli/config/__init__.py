@@ -1,1 +1,1 @@
-"""Checking the composed configuration before anything is built from it."""
+"""The check of a composed configuration before anything is made of it."""

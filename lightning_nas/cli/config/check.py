@@ -8,12 +8,11 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from lightning_nas.cli.config.kinds import Kind, is_entry, kind
-from lightning_nas.cli.config.limits import limit, trainer_problem
 from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.plain import join, plain, trusted_modules, walk
 from lightning_nas.cli.config.signature import Signature, signature
 from lightning_nas.cli.config.spelling import closest, hint
-from lightning_nas.cli.config.targets import check_target, resolve
+from lightning_nas.cli.config.targets import check_target, full_name, resolve
 from lightning_nas.errors import ConfigError, shown
 
 _STAGES = (["search"], ["retrain"], ["search", "retrain"], ["ranking"])
@@ -49,6 +48,7 @@ def check(config: DictConfig, *, allowed: Sequence[str] = ()) -> dict[str, Any]:
 
 def _check_top(content: dict[str, Any]) -> None:
     """The keys and values of the schema, and the flags of the Trainer that a search cannot work with."""
+    from lightning_nas.cli.config.limits import trainer_problem
     from lightning_nas.cli.config.schema import Resume, Retrain, Run
 
     _check_places(content, signature(Run))
@@ -86,6 +86,8 @@ def _check_places(content: Mapping[Any, Any], legal: Signature) -> None:
 
 
 def _check_entry(key: str, entry: dict[str, Any], made: Callable[..., Any], late: Set[str]) -> None:
+    from lightning_nas.cli.config.limits import limit
+
     if "_args_" in entry:
         raise ConfigError(f"{join(key, '_args_')}: arguments are given by name here")
     for name, annotation in _SPECIAL.items():
@@ -93,7 +95,7 @@ def _check_entry(key: str, entry: dict[str, Any], made: Callable[..., Any], late
             _check_value(join(key, name), entry[name], kind(annotation))
     given = {name: value for name, value in entry.items() if name not in {"_target_", *_SPECIAL}}
     legal = signature(made)
-    defined = f"{made.__module__}.{made.__qualname__}"
+    defined = full_name(made)
     _check_names(key, given, legal, defined, partial=entry.get("_partial_") is True)
     for name, value in given.items():
         argument = legal.arguments.get(name)

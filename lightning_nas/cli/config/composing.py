@@ -1,8 +1,8 @@
-"""What Hydra itself would run for a configuration, refused while it composes and before it acts.
+"""The check of what Hydra itself runs for a configuration, while it composes and before it acts.
 
-Hydra makes the objects of ``hydra.callbacks``, ``hydra.launcher`` and ``hydra.sweeper``, and hands its logging sections
-to :mod:`logging.config`, where ``()`` and ``class`` name anything to call. All that happens before the command's own
-function is called, and an overlay made by a stranger can set it.
+Hydra makes the objects of ``hydra.callbacks``, ``hydra.launcher`` and ``hydra.sweeper``, and gives its logging sections
+to :mod:`logging.config`, where ``()`` and ``class`` name any function to call. All of this happens before the command's
+own function is called, and a stranger's overlay can set it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ _MAKERS = {"oc.create": oc.create, "oc.decode": oc.decode}
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """While this lasts, every configuration Hydra composes goes through :func:`check_composition` first.
+    """A context in which every configuration that Hydra composes passes :func:`check_composition` first.
 
-    The interpolations that make an entry out of text (``oc.create``, ``oc.decode``) are not known meanwhile.
+    Targets that have moved get their present names. The interpolations that make an entry of text (``oc.create``,
+    ``oc.decode``) are unknown in the context.
     """
     load = ConfigLoaderImpl.load_configuration
 
@@ -67,12 +68,12 @@ def guarded() -> Iterator[None]:
 
 
 def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Hold what Hydra will act upon against the allow-list, as written: interpolations are not resolved yet.
+    """Check every target of a configuration, and the settings that Hydra acts on, before interpolations are resolved.
 
     Args:
-        config: with its ``hydra`` node.
-        overrides: of the command line; ``trusted_modules`` counts only if it stands there, since a file that names a
-            class to make could as well say that it be trusted.
+        config: the composed configuration with its ``hydra`` node.
+        overrides: the overrides on the command line. Only they may set ``trusted_modules``: a file could trust the
+            classes that it names.
 
     Raises:
         ConfigError: one line naming the key.
@@ -81,7 +82,7 @@ def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
     trusted = [*HYDRAS_OWN, *trusted_modules(content)]
     if len(trusted) > len(HYDRAS_OWN) and not any(_TRUSTING.match(override) for override in overrides):
         names = ",".join(trusted[len(HYDRAS_OWN) :])
-        raise ConfigError(f"trusted_modules: no file can say it; legal on the command line: trusted_modules=[{names}]")
+        raise ConfigError(f"trusted_modules may only be set on the command line: trusted_modules=[{names}]")
     for key, value in walk(content):
         if is_entry(value):
             check_target(value["_target_"], join(key, "_target_"), trusted)
@@ -93,12 +94,12 @@ def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
     for part in _LOGGING:
         _check_logging(hydra[part], f"hydra.{part}")
     if hydra["job"]["env_set"]:
-        raise ConfigError("hydra.job.env_set: a configuration sets no environment variables here; set them outside")
+        raise ConfigError("hydra.job.env_set: a configuration may not set environment variables; set them in the shell")
 
 
 def _literal(value: Any, key: str) -> dict[Any, Any]:
     if not isinstance(value, dict | None):
-        raise ConfigError(f"{key}: got {shown(value)}; legal: a mapping written out in place")
+        raise ConfigError(f"{key}: got {shown(value)}; legal: a mapping, no interpolation")
     return value or {}
 
 

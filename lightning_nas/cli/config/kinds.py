@@ -74,7 +74,7 @@ def _written(annotation: Any) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     base = origin or annotation
     if base is Annotated:
-        return Annotated[(_written(arguments[0]), *annotation.__metadata__)]  # type: ignore[return-value]
+        return Annotated[(_written(arguments[0]), *annotation.__metadata__)]
     if base in (Union, UnionType):
         return Union[tuple(map(_written, arguments))]  # noqa: UP007 - of a number that is not known here
     if base is Literal or base is None:
@@ -89,7 +89,8 @@ def _written(annotation: Any) -> Any:
         return Any
     if not issubclass(base, _PLAIN):
         return _entry()
-    return base[tuple(each if each is ... else _written(each) for each in arguments)] if arguments else base
+    plain: Any = base
+    return plain[tuple(each if each is ... else _written(each) for each in arguments)] if arguments else plain
 
 
 def _entry() -> Any:

@@ -58,9 +58,9 @@ def limit(defined: str, argument: str) -> Any:
     >>> limit("torch.nn.Linear", "bias")
     typing.Any
     """
-    for place, annotations in LIMITS.items():
-        if under(defined, [place]) and argument in annotations:
-            return annotations[argument]
+    for place, bounds in LIMITS.items():
+        if under(defined, [place]) and argument in bounds:
+            return bounds[argument]
     return Any
 
 

@@ -144,13 +144,13 @@ def modernise(config: DictConfig) -> None:
         entries = list(_entries(config))
     except RecursionError:
         raise ConfigError("the configuration is nested too deeply") from None
+    moved = {old: now for entry in entries if (now := present_name(old := entry["_target_"])) != old}
+    for old, now in moved.items():
+        warnings.warn(f"{old} is now {now}; change the _target_ by 0.3", FutureWarning, stacklevel=3)
     for entry in entries:
-        old = str(entry["_target_"])
-        now = present_name(old)
-        if now != old:
-            warnings.warn(f"{old} is now {now}; change the _target_ by 0.3", FutureWarning, stacklevel=3)
+        if entry["_target_"] in moved:
             with read_write(entry):
-                entry["_target_"] = now
+                entry["_target_"] = moved[entry["_target_"]]
 
 
 def _entries(node: DictConfig | ListConfig) -> Iterator[DictConfig]:

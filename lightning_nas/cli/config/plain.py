@@ -1,4 +1,4 @@
-"""From what Hydra composed to plain values, and walking over them."""
+"""A composed configuration as plain values, and a walk over them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FULL_KEY = re.compile(r"[\w.\[\]/-]{1,120}", re.ASCII)
 
 
 def plain(config: DictConfig) -> tuple[dict[str, Any], set[str]]:
-    """The configuration as dicts, lists and values, with every interpolation resolved and nothing left to be given.
+    """The configuration as dicts, lists and values, with every interpolation resolved.
 
     Returns:
-        The content, and the full keys of interpolations that lead to null: what the data set will say.
+        The content, and the full keys of interpolations that lead to null: sizes that the data set fills in later.
 
     Raises:
-        ConfigError: an interpolation leads nowhere, or a value is ``???``.
+        ConfigError: an interpolation leads nowhere, a value is missing (``???``), or the nesting is too deep.
     """
     try:
         written = list(walk(OmegaConf.to_container(config, resolve=False)))
@@ -40,16 +40,16 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], set[str]]:
     values = list(walk(content))
     _refuse_missing(values)
     for key, value in values:
-        # whoever makes a DictConfig of it again would resolve this, after the check
+        # a DictConfig made of this content would resolve it after the check
         if isinstance(value, str) and "${" in value:
-            raise ConfigError(f"{key}: got {shown(value)}, an interpolation that is left after resolving all")
+            raise ConfigError(f"{key}: got {shown(value)}, an interpolation that is left after resolving")
     interpolated = {key for key, value in written if isinstance(value, str) and "${" in value}
     late = {key for key, value in values if value is None and key in interpolated}
     return {str(key): value for key, value in content.items()}, late
 
 
 def _of_other_data(key: str, reason: str) -> str | None:
-    """What to say of a search space for images that meets text, or the other way round."""
+    """The error text where a search space for images meets text, or the reverse."""
     missing = _OF_DATA.fullmatch(reason)
     if missing is None or not key.startswith("search_space."):
         return None
@@ -64,7 +64,7 @@ def _of_other_data(key: str, reason: str) -> str | None:
 
 
 def trusted_modules(content: Mapping[str, Any]) -> list[str]:
-    """The module prefixes that the configuration says the user trusts.
+    """The module prefixes in ``trusted_modules``.
 
     Raises:
         ConfigError: not a list of dotted names.
@@ -82,7 +82,7 @@ def _refuse_missing(values: Iterable[tuple[str, Any]]) -> None:
 
 
 def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value at any depth with its full key, from the outside in."""
+    """Every value at any depth with its full key, outer values first."""
     yield key, value
     if isinstance(value, dict):
         for name, item in value.items():

@@ -1,6 +1,6 @@
 """The keys of a composed configuration and their legal values; a field without a default must be there.
 
-:func:`lightning_nas.cli.config.check.check` compares. It checks entries with ``_target_`` by their constructors as well.
+:func:`lightning_nas.cli.config.check.check` compares; it also checks entries with ``_target_`` by their constructors.
 """
 
 from __future__ import annotations

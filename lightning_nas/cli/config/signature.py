@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from types import FunctionType, SimpleNamespace
@@ -53,7 +54,7 @@ def signature(made: Callable[..., Any]) -> Signature:
     }
     if all(p.kind is not p.VAR_KEYWORD for p in parameters):
         return Signature(arguments, open=False)
-    if not isinstance(made, type) or made.__new__ is not object.__new__:
+    if not isinstance(made, type) or any("__new__" in vars(base) for base in made.__mro__ if base is not object):
         return Signature(arguments, open=True)
     constructors = [init for base in made.__mro__ if isinstance(init := vars(base).get("__init__"), FunctionType)]
     return _followed(arguments, constructors, hints)
@@ -98,13 +99,12 @@ def _hints(made: Any) -> dict[str, Any]:
 
 
 def _own_hints(place: Any) -> Iterator[tuple[str, Any]]:
-    functions = [vars(place).get("__new__"), vars(place).get("__init__")] if isinstance(place, type) else [place]
-    for function in functions:
+    own = [vars(place).get("__new__"), vars(place).get("__init__")] if isinstance(place, type) else [place]
+    for function in filter(callable, own):
         written = getattr(function, "__annotations__", {})
         scope = getattr(inspect.unwrap(function), "__globals__", {}) if written else {}
         for name, annotation in written.items():
-            try:
-                alone = SimpleNamespace(__annotations__={name: annotation})
+            # alone, since one name that only type checkers see would hide all others
+            alone = SimpleNamespace(__annotations__={name: annotation})
+            with suppress(Exception):
                 yield name, get_type_hints(alone, scope, include_extras=True)[name]
-            except Exception:  # noqa: BLE001 - a name that only type checkers see, or any error of evaluating it
-                continue

@@ -1,4 +1,4 @@
-"""Did you mean: the word a person may have wanted."""
+"""Suggestions for misspelt words."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,7 +9,7 @@ _LISTED = 240
 
 
 def hint(word: object, legal: Iterable[str]) -> str:
-    """What to add to an error about ``word``: the closest legal word, or else the legal words.
+    """The end of an error about ``word``: the closest legal word, or all legal words.
 
     >>> hint("alhpa", ["alpha", "beta"])
     "did you mean 'alpha'?"
@@ -24,6 +24,6 @@ def hint(word: object, legal: Iterable[str]) -> str:
 
 
 def closest(word: object, legal: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The legal word most similar to ``word``, if any is at least ``cutoff`` (0 to 1) like it."""
+    """The legal word most similar to ``word``; None if no similarity reaches ``cutoff`` (0 to 1)."""
     near = get_close_matches(str(word)[:_LISTED], sorted(legal), n=1, cutoff=cutoff)
     return near[0] if near else None

@@ -74,6 +74,15 @@ def under(name: str, prefixes: Iterable[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
+def full_name(made: Any) -> str:
+    """The dotted name of the place where a class or function is defined.
+
+    >>> full_name(re.compile)
+    're.compile'
+    """
+    return f"{getattr(made, '__module__', None)}.{getattr(made, '__qualname__', type(made).__name__)}"
+
+
 def check_target(target: object, key: str, trusted: Sequence[str] = ()) -> str:
     """The target, if its name is on the allow-list. Nothing is imported.
 
@@ -106,13 +115,14 @@ def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Callable[.
     """
     name = check_target(target, key, trusted)
     found = _imported(name, key)
-    defined = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', type(found).__name__)}"
+    defined = full_name(found)
     is_trusted = name in (*trusted, *registered()) or under(defined, trusted)
     if not is_trusted and not (isinstance(found, type) and under(defined, DEFINED)):
         raise _refused(name, key, defined)
     if not callable(found):
         raise ConfigError(f"{key}: {name} is no class but a {type(found).__name__}")
-    return found
+    made: Callable[..., Any] = found
+    return made
 
 
 def _imported(target: str, key: str) -> Any:

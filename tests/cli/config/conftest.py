@@ -1,6 +1,7 @@
-"""A small but whole configuration, and a package of a stranger that leaves a mark when it is imported."""
+"""A small but whole configuration, and a stranger's package that leaves a mark when it is imported."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ resume: {allow_inexact: false, save_every: 10, keep: 2}
 
 @pytest.fixture
 def composed() -> Callable[..., DictConfig]:
-    """The configuration with changes as on a command line: ``key=value``, the value in YAML."""
+    """Makes the configuration with changes as on a command line: ``key=value``, the value in YAML."""
 
     def compose(*changes: str) -> DictConfig:
         config = OmegaConf.create(TEXT)
@@ -69,8 +70,8 @@ def composed() -> Callable[..., DictConfig]:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package ``stranger`` on the path; the file returned appears when any of it is imported."""
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package ``stranger`` on the path, and a module ``stranger2``; importing one makes the file returned."""
     canary = tmp_path / "canary"
     package = tmp_path / "stranger"
     package.mkdir()
@@ -83,4 +84,6 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (tmp_path / "stranger2.py").write_text(mark + "class Net: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    return canary
+    yield canary
+    for name in [name for name in sys.modules if name.startswith("stranger")]:
+        del sys.modules[name]

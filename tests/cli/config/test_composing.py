@@ -86,7 +86,7 @@ def test_trusted_modules_count_on_the_command_line_alone(conf: Path) -> None:
         "# @package _global_\ntrusted_modules: [os]\nx: {_target_: os.system}\n"
     )
     with guarded(), initialize_config_dir(str(conf), version_base="1.3"):
-        with pytest.raises(ConfigError, match=r"^trusted_modules: no file can say it"):
+        with pytest.raises(ConfigError, match=r"^trusted_modules may only be set on the command line"):
             compose("config", ["overlay=evil"])
         with pytest.raises(ConfigError, match=r"^x._target_: 'os.system' is refused"):
             compose("config", ["overlay=evil", "trusted_modules=[]"])
