@@ -66,6 +66,7 @@ class UserSamples:
         image = image.float().div(255) if image.dtype == torch.uint8 else image.float()
         pixels: Tensor = image.float().div(255) if image.dtype == torch.uint8 else image.float()
         return pixels[None] if pixels.ndim == 2 else pixels
+
     def _label(self, label: Any, index: int) -> int:
         if isinstance(label, int):
             return int(label)

@@ -1,9 +1,12 @@
 """What is explained of an option equals the configuration, the constructor and the page of the method."""
 
+import contextlib
+import io
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -11,6 +14,7 @@ from commands import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lightning_nas.cli import option_table
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.cli.explain import asked_for, main, paper_experiment
 from lightning_nas.cli.options import documented
@@ -23,11 +27,9 @@ LINE = re.compile(r"^([a-z]\w*(?:\.\w+)*)  +(\S.*?)  +(\S.*?)  +(\S.*)$", re.MUL
 
 
 @cache
-def explained(text: str) -> str:
-    import contextlib
-    import io
-
-    with contextlib.redirect_stdout(io.StringIO()) as out:
+def explained(text: str, width: int = option_table.WIDTH) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), mock.patch.object(option_table, "WIDTH", width):
         main([text])
     return out.getvalue()
 
@@ -60,7 +62,7 @@ def test_the_paper_is_the_experiment_of_the_methods_page(strategy: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["fbnet", "darts", "spos", "random"])
 def test_defaults_and_paper_values_are_those_of_the_configuration(strategy: str) -> None:
-    text = explained(f"strategy={strategy}")
+    text = explained(f"strategy={strategy}", 200)  # no cell is wrapped
     here, paper = composed(f"strategy={strategy}"), composed(f"experiment={paper_experiment(strategy)}")
     found = rows(text)
     assert len(found) > 6

@@ -116,7 +116,7 @@ def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Callable[.
     name = check_target(target, key, trusted)
     found = _imported(name, key)
     defined = full_name(found)
-    is_trusted = name in trusted or under(defined, trusted)
+    is_trusted = name in (*trusted, *registered()) or under(defined, trusted)
     if not is_trusted and not (isinstance(found, type) and under(defined, DEFINED)):
         raise _refused(name, key, defined)
     if not callable(found):
