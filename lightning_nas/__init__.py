@@ -15,20 +15,25 @@ except PackageNotFoundError:  # a checkout that was never installed
 
 if TYPE_CHECKING:
     from lightning_nas import zoo
-    from lightning_nas.architecture import Architecture
+    from lightning_nas.architecture import Architecture, Decision
     from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
+    from lightning_nas.callbacks.base import RecordingCallback
     from lightning_nas.callbacks.progress import SearchProgress
     from lightning_nas.callbacks.rank_check import RankCheck
     from lightning_nas.callbacks.search_health import SearchHealth
     from lightning_nas.callbacks.trial_logger import TrialLogger
     from lightning_nas.cli.python import Run, retrain, search
     from lightning_nas.data.arrays import ArrayData
-    from lightning_nas.data.folder import ImageFolder
+    from lightning_nas.data.base import SearchData
+    from lightning_nas.data.folder import ImageFolder, ImageNet
+    from lightning_nas.data.given import as_search_data
     from lightning_nas.data.images import NPZ, Digits
     from lightning_nas.data.text import TextData
     from lightning_nas.data.vision import CIFAR10, CIFAR100, FashionMNIST
     from lightning_nas.errors import NasError
-    from lightning_nas.latency.table import LatencyTable
+    from lightning_nas.latency.macs import count_macs, count_params
+    from lightning_nas.latency.measure import measure_space
+    from lightning_nas.latency.table import Conditions, LatencyTable
     from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
     from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
     from lightning_nas.spaces.chains.fbnet import FBNetSpace
@@ -36,17 +41,22 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.chains.mobile import MobileSpace
     from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
     from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+    from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
     from lightning_nas.spaces.darts.space import DARTSSpace
     from lightning_nas.spaces.eas.space import EASSpace
     from lightning_nas.spaces.enas.macro import ENASMacroSpace
     from lightning_nas.spaces.enas.micro import ENASMicroSpace
+    from lightning_nas.spaces.gates import Gates
     from lightning_nas.spaces.nas_rl.cnn import NASRLCNNSpace
     from lightning_nas.spaces.nas_rl.rnn import NASRLRNNSpace
     from lightning_nas.spaces.nasbench201.space import NASBench201Space
+    from lightning_nas.spaces.nasnet.any_cell import NASNetCellSpace
     from lightning_nas.spaces.nasnet.pnas import PNASSpace
     from lightning_nas.spaces.nasnet.space import NASNetSpace
     from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
     from lightning_nas.spaces.recurrent.enas import ENASRNNSpace
+    from lightning_nas.strategies.base import SearchModule
+    from lightning_nas.strategies.differentiable.base import DifferentiableSearch
     from lightning_nas.strategies.differentiable.darts import DARTS
     from lightning_nas.strategies.differentiable.darts_minus import DARTSMinus
     from lightning_nas.strategies.differentiable.fair_darts import FairDARTS
@@ -56,6 +66,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies.differentiable.pc_darts import PCDARTS
     from lightning_nas.strategies.differentiable.proxyless import ProxylessNAS
     from lightning_nas.strategies.differentiable.snas import SNAS
+    from lightning_nas.strategies.multi_trial.base import TrialSearch
     from lightning_nas.strategies.multi_trial.block_qnn import BlockQNN
     from lightning_nas.strategies.multi_trial.eas import EAS
     from lightning_nas.strategies.multi_trial.mnasnet import MnasNet
@@ -69,6 +80,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies.one_path.mdenas import MdeNAS
     from lightning_nas.strategies.one_path.random_ws import RandomWS
     from lightning_nas.strategies.one_path.spos import SPOS
+    from lightning_nas.tasks.base import Task
     from lightning_nas.tasks.classification import Classification
     from lightning_nas.tasks.language_modelling import LanguageModelling
 
@@ -81,10 +93,14 @@ _HOME = {
     "CIFAR10": "data.vision",
     "CIFAR100": "data.vision",
     "Classification": "tasks.classification",
+    "Conditions": "latency.table",
     "DARTS": "strategies.differentiable.darts",
+    "DARTSCellSpace": "spaces.darts.any_cell",
     "DARTSMinus": "strategies.differentiable.darts_minus",
     "DARTSRNNSpace": "spaces.recurrent.darts",
     "DARTSSpace": "spaces.darts.space",
+    "Decision": "architecture",
+    "DifferentiableSearch": "strategies.differentiable.base",
     "Digits": "data.images",
     "EAS": "strategies.multi_trial.eas",
     "EASSpace": "spaces.eas.space",
@@ -97,7 +113,9 @@ _HOME = {
     "FairDARTS": "strategies.differentiable.fair_darts",
     "FashionMNIST": "data.vision",
     "GDAS": "strategies.differentiable.gdas",
+    "Gates": "spaces.gates",
     "ImageFolder": "data.folder",
+    "ImageNet": "data.folder",
     "LanguageModelling": "tasks.language_modelling",
     "LatencyTable": "latency.table",
     "MdeNAS": "strategies.one_path.mdenas",
@@ -106,6 +124,7 @@ _HOME = {
     "MobileSpace": "spaces.chains.mobile",
     "NASBench201Space": "spaces.nasbench201.space",
     "NASNet": "strategies.multi_trial.nasnet",
+    "NASNetCellSpace": "spaces.nasnet.any_cell",
     "NASNetSpace": "spaces.nasnet.space",
     "NASRL": "strategies.multi_trial.nas_rl",
     "NASRLCNNSpace": "spaces.nas_rl.cnn",
@@ -122,17 +141,26 @@ _HOME = {
     "RandomSearch": "strategies.multi_trial.random_search",
     "RandomWS": "strategies.one_path.random_ws",
     "RankCheck": "callbacks.rank_check",
+    "RecordingCallback": "callbacks.base",
     "RegularizedEvolution": "strategies.multi_trial.regularized_evolution",
     "Run": "cli.python",
     "SNAS": "strategies.differentiable.snas",
     "SPOS": "strategies.one_path.spos",
+    "SearchData": "data.base",
     "SearchHealth": "callbacks.search_health",
+    "SearchModule": "strategies.base",
     "SearchProgress": "callbacks.progress",
     "SearchSpace": "spaces.base",
     "ShuffleNetSpace": "spaces.chains.spos_shufflenet",
+    "Task": "tasks.base",
     "TextData": "data.text",
     "TrialLogger": "callbacks.trial_logger",
+    "TrialSearch": "strategies.multi_trial.base",
     "WeightSharingSpace": "spaces.base",
+    "as_search_data": "data.given",
+    "count_macs": "latency.macs",
+    "count_params": "latency.macs",
+    "measure_space": "latency.measure",
     "retrain": "cli.python",
     "search": "cli.python",
 }
@@ -157,9 +185,13 @@ __all__ = [
     "BlockQNN",
     "BlockQNNSpace",
     "Classification",
+    "Conditions",
+    "DARTSCellSpace",
     "DARTSMinus",
     "DARTSRNNSpace",
     "DARTSSpace",
+    "Decision",
+    "DifferentiableSearch",
     "Digits",
     "EASSpace",
     "ENASMacroSpace",
@@ -169,7 +201,9 @@ __all__ = [
     "FBNetSpace",
     "FairDARTS",
     "FashionMNIST",
+    "Gates",
     "ImageFolder",
+    "ImageNet",
     "LanguageModelling",
     "LatencyTable",
     "MdeNAS",
@@ -178,6 +212,7 @@ __all__ = [
     "MobileSpace",
     "NASBench201Space",
     "NASNet",
+    "NASNetCellSpace",
     "NASNetSpace",
     "NASRLCNNSpace",
     "NASRLRNNSpace",
@@ -189,15 +224,24 @@ __all__ = [
     "RandomSearch",
     "RandomWS",
     "RankCheck",
+    "RecordingCallback",
     "RegularizedEvolution",
     "Run",
+    "SearchData",
     "SearchHealth",
+    "SearchModule",
     "SearchProgress",
     "SearchSpace",
     "ShuffleNetSpace",
+    "Task",
     "TextData",
     "TrialLogger",
+    "TrialSearch",
     "WeightSharingSpace",
+    "as_search_data",
+    "count_macs",
+    "count_params",
+    "measure_space",
     "retrain",
     "search",
     "zoo",

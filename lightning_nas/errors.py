@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 
 
 class NasError(Exception):
-    """Base class of all errors that this library raises on purpose."""
+    """Base class of all errors that this library raises on purpose.
+
+    Attributes:
+        exit_code: of the command line, see :mod:`lightning_nas.errors`.
+
+    Example:
+        >>> raise ConfigError("trainer.max_epochs: got 0; legal: int > 0")
+        Traceback (most recent call last):
+        lightning_nas.errors.ConfigError: trainer.max_epochs: got 0; legal: int > 0
+    """
 
     exit_code: ClassVar[int] = 1
 

@@ -46,6 +46,12 @@ def measure(
 
     Raises:
         InputError: the machine has no such device.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> table = measure_space(ToySpace(), Conditions(min_run_time=1e-4), progress=False)
+        >>> table.unit, len(table) > 1
+        ('ms', True)
     """
     return measure_all([(network, input_shape, dtype)], conditions, title=None)[0]
 

@@ -39,6 +39,10 @@ class Conditions(Strict):
         dtype: type of weights and images.
         memory_format: memory format of weights and images.
         min_run_time: seconds spent on each operation, at least.
+
+    Example:
+        >>> Conditions(threads=2).batch_size
+        1
     """
 
     device: Device = "cpu"
