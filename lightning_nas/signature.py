@@ -19,6 +19,8 @@ class _Signature:
 class FullSignature:
     """Base of classes that name their own arguments and take their parents' as ``**options: Unpack[...]`` (PEP 692).
 
+    A class that changes defaults of such options lists them in its ``defaults``, and passes on ``defaults | options``.
+
     Example:
         >>> from typing import TypedDict, Unpack
         >>> class Options(TypedDict, total=False):
@@ -46,6 +48,8 @@ def _parameters(mro: tuple[type, ...]) -> dict[str, Parameter]:
         else:
             inherited = _parameters(mro[place + 1 :])
             passed = _keys(hints.get(parameter.name)) or frozenset(inherited)
+            changed = vars(mro[place]).get("defaults", {})
+            inherited |= {name: inherited[name].replace(default=value) for name, value in changed.items()}
             found |= {name: inherited[name] for name in inherited if name in passed and name not in found}
     return found
 

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.cli.names import chosen
-from lightning_nas.data.adapt import adapt
 from lightning_nas.data.base import SearchData
+from lightning_nas.data.given import as_search_data
 from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.pairs import Parts
 from lightning_nas.experiment.run import Run
@@ -39,7 +39,7 @@ def build(config: DictConfig) -> Run:
     parts = parts_of(config)
     if "search" in config.stages:
         parts.check()
-    data = adapt(instantiate(config.dataset), seed=config.seed)
+    data = as_search_data(instantiate(config.dataset), config.seed)
     data.setup("fit")
     fill_sizes(config, data)
     check(config)  # once more, with the sizes

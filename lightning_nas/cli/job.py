@@ -8,7 +8,7 @@ from typing import Any
 from lightning_nas.cli.config.kinds import is_entry
 from lightning_nas.cli.config.plain import join, trusted_modules, walk
 from lightning_nas.cli.config.targets import resolve
-from lightning_nas.data.adapt import adapt
+from lightning_nas.data.given import as_search_data
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.child import Child
@@ -52,7 +52,7 @@ class ConfiguredJob(Job):
             DataError: the data cannot be read.
         """
         self._check_targets()
-        data = adapt(_made(self.content["dataset"]), seed=self.content["seed"])
+        data = as_search_data(_made(self.content["dataset"]), self.content["seed"])
         data.setup("fit")
         space, task, child = self.space(), _made(self.content["task"]), _made(self.content["child"])
         assert isinstance(task, Task)

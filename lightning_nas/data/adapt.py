@@ -21,7 +21,6 @@ from torch.utils.data import (
     default_collate,
 )
 
-from lightning_nas.data.base import SearchData
 from lightning_nas.data.module import ImageData
 from lightning_nas.data.options import AdaptedOptions, option
 from lightning_nas.data.samples import Part, Transform
@@ -34,16 +33,6 @@ log = logging.getLogger(__name__)
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _ORDERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, DistributedSampler)
-
-
-def adapt(module: pl.LightningDataModule, **options: Any) -> SearchData:
-    """``module`` itself if it is a :class:`SearchData`, else :class:`AdaptedData` of it.
-
-    Args:
-        module: any LightningDataModule.
-        options: of :class:`AdaptedData`.
-    """
-    return module if isinstance(module, SearchData) else AdaptedData(module, **options)
 
 
 class Loaders(pl.LightningDataModule):
@@ -125,7 +114,7 @@ class AdaptedData(ImageData):
             self._prepared = True
 
     def load(self) -> Images:
-        if self.trainer is None and rank_zero_only.rank == 0:
+        if self.trainer is None and int(getattr(rank_zero_only, "rank", 0)) == 0:
             self.prepare_data()  # where no trainer does
         loaders = {"train": self._user_loader("train", "fit")}
         if loaders["train"] is None:

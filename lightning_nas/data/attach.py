@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pytorch_lightning as pl
@@ -40,7 +41,7 @@ def attach(trainer: pl.Trainer, seed: int, *, own_loader: bool = False) -> Searc
         train, val = loop._data_source.instance, loop.epoch_loop.val_loop._data_source.instance
     except AttributeError as missing:
         raise DataError(
-            f"Lightning {pl.__version__} has no way to replace the data of a fit ({missing}); pass "
+            f"Lightning {version('pytorch_lightning')} has no way to replace the data of a fit ({missing}); pass "
             "datamodule=ln.as_search_data(data, seed) to Trainer.fit"
         ) from None
     module = trainer.lightning_module

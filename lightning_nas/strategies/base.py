@@ -17,11 +17,12 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.data.attach import attach
 from lightning_nas.data.base import SearchData
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.signature import FullSignature
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.evolution import Candidate
 from lightning_nas.strategies.loop import ArchSteps, GroupTraining, SearchLoop
-from lightning_nas.strategies.options import FullSignature, OptimizerFactory, SchedulerFactory
+from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory
 from lightning_nas.strategies.sizes import check_sizes
 from lightning_nas.strategies.usual import usual_task
 from lightning_nas.tasks.base import Batch, Task

@@ -7,10 +7,8 @@ annotations and defaults from the constructors of the parent classes.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from inspect import Parameter
-from typing import Annotated, Any, TypedDict, get_args, get_type_hints
+from typing import Annotated, Any, TypedDict
 
 import torch
 from annotated_types import Interval
@@ -84,53 +82,3 @@ class PolicyOptions(TrialOptions, total=False):
     optimizer: ControllerOptimizer
     children: PositiveInt
     baseline_decay: Annotated[float, Interval(ge=0, lt=1)]
-
-
-class _Signature:
-    """``__signature__`` of a class: what ``inspect.signature`` and ``help`` show."""
-
-    def __get__(self, instance: object, owner: type) -> inspect.Signature:
-        if instance is not None:
-            raise AttributeError("__signature__")  # an instance is called with a batch
-        return inspect.Signature(list(_parameters(owner.__mro__).values()))
-
-
-class FullSignature:
-    """Shows the arguments of a constructor and the options it passes on to its parents.
-
-    A class that changes defaults of such options lists them in its ``defaults``, and passes on ``defaults | options``.
-
-    Example:
-        >>> from typing import Unpack
-        >>> class Parent(FullSignature):
-        ...     def __init__(self, *, seed: int = 0, accumulate: int = 1) -> None: ...
-        >>> class Method(Parent):
-        ...     def __init__(self, *, order: str = "first", **options: Unpack[SearchOptions]) -> None: ...
-        >>> inspect.signature(Method)
-        <Signature (*, order: str = 'first', seed: int = 0, accumulate: int = 1)>
-    """
-
-    __signature__ = _Signature()
-
-
-def _parameters(mro: tuple[type, ...]) -> dict[str, Parameter]:
-    """The parameters of the first constructor in ``mro``, those it passes on included, with resolved annotations."""
-    place = next(i for i, base in enumerate(mro) if "__init__" in vars(base))
-    init = vars(mro[place])["__init__"]
-    hints = get_type_hints(init, include_extras=True)
-    found = dict[str, Parameter]()
-    for parameter in list(inspect.signature(init).parameters.values())[1:]:
-        if parameter.kind is not Parameter.VAR_KEYWORD:
-            found[parameter.name] = parameter.replace(annotation=hints.get(parameter.name, Parameter.empty))
-        else:
-            inherited = _parameters(mro[place + 1 :])
-            passed = _keys(hints.get(parameter.name)) or frozenset(inherited)
-            changed = vars(mro[place]).get("defaults", {})
-            inherited |= {name: inherited[name].replace(default=value) for name, value in changed.items()}
-            found |= {name: inherited[name] for name in inherited if name in passed and name not in found}
-    return found
-
-
-def _keys(annotation: Any) -> frozenset[str]:
-    """The keys of ``Unpack[SomeOptions]``; none of any other annotation."""
-    return frozenset(key for options in get_args(annotation) for key in getattr(options, "__annotations__", ()))

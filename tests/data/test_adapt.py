@@ -16,7 +16,6 @@ from torch.utils.data import (
 )
 from torchvision.transforms import ToTensor, v2
 
-from lightning_nas.data.adapt import adapt
 from lightning_nas.data.given import as_search_data
 from lightning_nas.data.images import Digits
 from lightning_nas.errors import DataError
@@ -62,7 +61,7 @@ class Whole(Theirs):
 
 
 def setup(module, **options):
-    data = adapt(module, **options)
+    data = as_search_data(module, **options)
     data.setup()
     return data
 
@@ -73,7 +72,7 @@ def held(batches):
 
 def test_our_own_modules_pass_through():
     digits = Digits()
-    assert adapt(digits) is digits
+    assert as_search_data(digits) is digits
 
 
 def test_a_module_with_a_training_loader_alone_is_cut_into_four_parts():
@@ -124,7 +123,7 @@ def test_labels_are_taken_from_where_usual_data_sets_keep_them(dtype):
 
     read = []
     dataset = Unread(torch.rand(90, 1, 8, 8), (torch.arange(90) % 3).to(dtype))
-    data = adapt(Theirs(Subset(dataset, range(10, 90))))
+    data = as_search_data(Theirs(Subset(dataset, range(10, 90))))
     images = data.load()
     assert images.train.labels.tolist() == [i % 3 for i in range(10, 90)]
     assert len(read) <= 20, "a few are compared"

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,9 +26,9 @@ from lightning_nas.errors import (
     shown,
 )
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.signature import FullSignature
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.children import usual_child
-from lightning_nas.strategies.options import FullSignature
 from lightning_nas.strategies.sizes import check_sizes
 from lightning_nas.strategies.usual import usual_task
 from lightning_nas.tasks.base import Task
@@ -122,6 +123,7 @@ class TrialSearch(FullSignature, ResumableModule):
         self.clock = 0.0
         self._costs: dict[Architecture, float] = {}
         self._best = -1
+        self._temporary: TemporaryDirectory[str] | None = None
 
     # -- what a strategy defines --------------------------------------------------------------------------------
 
@@ -291,10 +293,13 @@ class TrialSearch(FullSignature, ResumableModule):
         )
 
     def _folder(self) -> Path:
-        """The folder of the ledger: that of the run if it can be resumed exactly, otherwise a new one."""
+        """The folder of the ledger: that of the run if it can be resumed exactly, otherwise one of this fit alone."""
         trainer = self.trainer
         if any(isinstance(callback, ExactCheckpoint) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             return Path(trainer.default_root_dir)
+        if not trainer.loggers and trainer.ckpt_path is None:
+            self._temporary = TemporaryDirectory(prefix="lightning_nas_")
+            return Path(self._temporary.name)
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         if trainer.ckpt_path is None:
             (folder / _LEDGER).unlink(missing_ok=True)  # of an earlier fit, which this one does not continue
@@ -302,6 +307,9 @@ class TrialSearch(FullSignature, ResumableModule):
 
     def teardown(self, stage: str) -> None:
         self.book.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
