@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,14 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import ProgressBar
 
 from lightning_nas.cli import presets
 from lightning_nas.cli.build import engine_of, fill_sizes, settings_of
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.described import describe
 from lightning_nas.cli.names import preset_of
 from lightning_nas.cli.search_path import register
 from lightning_nas.data.base import SearchData
@@ -95,7 +96,8 @@ class Composed:
         settings = settings_of(self.config, classes)
         if "callbacks" in self.objects:
             given = list(self.objects["callbacks"])
-            settings |= {"callbacks": lambda: given, "progress": True}
+            bars = any(isinstance(callback, ProgressBar) for callback in given)
+            settings |= {"callbacks": lambda: given, "progress": bars}
         if "logger" in self.objects:
             given_loggers = self.objects["logger"]
             settings["loggers"] = list(given_loggers) if isinstance(given_loggers, Sequence) else [given_loggers]
@@ -210,37 +212,6 @@ class Composed:
         if isinstance(self.data, str):
             return self.data
         return type(getattr(self.data, "module", self.data)).__qualname__
-
-
-def describe(part: Any) -> dict[str, Any]:
-    """A part as plain values that are the same in every process: its class, and what it was given or holds.
-
-    >>> from lightning_nas.tasks.classification import Classification
-    >>> describe(Classification())["_object_"]
-    'lightning_nas.tasks.classification.Classification'
-    """
-    if isinstance(part, partial):
-        return {**describe(part.func), **{key: _plain(value) for key, value in part.keywords.items()}}
-    kind = part if isinstance(part, type) else type(part)
-    named = {"_object_": f"{kind.__module__}.{kind.__qualname__}"}
-    if isinstance(part, type | Sequence) or not hasattr(part, "__dict__"):
-        return named
-    arguments = inspect.signature(kind).parameters
-    held = {key: _plain(value) for key, value in vars(part).items() if key in arguments}
-    return named | {key: value for key, value in held.items() if value is not ...}
-
-
-def _plain(value: Any) -> Any:
-    """A number, text, or a mapping or list of such; an ellipsis for what is no plain value."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, partial):
-        return describe(value)
-    if isinstance(value, list | tuple) and all(isinstance(item, bool | int | float | str) for item in value):
-        return list(value)
-    return ...
 
 
 def _is_object(key: str, value: Any) -> bool:
