@@ -42,7 +42,7 @@ PYTHON = [
     for page in PYTHON_PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL))
 ]
-ROWS = ["architecture", "test accuracy", "parameters", "MACs", "latency", "Kendall tau", "report"]
+ROWS = ["architecture", "test accuracy", "parameters", "MACs", "latency", "Kendall's tau", "report"]
 FAST = ["debug=fast", "logger=none", "latency_table.min_run_time=0.001"]
 SHORTER = [
     *(*FAST, "~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"),

@@ -30,11 +30,12 @@ _GRACE = 5.0  # seconds in which processes that belong together end
 
 
 @contextmanager
-def process(threads: int | None) -> Iterator[None]:
+def process(threads: int | None, *, leaves: bool = False) -> Iterator[None]:
     """Signals, threads, environment, warnings and console as a run needs them, and as they were afterwards.
 
     Args:
         threads: of torch's intra-op pool; None leaves it to torch.
+        leaves: whether the process ends after a signal; then its handlers stay until all is tidied up.
 
     Raises:
         EnvironmentFailure: another process of the run was lost.
@@ -65,7 +66,7 @@ def process(threads: int | None) -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic)
             os.environ.clear()
             os.environ.update(environment)
-            if not StopRequest.signum:  # on the way out a signal must not kill before all is tidied up
+            if not (leaves and StopRequest.signum):
                 for signum, handler in handlers.items():
                     signal.signal(signum, handler)
                 signal.set_wakeup_fd(wakeup)

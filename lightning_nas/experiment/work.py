@@ -14,13 +14,14 @@ _WORKING: set[Path] = set()
 
 
 @contextmanager
-def at_work(folder: Path, seed: int, threads: int | None) -> Iterator[None]:
+def at_work(folder: Path, seed: int, threads: int | None, *, leaves: bool = False) -> Iterator[None]:
     """What a run changes in its process, and the lock of its folder; entered again inside, it does nothing.
 
     Args:
         folder: of the run.
         seed: of the global generators while it lasts.
         threads: of torch's intra-op pool; None leaves it to torch.
+        leaves: whether the process ends after a signal.
 
     Raises:
         ConfigError: another process is at work in the folder.
@@ -29,7 +30,7 @@ def at_work(folder: Path, seed: int, threads: int | None) -> Iterator[None]:
     if here in _WORKING:
         yield
         return
-    with process(threads):
+    with process(threads, leaves=leaves):
         from lightning_nas.training.seeding import seeded
 
         with seeded(seed, "run"), locked(folder), closed():

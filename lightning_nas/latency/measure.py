@@ -66,6 +66,12 @@ def measure_space(space: SearchSpace, conditions: Conditions, progress: bool = T
 
     Raises:
         InputError: the machine has no such device.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> table = measure_space(ToySpace(), Conditions(min_run_time=1e-4), progress=False)
+        >>> table.unit, len(table) > 1
+        ('ms', True)
     """
     operations = space.operations()
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers

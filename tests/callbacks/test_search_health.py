@@ -274,10 +274,10 @@ def test_the_stage_answers_with_the_healthy_architecture(tmp_path: Path, monkeyp
 def test_an_early_stop_without_eigenvalues_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="iterations=0"):
         SearchHealth(early_stop=True, iterations=0)
-    module = darts(order="first", arch_warmup_epochs=9)
+    module = darts(order="first", arch_warmup_epochs=1)
     module.gates = lambda generator: Gates.soft(module.probabilities())  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match="arch_loss"):
-        fit(module, ToyData(), tmp_path, epochs=1, callbacks=[SearchHealth(1, iterations=20, early_stop=True)])
+        fit(module, ToyData(), tmp_path, epochs=2, callbacks=[SearchHealth(1, iterations=20, early_stop=True)])
 
 
 class _Tell(Callback):

@@ -20,7 +20,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("lightning_nas", "conf"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
     for file in (*ROOT.glob("*.toml"), *ROOT.glob("*.cfg"), *ROOT.glob("*.md"), *ROOT.glob("LICENSE*")):
-        shutil.copy(file, source)
+        if file.is_file():
+            shutil.copy(file, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(source / "dist")]
     subprocess.run([*pip, *build, str(source)], check=True, capture_output=True, timeout=120)

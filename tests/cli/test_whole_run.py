@@ -22,6 +22,7 @@ FILES = (
 DOCUMENTED = [
     *("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "params", "macs"),
     *("latency_predicted_ms", "latency_measured_ms", "kendall_tau", "search_seconds", "retrain_seconds"),
+    *("test_samples", "latency_device", "kendall_tau_macs"),
 ]
 
 
@@ -167,7 +168,9 @@ def test_searching_and_retraining_can_be_two_commands(cli: Commands, undisturbed
     searched, retrained = cli.folder / "searched", cli.folder / "retrained"
     assert cli.run(*TINY, "stages=[search]", f"hydra.run.dir={searched}").code == 0
     content = result(searched)
-    assert [name for name in KEYS if content[name] is None] == ["test_acc", "latency_predicted_ms", "retrain_seconds"]
+    assert [name for name in KEYS if content[name] is None] == [
+        *("test_acc", "latency_predicted_ms", "retrain_seconds", "test_samples"),
+    ]
     assert not (searched / "retrain").exists()
     found = searched / "architecture.json"
     assert found.read_text() == (undisturbed[0] / "architecture.json").read_text()

@@ -3,11 +3,14 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_nas.data.reader import SearchReader
+from lightning_nas.tasks.classification import Classification
 from lightning_nas.training.module import ResumableModule
 
 
 class Network(ResumableModule):
     """Not a search."""
+
+    task = Classification()
 
     def __init__(self):
         super().__init__(seed=0)

@@ -91,7 +91,7 @@ def test_the_answer_keeps_options_above_the_threshold_on_two_edges() -> None:
     assert cells["reduce"].nodes[:4] == space.genotypes(derived)["reduce"].nodes  # nothing above it: the space's rule
     assert space.wider().network(answer)(torch.zeros(2, 1, 8, 8)).shape == (2, 4)
     module.threshold = None
-    assert module.answer() == derived
+    assert module.choose() == derived
 
 
 @pytest.mark.parametrize("name", [f"fair_darts_{letter}" for letter in "abcdefg"])

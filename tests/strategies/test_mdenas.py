@@ -127,6 +127,7 @@ def test_the_accuracy_of_a_path_leaves_the_supernet_unchanged(tmp_path: Path) ->
 
 def test_no_turn_during_warm_up(tmp_path: Path) -> None:
     module, turns = make_mdenas(path_batches=1, warmup_epochs=2), Turns()
+    module.check_length = lambda: None  # type: ignore[method-assign]
     fit(module, ToyData(304, val_fraction=0.15), tmp_path, epochs=2, every=1000, callbacks=[turns])
     assert module.turns == 0
     assert torch.equal(module.probabilities()["layers"], torch.full((2, 3), 1 / 3))
@@ -155,10 +156,10 @@ def test_in_cells_every_edge_has_an_operation_and_the_space_derives() -> None:
     with torch.no_grad():
         for group, rows in space.gates(best).values.items():
             module.multinomials[group].copy_(0.9 * rows + 0.1 / rows.shape[1])
-    assert module.answer() == best
+    assert module.choose() == best
 
 
 def test_the_chain_is_answered_by_the_most_probable_options() -> None:
     module = MdeNAS(ToySpace(), Classification(), weights_optimizer=partial(torch.optim.SGD, lr=0.1))
     module.multinomials["layers"].copy_(torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]]))
-    assert str(module.answer()) == "swap keep"
+    assert str(module.choose()) == "swap keep"

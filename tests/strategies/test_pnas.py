@@ -12,7 +12,7 @@ from lightning_nas.functional.ranking import spearman
 from lightning_nas.latency.sources import Macs
 from lightning_nas.spaces.nasnet.pnas import PNASSpace
 from lightning_nas.strategies.multi_trial.pnas import PNAS
-from lightning_nas.strategies.surrogate import SURROGATES, Kind
+from lightning_nas.strategies.surrogate import SURROGATES, SurrogateKind
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.multi_trial import LAYERS, MakeTrials, ToyEngine, TrialStrategyCase, toy_worth
 from lightning_nas.testing.toys import ToySpace
@@ -85,7 +85,7 @@ def test_the_next_level_is_better_than_the_one_before(one: PNAS) -> None:
 
 
 @pytest.mark.parametrize("kind", SURROGATES)
-def test_the_surrogate_ranks_larger_cells_than_it_has_seen(kind: Kind) -> None:
+def test_the_surrogate_ranks_larger_cells_than_it_has_seen(kind: SurrogateKind) -> None:
     """Fitted to cells of one and two blocks; rewards that say nothing are predicted by chance."""
     known = [*CELLS.expansions()[::3], *CELLS.expansions(CELLS.expansions()[0])[::4]]
     unknown = CELLS.expansions(known[-1])[::3]
@@ -102,7 +102,7 @@ def test_the_surrogate_ranks_larger_cells_than_it_has_seen(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", SURROGATES)
-def test_the_surrogate_ranks_architectures_it_has_not_seen(kind: Kind) -> None:
+def test_the_surrogate_ranks_architectures_it_has_not_seen(kind: SurrogateKind) -> None:
     space = ToySpace(LAYERS)
     everything = space.different(200, generator(0))
     surrogate = SURROGATES[kind](space.decisions, 5, 16)
@@ -122,7 +122,7 @@ def test_rewards_that_differ_by_next_to_nothing_can_be_fitted() -> None:
 
 
 @pytest.mark.parametrize("kind", SURROGATES)
-def test_members_of_an_ensemble_do_not_know_of_each_other(kind: Kind) -> None:
+def test_members_of_an_ensemble_do_not_know_of_each_other(kind: SurrogateKind) -> None:
     """One that runs all members at once equals each by itself: the gradient of one is zero for another's loss."""
     space = ToySpace(2)
     surrogate = SURROGATES[kind](space.decisions, 3, 4)

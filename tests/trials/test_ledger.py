@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning_nas.children import ledger as module
 
 from lightning_nas.errors import CheckpointError, EnvironmentFailure
+from lightning_nas.trials import ledger as module
 from lightning_nas.trials.ledger import Ledger
 
 EVENTS = [

@@ -125,7 +125,7 @@ def test_a_killed_worker_or_node_loses_only_its_own_trial(make: Make, cluster: A
     assert response.status == "lost"
     assert "WorkerCrashedError" in str(response.reason)
     assert gone(child)
-    raylet = parent(parent(parent(other)))
+    raylet = parent(parent(parent(parent(other))))
     [node] = [node for node in cluster.worker_nodes if node.all_processes["raylet"][0].process.pid == raylet]
     os.kill(raylet, signal.SIGKILL)
     os.waitpid(raylet, 0)  # as init would: its workers look for it

@@ -106,7 +106,7 @@ def test_the_cell_of_enas_lm_is_the_one_in_its_code() -> None:
 def test_each_entry_is_legal_in_its_space_and_says_its_source(name: str) -> None:
     architecture = zoo.load(name)
     assert zoo.space(name).validate(architecture) == architecture
-    assert set(zoo._entry(name)) == {"architecture", "space", "source"}
+    assert set(zoo._entry(name)) == {"architecture", "space", "source", "classes", "params"}
     assert "arXiv" in zoo._entry(name)["source"]
 
 

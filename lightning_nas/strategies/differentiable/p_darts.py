@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -118,14 +119,17 @@ class PDARTS(DifferentiableSearch):
         return self.current_epoch - self.stage * self.stage_epochs
 
     def check_length(self) -> None:
-        """Refuse a search whose last stage would take no architecture step, since the answer comes from that stage."""
-        last = min(self.epochs // self.stage_epochs, len(self.spaces) - 1)
-        if self.arch_warmup_epochs >= self.epochs - last * self.stage_epochs:
-            raise ConfigError(
-                f"trainer.max_epochs={self.epochs} leaves no architecture step in the last of {last + 1} stages: "
-                f"strategy.stage_epochs={self.stage_epochs}, strategy.arch_warmup_epochs={self.arch_warmup_epochs}; "
-                f"a whole search has max_epochs={len(self.spaces) * self.stage_epochs}, its warm-up less than a stage"
-            )
+        """Refuse a search without architecture steps; warn of one that ends before its last stage takes any."""
+        whole, warm_up = len(self.spaces) * self.stage_epochs, self.arch_warmup_epochs
+        said = (
+            f"trainer.max_epochs={self.epochs}, strategy.stage_epochs={self.stage_epochs}, "
+            f"strategy.arch_warmup_epochs={warm_up}; a whole search has max_epochs={whole}, its warm-up less than a "
+            "stage"
+        )
+        if warm_up >= min(self.epochs, self.stage_epochs):
+            raise ConfigError(f"no architecture step can be taken: {said}")
+        if self.epochs <= whole - self.stage_epochs + warm_up:
+            rank_zero_warn(f"the answer comes from an early stage, with fewer cells and more options: {said}")
 
     def make_schedule(self, make: SchedulerFactory, optimizer: Optimizer) -> Any:
         """A learning-rate schedule; one whose length is open takes that of a stage."""

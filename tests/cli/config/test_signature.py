@@ -20,7 +20,7 @@ def found(target: str) -> Signature:
         ("torch.optim.SGD", "nesterov", bool),
         ("torch.optim.lr_scheduler.StepLR", "step_size", int),
         ("torchvision.transforms.RandomHorizontalFlip", "p", Any),  # not annotated
-        ("lightning_nas.spaces.chains.fbnet.FBNetSpace", "head", int),
+        ("lightning_nas.spaces.chains.fbnet.FBNetSpace", "fused", bool),
     ],
 )
 def test_annotations_are_resolved(target: str, name: str, annotation: Any) -> None:
