@@ -116,7 +116,8 @@ def _explained(error: Exception, config_name: str) -> Exception:
             return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")
         check(config)
     except (NasError, HydraException, OmegaConfBaseException) as better:
-        return better if isinstance(better, ConfigError) and key in str(better) else error
+        about = key in str(better) or str(better).startswith(f"{key.partition('.')[0]}: ")
+        return better if isinstance(better, ConfigError) and about else error
     return error
 
 

@@ -14,9 +14,9 @@ SHORT = (
 )
 ON_IMAGES = ("dataset=npz", "dataset.num_workers=0", "dataset.val_fraction=0.1", "dataset.arch_fraction=0.3")
 SMALL = {
-    "macro": ("search_space.layers=3", "search_space.channels=4", "search_space.evaluation=[4,0.5]"),
+    "macro": ("search_space.layers=3", "search_space.channels=8", "search_space.evaluation=[4,0.5]"),
     "micro": (
-        *("search_space.layers=1", "search_space.nodes=2", "search_space.channels=4"),
+        *("search_space.layers=1", "search_space.nodes=2", "search_space.channels=8"),
         "search_space.evaluation=[3,4,0.2]",
     ),
 }

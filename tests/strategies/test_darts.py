@@ -117,7 +117,7 @@ def test_second_order_says_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_it_searches_on_the_space_of_fbnet() -> None:
-    space = FBNetSpace(image_size=8, in_channels=1, num_classes=4, stem=(4, 1), stages=[(4, 1, 1), (8, 2, 2)], head=8)
+    space = FBNetSpace(image_size=8, in_channels=1, num_classes=4, stem=(8, 1), stages=[(8, 1, 1), (16, 2, 2)], head=8)
     module = DARTS(space, Classification(), weights_optimizer=None, arch_optimizer=None)  # type: ignore[arg-type]
     batch = torch.randn(4, 1, 8, 8), torch.arange(4)
     module.arch_loss(batch).backward()

@@ -28,6 +28,8 @@ def make_p_darts(seed: int = 0, **options: Any) -> PDARTS:
         "dropped": (1,),
         "skip_dropout": (0.0, 0.4),
     }
+    if options.get("arch_warmup_epochs"):  # which must be shorter than a stage
+        defaults["stage_epochs"] = 1 + int(options["arch_warmup_epochs"])
     with seeded(seed, "supernet"):
         return PDARTS(ToySpace(), Classification(), seed=seed, **defaults | options)
 
