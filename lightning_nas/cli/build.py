@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from lightning_nas.experiment.run import Run
 from lightning_nas.experiment.settings import Names, Resuming, Retraining
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.engines.base import Engine
-
-log = logging.getLogger(__name__)
 
 
 def build(config: DictConfig) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ProgressBar
 
 from lightning_nas.cli import presets
-from lightning_nas.cli.build import engine_of, fill_sizes, settings_of
+from lightning_nas.cli.build import engine_of, fill_sizes, parts_of, plain_record, settings_of
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.spelling import hint
@@ -71,9 +72,8 @@ class Composed:
         self.folder, self.space, self.strategy = folder, space, strategy
         self.objects = {key: value for key, value in settings.items() if _is_object(key, value)}
         self.data = data if isinstance(data, str) else _set_up(as_search_data(data, seed))
-        self.preset = _preset(strategy)
         names = {
-            "strategy": self.preset,
+            "strategy": _preset(strategy),
             "search_space": space if isinstance(space, str) else None,
             "dataset": self.data if isinstance(self.data, str) else _carrier(self.data),
             **{key: value for key, value in settings.items() if key in _GROUPS and isinstance(value, str)},
@@ -167,18 +167,13 @@ class Composed:
         return make
 
     def _classes(self, space: SearchSpace) -> Parts:
-        from lightning_nas.cli.build import parts_of
-
-        parts, strategy = parts_of(self.config), self.strategy
-        if not isinstance(strategy, str):
-            made = strategy.func if isinstance(strategy, partial) else strategy
-            parts = Parts(**{**vars(parts), "strategy": made if isinstance(made, type) else type(made)})
+        parts = parts_of(self.config)
+        if not isinstance(self.strategy, str):
+            parts = replace(parts, strategy=_class_of(self.strategy))
         if not isinstance(self.space, str | None):
-            parts = Parts(**{**vars(parts), "space": type(space), "space_name": space.name})
+            parts = replace(parts, space=type(space), space_name=space.name)
         if "callbacks" in self.objects:
-            parts = Parts(
-                **{**vars(parts), "callbacks": {type(c).__name__: type(c) for c in self.objects["callbacks"]}}
-            )
+            parts = replace(parts, callbacks={type(c).__name__: type(c) for c in self.objects["callbacks"]})
         return parts
 
     def _record(self, made: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,16 +192,13 @@ class Composed:
                 self.config.search_space = {**describe(space), "name": space.name, "digest": space.digest}
             if not isinstance(self.strategy, str):
                 self.config.strategy = describe(self.strategy)
-        content = OmegaConf.to_container(self.config, resolve=True)
-        assert isinstance(content, dict)
-        return {str(key): value for key, value in content.items()}
+        return plain_record(self.config)
 
     def _strategy_name(self) -> str:
         if isinstance(self.strategy, str):
             return self.strategy
-        made = self.strategy.func if isinstance(self.strategy, partial) else self.strategy
-        kind = made if isinstance(made, type) else type(made)
-        return preset_of("strategy", f"{kind.__module__}.{kind.__qualname__}") or kind.__qualname__
+        kind = _class_of(self.strategy)
+        return _preset_of_class(kind) or kind.__qualname__
 
     def _data_name(self) -> str:
         if isinstance(self.data, str):
@@ -233,12 +225,20 @@ def _preset(strategy: Any) -> str:
     """The preset whose trainer, callbacks and engine go with a strategy."""
     if isinstance(strategy, str):
         return strategy
-    made = strategy.func if isinstance(strategy, partial) else strategy
-    kind = made if isinstance(made, type) else type(made)
-    if not issubclass(kind, SearchModule | TrialSearch):
+    kind = _class_of(strategy)
+    if not issubclass(kind, Strategy):
         raise ConfigError(f"strategy: got {shown(strategy)}; legal: a preset's name, or a strategy such as ln.FBNet")
-    found = preset_of("strategy", f"{kind.__module__}.{kind.__qualname__}")
-    return found or ("random" if issubclass(kind, TrialSearch) else "random_ws")
+    return _preset_of_class(kind) or ("random" if issubclass(kind, TrialSearch) else "random_ws")
+
+
+def _class_of(strategy: Any) -> type:
+    """The class of a strategy that is an object, a class, or a partial of a class."""
+    made = strategy.func if isinstance(strategy, partial) else strategy
+    return made if isinstance(made, type) else type(made)
+
+
+def _preset_of_class(kind: type) -> str | None:
+    return preset_of("strategy", f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _compose(names: Mapping[str, str]) -> DictConfig:

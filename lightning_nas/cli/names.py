@@ -16,7 +16,7 @@ def chosen(group: str, node: DictConfig) -> str:
     """The option of a group that a node is: by Hydra's own account, else by its class, else the class's name."""
     if HydraConfig.initialized() and (named := HydraConfig.get().runtime.choices.get(group)):
         return str(named)
-    target = str(node.get("module", node)._target_ if "module" in node else node._target_)
+    target = str(node.get("module", node)._target_)  # data of a person's own are in a wrapper
     return preset_of(group, target) or target
 
 

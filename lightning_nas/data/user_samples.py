@@ -63,7 +63,6 @@ class UserSamples:
                 f"{self.where}: the image of sample {index} is {described(image)}; legal is a tensor (C, H, W), "
                 "floating point or uint8, e.g. by torchvision.transforms.ToTensor()"
             )
-        image = image.float().div(255) if image.dtype == torch.uint8 else image.float()
         pixels: Tensor = image.float().div(255) if image.dtype == torch.uint8 else image.float()
         return pixels[None] if pixels.ndim == 2 else pixels
 

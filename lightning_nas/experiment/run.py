@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,8 +35,6 @@ from lightning_nas.tasks.base import Task
 from lightning_nas.training.signals import StopRequest
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.truth.curves import LearningCurves
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)

@@ -13,11 +13,6 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 
-def cosine(epochs: int) -> Callable[[Optimizer], LRScheduler]:
-    """Cosine annealing to zero over ``epochs``."""
-    return partial(CosineAnnealingLR, T_max=epochs)
-
-
 @dataclass(frozen=True)
 class Retraining:
     """How the answer is trained from scratch on the weights and arch parts together (``conf/retrain``).
@@ -40,7 +35,7 @@ class Retraining:
     optimizer: Callable[[list[nn.Parameter]], Optimizer] = partial(
         SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
-    scheduler: Callable[[Optimizer], LRScheduler] | None = cosine(12)
+    scheduler: Callable[[Optimizer], LRScheduler] | None = partial(CosineAnnealingLR, T_max=12)
     batch_size: PositiveInt | None = None
     clip: PositiveFloat | None = None
     auxiliary_weight: NonNegativeFloat = 0.0
