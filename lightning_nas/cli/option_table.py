@@ -16,7 +16,7 @@ WIDTH = 80
 _NARROWEST = 8  # letters of a column
 _OWN = ("_target_", "_partial_", "_recursive_", "_convert_")
 # objects and settings that a run fills in
-_OF_THE_RUN = ("self", "space", "task", "table", "engine", "seed", "mix", "generator", "job", "worker")
+_OF_THE_RUN = ("self", "space", "task", "table", "engine", "child", "arch", "seed", "generator", "job", "worker")
 
 
 @dataclass(frozen=True)

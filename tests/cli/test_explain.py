@@ -12,7 +12,7 @@ import pytest
 import yaml
 from commands import ROOT
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas.cli import option_table
 from lightning_nas.cli.command import conf_dir
@@ -53,6 +53,16 @@ def same(shown: str, value: Any) -> bool:
     return bool(read == value)
 
 
+def written(config: DictConfig, key: str) -> Any:
+    """The value of a strategy's key, null included; "-" where there is no such key."""
+    node: Any = OmegaConf.to_container(config.strategy, resolve=True)
+    for name in key.split("."):
+        if not isinstance(node, dict) or name not in node:
+            return "-"
+        node = node[name]
+    return node
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_paper_is_the_experiment_of_the_methods_page(strategy: str) -> None:
     page = (PAGES / f"{strategy}.md").read_text(encoding="utf-8")
@@ -68,12 +78,9 @@ def test_defaults_and_paper_values_are_those_of_the_configuration(strategy: str)
     assert len(found) > 6
     for key, (default, papers, _) in found.items():
         for config, shown in ((here, default), (paper, papers)):
-            value = OmegaConf.select(config.strategy, key, default="-")
-            if value == "-":  # not there, or null
-                assert shown in ("-", "null")
-                continue
-            if OmegaConf.is_dict(value):
-                assert shown == value._target_.rpartition(".")[2]
+            value = written(config, key)
+            if isinstance(value, dict):
+                assert shown == value["_target_"].rpartition(".")[2]
             elif isinstance(value, str):
                 assert shown == value
             else:
