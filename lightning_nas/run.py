@@ -13,7 +13,7 @@ from lightning_nas.cli.command import run_command
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.names import with_folder
 from lightning_nas.errors import ConfigError
-from lightning_nas.experiment.process import process
+from lightning_nas.experiment.process import signals
 from lightning_nas.experiment.work import at_work
 
 
@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
     """
     with_folder(config)
     own_data(config)
-    with process(None, leaves=True):  # signals first: the check may import torch
+    with signals(leaves=True):  # first, since the check may import torch
         check(config)
     with at_work(Path(config.paths.output), config.seed, config.threads, leaves=True):
         from lightning_nas.cli.build import build

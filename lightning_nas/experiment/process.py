@@ -40,13 +40,11 @@ def process(threads: int | None, *, leaves: bool = False) -> Iterator[None]:
     Raises:
         EnvironmentFailure: another process of the run was lost.
     """
-    environment, handlers = dict(os.environ), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    wakeup = signal.set_wakeup_fd(-1)
-    StopRequest.listen()
+    environment = dict(os.environ)
     os.environ.setdefault("WANDB_SILENT", "true")
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning chooses a number under DDP
-    with warnings.catch_warnings(), _quiet():
+    with signals(leaves=leaves), warnings.catch_warnings(), _quiet():
         import torch
 
         before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -55,10 +53,8 @@ def process(threads: int | None, *, leaves: bool = False) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
-        except Exception as error:
-            if StopRequest.signum:  # the signal came inside foreign code, which made an error of its own of it
-                StopRequest.leave(StopRequest.signum, together=False)
-            if isinstance(error, RuntimeError):
+        except RuntimeError:
+            if not StopRequest.signum:
                 _blame_the_others()
             raise
         finally:
@@ -66,10 +62,29 @@ def process(threads: int | None, *, leaves: bool = False) -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic)
             os.environ.clear()
             os.environ.update(environment)
-            if not (leaves and StopRequest.signum):
-                for signum, handler in handlers.items():
-                    signal.signal(signum, handler)
-                signal.set_wakeup_fd(wakeup)
+
+
+@contextmanager
+def signals(*, leaves: bool = False) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks for a stop; afterwards the handlers are those of before. Imports no torch.
+
+    Args:
+        leaves: whether the process ends after a signal; then the handlers stay until all is tidied up.
+    """
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    wakeup = signal.set_wakeup_fd(-1)
+    StopRequest.listen()
+    try:
+        yield
+    except Exception:
+        if StopRequest.signum:  # the signal came inside foreign code, which made an error of its own of it
+            StopRequest.leave(StopRequest.signum, together=False)
+        raise
+    finally:
+        if not (leaves and StopRequest.signum):
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+            signal.set_wakeup_fd(wakeup)
 
 
 @contextmanager

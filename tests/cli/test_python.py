@@ -131,6 +131,7 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
         settings = {**FAST, "callbacks": list(callbacks)}
         return ln.Run(tmp_path / name, data="digits", space="fbnet_small", strategy="fbnet", seed=5, **settings)
 
+    handler = signal.getsignal(signal.SIGTERM)
     whole = run("whole")
     whole.search()
     with pytest.raises(SystemExit) as left:
@@ -140,7 +141,7 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     resumed = run("stopped").resume()
     assert resumed.answer == whole.answer
     assert_equal_bits(tmp_path / "whole", tmp_path / "stopped")
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 @pytest.mark.parametrize(

@@ -159,13 +159,17 @@ def test_a_search_stopped_in_its_warm_up_has_no_answer(module: Any, kind: str, t
     [
         (lambda: DARTS(ToySpace(), arch_warmup_epochs=2), "arch_warmup_epochs=2 .*max_epochs=2"),
         (lambda: MdeNAS(ToySpace(), warmup_epochs=3), "warmup_epochs=3 .*max_epochs=2"),
-        (lambda: PDARTS(ToySpace(), stage_epochs=1), "max_epochs=2 .*stage_epochs=1, .*arch_warmup_epochs=1"),
-        (lambda: PDARTS(ToySpace(), stage_epochs=2), "max_epochs=2 .* last of 2 stages"),
+        (lambda: PDARTS(ToySpace(), stage_epochs=1), "max_epochs=2, .*stage_epochs=1, .*arch_warmup_epochs=1"),
     ],
 )
 def test_a_warm_up_as_long_as_the_search_is_refused(module: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         trained(module(), tmp_path, logger=False)
+
+
+def test_p_darts_warns_when_it_ends_before_its_last_stage(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="early stage.*max_epochs=2, .*whole search has max_epochs=6"):
+        trained(PDARTS(ToySpace(), stage_epochs=2), tmp_path, logger=False)
 
 
 def test_a_search_needs_the_number_of_its_epochs(tmp_path: Path) -> None:
