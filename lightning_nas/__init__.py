@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies.multi_trial.base import TrialSearch
     from lightning_nas.strategies.multi_trial.block_qnn import BlockQNN
     from lightning_nas.strategies.multi_trial.eas import EAS
+    from lightning_nas.strategies.multi_trial.local_search import LocalSearch
     from lightning_nas.strategies.multi_trial.mnasnet import MnasNet
     from lightning_nas.strategies.multi_trial.nas_rl import NASRL
     from lightning_nas.strategies.multi_trial.nasnet import NASNet
@@ -118,6 +119,7 @@ _HOME = {
     "ImageNet": "data.folder",
     "LanguageModelling": "tasks.language_modelling",
     "LatencyTable": "latency.table",
+    "LocalSearch": "strategies.multi_trial.local_search",
     "MdeNAS": "strategies.one_path.mdenas",
     "MnasNet": "strategies.multi_trial.mnasnet",
     "MnasNetSpace": "spaces.chains.mnasnet",
@@ -206,6 +208,7 @@ __all__ = [
     "ImageNet",
     "LanguageModelling",
     "LatencyTable",
+    "LocalSearch",
     "MdeNAS",
     "MnasNet",
     "MnasNetSpace",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -119,11 +119,29 @@ class SearchSpace(ABC):
         if not free:
             raise InvalidArchitecture(f"the space {self.name!r} has no decision to change")
         target = free[int(torch.randint(len(free), (), generator=generator))]
+        others = [o for o in self.options(target, _before(old, target.name)) if o != old[target.name]]
+        return self._changed(old, target, others, generator)
+
+    def neighbours(self, architecture: Architecture, generator: torch.Generator) -> list[Architecture]:
+        """Every architecture that differs in one decision; later decisions that it makes illegal are drawn again."""
+        old = dict(architecture.choices)
+        return [
+            self._changed(old, decision, [option], generator)
+            for decision in self.decisions
+            if decision.name in old
+            for option in self.options(decision, _before(old, decision.name))
+            if option != old[decision.name]
+        ]
+
+    def _changed(
+        self, old: Mapping[str, str], target: Decision, options: Sequence[str], generator: torch.Generator
+    ) -> Architecture:
+        """The architecture of ``old`` with one of the options at ``target``, and legal decisions after it."""
         choices: dict[str, str] = {}
         for decision in self.decisions:
             legal = self.options(decision, choices)
             if decision == target:
-                legal = tuple(option for option in legal if option != old[decision.name])
+                legal = tuple(options)
             elif decision.name in old and old[decision.name] in legal:
                 legal = (old[decision.name],)
             if legal:

@@ -1,0 +1,71 @@
+"""Build hook of the documentation site: every page of ``docs/methods`` enters the navigation, the list and the API.
+
+MkDocs calls the functions that begin with ``on_``; ``mkdocs.yml`` names this file. A marker such as
+``<!-- methods: one_path -->`` in a page stands for the methods of that family.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+FAMILIES = {"differentiable": "Differentiable", "one_path": "One path at a time", "multi_trial": "Trials"}
+MARKER = re.compile(r"<!-- methods: (\w+) -->")
+TARGET = re.compile(r"^_target_: (lightning_nas\.strategies\.(\w+)\.\w+)\.\w+$", re.MULTILINE)
+ARXIV = re.compile(r"arxiv\.org/abs/(\d+\.\d+)")
+
+
+class Method(NamedTuple):
+    """One page of ``docs/methods``: a title, then the paper up to the words "The file:"."""
+
+    strategy: str
+    title: str
+    paper: str
+    target: str
+    module: str
+    family: str
+
+    @property
+    def row(self) -> str:
+        """The row of the table in the list of methods."""
+        file = self.module.removeprefix("lightning_nas.").replace(".", "/")
+        return f"| [`{self.strategy}`]({self.strategy}.md) | {self.title} | {self.paper} | `{file}.py` |"
+
+
+def methods(family: str) -> list[Method]:
+    """The methods of one family that have a page, by the age of their papers."""
+    found = []
+    for path in (ROOT / "docs" / "methods").glob("*.md"):
+        preset = ROOT / "conf" / "strategy" / path.name.replace(".md", ".yaml")
+        if preset.exists() and (target := TARGET.search(preset.read_text(encoding="utf-8"))) and target[2] == family:
+            title, paper, *_ = path.read_text(encoding="utf-8").split("\n\n", 2)
+            paper = " ".join(paper.split()).partition(" The file:")[0].rstrip(".")
+            full = target[0].removeprefix("_target_: ")
+            found.append(Method(path.stem, title.removeprefix("# "), paper, full, target[1], family))
+    return sorted(found, key=lambda method: (*ARXIV.findall(method.paper)[:1], method.title))
+
+
+def filled(markdown: str, *, api: bool) -> str:
+    """The text of a page with rows of a table, or entries of the API, in the place of the markers."""
+
+    def text(match: re.Match[str]) -> str:
+        found = methods(match[1])
+        if api:
+            return "\n\n".join(f"::: {method.target}" for method in found)
+        return "\n".join(["| strategy | method | paper | file |", "|---|---|---|---|", *(m.row for m in found)])
+
+    return MARKER.sub(text, markdown)
+
+
+def on_config(config: Any) -> Any:
+    """Add the pages to the section "Methods" of the navigation."""
+    [section] = [entry["Methods"] for entry in config["nav"] if "Methods" in entry]
+    for family, heading in FAMILIES.items():
+        section.append({heading: [{m.title: f"methods/{m.strategy}.md"} for m in methods(family)]})
+    return config
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Fill the markers of a page."""
+    del config, files
+    return filled(markdown, api=page.file.src_uri.startswith("api/"))
