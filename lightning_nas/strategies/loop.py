@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from lightning_nas.data.reader import Alternate, SearchReader
@@ -319,6 +320,19 @@ class SearchLoop(ResumableModule, SearchReader):
         super().load_state(state)
         self.weights_steps, self.arch_steps = state["weights_steps"], state.get("arch_steps", 0)
         self._pending, self._restored = state["pending"], state["gradients"]
+
+    def on_fit_start(self) -> None:
+        """Refuse processes that would wait for gradients which a step does not make.
+
+        Raises:
+            ConfigError: DDP without ``find_unused_parameters``.
+        """
+        model = self.trainer.model
+        if isinstance(model, DistributedDataParallel) and not model.find_unused_parameters:
+            raise ConfigError(
+                "trainer.strategy: a step of a search leaves parameters without a gradient, which DDP waits for; "
+                "use strategy='ddp_find_unused_parameters_true' (trainer=ddp)"
+            )
 
     def on_train_start(self) -> None:
         """Restore the accumulated gradients of a checkpoint; Lightning drops them between loading and here."""

@@ -172,6 +172,13 @@ def test_p_darts_warns_when_it_ends_before_its_last_stage(tmp_path: Path) -> Non
         trained(PDARTS(ToySpace(), stage_epochs=2), tmp_path, logger=False)
 
 
+def test_processes_that_would_wait_for_gradients_are_refused(tmp_path: Path) -> None:
+    module = DARTS(ToySpace(), arch_warmup_epochs=0)
+    with pytest.raises(ConfigError, match="ddp_find_unused_parameters_true"):
+        trained(module, tmp_path, logger=False, strategy="ddp", devices=1)
+    torch.distributed.destroy_process_group()
+
+
 def test_a_search_needs_the_number_of_its_epochs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_epochs=-1"):
         trained(DARTS(ToySpace()), tmp_path, max_epochs=None, max_steps=5)
