@@ -63,8 +63,8 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def test_there_are_22_strategies() -> None:
-    assert len(NAMES) == 22
+def test_all_strategies_are_found() -> None:
+    assert len(NAMES) > 22
 
 
 @pytest.mark.parametrize("name", NAMES)
