@@ -35,6 +35,7 @@ LINKED = re.compile(r"^\| \[`(\w+)`\]\((\w+)\.md\) \|.*\| `(\S+)` \|$", re.MULTI
 NOT_FOR_USERS = {"hydra", "local", "paths"}
 
 
+@cache
 def site_methods() -> Any:
     """The build hook that lists the methods on the site."""
     file = ROOT / "docs" / "_tools" / "methods.py"
@@ -104,11 +105,9 @@ def test_the_api_documents_every_strategy() -> None:
     assert sorted(targets) == sorted(expected)
 
 
-def test_choosing_names_strategies_that_exist() -> None:
+def test_choosing_compares_every_strategy() -> None:
     page = (ROOT / "docs" / "guides" / "choosing.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"\(\.\./methods/(\w+)\.md\)", page))
-    assert len(named) > 20
-    assert named <= set(STRATEGIES)
+    assert set(re.findall(r"\(\.\./methods/(\w+)\.md\)", page)) == set(STRATEGIES)
 
 
 def test_the_reference_names_every_preset_of_every_group() -> None:
@@ -127,9 +126,7 @@ def test_the_readme_counts_methods_and_spaces() -> None:
     texts = [file.read_text(encoding="utf-8") for file in (CONF / "search_space").glob("*.yaml")]
     spaces = {re.search(r"^_target_: (\S+)$", text, re.MULTILINE)[1] for text in texts}  # type: ignore[index]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    least, counted = re.search(r"over (\d+) methods, (\d+) search spaces", readme).groups()  # type: ignore[union-attr]
-    assert len(STRATEGIES) - 10 <= int(least) < len(STRATEGIES)
-    assert int(counted) == len(spaces)
+    assert f"{len(STRATEGIES)} methods, {len(spaces)} search spaces" in readme
 
 
 def test_every_space_has_a_row() -> None:

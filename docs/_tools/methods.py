@@ -11,24 +11,22 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 FAMILIES = {"differentiable": "Differentiable", "one_path": "One path at a time", "multi_trial": "Trials"}
 MARKER = re.compile(r"<!-- methods: (\w+) -->")
-TARGET = re.compile(r"^_target_: (lightning_nas\.strategies\.(\w+)\.\w+)\.\w+$", re.MULTILINE)
+TARGET = re.compile(r"^_target_: (lightning_nas\.strategies\.(\w+)\.\w+\.\w+)$", re.MULTILINE)
 ARXIV = re.compile(r"arxiv\.org/abs/(\d+\.\d+)")
 
 
 class Method(NamedTuple):
-    """One page of ``docs/methods``: a title, then the paper up to the words "The file:"."""
+    """One page of ``docs/methods``: its title, its paper up to the words "The file:", and the class of its preset."""
 
     strategy: str
     title: str
     paper: str
     target: str
-    module: str
-    family: str
 
     @property
     def row(self) -> str:
         """The row of the table in the list of methods."""
-        file = self.module.removeprefix("lightning_nas.").replace(".", "/")
+        file = "/".join(self.target.split(".")[1:-1])
         return f"| [`{self.strategy}`]({self.strategy}.md) | {self.title} | {self.paper} | `{file}.py` |"
 
 
@@ -36,12 +34,11 @@ def methods(family: str) -> list[Method]:
     """The methods of one family that have a page, by the age of their papers."""
     found = []
     for path in (ROOT / "docs" / "methods").glob("*.md"):
-        preset = ROOT / "conf" / "strategy" / path.name.replace(".md", ".yaml")
+        preset = ROOT / "conf" / "strategy" / f"{path.stem}.yaml"
         if preset.exists() and (target := TARGET.search(preset.read_text(encoding="utf-8"))) and target[2] == family:
             title, paper, *_ = path.read_text(encoding="utf-8").split("\n\n", 2)
             paper = " ".join(paper.split()).partition(" The file:")[0].rstrip(".")
-            full = target[0].removeprefix("_target_: ")
-            found.append(Method(path.stem, title.removeprefix("# "), paper, full, target[1], family))
+            found.append(Method(path.stem, title.removeprefix("# "), paper, target[1]))
     return sorted(found, key=lambda method: (*ARXIV.findall(method.paper)[:1], method.title))
 
 

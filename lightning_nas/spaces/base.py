@@ -123,7 +123,19 @@ class SearchSpace(ABC):
         return self._changed(old, target, others, generator)
 
     def neighbours(self, architecture: Architecture, generator: torch.Generator) -> list[Architecture]:
-        """Every architecture that differs in one decision; later decisions that it makes illegal are drawn again."""
+        """Every architecture that differs in one decision; later decisions that it makes illegal are drawn again.
+
+        Args:
+            architecture: of this space.
+            generator: of the decisions that are drawn again.
+
+        Example:
+            >>> from lightning_nas.testing.toys import ToySpace
+            >>> space = ToySpace(2)
+            >>> keep = space.validate({"layer_1": "keep", "layer_2": "keep"})
+            >>> [other.options for other in space.neighbours(keep, torch.Generator())]
+            [('blur', 'keep'), ('swap', 'keep'), ('keep', 'blur'), ('keep', 'swap')]
+        """
         old = dict(architecture.choices)
         return [
             self._changed(old, decision, [option], generator)

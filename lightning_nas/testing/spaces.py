@@ -111,6 +111,22 @@ class SpaceCase(ExpectedCostCase):
                 assert mutant != architecture
                 assert space.validate(mutant) == mutant
 
+    def test_neighbours_are_legal_and_change_each_decision_in_every_way(
+        self, space: SearchSpace, architectures: list[Architecture]
+    ) -> None:
+        architecture = architectures[0]
+        expected, partial = [], dict[str, str]()
+        for name, chosen in architecture.choices:
+            [decision] = [known for known in space.decisions if known.name == name]
+            expected += [(name, option) for option in space.options(decision, partial) if option != chosen]
+            partial[name] = chosen
+        neighbours = space.neighbours(architecture, torch.Generator().manual_seed(4))
+        changed = []
+        for neighbour in neighbours:
+            assert space.validate(neighbour) == neighbour
+            changed.append(next(new for new in neighbour.choices if new not in architecture.choices))
+        assert changed == expected
+
     def test_canonical_is_idempotent_and_the_same_size(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
+import lightning_nas as ln
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.strategies.base import SearchModule
@@ -63,8 +64,10 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def test_all_strategies_are_found() -> None:
-    assert len(NAMES) > 22
+def test_all_public_strategies_are_found() -> None:
+    classes = filter(inspect.isclass, (getattr(ln, name) for name in ln.__all__))
+    searches = {found for found in classes if issubclass(found, (SearchModule, TrialSearch))}
+    assert {strategy_class(name) for name in NAMES} == {s for s in searches if not s.__module__.endswith(".base")}
 
 
 @pytest.mark.parametrize("name", NAMES)

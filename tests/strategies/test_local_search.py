@@ -65,7 +65,8 @@ def test_it_climbs_to_local_optima_and_starts_again(tmp_path: Path) -> None:
             assert centre is None or rugged(centre) >= max(map(rugged, neighbours(centre)))
             centre = None
         else:
-            assert trial.architecture in neighbours(module.history[trial.info["centre"]][0].architecture)
+            assert module.history[trial.info["centre"]][0].architecture == centre
+            assert trial.architecture in neighbours(centre)
         known.add(trial.architecture)
         better = trial.architecture if centre is None or reward > rugged(centre) else centre
         while better != centre:

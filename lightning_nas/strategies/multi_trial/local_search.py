@@ -77,9 +77,12 @@ class LocalSearch(TrialSearch):
 
     def learn(self, trial: Trial, reward: float) -> None:
         place = len(self.history) - 1
-        self._known.setdefault(self.space.canonical(trial.architecture), place)
+        self._know(place)
         if self.centre is None or reward > self.history[self.centre][1]:
             self._go_to(place)
+
+    def _know(self, place: int) -> None:
+        self._known.setdefault(self.space.canonical(self.history[place][0].architecture), place)
 
     def _go_to(self, place: int) -> None:
         """Stand at a trial, or at the best known neighbour that is better, and so on; queue the unknown neighbours."""
@@ -109,5 +112,5 @@ class LocalSearch(TrialSearch):
         self.centre, self.starts = state["centre"], state["starts"]
         self._queue = [self.space.validate(choices) for choices in state["queue"]]
         self._known = {}
-        for place, (trial, _) in enumerate(self.history):
-            self._known.setdefault(self.space.canonical(trial.architecture), place)
+        for place in range(len(self.history)):
+            self._know(place)
