@@ -90,7 +90,6 @@ def signals(*, leaves: bool = False) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's advice, and all but the warnings of the other processes, in the log file alone."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     first = os.environ.get("LOCAL_RANK", "0") == "0"
 
     def passes(record: logging.LogRecord) -> bool:
