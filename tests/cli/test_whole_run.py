@@ -53,11 +53,12 @@ class Squares(pl.LightningDataModule):
 
 @pytest.fixture(scope="module")
 def shortened(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, Ended]:
-    """``python -m lightning_nas.run debug=fast``, in a process of its own."""
+    """``python -m lightning_nas.run debug=fast``, in a process of its own, where there is a CUDA compiler."""
     commands = Commands(tmp_path_factory.mktemp("shortened"), cache)
     settings = ["trainer.log_every_n_steps=1", "strategy.arch_warmup_epochs=0", "strategy.alternate=batch"]
     settings += ["callbacks.rank_check.architectures=5"]  # the rank of three may not be defined
-    run = commands.process("debug=fast", *settings, f"hydra.run.dir={commands.folder / 'run'}")
+    compiler = {"CUDA_HOME": str(commands.folder)}  # torch warns of one without a GPU
+    run = commands.process("debug=fast", *settings, f"hydra.run.dir={commands.folder / 'run'}", **compiler)
     ended = run.wait()
     assert ended.code == 0, ended.err
     return commands.folder / "run", ended
