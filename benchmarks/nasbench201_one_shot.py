@@ -6,13 +6,14 @@
 FOLDER holds nasbench201.npz; IMAGES.npz has x_train and y_train, square images such as CIFAR-10's. The strategies are
 those of conf/strategy, with the settings of their files; random search with shared weights is always among them. All
 run the same epochs over the same images in the same batches, in the same supernet (without affine batch norm, as the
-benchmark's authors search); KEY=VALUE goes to each of them. Each run is a process of its own, on a GPU if there is one.
+benchmark's authors search), and their warm-ups are the same share of them as of the epochs in their files, rounded
+down; KEY=VALUE goes to each of them. Each run is a process of its own, on a GPU if there is one.
 
-A row is one run: the test accuracy after 200 epochs of the cell it derived, Kendall's tau of its scores against those
-accuracies (CIFAR-10) on random cells with a 95 % bootstrap interval, tau of multiply-adds alone on the same cells, the
-seconds of the whole process (its start, the rank check and the choice of the answer included) and those of its
-processor, and the peak memory: of the process, and what torch had on the GPU. FBNet's loss has a penalty on
-multiply-adds here, as its file says.
+A row is one run: its steps (weights+architecture), the test accuracy after 200 epochs of the cell it derived, Kendall's
+tau of its scores against those accuracies (CIFAR-10) on random cells with a 95 % bootstrap interval, tau of
+multiply-adds alone on the same cells, the seconds of the whole process (its start, the rank check and the choice of the
+answer included) and those of its processor, and the peak memory: of the process, and what torch had on the GPU. FBNet's
+loss has a penalty on multiply-adds here, as its file says.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import time
 from pathlib import Path
 from statistics import fmean
 
+import hydra
 import torch
 
 from lightning_nas.architecture import Architecture
@@ -49,11 +51,21 @@ def overrides(name: str, seed: int, folder: Path, given: argparse.Namespace) -> 
         f"strategy={name}",
         *("search_space=nasbench201", *space, "search_space.affine=false", "latency_table=macs"),
         *("dataset=npz", f"dataset.path={given.images.resolve()}", "dataset.arch_fraction=0.5"),
-        *("rank_check.truth=table", *(f"callbacks.rank_check.{setting}" for setting in rank)),
+        *("rank_check.truth=table", "callbacks.rank_check.truth.any_data=true"),  # the file holds the table's images
+        *(f"callbacks.rank_check.{setting}" for setting in rank),
         *(f"trainer.max_epochs={given.epochs}", f"seed={seed}", f"threads={given.threads}", "stages=[search]"),
-        *("logger=none", "~callbacks.architecture_logger", f"hydra.run.dir={folder}", *given.settings),
-        *([f"strategy.stage_epochs={given.epochs // 3}"] if name == "p_darts" else []),  # its schedule is in thirds
+        *("logger=none", "~callbacks.architecture_logger", f"hydra.run.dir={folder}"),
+        *(*scaled(name, given.epochs), *given.settings),
     ]
+
+
+def scaled(name: str, epochs: int) -> list[str]:
+    """The lengths of a strategy's file, scaled from its epochs to ``epochs``."""
+    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = hydra.compose("config", [f"strategy={name}", "paths.output=''"])
+    share = epochs / config.trainer.max_epochs
+    keys = ("arch_warmup_epochs", "warmup_epochs", "stage_epochs")
+    return [f"strategy.{key}={int(config.strategy[key] * share)}" for key in keys if key in config.strategy]
 
 
 def one_run() -> None:
@@ -77,7 +89,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
         seconds = time.perf_counter() - start
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["?"])[-1]
-            return [name, str(seed), f"failed: {last}", *[""] * 8]
+            return [name, str(seed), "", f"failed: {last}", *[""] * 8]
         took = json.loads(done.stdout.strip().splitlines()[-1])
         result = json.loads((folder / "result.json").read_text())
         rank = list(csv.DictReader((folder / "rank.csv").open()))[-1]
@@ -86,7 +98,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
     memory = f"{took['ram'] / 2**20:.0f}" + (f" + {took['gpu'] / 2**20:.0f} GPU" if took["gpu"] else "")
     tau = f"{number(rank['kendall_tau'])} [{number(rank['low'])}, {number(rank['high'])}]"
     return [
-        *(name, str(seed)),
+        *(name, str(seed), "+".join(str(count) for count in result["steps"].values() if count is not None)),
         *(f"{accuracy:.2%}" for accuracy in tabulated(space, architecture, None).values()),
         *(tau, number(rank["kendall_tau_macs"]), f"{seconds:.0f}", f"{took['cpu']:.0f}", memory),
         f"`{space.to_string(architecture)}`".replace("|", "\\|"),
@@ -107,7 +119,7 @@ def references(file: Path) -> None:
     table = NasBench201Table(file, [(dataset, "test", 200) for dataset in DATASETS])
     for name, of in (("the best cell", max), ("the mean of all cells", fmean)):
         columns = ([table.accuracy(cell, dataset) for cell in table.cells] for dataset in DATASETS)
-        show([name, "", *(f"{of(column):.2%}" for column in columns), *[""] * 6])
+        show([name, "", "", *(f"{of(column):.2%}" for column in columns), *[""] * 6])
 
 
 def main() -> None:
@@ -125,7 +137,18 @@ def main() -> None:
         parser.error("LIGHTNING_NAS_DATA must name a folder with nasbench201.npz")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {given.threads} thread(s)"
     print(f"{' '.join(sys.argv[1:])}; torch {torch.__version__}; {device}\n")
-    head = ["strategy", "seed", *DATASETS.values(), "tau", "tau of MACs", "seconds", "CPU seconds", "MiB", "cell"]
+    head = [
+        "strategy",
+        "seed",
+        "steps",
+        *DATASETS.values(),
+        "tau",
+        "tau of MACs",
+        "seconds",
+        "CPU seconds",
+        "MiB",
+        "cell",
+    ]
     show(head)
     show(["---"] * len(head))
     references(file)

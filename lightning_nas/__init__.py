@@ -14,7 +14,7 @@ except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lightning_nas import zoo
+    from lightning_nas import choice, zoo
     from lightning_nas.architecture import Architecture, Decision
     from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
     from lightning_nas.callbacks.base import RecordingCallback
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lightning_nas.data.text import TextData
     from lightning_nas.data.vision import CIFAR10, CIFAR100, FashionMNIST
     from lightning_nas.errors import NasError
+    from lightning_nas.export.trained import load
+    from lightning_nas.export.write import export_network
     from lightning_nas.latency.macs import count_macs, count_params
     from lightning_nas.latency.measure import measure_space
     from lightning_nas.latency.table import Conditions, LatencyTable
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.nasnet.any_cell import NASNetCellSpace
     from lightning_nas.spaces.nasnet.pnas import PNASSpace
     from lightning_nas.spaces.nasnet.space import NASNetSpace
+    from lightning_nas.spaces.own.space import FromModel
     from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
     from lightning_nas.spaces.recurrent.enas import ENASRNNSpace
     from lightning_nas.strategies.base import SearchModule
@@ -113,6 +116,7 @@ _HOME = {
     "FBNetSpace": "spaces.chains.fbnet",
     "FairDARTS": "strategies.differentiable.fair_darts",
     "FashionMNIST": "data.vision",
+    "FromModel": "spaces.own.space",
     "GDAS": "strategies.differentiable.gdas",
     "Gates": "spaces.gates",
     "ImageFolder": "data.folder",
@@ -162,6 +166,8 @@ _HOME = {
     "as_search_data": "data.given",
     "count_macs": "latency.macs",
     "count_params": "latency.macs",
+    "export_network": "export.write",
+    "load": "export.trained",
     "measure_space": "latency.measure",
     "retrain": "cli.python",
     "search": "cli.python",
@@ -203,6 +209,7 @@ __all__ = [
     "FBNetSpace",
     "FairDARTS",
     "FashionMNIST",
+    "FromModel",
     "Gates",
     "ImageFolder",
     "ImageNet",
@@ -242,8 +249,11 @@ __all__ = [
     "TrialSearch",
     "WeightSharingSpace",
     "as_search_data",
+    "choice",
     "count_macs",
     "count_params",
+    "export_network",
+    "load",
     "measure_space",
     "retrain",
     "search",
@@ -256,8 +266,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name == "zoo":
-        return import_module(f"{__name__}.zoo")
+    if name in ("choice", "zoo"):
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

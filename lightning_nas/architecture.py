@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_nas.errors import InvalidArchitecture, shown
-from lightning_nas.files import atomic, parse_json, read_json
+from lightning_nas.files import parse_json, read_json, write_json
 
 FORMAT = 1
 _text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
@@ -99,6 +99,9 @@ class Architecture:
     def from_dict(cls, content: Any, *, where: str = "architecture") -> Architecture:
         """Read the content of an architecture file, checked by its schema.
 
+        The entry "network", the sizes of a network of this architecture, is left to
+        :mod:`lightning_nas.spaces.description`.
+
         Args:
             content: parsed JSON.
             where: beginning of error messages, e.g. the path.
@@ -106,7 +109,7 @@ class Architecture:
         Raises:
             InvalidArchitecture: a key is missing or unknown, or a value has the wrong type.
         """
-        if not isinstance(content, dict) or content.keys() != {"format", "space", "choices"}:
+        if not isinstance(content, dict) or content.keys() - {"network"} != {"format", "space", "choices"}:
             came = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise InvalidArchitecture(f"{where}: expected the keys format, space, choices; got {shown(came)}")
         version, space, choices = content["format"], content["space"], content["choices"]
@@ -132,10 +135,14 @@ class Architecture:
         """
         return cls.from_dict(parse_json(text, where="architecture", error=InvalidArchitecture))
 
-    def save(self, path: str | Path) -> None:
-        """Write an architecture file, atomically."""
-        with atomic(path) as file:
-            file.write(self.to_json() + "\n")
+    def save(self, path: str | Path, network: Mapping[str, Any] | None = None) -> None:
+        """Write an architecture file, atomically.
+
+        Args:
+            path: of the file.
+            network: the sizes of the network, for :func:`~lightning_nas.spaces.description.network_of`.
+        """
+        write_json(path, self.to_dict() | ({} if network is None else {"network": network}))
 
     @classmethod
     def load(cls, path: str | Path) -> Architecture:

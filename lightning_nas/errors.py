@@ -72,7 +72,7 @@ class Interrupted(SystemExit):
 def shown(value: Any, limit: int = 80) -> str:
     r"""Format a value as printable ASCII on one line of at most ``limit`` characters, for an error message.
 
-    A :class:`~pathlib.Path` is never cut, so that the reader can look it up.
+    A :class:`~pathlib.Path` is never cut and keeps its letters of any alphabet, so that the reader can look it up.
 
     >>> shown("a\nb")
     "'a\\nb'"
@@ -80,8 +80,10 @@ def shown(value: Any, limit: int = 80) -> str:
     "'xxxxxx..."
     >>> len(shown(Path("x" * 100), limit=10))
     102
+    >>> shown("Jürg"), shown(Path("Jürg"))
+    ("'J\\xfcrg'", "'Jürg'")
     """
     if isinstance(value, Path):
-        return ascii(str(value))
+        return repr(str(value))
     text = ascii(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

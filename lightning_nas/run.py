@@ -1,4 +1,4 @@
-"""``python -m lightning_nas.run strategy=NAME ...``: search, retrain, test, measure, report.
+"""``python -m lightning_nas.run strategy=NAME ...``: search, retrain, test, measure, report, export.
 
 Printing a configuration (``--cfg job``) imports neither torch nor Lightning.
 """
@@ -17,10 +17,14 @@ from lightning_nas.experiment.process import signals
 from lightning_nas.experiment.work import at_work
 
 
-def main(config: DictConfig) -> None:
+def main(config: DictConfig) -> float | None:
     """One run: the stages of ``config.stages``, in order.
 
     Works inside a Hydra application and on what ``hydra.compose`` gives, in a script or a notebook.
+
+    Returns:
+        The task's score on the test part (``test_acc``, ``test_ppl``), which a Hydra sweeper may optimise; None if no
+        network was tested.
     """
     with_folder(config)
     own_data(config)
@@ -32,7 +36,7 @@ def main(config: DictConfig) -> None:
         run = build(config)
         if "ranking" in config.stages:
             run.rank()
-            return
+            return None
         given = None
         if "search" in config.stages:
             run.search()
@@ -43,6 +47,11 @@ def main(config: DictConfig) -> None:
         if "retrain" in config.stages:
             run.retrain(given)
         run.report()
+        if "export" in config.stages and (written := run.export()):
+            from lightning_nas.cli.export import lines
+
+            print(lines(written, run.folder / "export"))
+        return run.score
 
 
 def own_data(config: DictConfig) -> None:

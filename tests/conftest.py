@@ -1,10 +1,27 @@
-"""The environment that a test changes, or Lightning in it, does not reach the next test and its processes."""
+"""The longest files come first, and the environment that a test or Lightning changes does not reach the next test."""
 
 import os
 from collections.abc import Iterator
 from unittest import mock
 
 import pytest
+
+# begun first, so that no worker is left with one of them when the others have ended
+LONGEST = (
+    *("test_readme", "test_darts_recipes", "test_resume", "test_conf", "test_notebooks", "test_every_trial_pair"),
+    *("test_processes", "test_whole_run"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # xdist's order, by the number of tests, leaves the longest to the end
+    # no test cuts the power, and waiting for the disk is half the time of a search whose children are looked up
+    os.fsync = lambda file: os.fstat(file) and None  # a descriptor that is closed still fails
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {stem: number for number, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

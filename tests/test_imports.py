@@ -10,15 +10,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lightning_nas"
 # from the ground up; a part imports only from rows below its own, or from its own row if no circle comes of it
 LEVELS = [
-    {"", "errors", "files", "architecture", "moved", "signature", "conf"},
+    {"", "errors", "files", "architecture", "moved", "ranges", "kinds", "signature", "conf"},
     {"functional"},
-    {"ops"},
+    {"ops", "choice"},
     {"spaces"},
     {"latency", "tasks", "training", "data", "zoo"},
     {"truth"},
     {"trials"},
     {"strategies"},
-    {"callbacks", "report"},
+    {"callbacks", "report", "export"},
     {"experiment", "testing"},
     {"cli"},
     {"run", "__main__"},

@@ -24,7 +24,7 @@ def test_importing_the_package_imports_no_torch() -> None:
 def test_the_names_for_type_checkers_are_those_that_are_imported() -> None:
     [block] = [node for node in TREE.body if isinstance(node, ast.If)]
     typed = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert typed == set(ln.__all__) == {*ln._HOME, "zoo"}
+    assert typed == set(ln.__all__) == {*ln._HOME, "choice", "zoo"}
     assert set(ln.__all__) <= set(dir(ln))
 
 

@@ -42,7 +42,8 @@ PYTHON = [
     for page in PYTHON_PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL))
 ]
-ROWS = ["architecture", "test accuracy", "parameters", "MACs", "latency", "Kendall's tau", "report"]
+ROWS = ["architecture", "test accuracy", "balanced", "to compare", "parameters", "MACs", "latency", "Kendall's tau"]
+ROWS += ["steps", "report"]
 FAST = ["debug=fast", "logger=none", "latency_table.min_run_time=0.001"]
 SHORTER = [
     *(*FAST, "~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"),
@@ -53,10 +54,9 @@ INSTEAD = {  # other options, for commands with some word
         "strategy.candidates=2": ("strategy.generations=2", "strategy.population=2", "strategy.limit=1000")
     },
     "strategy=evolution": {
-        "debug=fast": ("debug=trials",),
         **dict.fromkeys(("~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"), ()),
     },
-    "strategy=darts": {"strategy.candidates=2": ()},  # it has none
+    "strategy=darts": {"strategy.candidates=2": ("trainer.max_epochs=2",)},  # it has none
     "experiment=ranking_hypothesis": {
         "strategy.candidates=2": ("ranking.networks=3", "ranking.epochs=1", "ranking.limit_train_batches=2"),
         "latency_table.min_run_time=0.001": (),
@@ -106,10 +106,10 @@ def test_the_first_command_prints_the_table_that_is_shown(workplace: Path) -> No
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert rows(done.stdout) == ROWS
+    assert [row for row in rows(done.stdout) if row != "warning"] == ROWS  # of a busy machine
     assert rows(shown) == ROWS
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pytorch_lightning as pl
-from pydantic import NonNegativeInt, PositiveInt
+from annotated_types import Interval
 from pytorch_lightning.loggers import WandbLogger
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.callbacks.base import RecordingCallback, show
+from lightning_nas.callbacks.base import RecordingCallback, is_due, show
+from lightning_nas.ranges import Count
 from lightning_nas.report.figures import probability_heatmap
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.training.seeding import generator
@@ -25,7 +26,7 @@ class ArchitectureLogger(RecordingCallback):
     strategy (inherited weights, recalibrated batch norm), the cost is the sum over the latency table.
 
     Args:
-        every_n_epochs: epochs between two records.
+        every_n_epochs: epochs between two records; the last epoch is always recorded.
         samples: architectures drawn from the strategy for each record.
 
     Example:
@@ -38,12 +39,12 @@ class ArchitectureLogger(RecordingCallback):
         "probabilities.csv": ("epoch", "group", "choice", "option", "probability"),
     }
 
-    def __init__(self, every_n_epochs: PositiveInt = 1, samples: NonNegativeInt = 2) -> None:
+    def __init__(self, every_n_epochs: Count = 1, samples: Annotated[int, Interval(ge=0, le=1000)] = 2) -> None:
         self.every_n_epochs, self.samples = every_n_epochs, samples
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
-        if (trainer.current_epoch + 1) % self.every_n_epochs:
+        if not is_due(trainer, self.every_n_epochs):
             return
         derived = pl_module.derive()
         score = pl_module.score(derived)

@@ -17,6 +17,7 @@ from rich.table import Column
 from rich.text import Text
 
 from lightning_nas.errors import ConfigError
+from lightning_nas.signature import Checked
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 
 # metrics in the order in which they are shown, and their short names
@@ -34,7 +35,7 @@ SHORT = {
 _LONGEST = 24  # letters of a metric's name
 
 
-class SearchProgress(ProgressBar):
+class SearchProgress(Checked, ProgressBar):
     """One bar for a whole stage: its name and number, the epoch or trial, the time left, and the main metrics.
 
     The bar counts the batches of all epochs, validation included; a search by trials counts trials. Metrics stand on
@@ -181,7 +182,7 @@ class _TwoLines(Progress):
         self.metrics = ""
         self._began = time.monotonic()
         self._known: int | None = None  # what was done before this process
-        words = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+        words = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
         share = TextColumn("{task.fields[share]}", table_column=Column(no_wrap=True))
         super().__init__(words, BarColumn(None), share, console=rich.get_console(), refresh_per_second=4, expand=True)
         self._task: TaskID | None = None

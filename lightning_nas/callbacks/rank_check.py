@@ -8,13 +8,20 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.callbacks.base import RecordingCallback, show
+from lightning_nas.callbacks.base import RecordingCallback, is_due, show
 from lightning_nas.errors import ConfigError
-from lightning_nas.functional.ranking import bootstrap_interval, kendall_tau, p_tau, precision_at_top, spearman
+from lightning_nas.functional.ranking import (
+    bootstrap_interval,
+    diverged_last,
+    kendall_tau,
+    p_tau,
+    precision_at_top,
+    spearman,
+)
 from lightning_nas.latency.sources import Macs
+from lightning_nas.ranges import Count
 from lightning_nas.report.figures import rank_scatter
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
@@ -30,7 +37,8 @@ class RankCheck(RecordingCallback):
 
     Writes ``rank.csv`` (one row per check) and ``rank_points.csv`` (one row per architecture and check), logs
     ``rank/kendall_tau`` and ``rank/spearman``, and shows a scatter plot in W&B and TensorBoard. For comparison it gives
-    the rank correlation of the multiply-adds with the truth: a search that ranks no better has learned little.
+    the rank correlation of the multiply-adds with the truth: a search that ranks no better has learned little. An
+    architecture that diverges when it is trained alone counts as the worst; ``rank_points.csv`` has no truth for it.
 
     Args:
         truth: returns the true score of each architecture.
@@ -60,9 +68,9 @@ class RankCheck(RecordingCallback):
         self,
         truth: Truth | None = None,
         *,
-        architectures: PositiveInt = 6,
-        every_n_epochs: PositiveInt = 4,
-        top_k: PositiveInt = 2,
+        architectures: Count = 6,
+        every_n_epochs: Count = 4,
+        top_k: Count = 2,
     ) -> None:
         if architectures < 3 or top_k > architectures:
             raise ConfigError(
@@ -79,6 +87,7 @@ class RankCheck(RecordingCallback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SearchModule)
+        pl_module.check(stage)  # before the truth is trained
         super().setup(trainer, pl_module, stage)
         self.architectures = pl_module.space.different(self.count, generator(pl_module.seed, "rank check"))
         if trainer.is_global_zero:
@@ -91,23 +100,28 @@ class RankCheck(RecordingCallback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
-        epoch, last = trainer.current_epoch, trainer.current_epoch + 1 == trainer.max_epochs
-        if not trainer.is_global_zero or ((epoch + 1) % self.every_n_epochs and not last):
+        epoch = trainer.current_epoch
+        if not trainer.is_global_zero or not is_due(trainer, self.every_n_epochs):
             return
         scores = [pl_module.score(a) for a in self.architectures]
         for architecture, score, truth in zip(self.architectures, scores, self.truths, strict=True):
-            self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": truth})
+            known = truth if math.isfinite(truth) else None
+            self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": known})
         figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
         self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
         self.tau, self.tau_macs = figures["kendall_tau"], figures["kendall_tau_macs"]
         for name in ("kendall_tau", "spearman", "kendall_tau_macs"):
             if figures[name] is not None:
                 pl_module.log(f"rank/{name}", figures[name], rank_zero_only=True, prog_bar=name == "kendall_tau")
-        show(trainer, "rank/scatter", rank_scatter(scores, self.truths, self.tau), pl_module.position)
+        drawn = [place for place, truth in enumerate(self.truths) if math.isfinite(truth)]
+        if drawn:
+            points = [scores[i] for i in drawn], [self.truths[i] for i in drawn]
+            show(trainer, "rank/scatter", rank_scatter(*points, self.tau), pl_module.position)
 
     def _compare(self, scores: list[float], rng: torch.Generator) -> dict[str, Any]:
         """One row of ``rank.csv``; figures that are undefined, as for constant scores, are None."""
         score, truth, macs = (torch.tensor(v, dtype=torch.float64) for v in (scores, self.truths, self.macs))
+        truth = diverged_last(truth)
         tau = kendall_tau(score, truth)
         low, high = bootstrap_interval(kendall_tau, score, truth, rng)
         figures: dict[str, torch.Tensor | float] = {

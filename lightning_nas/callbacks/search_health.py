@@ -9,11 +9,11 @@ from typing import Annotated, Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.callbacks.base import RecordingCallback
+from lightning_nas.callbacks.base import RecordingCallback, is_due
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.curvature import (
     difference_products,
@@ -24,6 +24,7 @@ from lightning_nas.functional.curvature import (
 )
 from lightning_nas.functional.relaxation import entropies
 from lightning_nas.ops.mixed import is_skip
+from lightning_nas.ranges import Count
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Batch
 from lightning_nas.training.seeding import generator
@@ -80,7 +81,7 @@ class SearchHealth(RecordingCallback):
 
     def __init__(
         self,
-        every_n_epochs: PositiveInt = 3,
+        every_n_epochs: Count = 3,
         *,
         iterations: NonNegativeInt = 0,
         early_stop: bool = False,
@@ -98,14 +99,29 @@ class SearchHealth(RecordingCallback):
         self.derived: list[Architecture] = []
         self.healthy: Architecture | None = None
 
+    def check_length(self, epochs: int) -> None:
+        """Refuse an early stop that cannot happen within the epochs of the search.
+
+        Raises:
+            ConfigError: names the numbers of records.
+        """
+        records, needed = -(-epochs // self.every_n_epochs), 2 * self.window - 1
+        if self.early_stop and (records < needed or self.first_epoch >= epochs):
+            raise ConfigError(
+                f"search_health: early_stop=true cannot happen in trainer.max_epochs={epochs}: it compares two windows "
+                f"of {self.window}, {needed} records, from first_epoch={self.first_epoch} on, and every_n_epochs="
+                f"{self.every_n_epochs} makes {records}; legal: a smaller window, first_epoch or every_n_epochs, or "
+                "early_stop=false"
+            )
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.healthy is not None:  # resumed after the stop
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
-        epoch, last = trainer.current_epoch, trainer.current_epoch + 1 == trainer.max_epochs
-        if (epoch + 1) % self.every_n_epochs and not last:
+        epoch = trainer.current_epoch
+        if not is_due(trainer, self.every_n_epochs):
             return
         eigenvalue: float | None = None
         if trainer.is_global_zero:

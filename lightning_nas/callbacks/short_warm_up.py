@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import pytorch_lightning as pl
 from pydantic import NonNegativeInt
 from pytorch_lightning.callbacks import Callback
 
-from lightning_nas.strategies.base import SearchModule
+from lightning_nas.signature import Checked
 
 
-class ShortWarmUp(Callback):
-    """Limits the epochs without architecture steps.
+class ShortWarmUp(Checked, Callback):
+    """Limits the epochs without architecture steps of a search, which looks for :attr:`longest_warm_up` at the start.
+
+    The run then counts as a debugging run: P-DARTS may end before its last stage.
 
     Args:
         epochs: longest warm-up; a shorter one of the strategy is kept.
 
     Example:
         >>> from lightning_nas.strategies.one_path.mdenas import MdeNAS
-        >>> from lightning_nas.testing.toys import ToySpace
-        >>> search = MdeNAS(ToySpace(), warmup_epochs=30)
-        >>> ShortWarmUp(epochs=1).setup(pl.Trainer, search, "fit")
-        >>> search.warmup_epochs
-        1
+        >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.training.network import quiet_trainer
+        >>> search, trainer = MdeNAS(ToySpace(), warmup_epochs=30, path_batches=2), quiet_trainer(2)
+        >>> trainer.callbacks.append(ShortWarmUp(epochs=1))
+        >>> trainer.fit(search, datamodule=ToyData(304, val_fraction=0.15))
+        >>> search.warmup_epochs, search.turns
+        (1, 2)
     """
 
     def __init__(self, epochs: NonNegativeInt = 1) -> None:
-        self.epochs = epochs
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if isinstance(pl_module, SearchModule):
-            pl_module.shorten_warm_up(self.epochs)
+        self.longest_warm_up = epochs

@@ -6,11 +6,21 @@ Hydra takes ``key=value`` from one place of a command line only: it refuses ``da
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 # Hydra's flags that take a value
 _VALUED = ("--cfg", "--package", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info")
 _SHORT = {"-c": "--cfg", "-p": "--package", "-cp": "--config-path", "-cn": "--config-name", "-cd": "--config-dir"}
 _SHORT |= {"-i": "--info"}
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether a command is asked what it does, and nothing else.
+
+    >>> asks_for_help(["--help"]), asks_for_help(["RUN", "-h"])
+    (True, False)
+    """
+    return list(arguments) in (["--help"], ["-h"])
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -30,9 +40,15 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def arranged(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with all overrides first."""
+    """The same arguments with all overrides first; a value that begins with ``~/`` is in the home folder."""
     overrides, flags = split(arguments)
-    return [*overrides, *flags]
+    return [*map(_at_home, overrides), *flags]
+
+
+def _at_home(override: str) -> str:
+    """The override with its path in full: a shell expands ``~`` at the beginning of a word only."""
+    name, _, path = override.partition("=")
+    return f"{name}={Path(path).expanduser()}" if path.startswith("~/") and "," not in path else override
 
 
 def value(arguments: Sequence[str], flag: str) -> str | None:

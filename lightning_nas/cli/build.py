@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.callbacks import Callback
 
+from lightning_nas.callbacks.search_health import SearchHealth
+from lightning_nas.callbacks.short_warm_up import ShortWarmUp
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.cli.names import chosen
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.given import as_search_data
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, NasError
+from lightning_nas.experiment.folder import check_free
+from lightning_nas.experiment.lengths import check_schedule, check_search
 from lightning_nas.experiment.pairs import Parts
 from lightning_nas.experiment.run import Run
 from lightning_nas.experiment.settings import Names, Resuming, Retraining
+from lightning_nas.experiment.trainer import built, check_trainer, in_one_line
+from lightning_nas.export.names import check_formats
+from lightning_nas.spaces.sizes import square_alone, takes_any_sides
+from lightning_nas.strategies.target import NAMES
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.engines.base import Engine
+
+log = logging.getLogger(__name__)
 
 
 def build(config: DictConfig) -> Run:
@@ -33,12 +46,19 @@ def build(config: DictConfig) -> Run:
     Raises:
         InputError: data, space or sizes do not go together.
     """
-    parts = parts_of(config)
+    check_free(Path(config.paths.output), config.stages, config.ckpt_path)
+    parts, callbacks = parts_of(config), list[Callback]()
     if "search" in config.stages:
         parts.check()
-    data = as_search_data(instantiate(config.dataset), config.seed)
-    data.setup("fit")
+        callbacks = callbacks_of(config)
+        check_trainer(instantiate(config.trainer), callbacks, trials=parts.trains_children)
+    elif "retrain" in config.stages:
+        built(instantiate(config.trainer), logger=False)
+    settings = settings_of(config, parts)
+    warnings = check_lengths(config, instantiate(config.strategy), callbacks, settings["retraining"])
+    data = read_data(config)
     fill_sizes(config, data)
+    check_sides(config.search_space)
     check(config)  # once more, with the sizes
     space = instantiate(config.search_space)
     return Run(
@@ -53,8 +73,68 @@ def build(config: DictConfig) -> Run:
         names=names_of(config, parts),
         table=instantiate(config.latency_table),
         engine=engine_of(config) if parts.trains_children else None,
-        **settings_of(config, parts),
+        warnings=warnings,
+        **settings,
     )
+
+
+def made(node: DictConfig, key: str) -> Any:
+    """The object of an entry; a constructor that is not of this library refuses its arguments in one line.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    try:
+        return instantiate(node)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, NasError) or str(node._target_).startswith("lightning_nas."):
+            raise
+        raise ConfigError(f"{key}: {node._target_} refuses its arguments: {in_one_line(cause)}") from error
+
+
+def callbacks_of(config: DictConfig) -> list[Callback]:
+    """The callbacks of the search."""
+    return [made(node, f"callbacks.{name}") for name, node in (config.callbacks or {}).items() if node]
+
+
+def check_lengths(
+    config: DictConfig,
+    strategy: Callable[..., Any],
+    callbacks: Sequence[Callback],
+    retraining: Retraining,
+    trainer: Callable[..., Any] | None = None,
+) -> list[str]:
+    """Refuse lengths that do not agree, before data are read.
+
+    Args:
+        config: of the run.
+        strategy: makes the strategy.
+        callbacks: of the search.
+        retraining: settings of the retraining.
+        trainer: what a person gave in the place of the configuration's; a search whose epochs are not among its
+            keywords checks itself when it begins, and its schedules are not known before.
+
+    Returns:
+        What is legal and yet doubtful, in words; it is logged.
+
+    Raises:
+        ConfigError: names the keys, what came and what is legal.
+    """
+    said = list[str]()
+    epochs = (config.trainer if trainer is None else getattr(trainer, "keywords", {})).get("max_epochs")
+    if "search" in config.stages and (trainer is None or epochs is not None):
+        short = [callback.longest_warm_up for callback in callbacks if isinstance(callback, ShortWarmUp)]
+        said += check_search(strategy, epochs, min(short, default=None))
+        for callback in callbacks:
+            if isinstance(callback, SearchHealth) and isinstance(epochs, int):
+                callback.check_length(epochs)
+    if "retrain" in config.stages:
+        doubt = check_schedule("retrain.scheduler", retraining.scheduler, retraining.epochs, "retrain.epochs")
+        said += [doubt] if doubt else []
+    for doubt in said:
+        log.warning(doubt)
+    return said
 
 
 def settings_of(config: DictConfig, parts: Parts) -> dict[str, Any]:
@@ -64,8 +144,9 @@ def settings_of(config: DictConfig, parts: Parts) -> dict[str, Any]:
         "seed": int(config.seed),
         "threads": config.threads,
         "stages": tuple(config.stages),
+        "target": target_of(config),
         "trains_nothing": parts.looks_up,
-        "callbacks": lambda: [instantiate(node) for node in (config.callbacks or {}).values() if node],
+        "callbacks": lambda: callbacks_of(config),
         "progress": bool((config.callbacks or {}).get("progress")),
         "loggers": [instantiate(node, _partial_=True) for node in (config.logger or {}).values() if node],
         "retraining": retraining_of(config),
@@ -73,8 +154,28 @@ def settings_of(config: DictConfig, parts: Parts) -> dict[str, Any]:
         "ranking": instantiate(ranking) if ranking is not None else None,
         "resuming": Resuming(**OmegaConf.to_container(config.resume)),  # type: ignore[arg-type]
         "checkpoint": config.ckpt_path,
+        "formats": _formats(config),
         "published": published_of(config),
     }
+
+
+def target_of(config: DictConfig) -> dict[str, float] | None:
+    """The costs of ``target``, ``target_ms``, ``target_macs`` and ``target_params`` by what they are of; None for none.
+
+    Raises:
+        ConfigError: a target without a search.
+    """
+    given = {name: float(config[key]) for name, key in NAMES.items() if config[key] is not None}
+    if given and "search" not in config.stages:
+        raise ConfigError(f"{NAMES[next(iter(given))]} bounds what a search answers; legal with stages=[search, ...]")
+    return given or None
+
+
+def read_data(config: DictConfig) -> SearchData:
+    """The data of ``config.dataset``, set up."""
+    data = as_search_data(instantiate(config.dataset), config.seed)
+    data.setup("fit")
+    return data
 
 
 def fill_sizes(config: DictConfig, data: SearchData) -> None:
@@ -83,6 +184,17 @@ def fill_sizes(config: DictConfig, data: SearchData) -> None:
         for name, value in data.found.items():
             if config.dataset.get(name) is None:
                 config.dataset[name] = value
+
+
+def check_sides(space: DictConfig) -> None:
+    """Refuse images of two sides where the networks are for square ones.
+
+    Raises:
+        ConfigError: names the spaces that take them.
+    """
+    size = space.get("image_size")
+    if OmegaConf.is_list(size) and len(size) == 2 and not takes_any_sides(get_class(space._target_)):
+        raise ConfigError(square_alone(f"search_space={space.get('name', space._target_)}", *size))
 
 
 def parts_of(config: DictConfig) -> Parts:
@@ -116,12 +228,13 @@ def names_of(config: DictConfig, parts: Parts) -> Names:
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     group = Path(hydra.sweep.dir).name if in_sweep else None
-    return Names(strategy, dataset, hydra.job.override_dirname or None, group, in_sweep)
+    return Names(strategy, dataset, hydra.job.override_dirname or None, group, in_sweep, list(hydra.overrides.task))
 
 
 def retraining_of(config: DictConfig) -> Retraining:
     """``config.retrain`` with its factories made."""
     settings = {str(name): value for name, value in config.retrain.items() if name not in ("optimizer", "scheduler")}
+    settings["from_"] = settings.pop("from", "scratch")
     scheduler = config.retrain.scheduler
     return Retraining(
         optimizer=instantiate(config.retrain.optimizer),
@@ -138,6 +251,13 @@ def _retrain_task(config: DictConfig) -> Task | None:
         raise ConfigError("retrain.label_smoothing: the task has none; legal: null")
     task: Task = instantiate(config.task, label_smoothing=smoothing)
     return task
+
+
+def _formats(config: DictConfig) -> list[str] | None:
+    formats = None if config.export.formats is None else [str(name) for name in config.export.formats]
+    if formats and "export" in config.stages:
+        check_formats(formats)
+    return formats
 
 
 def engine_of(config: DictConfig) -> Callable[[], Engine]:

@@ -3,11 +3,13 @@
 import errno
 import gc
 import logging
+import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -26,44 +28,51 @@ from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.presets import conf_dir as conf_dir
 from lightning_nas.cli.search_path import register
 from lightning_nas.errors import ConfigError, EnvironmentFailure, Interrupted, NasError, shown
+from lightning_nas.files import replace_file
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
-def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
+def run_command(task: Callable[[DictConfig], float | None], config_name: str) -> None:
     """Compose the configuration, run ``task`` on it, and leave the process with the documented exit code.
 
     Bad input and configuration, Hydra's own errors included, end with one line beginning ``error:`` on stderr and exit
     code 2; numerical failure with 3, the environment with 4, signals with 130 and 143. Anything else is a bug of this
     library: it keeps its traceback and ends with 1. A job of a sweep that fails in one of the first three ways lets the
     other jobs run; the first failure is the exit code. Flags and overrides may come in any order.
+
+    What ``task`` returns is the value of a job that a Hydra sweeper optimises; that of a job that failed is NaN.
     """
     sys.argv[1:] = arranged(sys.argv[1:])
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     logging.raiseExceptions = False  # a log file on a full disk prints no traceback
 
-    begun, failures = False, list[int]()
+    begun, place = False, ""
 
-    def reporting(config: DictConfig) -> None:
+    def reporting(config: DictConfig) -> float | None:
         nonlocal begun
         begun = True
-        code = _reported(task, config)
-        if code:
-            failures.append(code)
+        code, value = _reported(task, config)
         if code and HydraConfig.get().mode != RunMode.MULTIRUN:
             sys.exit(code)
+        if code:
+            _note(Path(place), HydraConfig.get().job.num, code)
+        return value
 
     try:
-        with guarded():
+        # for a sweep, of which Hydra tells only its jobs: a flag, an override or any file may ask for one
+        with TemporaryDirectory(prefix="lightning_nas_") as place, guarded():
             hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(reporting)()
+            notes = [file for file in Path(place).iterdir() if file.name.isdigit()]
+            failures = {int(file.name): int(file.read_text()) for file in notes}
         if failures:
-            sys.exit(failures[0])
+            sys.exit(failures[min(failures)])
     except NasError as error:
         sys.exit(_report(error, error.exit_code))
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_report(_explained(error, config_name), 2))
+        sys.exit(_report(explained(error, config_name, sys.argv[1:]), 2))
     except (OSError, YAMLError, ValueError) as error:
         if begun:
             raise
@@ -75,26 +84,50 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
         gc.freeze()  # else the interpreter searches torch's objects for garbage on its way out, for two seconds
 
 
-def _reported(task: Callable[[DictConfig], None], config: DictConfig) -> int:
-    """Run the task; returns the exit code. Reports errors itself, since Hydra would print its own lines on them."""
+def _note(folder: Path, job: int, code: int) -> None:
+    """Leave the exit code of a job for the process that began the sweep; the job may run in another one.
+
+    Raises:
+        EnvironmentFailure: that process is on another machine, which Hydra tells of an exception.
+    """
+    if not folder.is_dir():
+        raise EnvironmentFailure(f"job {job} of the sweep ended with exit code {code}, see its log")
+    replace_file(folder / str(job), str(code).encode())
+
+
+def _reported(task: Callable[[DictConfig], float | None], config: DictConfig) -> tuple[int, float | None]:
+    """Run the task; returns the exit code and the task's value, NaN if it failed.
+
+    Reports errors itself, since Hydra would print its own lines on them.
+    """
     try:
-        task(config)
+        return 0, task(config)
     except NasError as error:
-        return _report(error, error.exit_code)
+        return _report(error, error.exit_code), math.nan
     except InstantiationException as error:
         if not isinstance(error.__cause__, NasError):
             raise
-        return _report(error.__cause__, error.__cause__.exit_code)
+        return _report(error.__cause__, error.__cause__.exit_code), math.nan
     except KeyboardInterrupt:
         raise Interrupted(130) from None
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        what = "there is not enough memory for this run: make batches, networks or counts smaller"
+        return _report(EnvironmentFailure(f"{what} ({error})"), EnvironmentFailure.exit_code), math.nan
     except OSError as error:
         if isinstance(error, (FileNotFoundError, ConnectionError, TimeoutError)) or not error.strerror:
             raise
-        return _report(error, EnvironmentFailure.exit_code)
-    return 0
+        return _report(error, EnvironmentFailure.exit_code), math.nan
 
 
-def _explained(error: Exception, config_name: str) -> Exception:
+def _is_out_of_memory(error: Exception) -> bool:
+    from lightning_nas.experiment.memory import is_out_of_memory  # torch, which the run has imported by now
+
+    return is_out_of_memory(error)
+
+
+def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> Exception:
     """Hydra's error about an override with the legal values added: the same keys are composed again and checked."""
     if isinstance(error, OverrideParseException):
         return ConfigError(f"cannot read {shown(error.override)}: {error}")
@@ -102,9 +135,9 @@ def _explained(error: Exception, config_name: str) -> Exception:
     if not unknown or unknown[1].startswith("hydra"):
         return error
     key, groups = unknown[1], set(presets.groups())
-    name, own = (value(sys.argv[1:], flag) for flag in ("--config-name", "--config-dir"))
+    name, own = (value(arguments, flag) for flag in ("--config-name", "--config-dir"))
     searched = [f"hydra.searchpath=[file://{Path(own).resolve()}]"] if own else []
-    single = {text.partition("=")[0]: text for text in sys.argv[1:] if "," not in text}  # not the lists of a sweep
+    single = {text.partition("=")[0]: text for text in arguments if "," not in text}  # not the lists of a sweep
     chosen = [text for name, text in single.items() if _counts(name, text, key)]
     GlobalHydra.instance().clear()
     try:
@@ -133,6 +166,6 @@ def _report(error: Exception, code: int) -> int:
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         where = f": {shown(Path(str(error.filename)))}" if error.filename else " (is the disk full?)"
         lines = [f"{error.strerror}{where}"]
-    text = " ".join(lines).encode("ascii", "replace").decode()
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(lines))
     print(f"error: {text[:800]}", file=sys.stderr)
     return code

@@ -8,15 +8,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.loggers import Logger
 
 from lightning_nas.cli import presets
-from lightning_nas.cli.build import engine_of, fill_sizes, parts_of, plain_record, settings_of
+from lightning_nas.cli.build import (
+    callbacks_of,
+    check_lengths,
+    engine_of,
+    fill_sizes,
+    parts_of,
+    plain_record,
+    retraining_of,
+    settings_of,
+)
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.spelling import hint
@@ -32,11 +43,19 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.tasks.base import Task
 from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.job import ObjectsJob
 
 Strategy = SearchModule | TrialSearch
+_OBJECTS: Mapping[str, tuple[tuple[type, ...], str]] = {  # the parts that may be objects, and in words
+    "latency_table": ((LatencyTable,), "a LatencyTable"),
+    "task": ((Task,), "a Task"),
+    "trainer": ((pl.Trainer,), "what makes a Trainer"),
+    "callbacks": ((pl.Callback,), "a list of callbacks"),
+    "logger": ((Logger,), "a logger or a list of them"),
+}
 _GROUPS = (
     "latency_table",
     "task",
@@ -70,30 +89,51 @@ class Composed:
         self, folder: Path, data: Any, space: Any, strategy: Any, seed: int, settings: Mapping[str, Any]
     ) -> None:
         self.folder, self.space, self.strategy = folder, space, strategy
+        self.warnings = list[str]()
         self.objects = {key: value for key, value in settings.items() if _is_object(key, value)}
         self.data = data if isinstance(data, str) else _set_up(as_search_data(data, seed))
+        if isinstance(self.objects.get("trainer"), pl.Trainer):
+            raise ConfigError(
+                "trainer: got a Trainer, but every stage makes its own; legal: settings, e.g. trainer={'max_epochs': "
+                "20}, or functools.partial(pl.Trainer, max_epochs=20)"
+            )
         names = {
             "strategy": _preset(strategy),
             "search_space": space if isinstance(space, str) else None,
             "dataset": self.data if isinstance(self.data, str) else _carrier(self.data),
             **{key: value for key, value in settings.items() if key in _GROUPS and isinstance(value, str)},
         }
-        changes = {key: value for key, value in settings.items() if key not in {*names, *self.objects}}
-        self.config = _compose({key: name for key, name in names.items() if name is not None})
+        preset = {key for key, value in settings.items() if key in _GROUPS and isinstance(value, str)}
+        changes = {key: value for key, value in settings.items() if key not in {*preset, *self.objects}}
+        searched = strategy.space if space is None and isinstance(strategy, Strategy) else space
+        if not isinstance(space, str | SearchSpace | None):
+            raise ConfigError(
+                f"space: got {shown(space)}; legal: a preset's name, or a search space such as ln.FBNetSpace()"
+            )
+        _check_parts(changes, {"search_space": ("space", searched), "dataset": ("data", self.data)})
+        self.config = compose_names({key: name for key, name in names.items() if name is not None})
         with open_dict(self.config):
             self.config.seed, self.config.paths.output = seed, str(folder)
             if not isinstance(self.data, str):
                 self.config.dataset = {"_target_": self.config.dataset._target_, "seed": seed, **self.data.found}
+            given = getattr(self.objects.get("trainer"), "keywords", {})
+            if "max_epochs" in given:
+                self.config.trainer.max_epochs = given["max_epochs"]  # schedules of the search follow it
         _change(self.config, changes)
 
     def parts(self) -> dict[str, Any]:
         """The arguments of :class:`~lightning_nas.experiment.run.Run`."""
         check(self.config)
+        callbacks = list(self.objects["callbacks"]) if "callbacks" in self.objects else callbacks_of(self.config)
+        retraining, trainer = retraining_of(self.config), self.objects.get("trainer")
+        self.warnings = check_lengths(self.config, self._factory(), callbacks, retraining, trainer)
         made = self._made()
         classes = self._classes(made["space"])
         if "search" in self.config.stages:
             classes.check()
         settings = settings_of(self.config, classes)
+        if settings["target"] and isinstance(self.strategy, Strategy):
+            raise ConfigError("target: the strategy is made already; pass target=... where it is made")
         if "callbacks" in self.objects:
             given = list(self.objects["callbacks"])
             bars = any(isinstance(callback, ProgressBar) for callback in given)
@@ -105,6 +145,7 @@ class Composed:
         return {
             "folder": self.folder,
             "record": record,
+            "warnings": self.warnings,
             "write_record": OmegaConf.to_yaml(OmegaConf.create(record)),
             "names": Names(self._strategy_name(), self._data_name()),
             "engine": self._engine(made) if classes.trains_children else None,
@@ -178,6 +219,7 @@ class Composed:
 
     def _record(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration as plain values, with a description where a part is an object."""
+        OmegaConf.resolve(self.config)  # what refers to a part that is an object keeps the preset's value
         with open_dict(self.config):
             for key, value in self.objects.items():
                 self.config[key] = describe(value)
@@ -206,8 +248,45 @@ class Composed:
         return type(getattr(self.data, "module", self.data)).__qualname__
 
 
+def _check_parts(changes: Mapping[str, Any], parts: Mapping[str, tuple[str, Any]]) -> None:
+    """Refuse changes of a part that was given as an object, or that are another part.
+
+    Raises:
+        ConfigError: names the argument that takes the part.
+    """
+    for key, (argument, part) in parts.items():
+        if key not in changes:
+            continue
+        if not isinstance(changes[key], Mapping):
+            raise ConfigError(
+                f"{key}: got {shown(changes[key])}; legal: keys of the preset; {argument}= takes the part"
+            )
+        if not isinstance(part, str | None):
+            raise ConfigError(
+                f"{key}: {argument}= is an object, so no preset is changed; make the {type(part).__name__} with the "
+                f"settings {sorted(map(str, changes[key]))}"
+            )
+
+
 def _is_object(key: str, value: Any) -> bool:
-    return key in _GROUPS and not isinstance(value, str | Mapping | None)
+    """Whether a part is an object to be used as it is.
+
+    Raises:
+        ConfigError: it is no such part.
+    """
+    if key not in _GROUPS or (isinstance(value, str | Mapping | None) and not isinstance(value, LatencyTable)):
+        return False
+    kinds, words = _OBJECTS.get(key, ((), ""))
+    several = key in ("callbacks", "logger") and isinstance(value, Sequence)
+    made = [*value] if several else [value]
+    if (key == "callbacks" and not several) or not all(isinstance(each, kinds) or _makes(key, each) for each in made):
+        legal = ", ".join(filter(None, ["a preset's name", "a mapping of its keys", words]))
+        raise ConfigError(f"{key}: got {shown(value)}; legal: {legal}")
+    return True
+
+
+def _makes(key: str, value: Any) -> bool:
+    return key in ("latency_table", "trainer") and callable(value)
 
 
 def _set_up(data: SearchData) -> SearchData:
@@ -241,7 +320,12 @@ def _preset_of_class(kind: type) -> str | None:
     return preset_of("strategy", f"{kind.__module__}.{kind.__qualname__}")
 
 
-def _compose(names: Mapping[str, str]) -> DictConfig:
+def compose_names(names: Mapping[str, str]) -> DictConfig:
+    """The default configuration with other options of some groups.
+
+    Raises:
+        ConfigError: a group has no such option.
+    """
     for group, name in names.items():
         if name not in (known := presets.names(group)):
             raise ConfigError(f"{group}: there is no preset {shown(name)}; {hint(name, known)}")
@@ -258,5 +342,7 @@ def _change(config: DictConfig, changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
         if key not in config:
             raise ConfigError(f"{key}: there is no such key of the configuration; {hint(key, map(str, config))}")
+        if isinstance(config[key], DictConfig) and not isinstance(value, Mapping | str | None):
+            raise ConfigError(f"{key}: got {shown(value)}; legal: a mapping of its keys, or a preset's name")
         with open_dict(config):  # the check knows which keys a constructor has
             OmegaConf.update(config, key, value, merge=True)

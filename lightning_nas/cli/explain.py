@@ -1,4 +1,7 @@
-"""``lightning-nas explain GROUP=NAME``: what one option of the configuration is, and what can be set on it."""
+"""``lightning-nas explain GROUP=NAME``: what one option of the configuration is, and what can be set on it.
+
+With more overrides, or with ``search_space.model._target_=...``, what a search can change in a network of one's own.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightning_nas.cli import presets
+from lightning_nas.cli.arguments import asks_for_help
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.option_table import WIDTH, Row, class_of, options, shown_value, table
 from lightning_nas.errors import ConfigError, shown
 
+_OWN = "search_space=from_model"
+_USAGE = """\
+lightning-nas explain GROUP=NAME
+lightning-nas explain search_space=from_model search_space.model._target_=torchvision.models.resnet18 [KEY=VALUE ...]
+
+The first says what an option is and what can be set on it, e.g. strategy=fbnet.
+GROUP is one of {groups}
+
+The second says what a search can change in a network of your own: every decision, what is coupled with what, what stays
+whole and why, and the sizes of the smallest, the middle and the largest network. It takes the overrides of a run;
+latencies are measured, or come from latency_table=file latency_table.path=FILE or latency_table=measured."""
 _DOCUMENTED = "strategy"  # the group whose options have a page in docs/methods
 
 
@@ -23,8 +38,15 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: there is no such group, or it has no such option.
     """
-    if list(arguments) in (["--help"], ["-h"]):
-        print(f"lightning-nas explain GROUP=NAME\n\ne.g. strategy=fbnet\nGROUP is one of {', '.join(presets.groups())}")
+    if asks_for_help(arguments):
+        print(_USAGE.format(groups=", ".join(presets.groups())))
+        return
+    if any(text.startswith(("search_space.", "search_space={")) or text == _OWN for text in arguments) and (
+        len(arguments) > 1 or arguments[0] != _OWN
+    ):
+        from lightning_nas.cli.own_model import explained
+
+        print(explained(arguments))
         return
     if len(arguments) != 1:
         raise ConfigError(
@@ -106,23 +128,30 @@ def _company(group: str, node: Mapping[str, Any], made: type) -> Iterator[str]:
         return
     from lightning_nas.spaces.base import WeightSharingSpace
 
-    def has_supernet(space: str) -> bool:
+    def suits(space: str) -> bool:
         found = class_of(presets.content("search_space", space))
-        return found is not None and issubclass(found, WeightSharingSpace)
+        return found is not None and issubclass(found, WeightSharingSpace) and (found.mixes or not _mixes(made))
 
     if group == "strategy":
         spaces = presets.names("search_space")
         if not _shares_weights(made):
             yield from _listed("search spaces that go with it: all, for it trains every architecture alone", [])
             return
-        yield from _listed("search spaces that go with it (they have a supernet)", filter(has_supernet, spaces))
-        yield from _listed("search spaces that do not (no supernet)", (s for s in spaces if not has_supernet(s)))
+        wanted = "options that it mixes in its own way" if _mixes(made) else "a supernet"
+        yield from _listed(f"search spaces that go with it (they have {wanted})", filter(suits, spaces))
+        yield from _listed("search spaces that do not", (s for s in spaces if not suits(s)))
         return
     yield from _listed(f"data: {'text (dataset=text)' if 'bptt' in node else 'images'}", [])
     sharing = [s for s in presets.names("strategy") if _shares_weights(class_of(presets.content("strategy", s)))]
     others = [s for s in presets.names("strategy") if s not in sharing]
-    if issubclass(made, WeightSharingSpace):
+    mixing = [s for s in sharing if _mixes(class_of(presets.content("strategy", s)))]
+    if issubclass(made, WeightSharingSpace) and made.mixes:
         yield from _listed("strategies that go with it: all", [])
+    elif issubclass(made, WeightSharingSpace):
+        yield from _listed("strategies that go with it", (s for s in presets.names("strategy") if s not in mixing))
+        yield from _listed(
+            "strategies that do not (they mix options in their own way, and here these share weights)", mixing
+        )
     else:
         yield from _listed("strategies that go with it (they train every architecture alone)", others)
         yield from _listed("strategies that do not (they share weights, and it has no supernet)", sharing)
@@ -132,6 +161,13 @@ def _shares_weights(made: type | None) -> bool:
     from lightning_nas.strategies.multi_trial.base import TrialSearch
 
     return made is not None and not issubclass(made, TrialSearch)
+
+
+def _mixes(made: type | None) -> bool:
+    """Whether a strategy makes supernets that mix options in a way of its own."""
+    from lightning_nas.strategies.base import SearchModule
+
+    return made is not None and issubclass(made, SearchModule) and made.make_supernet is not SearchModule.make_supernet
 
 
 def _listed(title: str, names: Iterator[str] | Sequence[str]) -> Iterator[str]:

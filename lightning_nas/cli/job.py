@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_nas.cli.config.kinds import is_entry
 from lightning_nas.cli.config.plain import join, trusted_modules, walk
 from lightning_nas.cli.config.targets import resolve
 from lightning_nas.data.given import as_search_data
+from lightning_nas.kinds import is_entry
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.child import Child

@@ -18,16 +18,19 @@ def main(config: DictConfig) -> None:
 
     Args:
         config: ``search_space``, the conditions ``measure``, the file ``out``, and ``samples``, the number of networks.
+            ``dataset`` is read if it leaves a size of the space to the data.
     """
     from omegaconf import OmegaConf
 
     content: Any = OmegaConf.to_container(config, resolve=True)
-    for key, target in _targets(content["search_space"], "search_space"):
-        resolve(target, key, content["trusted_modules"])
+    for part in ("search_space", "dataset"):
+        for key, target in _targets(content.get(part), part):
+            resolve(target, key, content["trusted_modules"])
 
     import torch
     from hydra.utils import instantiate
 
+    from lightning_nas.cli.build import fill_sizes, read_data
     from lightning_nas.cli.latency_settings import Settings
     from lightning_nas.latency.additivity import additivity
     from lightning_nas.latency.measure import measure_space
@@ -35,15 +38,22 @@ def main(config: DictConfig) -> None:
 
     names = ("measure", "out", "samples", "seed")
     settings = fit(Settings, {name: content[name] for name in names}, where="configuration")
+    if _left_to_the_data(config.search_space, content["search_space"]):
+        fill_sizes(config, read_data(config))
     space = instantiate(config.search_space)
     table = measure_space(space, settings.measure)
     out = settings.out or f"latency_{space.name}_{space.digest}.json"
     table.save(out)
-    print(f"{len(table)} operations of {space.name} on {table.device}: {out}")
+    print(f"{len(table)} operations of {space.name} on {settings.measure.on(table.device)}: {out}")
     print(f"use it with: latency_table=file latency_table.path={out}")
+    found = None
     if settings.samples:
         generator = torch.Generator().manual_seed(settings.seed)
-        _show(additivity(space, table, settings.samples, generator))
+        found = additivity(space, table, settings.samples, generator)
+        _show(found)
+    print(table.steadiness)
+    if found is not None and not found.steadiness.steady:
+        print(f"while the networks were measured: {found.steadiness}")
 
 
 def _targets(value: Any, key: str) -> Iterator[tuple[str, Any]]:
@@ -55,13 +65,22 @@ def _targets(value: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield from _targets(item, f"{key}.{name}")
 
 
+def _left_to_the_data(node: DictConfig, resolved: dict[str, Any]) -> bool:
+    """Whether the space has a size that the data set does not state, so that the data must be read."""
+    from omegaconf import OmegaConf
+
+    written: Any = OmegaConf.to_container(node)
+    return any("${dataset." in str(value) and resolved[name] is None for name, value in written.items())
+
+
 def _show(found: Additivity) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("sum of operations against measured networks", "value")
+    table = Table("predictions against measured networks", "value")
     table.add_row("random architectures", str(len(found.measured)))
     table.add_row("Kendall tau", f"{found.kendall_tau:.3f}")
     table.add_row("mean relative error", f"{found.mean_relative_error:.1%}")
-    table.add_row("constant overhead", f"{found.overhead_ms:+.4f} ms")
-    Console().print(table)
+    table.add_row("constant in the predictions", f"{found.constant_ms:.4f} ms")
+    table.add_row("the sums without it", f"{found.sum_error:+.1%}")
+    Console(markup=False, emoji=False).print(table)

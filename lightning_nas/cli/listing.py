@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_nas.cli.arguments import asks_for_help
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.presets import names, summary
 from lightning_nas.errors import ConfigError, shown
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
         ConfigError: there is no such list.
     """
     legal = [*LISTS, ZOO]
-    if list(arguments) in (["--help"], ["-h"]):
+    if asks_for_help(arguments):
         print(f"lightning-nas list WHAT\n\nWHAT is one of {', '.join(legal)}")
         return
     if not arguments:

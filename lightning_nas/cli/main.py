@@ -17,11 +17,14 @@ from lightning_nas.errors import NasError, shown
 # the module that is run, and its line in the help text
 COMMANDS = {
     "run": ("lightning_nas.run", "search, retrain, measure and report"),
+    "predict": ("lightning_nas.cli.predict", "the class of pictures, by the trained network of a run"),
+    "evaluate": ("lightning_nas.cli.evaluate", "the test figure of the trained network of a run"),
+    "export": ("lightning_nas.cli.export", "a run's trained network as ONNX, torch.export, one Python file"),
     "latency": ("lightning_nas.latency", "measure the operations of a search space on this device"),
     "list": ("lightning_nas.cli.listing", "strategies, search spaces, data sets, published networks, ..."),
     "explain": (
         "lightning_nas.cli.explain",
-        "the options of one strategy, search space, data set, ...",
+        "options of a strategy, space, ...; the decisions in your own network",
     ),
 }
 

@@ -16,7 +16,20 @@ WIDTH = 80
 _NARROWEST = 8  # letters of a column
 _OWN = ("_target_", "_partial_", "_recursive_", "_convert_")
 # objects and settings that a run fills in
-_OF_THE_RUN = ("self", "space", "task", "table", "engine", "child", "arch", "seed", "generator", "job", "worker")
+_OF_THE_RUN = (
+    "self",
+    "space",
+    "task",
+    "table",
+    "engine",
+    "child",
+    "arch",
+    "seed",
+    "generator",
+    "job",
+    "worker",
+    "target",
+)
 
 
 @dataclass(frozen=True)
@@ -82,9 +95,10 @@ def table(rows: Sequence[Row], header: Row) -> Iterator[str]:
 
 
 def class_of(node: Mapping[str, Any]) -> type | None:
-    """The class of an entry, imported; None for an entry that is not one object."""
+    """The class of an entry, imported; None for an entry that is not one object, or that a function makes."""
     if "_target_" not in node:
         return None
-    from hydra.utils import get_class
+    from hydra.utils import get_object
 
-    return get_class(node["_target_"])
+    made = get_object(node["_target_"])
+    return made if isinstance(made, type) else None

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lightning_nas.cli.config.kinds import ANYTHING, kind
 from lightning_nas.cli.config.limits import limit
 from lightning_nas.cli.config.signature import Signature
+from lightning_nas.kinds import ANYTHING, kind
 
 _ARGUMENT = re.compile(r" {4}\*{0,2}(\w+)(?: \([^)]*\))?: *(.*)")
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?([^`]*)`")

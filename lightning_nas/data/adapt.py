@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Literal, Unpack
 
 import pytorch_lightning as pl
-from pydantic import NonNegativeInt, PositiveInt
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.utils.data import (
@@ -21,15 +19,16 @@ from torch.utils.data import (
     default_collate,
 )
 
+from lightning_nas.data.loaders import Loader
 from lightning_nas.data.module import ImageData
-from lightning_nas.data.options import AdaptedOptions, option
+from lightning_nas.data.options import AdaptedOptions, option, own_data
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.split import Images
-from lightning_nas.data.user_samples import UserSamples, described
+from lightning_nas.data.streams import Batch, Batches
+from lightning_nas.data.user_samples import UserSamples, described, resolved
 from lightning_nas.errors import DataError
+from lightning_nas.ranges import BatchSize, Workers
 from lightning_nas.training.seeding import seeded
-
-log = logging.getLogger(__name__)
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _ORDERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, DistributedSampler)
@@ -65,8 +64,9 @@ class AdaptedData(ImageData):
 
     Images are those of ``train_dataloader().dataset``. The validation and test parts are those of the other two
     loaders; where the module has no such loader, or it returns None, they are taken from the training images. Samples
-    are pairs ``(image, label)``: a tensor (C, H, W), square, floating point (cast to float32) or uint8 (divided by
-    255); and one integer that counts the classes from 0. Batches are ``(x, y)``: x float32 (N, C, H, W), y int64 (N,).
+    are pairs ``(image, label)``: a tensor (C, H, W), floating point (cast to float32), uint8 or uint16
+    (divided by 255 or 65,535) or bool; and one integer that counts the classes from 0, or a one-hot row. Batches are
+    ``(x, y)``: x float32 (N, C, H, W), y int64 (N,).
 
     The transforms of the data sets are kept; their random numbers are drawn from (seed, pass, sample index). The batch
     size, ``num_workers``, ``pin_memory``, ``persistent_workers`` and the subset of a ``SubsetRandomSampler`` are those
@@ -98,20 +98,33 @@ class AdaptedData(ImageData):
         self,
         module: pl.LightningDataModule,
         *,
-        batch_size: PositiveInt | None = None,
-        num_workers: NonNegativeInt | None = None,
+        batch_size: BatchSize | None = None,
+        num_workers: Workers | None = None,
         **options: Unpack[AdaptedOptions],
     ) -> None:
         super().__init__(**options)
         self.module, self._own = module, (batch_size, num_workers)
         self.prepare_data_per_node = module.prepare_data_per_node
         self._prepared = False
+        self.augmentation = "that of your data sets"
 
     def prepare_data(self) -> None:
         """Call ``prepare_data`` of the module, once."""
         if not self._prepared:
             self.module.prepare_data()
             self._prepared = True
+
+    def setup(self, stage: str | None = None) -> None:
+        with own_data():
+            super().setup(stage)
+
+    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Batches:
+        with own_data():
+            return super()._training(name, rank, world_size)
+
+    def retrain_loader(self, *position: Any, **options: Any) -> Loader[Batch]:
+        with own_data():
+            return super().retrain_loader(*position, **options)
 
     def load(self) -> Images:
         if self.trainer is None and int(getattr(rank_zero_only, "rank", 0)) == 0:
@@ -124,10 +137,14 @@ class AdaptedData(ImageData):
         datasets = {name: _dataset(loader) for name, loader in loaders.items() if loader is not None}
         for name in ("val", "test"):
             if name in datasets and (shared := _shared(datasets["train"], datasets[name])):
-                log.warning("%s: %d samples are training samples too", self._where(name), shared)
+                self.doubt(f"{self._where(name)}: {shared} samples are training samples too")
         with seeded(self.seed, "labels"):  # reading labels may transform images
             order = [name for name in ("val", "test", "train") if name in datasets]
-            return Images(**{name: UserSamples(datasets[name], self._where(name)) for name in order})
+            parts = {name: UserSamples(datasets[name], self._where(name)) for name in order}
+        if len(kinds := {part.kind: part.where for part in parts.values() if len(part)}) > 1:
+            listed = ", ".join(f"{where} {kind}" for kind, where in kinds.items())
+            raise DataError(f"images of two scales: {listed}; give all images one type")
+        return Images(**parts)
 
     def transforms(self, part: Part) -> tuple[Transform, Transform]:
         return Transform(), Transform()
@@ -158,10 +175,11 @@ class AdaptedData(ImageData):
     def _read_settings(self, loader: DataLoader[Any]) -> None:
         batch_size, workers = self._own
         found = batch_size or loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-        if not isinstance(found, int):
-            raise DataError(
-                f"{self._where('train')} has no batch size; give it one, or set {option('batch_size', 'N')}"
-            )
+        if found is None and loader.batch_sampler is not None:
+            with seeded(self.seed, "batch sampler"):
+                found = len(list(next(iter(loader.batch_sampler), [])))
+        if not isinstance(found, int) or found < 1:
+            raise DataError(f"{self._where('train')} has no batch size; set {option('batch_size', 'N')}")
         self.batch_size = found
         self.num_workers = loader.num_workers if workers is None else workers
         self.pin_memory, self.persistent_workers = loader.pin_memory, loader.persistent_workers
@@ -173,7 +191,7 @@ class AdaptedData(ImageData):
         if loader.batch_sampler is not None and loader.collate_fn is not default_collate:
             unused.append("collate_fn")
         if unused:
-            log.warning("%s: a search does not use its %s", self._where("train"), ", ".join(unused))
+            self.doubt(f"{self._where('train')}: a search does not use its {', '.join(unused)}")
 
 
 def _sampler(loader: DataLoader[Any]) -> Any:
@@ -189,14 +207,5 @@ def _dataset(loader: DataLoader[Any]) -> Any:
 
 def _shared(one: Any, other: Any) -> int:
     """Number of samples that two data sets share, as far as they are subsets of one data set."""
-    (root, indices), (other_root, others) = _resolved(one), _resolved(other)
-    return len(indices & others) if root is other_root else 0
-
-
-def _resolved(dataset: Any) -> tuple[Any, set[int]]:
-    """The data set below any number of subsets, and the indices in it."""
-    indices = list(range(len(dataset)))
-    while isinstance(dataset, Subset):
-        chosen = dataset.indices
-        indices, dataset = [int(chosen[index]) for index in indices], dataset.dataset
-    return dataset, set(indices)
+    (root, indices), (other_root, others) = resolved(one), resolved(other)
+    return len(set(indices) & set(others)) if root is other_root else 0

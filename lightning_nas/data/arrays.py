@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from lightning_nas.data.augmented import InMemoryImages
-from lightning_nas.data.checks import Numbers, as_images, as_labels, check_same_shape
+from lightning_nas.data.checks import Numbers, as_images, as_labels, check_same_shape, check_same_type
 from lightning_nas.data.options import ArrayOptions
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
@@ -15,10 +15,10 @@ from lightning_nas.errors import DataError
 class ArrayData(InMemoryImages):
     """Images and labels in memory; the same as :class:`~lightning_nas.data.images.NPZ` of a file with these arrays.
 
-    Images are square, with at most 16 channels, uint8 or floating point (used as float32). Their type decides where the
-    channels are: numpy arrays are (N, H, W) or (N, H, W, C), channels last; tensors are (N, H, W) or (N, C, H, W),
-    channels first. Labels are integers, (N,) or (N, 1), and count the classes from 0. Without test images
-    ``test_fraction`` of the training images is the test part.
+    Images have at most 16 channels, 4 if not square: uint8 or uint16, divided by their largest value, or bool or
+    floating point (used as float32). Their type decides where the channels are: numpy arrays are (N, H, W) or (N, H, W,
+    C), channels last; tensors are (N, H, W) or (N, C, H, W), channels first. Labels are integers, (N,) or (N, 1), and
+    count the classes from 0. Without test images ``test_fraction`` of the training images is the test part.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
     images, y int64 (N,).
@@ -65,5 +65,6 @@ class ArrayData(InMemoryImages):
         for part, (x, y) in self._given.items():
             images = as_images(x, f"x_{part}")
             parts[part] = Arrays(images, as_labels(y, len(images), f"y_{part}"))
+        check_same_type({f"x_{part}": x for part, (x, _) in self._given.items()}, "the images")
         check_same_shape(parts, "x_train and x_test differ")
         return Images(**parts)

@@ -5,15 +5,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 from torchvision.transforms import v2
 
 from lightning_nas.data.module import ImageData
 from lightning_nas.data.options import AugmentedOptions, ImageOptions, option
+from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.transforms import Cutout, Finish, moments
 from lightning_nas.errors import DataError
+from lightning_nas.ranges import Finite
 from lightning_nas.training.seeding import generator
 
 ImageStep = Callable[[Any], Tensor]
@@ -32,6 +34,9 @@ class AugmentedImages(ImageData):
             they are read one by one.
         std: standard deviation of each channel; None as for ``mean``.
         options: of :class:`~lightning_nas.data.module.ImageData`.
+
+    Attributes:
+        normalisation: mean and standard deviation of each channel that are used; None before ``setup``.
     """
 
     def __init__(
@@ -39,13 +44,14 @@ class AugmentedImages(ImageData):
         *,
         flip: bool = True,
         cutout: NonNegativeInt = 0,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Sequence[Finite] | None = None,
+        std: Sequence[PositiveFloat] | None = None,
         **options: Unpack[ImageOptions],
     ) -> None:
         super().__init__(**options)
         self.flip, self.cutout = flip, cutout
-        self.mean, self.std = mean and list(mean), std and list(std)
+        self.mean, self.std = (None if values is None else list(values) for values in (mean, std))
+        self.normalisation: tuple[list[float], list[float]] | None = None
 
     @abstractmethod
     def geometry(self, part: Part) -> tuple[list[ImageStep], list[ImageStep]]:
@@ -58,21 +64,43 @@ class AugmentedImages(ImageData):
             training.append(v2.RandomHorizontalFlip())
         if self.cutout:
             training.append(Cutout(self.cutout, mean))
+        self.augmentation = ", ".join(filter(None, map(_words, training))) or "none"
         finish = Finish(mean, std)
+        self.normalisation = list(mean), list(std)
         return Transform(_composed(training), finish, mean), Transform(_composed(evaluation), finish, mean)
+
+    def _has_own_transforms(self, geometry: Callable[..., Any]) -> bool:
+        """Whether this is a class of a person's own that has other transforms than one with this geometry."""
+        kind = type(self)
+        return kind.geometry is not geometry or kind.transforms is not AugmentedImages.transforms
+
+    def _of_pictures(self, pixels: str, mode: str | None, shorter_side: int | None = None) -> Preprocessing:
+        """The preprocessing of this class's transforms after a geometry that is known."""
+        assert self.normalisation is not None, "call setup() first: it reads the data"
+        mean, std = self.normalisation
+        return Preprocessing.model_validate(
+            {
+                "kind": "images",
+                "input_shape": list(self.shape),
+                "classes": self.class_names or [str(number) for number in range(self.num_classes)],
+                "pixels": pixels,
+                "mode": mode,
+                "shorter_side": shorter_side,
+                "mean": [float(value) for value in mean],
+                "std": [float(value) for value in std],
+            }
+        )
 
     def _normalisation(self, part: Part, step: ImageStep | None) -> tuple[Sequence[float], Sequence[float]]:
         mean, std = self.mean, self.std
         if mean is None or std is None:
             found = moments(self._sampled(part, step))
-            mean, std = mean or found[0], std or found[1]
+            mean, std = found[0] if mean is None else mean, found[1] if std is None else std
         image, _ = part[0]
         channels = (step(image) if step else image).shape[0]
         for key, value in (("mean", mean), ("std", std)):
             if len(value) != channels:
                 raise DataError(f"{option(key)} has {len(value)} values, but the images have {channels} channels")
-        if min(std) <= 0:
-            raise DataError(f"{option('std')} is {list(std)}; a standard deviation must be above 0")
         return mean, std
 
     def _sampled(self, part: Part, step: ImageStep | None) -> Tensor:
@@ -81,6 +109,21 @@ class AugmentedImages(ImageData):
         order = torch.randperm(len(part), generator=generator(self.seed, "normalisation"))
         images = [part[i][0] for i in order[:_SAMPLED].tolist()]
         return torch.stack([step(image) if step else image for image in images])
+
+
+def _words(step: ImageStep) -> str:
+    """What a step of an augmentation does, for the log and the report; "" for one that changes no picture."""
+    if isinstance(step, v2.RandomResizedCrop):
+        return f"a random window of at least {step.scale[0]:.0%} of the picture"
+    if isinstance(step, v2.RandomCrop):
+        return f"padded by {step.padding[0] if isinstance(step.padding, list) else step.padding} and cropped at random"
+    if isinstance(step, v2.RandomHorizontalFlip):
+        return f"mirrored with probability {step.p:g}"
+    if isinstance(step, Cutout):
+        return f"cutout of {step.size}"
+    if isinstance(step, v2.ColorJitter):
+        return f"brightness, contrast and saturation changed by up to {step.brightness[1] - 1:.0%}"
+    return "" if isinstance(step, (v2.Resize, v2.PILToTensor)) else type(step).__name__
 
 
 def _composed(steps: list[ImageStep]) -> ImageStep | None:
@@ -106,3 +149,10 @@ class InMemoryImages(AugmentedImages):
         height, width = part[0][0].shape[-2:]
         crop = v2.RandomCrop((height, width), padding=self.crop_padding)
         return ([crop] if self.crop_padding else []), []
+
+    def preprocessing(self) -> Preprocessing:
+        if self._has_own_transforms(InMemoryImages.geometry):
+            return super().preprocessing()
+        image, _ = self._of(searched=False).parts["test"][0]
+        pixels = "numbers" if image.is_floating_point() else "bytes"
+        return self._of_pictures(pixels, {1: "L", 3: "RGB"}.get(self.shape[0]))

@@ -1,5 +1,6 @@
 """Base class of data for a search and for retraining, of images or of text."""
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
@@ -7,13 +8,16 @@ import pytorch_lightning as pl
 
 from lightning_nas.data.loaders import Loader, Numbered, ReadPosition, SearchLoader, from_the_start, limited
 from lightning_nas.data.options import LoadingOptions
+from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.data.streams import Batch
-from lightning_nas.signature import FullSignature
+from lightning_nas.signature import Checked
 from lightning_nas.training.module import ResumableModule
 
+log = logging.getLogger(__name__)
 
-class SearchData(FullSignature, pl.LightningDataModule, ABC):
+
+class SearchData(Checked, pl.LightningDataModule, ABC):
     """A LightningDataModule with four disjoint parts whose loaders can begin at any batch.
 
     "weights" trains the shared weights of a search and "arch" its architecture parameters, "val" scores architectures,
@@ -22,17 +26,21 @@ class SearchData(FullSignature, pl.LightningDataModule, ABC):
     Attributes:
         shape: of one network input without the batch: (C, H, W) of images, (T,) of text; known after ``setup``.
         num_workers: processes that prepare batches.
+        augmentation: how training samples are changed at random, in words; "" where it is not known.
+        doubts: what may be wrong with the data, in words; known after ``setup``.
         pin_memory: copy batches into page-locked memory; None does so where there is a GPU.
         persistent_workers: keep worker processes from epoch to epoch.
     """
 
     shape: tuple[int, ...]
     num_workers: int
+    augmentation: str = ""
     pin_memory: bool | None = None
     persistent_workers: bool = True
 
     def __init__(self) -> None:
         super().__init__()
+        self.doubts: list[str] = []
         self._score_batches: dict[tuple[int, str], tuple[list[Batch], list[Batch]]] = {}
 
     # -- after setup --------------------------------------------------------------------------------------------
@@ -54,8 +62,26 @@ class SearchData(FullSignature, pl.LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def found(self) -> dict[str, int]:
+    def found(self) -> dict[str, int | list[int]]:
         """Sizes that are None in the constructor and found in the data, by the constructor's names."""
+
+    def digest(self) -> str:
+        """Hexadecimal digest of the contents of the data, which a resume compares; "" where they are not known."""
+        return ""
+
+    def doubt(self, words: str) -> None:
+        """Warn of something that may be wrong with the data, and keep the words for the report."""
+        if words not in self.doubts:
+            self.doubts.append(words)
+            log.warning("data: %s", words)
+
+    def preprocessing(self) -> Preprocessing:
+        """What turns a picture or a text into a network's input, to be kept with a trained network.
+
+        Data of a person's own say only shape and classes, since their transform is code.
+        """
+        numbers = [str(number) for number in range(self.num_classes)]
+        return Preprocessing(kind="own", input_shape=list(self.shape), classes=numbers)
 
     # -- loaders ------------------------------------------------------------------------------------------------
 
@@ -187,14 +213,16 @@ class SearchData(FullSignature, pl.LightningDataModule, ABC):
         trainer = self.trainer
         assert trainer is not None, "a trainer asks for it"
         module, limit = trainer.lightning_module, trainer.limit_train_batches
+        loader: Loader[Any]
         if isinstance(module, SearchReader):
-            return self.search_loader(module.alternate, lambda: module.position, *self._process, limit=limit)
-        if isinstance(module, ResumableModule):
-            return self.retrain_loader(lambda: module.position, *self._process, limit=limit)
-        loader = self.retrain_loader(
-            lambda: trainer.current_epoch * limited(len(loader), limit), *self._process, limit=limit
-        )
-        return loader
+            loader = self.search_loader(module.alternate, lambda: module.position, *self._process, limit=limit)
+        elif isinstance(module, ResumableModule):
+            loader = self.retrain_loader(lambda: module.position, *self._process, limit=limit)
+        else:
+            loader = self.retrain_loader(
+                lambda: trainer.current_epoch * limited(len(loader), limit), *self._process, limit=limit
+            )
+        return loader.overfitted(trainer.overfit_batches)  # type: ignore[attr-defined]
 
     def val_dataloader(self) -> Loader[Batch]:
         """The validation part; for a :class:`~lightning_nas.data.reader.SearchReader`, as the search sees it."""

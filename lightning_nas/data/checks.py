@@ -1,6 +1,6 @@
 """Checks of images and labels, and their conversion to tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,23 @@ Numbers = np.ndarray[Any, Any] | Tensor
 """A numpy array or a tensor."""
 
 _MOST_CHANNELS = 16
-_ONE_HOT = "(N,); of one-hot rows take y.argmax(1), several labels per image are not supported"
+_MOST_COLOURS = 4
+_LEAST = 1e-30  # pixels below that lose their digits in float32
+_UNLIKE = 8.0  # ratio of two spreads, or distance of two means in spreads
+_ONE_HOT = (
+    "(N,); of one-hot rows take y.argmax(1); several labels per image are not supported: search on the most important "
+    "one, or on their combinations"
+)
 
 
 def as_images(x: Numbers, where: str) -> Tensor:
     """Images as a tensor (N, C, H, W), uint8 or float32.
 
+    Floating point is cast; uint16 is divided by 65,535 and a bool is 0 or 1.
+
     Args:
-        x: numpy array (N, H, W) or (N, H, W, C), or tensor (N, H, W) or (N, C, H, W); uint8 or floating point; square.
-            The type alone decides where the channels are: last in arrays, first in tensors.
+        x: numpy array (N, H, W) or (N, H, W, C), or tensor (N, H, W) or (N, C, H, W); uint8, uint16, bool or floating
+            point. The type alone decides where the channels are: last in arrays, first in tensors.
         where: the beginning of the message, e.g. "x_train of 'data.npz'".
 
     Raises:
@@ -33,21 +41,30 @@ def as_images(x: Numbers, where: str) -> Tensor:
     if isinstance(x, Tensor):
         layout = "tensors are (N, H, W) or (N, C, H, W), channels first"
         x = _numpy(x.permute(0, 2, 3, 1) if x.ndim == 4 else x)
-    if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise DataError(f"{where} has the type {shown(str(x.dtype))}; legal are uint8 and floating point")
+    if x.dtype.kind not in "fb" and x.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        raise DataError(
+            f"{where} has the type {shown(str(x.dtype))}; legal are uint8 (0 to 255), uint16 (0 to 65,535), bool and "
+            "floating point"
+        )
     if x.ndim not in (3, 4) or 0 in x.shape[1:]:
-        raise DataError(f"{where} has the shape {x.shape}; legal are square images: {layout}")
-    if x.shape[1] != x.shape[2] or x.shape[3:] > (_MOST_CHANNELS,):
+        raise DataError(f"{where} has the shape {x.shape}; legal are images: {layout}")
+    most = _MOST_CHANNELS if x.shape[1] == x.shape[2] else _MOST_COLOURS  # else the channels may stand elsewhere
+    if x.shape[3:] > (most,):
         seen = x.shape if layout.startswith("arrays") or x.ndim == 3 else (x.shape[0], x.shape[3], *x.shape[1:3])
         raise DataError(
-            f"{where} has the shape {seen}; legal are square images of at most {_MOST_CHANNELS} channels: {layout}"
+            f"{where} has the shape {seen}; legal are square images of at most {_MOST_CHANNELS} channels, others "
+            f"of at most {_MOST_COLOURS}: {layout}"
         )
     if not len(x):
         raise DataError(f"{where} has no images")
     images = torch.from_numpy(np.require(x, np.uint8 if x.dtype == np.uint8 else np.float32, ["C", "W"]))
+    if x.dtype.kind == "u" and images.is_floating_point():
+        images = images / 65535
     if images.is_floating_point() and not images.isfinite().all():
         first = int((~images.isfinite()).flatten(1).any(1).nonzero()[0])
         raise DataError(f"{where} has a pixel that is NaN or infinite, first in image {first}")
+    if x.dtype.kind == "f" and 0 < (largest := float(np.abs(x).max())) < _LEAST:
+        raise DataError(f"{where} has no pixel above {largest:.3g}, too little for float32; multiply all by one number")
     return images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
 
 
@@ -64,12 +81,12 @@ def as_labels(y: Numbers, length: int, where: str) -> Tensor:
     """
     if isinstance(y, Tensor):
         y = _numpy(y)
-    if y.dtype.kind not in "iu":
-        raise DataError(f"{where} has the type {shown(str(y.dtype))}; labels must be integers{_hint(y.dtype.kind)}")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
         raise DataError(f"{where} has the shape {y.shape}; labels must be one number per image, {_ONE_HOT}")
+    if y.dtype.kind not in "iu":
+        raise DataError(f"{where} has the type {shown(str(y.dtype))}; labels must be integers{_hint(y.dtype.kind)}")
     if len(y) != length:
         raise DataError(f"{where} has {len(y)} labels for {length} images")
     if length and (int(y.min()) < 0 or int(y.max()) >= 2**31):
@@ -86,7 +103,8 @@ def _numpy(x: Tensor) -> np.ndarray[Any, Any]:
 def _hint(kind: str) -> str:
     if kind in "USO":
         return "; number the classes, e.g. with np.unique(y, return_inverse=True)[1]"
-    return " that count the classes; regression is not supported" if kind == "f" else ""
+    classes = " that count the classes; of classes take y.astype(int), regression is not supported: cut it into classes"
+    return classes if kind == "f" else ""
 
 
 def check_same_shape(parts: Mapping[str, Arrays], where: str) -> None:
@@ -98,15 +116,67 @@ def check_same_shape(parts: Mapping[str, Arrays], where: str) -> None:
     shapes = {tuple(part.images.shape[1:]): name for name, part in parts.items()}
     if len(shapes) > 1:
         (first, one), (second, other) = shapes.items()
-        raise DataError(f"{where}: {one} images are {first}, {other} images {second} (channels, size, size)")
+        raise DataError(f"{where}: {one} images are {first}, {other} images {second} (channels, height, width)")
 
 
-def count_classes(labels: dict[str, Tensor], given: int | None) -> int:
+def check_same_type(arrays: Mapping[str, Numbers], where: str) -> None:
+    """Images for training and test have pixels of one scale: all floating point, or all of one type of integers.
+
+    Raises:
+        DataError: they have not.
+    """
+    kinds = {name: "floating point" if "float" in str(x.dtype) else str(x.dtype) for name, x in arrays.items()}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{name} is {shown(str(arrays[name].dtype))}" for name in kinds)
+        raise DataError(f"{where}: {listed}; integers and floats differ in scale, give all images one type")
+
+
+def doubts_of(parts: Mapping[str, Tensor]) -> Iterator[str]:
+    """What is doubtful about images as a network gets them: constant images, and parts of unlike range.
+
+    Args:
+        parts: images (N, C, H, W) of the part "retrain" and of others, by name.
+
+    Example:
+        >>> list(doubts_of({"retrain": torch.linspace(-2, 2, 64).reshape(4, 1, 4, 4), "test": torch.zeros(1, 1, 4, 4)}))
+        ['the test images have one value everywhere, 0 as networks get it']
+    """
+    named = {"the training images" if name == "retrain" else f"the {name} images": x for name, x in parts.items()}
+    for name, images in named.items():
+        if images.amax() == images.amin():
+            yield f"{name} have one value everywhere, {float(images.amax()):.3g} as networks get it"
+        elif len(images) > 1 and bool((images == images[:1]).all()):
+            yield f"{name} are all alike"
+        elif flat := [c for c, channel in enumerate(images.unbind(1)) if channel.amax() == channel.amin()]:
+            yield f"channel {flat[0]} of {name} has one value everywhere"
+    mean, std = _moments(parts["retrain"])
+    if std and (abs(mean) > 10 or not 0.02 < std < 20):
+        yield (
+            f"the training images have mean {mean:.3g} and standard deviation {std:.3g} as networks get them, where 0 "
+            "and 1 are usual; scale them"
+        )
+    for name, images in named.items():
+        other_mean, other_std = _moments(images)
+        alike = std / _UNLIKE <= other_std <= _UNLIKE * std and abs(other_mean - mean) <= _UNLIKE * std
+        if std and other_std and not alike:
+            yield (
+                f"{name} are unlike the training images: mean {other_mean:.3g} and standard deviation {other_std:.3g} "
+                f"as networks get them, against {mean:.3g} and {std:.3g}"
+            )
+
+
+def _moments(images: Tensor) -> tuple[float, float]:
+    values = images.double()
+    return float(values.mean()), float(values.std(correction=0))
+
+
+def count_classes(labels: dict[str, Tensor], given: int | None, named: int = 0) -> int:
     """Number of classes of a data set.
 
     Args:
         labels: labels from 0 on, by part; every class must occur in "train".
         given: the number of classes that the user gave; then classes may be missing in "train".
+        named: the number of classes that have names.
 
     Raises:
         DataError: a part without images; only one class; another number than given; a class without training image.
@@ -114,7 +184,7 @@ def count_classes(labels: dict[str, Tensor], given: int | None) -> int:
     if empty := [name for name, part in labels.items() if not len(part)]:
         raise DataError(f"the {empty[0]} part of the data set has no images")
     present = torch.unique(labels["train"]).tolist()
-    found = max(int(part.max()) for part in labels.values()) + 1
+    found = max(named, *(int(part.max()) + 1 for part in labels.values()))
     if given is not None and found != given:
         raise DataError(
             f"the labels run from 0 to {found - 1}, that is {found} classes, but {option('num_classes')} is {given}"
@@ -130,15 +200,28 @@ def count_classes(labels: dict[str, Tensor], given: int | None) -> int:
     return found
 
 
-def check_shape(shape: tuple[int, ...], image_size: int | None, channels: int | None) -> tuple[int, int, int]:
+def size_found(shape: Sequence[int]) -> int | list[int]:
+    """The ``image_size`` of images (C, H, W): a number for square ones, else [height, width].
+
+    >>> size_found((3, 8, 8)), size_found((3, 6, 8))
+    (8, [6, 8])
+    """
+    _, height, width = shape
+    return height if height == width else [height, width]
+
+
+def check_shape(
+    shape: tuple[int, ...], image_size: int | Sequence[int] | None, channels: int | None
+) -> tuple[int, int, int]:
     """Compare the shape (C, H, W) of an image with the sizes that the user gave, and return it.
 
     Raises:
-        DataError: not a square image, or another size or number of channels than given.
+        DataError: not an image, or another size or number of channels than given.
     """
-    if len(shape) != 3 or shape[1] != shape[2]:
-        raise DataError(f"the images have the shape {shape}; legal is (channels, size, size)")
-    for key, given, found in (("image_size", image_size, shape[1]), ("channels", channels, shape[0])):
-        if given is not None and given != found:
+    if len(shape) != 3 or (shape[0] > _MOST_COLOURS and shape[1] != shape[2]):  # then the channels may stand last
+        many = f", at most {_MOST_COLOURS} channels where height and width differ" if len(shape) == 3 else ""
+        raise DataError(f"the images have the shape {shape}; legal is (channels, height, width){many}")
+    for key, given, found in (("image_size", image_size, size_found(shape)), ("channels", channels, shape[0])):
+        if given is not None and (list(given) if isinstance(given, Sequence) else given) != found:
             raise DataError(f"the images have the shape {shape}, that is {key} {found}, but {option(key)} is {given}")
     return shape[0], shape[1], shape[2]

@@ -10,12 +10,13 @@ from pydantic import NonNegativeInt, PositiveInt
 from sklearn.datasets import load_digits
 
 from lightning_nas.data.augmented import InMemoryImages
-from lightning_nas.data.checks import as_images, as_labels, check_same_shape
+from lightning_nas.data.checks import as_images, as_labels, check_same_shape, check_same_type
 from lightning_nas.data.numpy_file import read_npz
 from lightning_nas.data.options import ArrayOptions, KnownOptions, option
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.errors import DataError, shown
+from lightning_nas.ranges import Side, Width
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LIMIT = 16 * 2**30
@@ -55,8 +56,8 @@ class Digits(InMemoryImages):
         *,
         crop_padding: NonNegativeInt = 1,
         flip: bool = False,
-        image_size: PositiveInt | None = 8,
-        channels: PositiveInt | None = 1,
+        image_size: Side | None = 8,
+        channels: Width | None = 1,
         num_classes: PositiveInt | None = 10,
         **options: Unpack[KnownOptions],
     ) -> None:
@@ -78,8 +79,9 @@ class Digits(InMemoryImages):
 class NPZ(InMemoryImages):
     """Images in a numpy file with the arrays ``x_train``, ``y_train`` and optionally ``x_test``, ``y_test``.
 
-    Images are square, (N, H, W) or (N, H, W, C) with at most 16 channels, uint8 or floating point (read as float32);
-    labels are integers, (N,) or (N, 1), and count the classes from 0. Pickled objects in the file are refused.
+    Images are (N, H, W) or (N, H, W, C) with at most 16 channels (4 if not square): uint8 or uint16, divided by their
+    largest value, or bool or floating point (read as float32). Training and test images have one type. Labels are
+    integers, (N,) or (N, 1), and count the classes from 0. Pickled objects in the file are refused.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
     images, y int64 (N,).
@@ -111,7 +113,7 @@ class NPZ(InMemoryImages):
     def load(self) -> Images:
         if self.path is None:
             raise DataError(f"a numpy file with {', '.join(_KEYS)} is needed: {option('path', 'FILE')}")
-        arrays = read_npz(Path(self.path), _KEYS, named=option("path", "FILE"), limit=_LIMIT)
+        arrays = read_npz(Path(self.path).expanduser(), _KEYS, named=option("path", "FILE"), limit=_LIMIT)
         where = shown(Path(self.path))
         missing = [key for key in _KEYS if key not in arrays]
         if missing and missing != ["x_test", "y_test"]:
@@ -121,5 +123,6 @@ class NPZ(InMemoryImages):
             if f"x_{part}" in arrays:
                 images = as_images(arrays[f"x_{part}"], f"x_{part} of {where}")
                 parts[part] = Arrays(images, as_labels(arrays[f"y_{part}"], len(images), f"y_{part} of {where}"))
+        check_same_type({key: x for key, x in arrays.items() if key.startswith("x_")}, where)
         check_same_shape(parts, where)
         return Images(**parts)

@@ -1,7 +1,7 @@
 """Loaders that can begin at any batch: the next batch depends only on how many batches were seen before."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Protocol, TypeVar, Unpack
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -70,6 +70,17 @@ class Loader(Generic[T_co]):
             generator=torch.Generator(),
         )
 
+    def overfitted(self, batches: int | float) -> Self:
+        """Repeat the first epoch for ever if Lightning's ``overfit_batches`` is set; returns the loader itself.
+
+        Args:
+            batches: ``trainer.overfit_batches``; Lightning makes it the ``limit`` of the loader too. 0 changes nothing.
+        """
+        sampler = self._loader.sampler
+        assert isinstance(sampler, _Remaining)
+        sampler.repeats = batches > 0
+        return self
+
     def __len__(self) -> int:
         return len(self.batches)
 
@@ -114,6 +125,9 @@ class SearchLoader(Loader[dict[str, Batch]]):
         limit: of :class:`Loader`; with "epoch" both passes are cut in proportion.
         options: of :class:`Loader`.
 
+    Attributes:
+        before_arch: batches of an epoch before the first with an arch part.
+
     Example:
         >>> from lightning_nas.data.samples import Arrays, Transform
         >>> from lightning_nas.data.streams import Batches, KeyedDataset, Stream
@@ -136,7 +150,9 @@ class SearchLoader(Loader[dict[str, Batch]]):
     ) -> None:
         parts = {"weights": weights} if arch is None else {"weights": weights, "arch": arch}
         in_turn = alternate == "epoch" and arch is not None
-        super().__init__(_SearchBatches(parts, in_turn, limit), position, limit=limit, **options)
+        made = _SearchBatches(parts, in_turn, limit)
+        super().__init__(made, position, limit=limit, **options)
+        self.before_arch = made.first if in_turn else 0
 
 
 class _SearchBatches:
@@ -176,10 +192,10 @@ class _Remaining(Sampler[int]):
     """Sampler of the numbers of the batches from a position to the end of that epoch."""
 
     def __init__(self, position: ReadPosition, epoch: int) -> None:
-        self.position, self.epoch = position, epoch
+        self.position, self.epoch, self.repeats = position, epoch, False
 
     def __iter__(self) -> Iterator[int]:
-        start = self.position()
+        start = self.position() % self.epoch if self.repeats else self.position()
         return iter(range(start, (start // self.epoch + 1) * self.epoch))
 
     def __len__(self) -> int:

@@ -4,18 +4,23 @@ import logging
 from abc import abstractmethod
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+import torch
+from pydantic import PositiveInt
 
 from lightning_nas.data.base import SearchData
-from lightning_nas.data.checks import check_shape, count_classes
+from lightning_nas.data.checks import check_shape, count_classes, doubts_of, size_found
 from lightning_nas.data.division import Division
 from lightning_nas.data.loaders import Loader, ReadPosition
-from lightning_nas.data.options import Share, ShareOrAll, ShareOrNone
-from lightning_nas.data.samples import Part, Transform
+from lightning_nas.data.options import ImageSize, Share, ShareOrAll, ShareOrNone
+from lightning_nas.data.samples import Part, Transform, spread
 from lightning_nas.data.split import Images, divide
 from lightning_nas.data.streams import Batch, Batches
+from lightning_nas.ranges import BatchSize, Seed, Width, Workers
+from lightning_nas.training.seeding import seeded
 
 log = logging.getLogger(__name__)
+
+_LOOKED_AT = 32  # images of each part
 
 
 class ImageData(SearchData):
@@ -26,10 +31,13 @@ class ImageData(SearchData):
     trains the architecture, the others the weights. Retraining uses all remaining images. Every class is divided in
     these shares. The division, the order and the augmentation are functions of ``seed`` alone.
 
-    Batches are ``(x, y)``: x float32 (N, C, H, W), square; y int64 (N,) from 0 to ``num_classes`` - 1. Training batches
+    Batches are ``(x, y)``: x float32 (N, C, H, W); y int64 (N,) from 0 to ``num_classes`` - 1. Training batches
     are shuffled and augmented, a pass leaves out the images that do not fill a batch.
 
     A subclass implements :meth:`load` (where images come from) and :meth:`transforms`.
+
+    Attributes:
+        class_names: names of the classes in the order of the labels, where they have names.
 
     Args:
         batch_size: images per batch and process.
@@ -39,7 +47,7 @@ class ImageData(SearchData):
         test_fraction: share of the training images for the test, unless the data set has such a part.
         seed: of the division, the order and the augmentation.
         num_workers: processes that prepare batches; they change only the speed.
-        image_size: height and width, compared with the data; None takes those of the data.
+        image_size: height and width, or both in a list, compared with the data; None takes those of the data.
         channels: number of channels, compared with the data; None takes that of the data.
         num_classes: number of classes, compared with the data; None takes that of the data.
         search_classes: number of classes that the search sees, chosen by the seed, as FBNet does on ImageNet
@@ -51,14 +59,14 @@ class ImageData(SearchData):
     def __init__(
         self,
         *,
-        batch_size: PositiveInt = 64,
+        batch_size: BatchSize = 64,
         arch_fraction: ShareOrNone = 0.2,
         val_fraction: Share = 0.1,
         test_fraction: Share = 0.2,
-        seed: int = 0,
-        num_workers: NonNegativeInt = 0,
-        image_size: PositiveInt | None = None,
-        channels: PositiveInt | None = None,
+        seed: Seed = 0,
+        num_workers: Workers = 0,
+        image_size: ImageSize | None = None,
+        channels: Width | None = None,
         num_classes: PositiveInt | None = None,
         search_classes: PositiveInt | None = None,
         search_fraction: ShareOrAll = 1.0,
@@ -69,6 +77,7 @@ class ImageData(SearchData):
         self.image_size, self.channels, self.search_classes = image_size, channels, search_classes
         self._num_classes, self.search_fraction = num_classes, search_fraction
         self._division: Division | None = None
+        self.class_names: list[str] | None = None
 
     @abstractmethod
     def load(self) -> Images:
@@ -96,8 +105,8 @@ class ImageData(SearchData):
         """
         if self._division:
             return
-        images = self.load()
-        self._num_classes = count_classes(images.labels, self._num_classes)
+        self._images = images = self.load()
+        self._num_classes = count_classes(images.labels, self._num_classes, len(self.class_names or ()))
         shares = {"test": self.test_fraction, "val": self.val_fraction, "arch": self.arch_fraction}
         cut = divide(images, **shares, search=self.search_fraction, seed=self.seed)
         everything = Division(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size)
@@ -110,8 +119,31 @@ class ImageData(SearchData):
             searched.shuffled(name)
         for name in ("val", "test"):
             searched.in_order(name)
+        for doubt in doubts_of({name: _some(everything, name, _LOOKED_AT)[0] for name in ("retrain", "val", "test")}):
+            self.doubt(doubt)
         self._division, self._searched = everything, searched
-        log.info("parts of the data: %s", ", ".join(f"{name} {size}" for name, size in self.sizes.items()))
+        sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+        log.info("parts of the data: %s; augmentation: %s", sizes, self.augmentation or "unknown")
+
+    def digest(self) -> str:
+        if self._division is None:
+            return ""
+        with seeded(self.seed, "digest"):
+            return self._images.digest()
+
+    def looked_at(self, name: str, most: int) -> Batch:
+        """Up to ``most`` samples of a part or of "retrain" as one batch, evenly spread and not augmented."""
+        return _some(self._of(searched=False), name, most)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all images are held in memory; else they are read one by one."""
+        return self._of(searched=False).parts["retrain"].take([0]) is not None
+
+    @property
+    def majority(self) -> int:
+        """The class of the most images to train on."""
+        return int(torch.bincount(self._of(searched=False).parts["retrain"].labels).argmax())
 
     @property
     def num_classes(self) -> int:
@@ -120,9 +152,8 @@ class ImageData(SearchData):
         return self._num_classes
 
     @property
-    def found(self) -> dict[str, int]:
-        channels, height, _ = self.shape
-        return {"image_size": height, "channels": channels, "num_classes": self.num_classes}
+    def found(self) -> dict[str, int | list[int]]:
+        return {"image_size": size_found(self.shape), "channels": self.shape[0], "num_classes": self.num_classes}
 
     @property
     def search_num_classes(self) -> int:
@@ -183,3 +214,8 @@ class ImageData(SearchData):
     def _of(self, searched: bool) -> Division:
         assert self._division is not None, "call setup() first: it reads the data"
         return self._searched if searched else self._division
+
+
+def _some(division: Division, name: str, most: int) -> Batch:
+    samples = division.in_order(name).samples
+    return samples.batch([(0, index) for index in spread(len(samples), most)])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, TypedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Annotated, Literal, TypeAlias, TypedDict
 
 from annotated_types import Interval
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from lightning_nas.ranges import BatchSize, Finite, Seed, Side, Width, Workers
 
 Share = Annotated[float, Interval(gt=0, lt=1)]
 """A share of the samples, above 0 and below 1."""
@@ -24,32 +28,36 @@ class DivisionOptions(TypedDict, total=False):
     arch_fraction: ShareOrNone
     val_fraction: Share
     test_fraction: Share
-    seed: int
+    seed: Seed
     search_classes: PositiveInt | None
     search_fraction: ShareOrAll
+
+
+ImageSize: TypeAlias = Side | tuple[Side, Side]
+"""Height and width of square images, or (height, width)."""
 
 
 class SizeOptions(TypedDict, total=False):
     """Sizes of the images, see :class:`~lightning_nas.data.module.ImageData`."""
 
-    image_size: PositiveInt | None
-    channels: PositiveInt | None
+    image_size: ImageSize | None
+    channels: Width | None
     num_classes: PositiveInt | None
 
 
 class BatchOptions(TypedDict, total=False):
     """How batches are made, see :class:`~lightning_nas.data.module.ImageData`."""
 
-    batch_size: PositiveInt
-    num_workers: NonNegativeInt
+    batch_size: BatchSize
+    num_workers: Workers
 
 
 class PixelOptions(TypedDict, total=False):
     """Cutout and normalisation, see :class:`~lightning_nas.data.augmented.AugmentedImages`."""
 
     cutout: NonNegativeInt
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
+    mean: Sequence[Finite] | None
+    std: Sequence[PositiveFloat] | None
 
 
 class FlipOptions(TypedDict, total=False):
@@ -99,24 +107,23 @@ class DownloadedOptions(KnownOptions, FlipOptions, DownloadOptions, total=False)
     """Options of data sets of torchvision of known sizes, except crops."""
 
 
-class FolderOptions(DivisionOptions, PixelOptions, FlipOptions, total=False):
+class FolderOptions(DivisionOptions, PixelOptions, total=False):
     """Options of images in folders, except sizes and how batches are made."""
 
-    batch_size: PositiveInt
+    batch_size: BatchSize
     num_classes: PositiveInt | None
 
 
-class ImageNetOptions(FlipOptions, total=False):
+class ImageNetOptions(TypedDict, total=False):
     """Options of ImageNet, except those with defaults of its own."""
 
     root: str | None
     channels: Literal[1, 3]
-    min_scale: ShareOrAll
-    crop_ratio: ShareOrAll
+    skip_unreadable: bool
     cutout: NonNegativeInt
     arch_fraction: ShareOrNone
     test_fraction: Share
-    seed: int
+    seed: Seed
     search_classes: PositiveInt | None
     search_fraction: ShareOrAll
 
@@ -129,6 +136,19 @@ class LoadingOptions(TypedDict, total=False):
     persistent_workers: bool
 
 
+_OWN: ContextVar[bool] = ContextVar("own", default=False)
+
+
+@contextmanager
+def own_data() -> Iterator[None]:
+    """Name options as a person's own data have them, which no key of the command line sets."""
+    token = _OWN.set(True)
+    try:
+        yield
+    finally:
+        _OWN.reset(token)
+
+
 def option(name: str, value: str = "") -> str:
     """An option as an error message names it, for readers in Python and at the command line.
 
@@ -136,6 +156,12 @@ def option(name: str, value: str = "") -> str:
     'batch_size (dataset.batch_size on the command line)'
     >>> option("root", "FOLDER")
     'root=FOLDER (dataset.root=FOLDER on the command line)'
+    >>> with own_data():
+    ...     option("batch_size")
+    'batch_size (of your DataLoader, or as_search_data(data, batch_size=...) in Python)'
     """
     said = f"{name}={value}" if value else name
+    if _OWN.get():
+        loader = "of your DataLoader, or " if name in ("batch_size", "num_workers") else ""
+        return f"{said} ({loader}as_search_data(data, {name}=...) in Python)"
     return f"{said} (dataset.{said} on the command line)"

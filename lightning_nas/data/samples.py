@@ -1,5 +1,6 @@
 """Samples by index, in memory or on disk, subsets of them, and the transform of images."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,10 +26,36 @@ class Samples(Protocol):
     def take(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         """The images (N, C, H, W) and labels (N,) at ``indices``; None where images must be read one by one."""
 
+    def digest(self) -> str:
+        """Hexadecimal digest of the contents; "" where it is not known."""
+
 
 def identity(images: Tensor) -> Tensor:
     """The images unchanged."""
     return images
+
+
+def spread(count: int, most: int) -> range:
+    """At most ``most`` indices, evenly spread over ``count`` samples.
+
+    >>> list(spread(10, 3))
+    [0, 4, 8]
+    """
+    return range(0, count, max(1, -(-count // most)))
+
+
+def digest_of(*tensors: Tensor) -> str:
+    """Hexadecimal digest of the types, shapes and values of tensors.
+
+    >>> digest_of(torch.zeros(2)) == digest_of(torch.zeros(2)) != digest_of(torch.zeros(2, dtype=torch.int32))
+    True
+    """
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(repr((str(tensor.dtype), tuple(tensor.shape))).encode())
+        for some in torch.split(tensor.detach().cpu().reshape(-1), 2**24):  # a copy of all may not fit
+            sha.update(some.contiguous().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,10 @@ class Arrays:
         chosen = torch.as_tensor(indices)
         return self.images[chosen], self.labels[chosen]
 
+    def digest(self) -> str:
+        """Digest of all images and labels."""
+        return digest_of(self.images, self.labels)
+
 
 class Part:
     """One part of a division: some samples of a data set.
@@ -102,3 +133,7 @@ class Part:
         chosen = torch.as_tensor(indices)
         taken = self.samples.take(self.indices[chosen].tolist())
         return taken and (taken[0], self.labels[chosen])
+
+    def digest(self) -> str:
+        """Digest of the whole data set and of which of its samples are in this part."""
+        return f"{self.samples.digest()}{digest_of(self.indices, self.labels)}"

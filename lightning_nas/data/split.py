@@ -1,11 +1,13 @@
 """The division of a labelled data set into disjoint parts with equal class proportions, drawn from a seed."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lightning_nas.data.options import option
 from lightning_nas.data.samples import Part, Samples
 from lightning_nas.errors import DataError
 from lightning_nas.training.seeding import generator
@@ -54,6 +56,18 @@ class Images:
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return {name: part.labels for name, part in parts.items() if part is not None}
 
+    def digest(self) -> str:
+        """Hexadecimal digest of the contents of all parts; "" where they are not known."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        known = {name: _digest(part) for name, part in parts.items() if part is not None}
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:16] if all(known.values()) else ""
+
+
+def _digest(samples: Samples) -> str:
+    """The digest of samples; "" where a data set of an installed package does not tell it."""
+    told = getattr(samples, "digest", None)
+    return "" if told is None else str(told())
+
 
 def divide(images: Images, *, test: float, val: float, arch: float, seed: int, search: float = 1.0) -> dict[str, Part]:
     """Divide a data set into the parts of a search.
@@ -82,8 +96,8 @@ def divide(images: Images, *, test: float, val: float, arch: float, seed: int, s
     indices["retrain"] = torch.cat([indices["searched"], indices.pop("rest")]).sort().values
     if not len(indices["retrain"]):
         raise DataError(
-            f"val_fraction={val} and test_fraction={test} (dataset.val_fraction, dataset.test_fraction on the command "
-            f"line) leave none of the {len(images.train)} images for training"
+            f"{option('val_fraction', str(val))} and {option('test_fraction', str(test))} leave none of the "
+            f"{len(images.train)} images for training"
         )
     parts = {name: Part(images.train, chosen) for name, chosen in indices.items()}
     for name, own in (("val", images.val), ("test", images.test)):

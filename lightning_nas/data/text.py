@@ -1,19 +1,23 @@
 """Text for a search of language models, in four contiguous parts."""
 
+import hashlib
 import logging
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.loaders import Loader, ReadPosition
 from lightning_nas.data.options import Share, ShareOrNone, option
+from lightning_nas.data.preprocessing import Preprocessing
+from lightning_nas.data.samples import digest_of
 from lightning_nas.data.streams import Batch
 from lightning_nas.data.windows import Windows
 from lightning_nas.data.words import Split, library_text, numbered, read_text, split_words, vocabulary
 from lightning_nas.errors import DataError
+from lightning_nas.ranges import BatchSize, Seed, Side, Workers
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +71,15 @@ class TextData(SearchData):
         split: Split = "words",
         max_words: PositiveInt | None = 1000,
         min_count: PositiveInt = 1,
-        bptt: PositiveInt = 20,
+        bptt: Side = 20,
         random_length: bool = False,
-        batch_size: PositiveInt = 128,
-        eval_batch_size: PositiveInt = 10,
+        batch_size: BatchSize = 128,
+        eval_batch_size: BatchSize = 10,
         arch_fraction: ShareOrNone = 0.2,
         val_fraction: Share = 0.1,
         test_fraction: Share = 0.1,
-        seed: int = 0,
-        num_workers: NonNegativeInt = 0,
+        seed: Seed = 0,
+        num_workers: Workers = 0,
         num_classes: PositiveInt | None = None,
     ) -> None:
         super().__init__()
@@ -125,9 +129,16 @@ class TextData(SearchData):
         first = rest - round(self.arch_fraction * rest)
         return {"weights": words[:first], "arch": words[first:rest], "val": parts["val"], "test": parts["test"]}
 
+    def digest(self) -> str:
+        words = hashlib.sha256(repr(self.vocabulary).encode()).hexdigest()
+        return f"{digest_of(*(self._parts[name] for name in sorted(self._parts)))[:8]}{words[:8]}"
+
     @property
     def num_classes(self) -> int:
         return len(self.vocabulary)
+
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(kind="text", input_shape=list(self.shape), classes=list(self.vocabulary), split=self.split)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -135,7 +146,7 @@ class TextData(SearchData):
         return {name: len(words) for name, words in self._parts.items()}
 
     @property
-    def found(self) -> dict[str, int]:
+    def found(self) -> dict[str, int | list[int]]:
         return {"num_classes": self.num_classes}
 
     # -- loaders ------------------------------------------------------------------------------------------------

@@ -78,4 +78,5 @@ def moments(images: Tensor) -> tuple[list[float], list[float]]:
         total, squares = total + values.sum((0, 2, 3)), squares + values.square().sum((0, 2, 3))
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()
+    # below that share of the mean a deviation is rounding, whatever the unit
+    return mean.tolist(), torch.where(std > 1e-6 * mean.abs(), std, 1.0).tolist()

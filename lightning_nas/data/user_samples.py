@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from lightning_nas.errors import DataError, shown
+from lightning_nas.data.samples import digest_of, spread
+from lightning_nas.errors import DataError, NasError, shown
 
+_LARGEST = {torch.uint8: 255, torch.uint16: 65535, torch.bool: 1}
 _COMPARED = 16  # samples whose label is compared with the list of labels that the data set keeps
 
 
@@ -19,20 +21,26 @@ class UserSamples:
     """The samples of a person's own data set, as :class:`~lightning_nas.data.samples.Samples`.
 
     Images become float32 (C, H, W): floating point of any precision is cast, uint8 is divided by 255 (as
-    ``torchvision.transforms.ToTensor`` does), (H, W) gets one channel. Labels are one integer: an int, a numpy integer,
-    or a tensor or array with one integer element.
+    ``torchvision.transforms.ToTensor`` does) and uint16 by 65,535, (H, W) gets one channel. Labels are one integer: an
+    int, a numpy integer, a tensor or array with one integer element, or a one-hot row.
 
     Args:
         dataset: map-style, of pairs (image, label).
         where: the loader it came from, for messages.
 
+    Attributes:
+        kind: type of the images, "floating point" or an integer's; "" without any.
+
     Raises:
-        DataError: a sample is not such a pair; also while samples are read.
+        DataError: a sample is not such a pair, or the data set fails; also while samples are read.
     """
 
     def __init__(self, dataset: Any, where: str) -> None:
         self.dataset, self.where = dataset, where
+        self.kind = ""
         self.labels = self._all_labels()
+        if len(self):
+            self._image(self._pair(0)[0], 0)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -49,21 +57,45 @@ class UserSamples:
     def take(self, indices: Sequence[int]) -> None:
         """None, since only the person's data set can read its samples."""
 
+    def digest(self) -> str:
+        """Digest of all labels, and of the tensors of a TensorDataset or else of some images."""
+        root, indices = resolved(self.dataset)
+        if isinstance(root, TensorDataset):
+            return digest_of(*root.tensors, torch.tensor(indices), self.labels)
+        looked = [self[index][0] for index in spread(len(self), _COMPARED)]
+        return digest_of(self.labels, *looked)
+
     def _pair(self, index: int) -> tuple[Any, int]:
-        sample = self.dataset[index]
+        try:
+            sample = self.dataset[index]
+        except Exception as reason:
+            if isinstance(reason, NasError):
+                raise
+            said = shown(f"{type(reason).__name__}: {reason}", 160)
+            raise DataError(f"{self.where}: the data set fails at sample {index}: {said}") from reason
         if not isinstance(sample, (tuple, list)) or len(sample) != 2:
-            raise DataError(f"{self.where}: sample {index} is {described(sample)}; legal are pairs (image, label)")
+            raise DataError(
+                f"{self.where}: sample {index} is {described(sample)}; legal are pairs (image, label), a tuple of two"
+            )
         return sample[0], self._label(sample[1], index)
 
     def _image(self, image: Any, index: int) -> Tensor:
         if isinstance(image, np.ndarray):
             image = torch.from_numpy(np.require(image, requirements=["C", "W"]))
-        if not isinstance(image, Tensor) or not (image.is_floating_point() or image.dtype == torch.uint8):
+        if not isinstance(image, Tensor) or not (image.is_floating_point() or image.dtype in _LARGEST):
             raise DataError(
                 f"{self.where}: the image of sample {index} is {described(image)}; legal is a tensor (C, H, W), "
-                "floating point or uint8, e.g. by torchvision.transforms.ToTensor()"
+                "floating point, uint8, uint16 or bool, e.g. by torchvision.transforms.ToTensor()"
             )
-        pixels: Tensor = image.float().div(255) if image.dtype == torch.uint8 else image.float()
+        kind = "floating point" if image.is_floating_point() else str(image.dtype).removeprefix("torch.")
+        self.kind = self.kind or kind
+        if kind != self.kind:
+            raise DataError(
+                f"{self.where}: the image of sample {index} is {kind}, others are {self.kind}; give all one type"
+            )
+        pixels: Tensor = image.detach().float() / _LARGEST.get(image.dtype, 1)
+        if not pixels.isfinite().all():
+            raise DataError(f"{self.where}: the image of sample {index} has a pixel that is NaN or infinite")
         return pixels[None] if pixels.ndim == 2 else pixels
 
     def _label(self, label: Any, index: int) -> int:
@@ -73,9 +105,11 @@ class UserSamples:
             array = label.detach().cpu().numpy() if isinstance(label, Tensor) else np.asarray(label)
             if array.size == 1 and array.dtype.kind in "iub":
                 return int(array.item())
+            if array.size > 1 and array.ndim == 1 and array.dtype.kind in "iubf" and _one_hot(array):
+                return int(array.argmax())
         raise DataError(
             f"{self.where}: the label of sample {index} is {described(label)}; legal is one integer that counts the "
-            "classes from 0 on (use the argmax of one-hot rows; regression and several labels are not supported)"
+            f"classes from 0 on, or a one-hot row{advice(label)}"
         )
 
     def _all_labels(self) -> Tensor:
@@ -83,7 +117,7 @@ class UserSamples:
         count = len(self)
         labels = kept_labels(self.dataset)
         if labels is not None:
-            compared = range(0, count, max(1, count // _COMPARED))
+            compared = spread(count, _COMPARED)
             if any(self._pair(index)[1] != labels[index] for index in compared):
                 labels = None  # __getitem__ gives other labels than the list
         if labels is None:
@@ -91,6 +125,15 @@ class UserSamples:
         if count and labels.min() < 0:
             raise DataError(f"{self.where} has negative labels; they must count the classes from 0 on")
         return labels.long()
+
+
+def resolved(dataset: Any) -> tuple[Any, list[int]]:
+    """The data set below any number of subsets, and the indices in it."""
+    indices = list(range(len(dataset)))
+    while isinstance(dataset, Subset):
+        chosen = dataset.indices
+        indices, dataset = [int(chosen[index]) for index in indices], dataset.dataset
+    return dataset, indices
 
 
 def kept_labels(dataset: Any) -> Tensor | None:
@@ -115,6 +158,30 @@ def kept_labels(dataset: Any) -> Tensor | None:
             return None
     labels = labels.flatten() if labels.numel() == len(labels) else labels
     return None if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() else labels
+
+
+def _one_hot(row: np.ndarray[Any, Any]) -> bool:
+    return bool(np.isin(row, (0, 1)).all() and row.sum() == 1)
+
+
+def advice(label: Any) -> str:
+    """What would serve in place of a label that cannot be used.
+
+    >>> advice("cat")
+    '; number the classes, e.g. by sorted(set(names)).index(name)'
+    """
+    if isinstance(label, str):
+        return "; number the classes, e.g. by sorted(set(names)).index(name)"
+    if not isinstance(label, (Tensor, np.ndarray, np.generic, float)):
+        return ""
+    array = label.detach().cpu().numpy() if isinstance(label, Tensor) else np.asarray(label)
+    if array.size <= 1:
+        return "; numbers that are classes need .long(), regression is not supported"
+    if array.ndim > 1:
+        return "; one label per pixel (segmentation) is not supported, only one per image"
+    if array.dtype.kind == "f" and not np.isin(array, (0, 1)).all():
+        return "; of class probabilities take the argmax, task.label_smoothing smooths; regression is not supported"
+    return "; several labels per image are not supported: search on the most important one, or on their combinations"
 
 
 def described(value: Any) -> str:

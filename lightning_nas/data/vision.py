@@ -15,6 +15,7 @@ from lightning_nas.data.options import DownloadedOptions, TorchvisionOptions, op
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.errors import DataError, shown
+from lightning_nas.ranges import BatchSize, Side, Width, Workers
 
 
 class TorchvisionData(InMemoryImages):
@@ -40,8 +41,8 @@ class TorchvisionData(InMemoryImages):
         *,
         root: str | None = None,
         download: bool = False,
-        batch_size: PositiveInt = 96,
-        num_workers: NonNegativeInt = 2,
+        batch_size: BatchSize = 96,
+        num_workers: Workers = 2,
         **options: Unpack[TorchvisionOptions],
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, **options)
@@ -60,12 +61,13 @@ class TorchvisionData(InMemoryImages):
         if self.root is None:
             raise DataError(f"{name} needs {folder}; with {option('download', 'true')} it is downloaded to there")
         try:
-            found = self.source(self.root, train=train, download=self.download)
+            found = self.source(str(Path(self.root).expanduser()), train=train, download=self.download)
         except (RuntimeError, ValueError, AssertionError, EOFError, OSError) as reason:
             raise DataError(
                 f"no usable {name} in {shown(Path(self.root))} ({shown(str(reason))}); set {folder}, or download it "
                 f"with {option('download', 'true')}"
             ) from None
+        self.class_names = [str(name) for name in found.classes]
         images = as_images(np.asarray(found.data), name)
         return Arrays(images, as_labels(np.asarray(found.targets), len(images), name))
 
@@ -97,8 +99,8 @@ class CIFAR10(TorchvisionData):
     def __init__(
         self,
         *,
-        image_size: PositiveInt | None = 32,
-        channels: PositiveInt | None = 3,
+        image_size: Side | None = 32,
+        channels: Width | None = 3,
         num_classes: PositiveInt | None = 10,
         crop_padding: NonNegativeInt = 4,
         **options: Unpack[DownloadedOptions],
@@ -133,8 +135,8 @@ class CIFAR100(TorchvisionData):
     def __init__(
         self,
         *,
-        image_size: PositiveInt | None = 32,
-        channels: PositiveInt | None = 3,
+        image_size: Side | None = 32,
+        channels: Width | None = 3,
         num_classes: PositiveInt | None = 100,
         crop_padding: NonNegativeInt = 4,
         **options: Unpack[DownloadedOptions],
@@ -170,8 +172,8 @@ class FashionMNIST(TorchvisionData):
     def __init__(
         self,
         *,
-        image_size: PositiveInt | None = 28,
-        channels: PositiveInt | None = 1,
+        image_size: Side | None = 28,
+        channels: Width | None = 1,
         num_classes: PositiveInt | None = 10,
         crop_padding: NonNegativeInt = 2,
         **options: Unpack[DownloadedOptions],

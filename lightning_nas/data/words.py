@@ -36,7 +36,7 @@ def read_text(path: str) -> dict[str, str]:
     Raises:
         DataError: no such path, no training text, two files for one part, or a file that is not text.
     """
-    given = Path(path)
+    given = Path(path).expanduser()
     if given.is_file():
         return {"train": _read(given)}
     if not given.is_dir():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +52,26 @@ def _wandb_options(factory: LoggerFactory, names: Names, record: dict[str, Any])
         "job_type": names.strategy,
         "config": record,
     }
+
+
+def log_model(logger: Any, file: Path, figures: Mapping[str, Any]) -> None:
+    """Give W&B the trained network as an artifact of the type "model"; other loggers take none.
+
+    The file stays where it is until W&B sends it.
+
+    Args:
+        logger: one of :func:`make_loggers`.
+        file: of the trained network.
+        figures: of the network, which W&B shows beside it.
+    """
+    if type(logger).__name__ != "WandbLogger":
+        return
+    import wandb
+
+    run = logger.experiment
+    artifact = wandb.Artifact(f"network-{run.id}", type="model", metadata=dict(figures))
+    artifact.add_file(str(file.resolve()), policy="immutable")
+    run.log_artifact(artifact)
 
 
 @contextmanager

@@ -14,6 +14,18 @@ from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.trials.engines.base import Engine
 
 _SHARED = (ArchitectureLogger, RankCheck, SearchHealth)
+_AUTOMATIC = "it works with one optimiser that Lightning steps, and a search steps its own"
+_ELSEWHERE = {
+    "StochasticWeightAveraging": f"{_AUTOMATIC}; retrain.average_after averages the weights of the answer",
+    "WeightAveraging": "it replaces the shared weights by their mean; retrain.average_after averages the answer's",
+    "GradientAccumulationScheduler": f"{_AUTOMATIC}; use strategy.accumulate=",
+    "BatchSizeFinder": f"{_AUTOMATIC}; set dataset.batch_size=",
+    "LearningRateFinder": f"{_AUTOMATIC}; set strategy.weights_optimizer.lr=",
+    "ModelPruning": "it changes the shared weights that the search compares",
+    "BaseFinetuning": _AUTOMATIC,
+    "BasePredictionWriter": "a run predicts nothing",
+}
+"""Lightning's callbacks that cannot work in a search, by class, and why."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,12 @@ class Parts:
         Raises:
             ConfigError: a strategy that shares weights on a space without a supernet, or with an engine; one that
                 trains candidates without an engine or a training for them, with a training where they are looked up,
-                or with callbacks that look at shared weights.
+                or with callbacks that look at shared weights; a callback of Lightning's that cannot work in a search.
         """
+        for name, callback in self.callbacks.items():
+            for kind in callback.__mro__:
+                if kind.__name__ in _ELSEWHERE and kind.__module__.startswith("pytorch_lightning."):
+                    raise ConfigError(f"callbacks.{name}: {callback.__name__} is refused: {_ELSEWHERE[kind.__name__]}")
         if not self.trains_children:
             self._check_sharing()
             return
@@ -71,8 +87,7 @@ class Parts:
         for name, callback in self.callbacks.items():
             if issubclass(callback, _SHARED):
                 raise ConfigError(
-                    f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials, "
-                    "debug=trials"
+                    f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials"
                 )
 
     def _check_sharing(self) -> None:

@@ -73,7 +73,7 @@ def signals(*, leaves: bool = False) -> Iterator[None]:
     """
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     wakeup = signal.set_wakeup_fd(-1)
-    StopRequest.listen()
+    outer, watched = StopRequest.listener, StopRequest.listen()
     try:
         yield
     except Exception:
@@ -85,6 +85,8 @@ def signals(*, leaves: bool = False) -> Iterator[None]:
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
             signal.set_wakeup_fd(wakeup)
+            os.close(watched)
+            StopRequest.listener = outer
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.result import log_result
 from lightning_nas.files import write_json
-from lightning_nas.functional.ranking import bootstrap_interval, kendall_tau, p_tau
+from lightning_nas.functional.ranking import bootstrap_interval, diverged_last, kendall_tau, p_tau
 from lightning_nas.report.page import write_report
 from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.seeding import generator
@@ -36,17 +36,21 @@ def rank(run: Run) -> None:
     if len(architectures) < 3:
         raise ConfigError(f"ranking.networks: {len(architectures)} networks of {run.space.name}; legal: at least 3")
     curves = torch.tensor(made(run.space, architectures, run.data, run.task, run.seed), dtype=torch.float64)
-    table = CSVTable(run.folder / "curves.csv", ("epoch", "key", "score", "choices"))
-    table.cut(0)
-    for architecture, curve in zip(architectures, curves.tolist(), strict=True):
-        for epoch, score in enumerate(curve):
-            named = {"key": architecture.key, "choices": str(architecture)}
-            table.append({"epoch": epoch, "score": score, **named})
-    rows = agreement(curves, run.seed)
-    table = CSVTable(run.folder / "ranking.csv", COLUMNS)
-    table.cut(0)
-    for row in rows:
-        table.append(row)
+    scored = zip(architectures, curves.tolist(), strict=True)
+    CSVTable(run.folder / "curves.csv").write(
+        [
+            {
+                "epoch": epoch,
+                "key": architecture.key,
+                "score": score if math.isfinite(score) else None,
+                "choices": str(architecture),
+            }
+            for architecture, curve in scored
+            for epoch, score in enumerate(curve)
+        ]
+    )
+    rows = agreement(diverged_last(curves), run.seed)
+    CSVTable(run.folder / "ranking.csv", COLUMNS).write(rows)
     _tell(run, rows)
 
 
@@ -90,5 +94,6 @@ def _tell(run: Run, rows: list[dict[str, Any]]) -> None:
             continue
         interval = "undefined" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
         table.add_row(str(row["epoch"] + 1), f"{row['kendall_tau']:.3f}", interval, f"{row['p_tau']:.0%}")
-    Console().print(table)
-    Console().print(f"report: {run.folder / 'report.html'}")
+    console = Console(markup=False, emoji=False)
+    console.print(table)
+    console.print(f"report: {run.folder / 'report.html'}")

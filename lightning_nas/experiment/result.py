@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 from torch import nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import DataError
-from lightning_nas.experiment.loggers import make_loggers
+from lightning_nas.experiment.loggers import log_model, make_loggers
+from lightning_nas.experiment.targets import as_searched
+from lightning_nas.export.trained import FILE as TRAINED
 from lightning_nas.files import write_json
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.measure import device_description, measure
@@ -17,17 +22,22 @@ from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.report.choices import Choices
 from lightning_nas.report.page import write_report
 from lightning_nas.report.terminal import summary
-from lightning_nas.spaces.base import WeightSharingSpace, look_up
+from lightning_nas.spaces.base import WeightSharingSpace, constant_of, look_up
 from lightning_nas.training.csv_table import CSVTable
-from lightning_nas.truth.nasbench201 import tabulated
+from lightning_nas.truth.nasbench201 import DATASETS, tabulated
 
 if TYPE_CHECKING:
     from lightning_nas.experiment.run import Run
 
+log = logging.getLogger(__name__)
+
 KEYS = (
     *("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "params", "macs"),
     *("latency_predicted_ms", "latency_measured_ms", "kendall_tau", "search_seconds", "retrain_seconds"),
-    *("test_samples", "latency_device", "kendall_tau_macs"),
+    *("test_samples", "latency_device", "kendall_tau_macs", "latency_iqr_ms", "latency_steady"),
+    *("latency_predicted_device", "latency_table_check", "steps", "warnings", "answer_rule"),
+    *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
+    *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
 )
 
 
@@ -39,13 +49,16 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     }
     searched = architecture.space == run.space.name
     # else the table is of another classifier, or of the smaller network that was searched
-    as_searched = searched and run.data.num_classes == run.space.num_classes and run.space.evaluation() is run.space
-    if table is not None and table.unit == "ms" and as_searched:
+    same = as_searched(run, architecture)
+    run.figures |= _measured(run, network, table)
+    if same:
+        _measure_targets(run)
+    if table is not None and table.unit == "ms" and same:
         run.figures["latency_predicted_ms"] = run.space.cost(architecture, table)
-    conditions = table.conditions if table is not None and table.conditions else Conditions()
-    timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
-    run.figures["latency_measured_ms"] = timing.median_ms
-    run.figures["latency_device"] = _device(conditions)
+        run.figures["latency_predicted_device"] = table.described()
+    if table is not None and table.steadiness is not None:
+        run.figures["latency_table_check"] = str(table.steadiness)
+    run.figures |= _tabulated(run, architecture)
     _write_layers(run, architecture, table if searched else None)
     result = collected(run)
     write_json(run.folder / "result.json", result)
@@ -69,58 +82,99 @@ def collected(run: Run) -> dict[str, Any]:
         "dataset": run.names.dataset,
         "seed": run.seed,
         "architecture": None if answer is None else answer.to_dict(),
+        "augmentation": run.data.augmentation or None,
+        "overrides": list(run.names.overrides) or None,
+        "warnings": list(dict.fromkeys([*run.data.doubts, *run.warnings])),
         **run.figures,
     }
-    return {key: known.get(key) for key in (score if key == "test_acc" else key for key in KEYS)}
+    named = {"test_acc": score, "inherited_acc": f"inherited_{run.task.score_name}"}
+    return {key: known.get(key) for key in (named.get(key, key) for key in KEYS)}
 
 
-def _device(conditions: Conditions) -> str:
-    """The device of a measurement and how much of it was used."""
-    threads = f", {conditions.threads} thread{'s' * (conditions.threads > 1)}" if conditions.device == "cpu" else ""
-    return f"{device_description(conditions.device)}{threads}"
+def _measured(run: Run, network: nn.Module, table: LatencyTable | None) -> dict[str, Any]:
+    """The latency of the network on this machine, under the conditions of the table where it can have them."""
+    conditions = table.conditions if table is not None and table.conditions else Conditions()
+    if conditions.device == "cuda" and not torch.cuda.is_available():  # a table of another machine
+        conditions = Conditions()
+    timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
+    if not timing.steady:
+        log.warning(
+            "the latency of the answer was measured while the machine was busy: %.3f ms, IQR %.3f",
+            *(timing.median_ms, timing.iqr_ms),
+        )
+    return {
+        "latency_measured_ms": timing.median_ms,
+        "latency_iqr_ms": timing.iqr_ms,
+        "latency_steady": timing.steady,
+        "latency_device": conditions.on(device_description(conditions.device)),
+    }
+
+
+def _measure_targets(run: Run) -> None:
+    """Note the measured latency beside the targets in milliseconds of the same device and conditions."""
+    figures = run.figures
+    for entry in figures.get("targets") or ():
+        if entry["unit"] == "ms" and entry["device"] == figures["latency_device"]:
+            entry["measured"] = figures["latency_measured_ms"]
 
 
 def log_result(run: Run, result: dict[str, Any]) -> None:
-    """Log the figures of a result as ``result/...``."""
-    figures = {name: value for name, value in result.items() if isinstance(value, (int, float))}
+    """Log the figures of a result as ``result/...``, and the trained network where there is one."""
+    trained = run.folder / TRAINED
+    figures = {name: value for name, value in result.items() if type(value) in (int, float)}
     for logger in make_loggers(run.loggers, run.names, run.record, "result"):
         logger.log_metrics(figures)
+        if trained.is_file():
+            log_model(logger, trained, figures)
 
 
 def _write_layers(run: Run, architecture: Architecture, table: LatencyTable | None) -> None:
-    layers = CSVTable(run.folder / "layers.csv", ("decision", "option", "cost"))
-    layers.cut(0)
-    if table is None:
-        return
+    rows = [] if table is None else list(_layers(run, architecture, table))
+    CSVTable(run.folder / "layers.csv", ("decision", "option", "cost")).write(rows)
+
+
+def _layers(run: Run, architecture: Architecture, table: LatencyTable) -> Iterator[dict[str, Any]]:
+    if constant := constant_of(table):
+        yield {"decision": "fixed", "option": "constant", "cost": constant}
     if not isinstance(run.space, WeightSharingSpace):
         for key in run.space.cost_keys(architecture):
-            layers.append({"decision": "", "option": key, "cost": look_up(table, key)})
+            yield {"decision": "", "option": key, "cost": look_up(table, key)}
         return
     fixed, groups = run.space.gate_keys()
     for key in fixed:
-        layers.append({"decision": "fixed", "option": key.split()[0], "cost": look_up(table, key)})
+        yield {"decision": "fixed", "option": key.split()[0], "cost": look_up(table, key)}
     gates = run.space.gates(architecture)
     for joint in run.space.joint_keys():
         if joint.runs(gates):
             for key in joint.keys:
-                layers.append({"decision": "joint", "option": key.split()[0], "cost": look_up(table, key)})
+                yield {"decision": "joint", "option": key.split()[0], "cost": look_up(table, key)}
     for group, active in gates.active.items():
         for number, (row, chosen) in enumerate(zip(groups[group], active, strict=True), start=1):
             cost = sum(look_up(table, key) for i in chosen for key in row[i])
             option = " ".join(run.space.gate_options[group][i] for i in chosen)
-            layers.append({"decision": f"{group} {number}", "option": option, "cost": cost})
+            yield {"decision": f"{group} {number}", "option": option, "cost": cost}
 
 
 def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None:
-    extra = {**_tabulated(run, architecture), "report": str(run.folder / "report.html")}
-    Console().print(summary(result, str(architecture), extra))
+    console = Console(markup=False, emoji=False)
+    console.print(summary(result, str(architecture), {"report": str(run.folder / "report.html")}))
 
 
-def _tabulated(run: Run, architecture: Architecture) -> dict[str, str]:
-    """What NAS-Bench-201's authors got from this cell: a row of the table, if their figures are at hand."""
+def _tabulated(run: Run, architecture: Architecture) -> dict[str, Any]:
+    """What NAS-Bench-201's authors got from this cell, if their table is at hand.
+
+    It is the result of a search that only looks up; beside the result of any other run it stands for comparison.
+    """
     try:
         known = tabulated(run.space, architecture, run.published)
     except DataError as reason:  # the run has its answer: a damaged table must not spoil it
-        return {"NAS-Bench-201": str(reason)}
-    said = "\n".join(f"{accuracy:.2%} {name}" for name, accuracy in known.items())
-    return {"NAS-Bench-201": f"{said}\n(test accuracy, 200 epochs)"} if known else {}
+        run.warn(f"the answer cannot be looked up: {reason}")
+        return {}
+    if not known:
+        return {}
+    figures: dict[str, Any] = {"tabulated_acc": known}
+    name = {str(key): name for key, name in DATASETS.items()}.get(run.names.dataset)
+    if run.trains_nothing and "retrain" not in run.stages and name is not None:
+        figures[f"test_{run.task.score_name}"] = known[name]
+        figures["accuracy_source"] = f"{name}, 200 epochs, read from NAS-Bench-201, not trained here"
+    return figures

@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lightning_nas.errors import CheckpointError, InputError, shown
+from lightning_nas.ops.states import mismatch
 from lightning_nas.training.checkpoint import load_checked, newest
-from lightning_nas.training.exact import ExactCheckpoint, changes
+from lightning_nas.training.exact import ExactCheckpoint, changes, check_form
 
 log = logging.getLogger(__name__)
 
@@ -65,19 +66,21 @@ def _open(named: str | None, folder: Path) -> tuple[Path, Any] | None:
     if named is None:
         return None
     if named == "last":
-        return newest(folder / "checkpoints" / "last.ckpt")
-    if Path(named).is_file():
-        return Path(named), load_checked(Path(named), map_location="meta")
-    raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
+        opened = newest(folder / "checkpoints" / "last.ckpt")
+    elif (file := Path(named).expanduser()).is_file():
+        opened = file, load_checked(file, map_location="meta")
+    else:
+        raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
+    if opened is not None:
+        check_form(opened[1])
+    return opened
 
 
 def _check_shapes(path: Path, stored: Any, module: nn.Module) -> None:
     """Before Lightning loads anything of it, and fails half-way in words of its own."""
-    theirs = {name: tuple(value.shape) for name, value in stored["state_dict"].items()}
-    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    if theirs != ours:
-        name = next(name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name))
+    if found := mismatch(stored["state_dict"], module.state_dict()):
+        name, theirs, ours = found
         raise CheckpointError(
-            f"the checkpoint {shown(path)} is of another network: {shown(name)} has the shape {theirs.get(name)} "
-            f"there and {ours.get(name)} here"
+            f"the checkpoint {shown(path)} is of another network: {shown(name)} has the shape {theirs} there "
+            f"and {ours} here"
         )

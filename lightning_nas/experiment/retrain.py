@@ -1,4 +1,4 @@
-"""The retraining stage: the answer from scratch, tested."""
+"""The retraining stage: the answer's network from scratch or from inherited weights, tested."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.optim import ASGD
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.module import ImageData
-from lightning_nas.errors import ConfigError, InputError, NumericalError
+from lightning_nas.errors import ConfigError, DataError, InputError, NumericalError, shown
+from lightning_nas.experiment.inherited import inherit
+from lightning_nas.experiment.memory import training_memory, within_memory
+from lightning_nas.experiment.rehearsal import check_batch, check_lengths, check_training
 from lightning_nas.experiment.resume import checkpoint_to_resume
-from lightning_nas.experiment.trainer import make_trainer, stage_seconds
+from lightning_nas.experiment.tested import tested
+from lightning_nas.experiment.trainer import built, in_one_line, make_trainer, stage_seconds
+from lightning_nas.export.trained import FILE as TRAINED
+from lightning_nas.export.trained import Trained, sizes_of
+from lightning_nas.files import write_json
 from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.averaging import NonMonotonicAveraging
-from lightning_nas.training.network import NetworkTraining
+from lightning_nas.training.checkpoint import load_checked
+from lightning_nas.training.exact import ExactCheckpoint, fit
+from lightning_nas.training.network import NetworkTraining, origin_of
 from lightning_nas.training.seeding import generator, seeded
 
 if TYPE_CHECKING:
@@ -25,7 +35,11 @@ if TYPE_CHECKING:
 
 
 def retrain(run: Run, architecture: Architecture) -> nn.Module:
-    """Train the architecture's network of evaluation size from scratch in ``retrain/``, and note its test figure.
+    """Train the architecture's network of evaluation size in ``retrain/``, and note its test figure.
+
+    With ``retrain.from=inherited`` it begins with the weights of the search, whose own test figure is noted too.
+
+    The tested network is read from ``retrain/checkpoints/last.ckpt``, where its parameters are ``network.*``.
 
     Returns:
         The trained network, without what was there for its training alone.
@@ -35,8 +49,11 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     """
     settings = run.retraining
     num_classes = run.data.num_classes
+    sizes = sizes_of(run.home(architecture), num_classes)
     with seeded(run.seed, "retrain"):
         network = _network(run, architecture)
+    if settings.from_ == "inherited":
+        inherit(run, architecture, network)
     module = NetworkTraining(
         network,
         _task(run),
@@ -48,37 +65,53 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         auxiliary_weight=settings.auxiliary_weight,
         drop_path=settings.drop_path,
         drop_path_interval=settings.drop_path_interval,
+        origin=origin_of(architecture, sizes, _task(run)),
     )
     bars: list[pl.Callback] = [run.bar("retrain")] if run.progress else []
     averaging = [NonMonotonicAveraging(settings.average_after)] if settings.average_after else []
     conditions = {"architecture": architecture.key}
-    trainer = make_trainer(run, "retrain", [*averaging, *bars], max_epochs=settings.epochs, conditions=conditions)
+    trainer = make_trainer(run, "retrain", bars, first=averaging, max_epochs=settings.epochs, conditions=conditions)
     if trainer.is_global_zero:
-        architecture.save(run.folder / "architecture.json")
-    of_images: dict[str, Any] = {"cutout": settings.cutout} if settings.cutout else {}
+        architecture.save(run.folder / "architecture.json", sizes)
+        write_json(run.folder / "retrain" / "preprocessing.json", run.data.preprocessing().model_dump(mode="json"))
+    if settings.from_ == "inherited":
+        network.to(trainer.strategy.root_device)
+        score = run.task.evaluate(network, run.data.evaluation_loader("test"), num_classes)
+        run.figures[f"inherited_{run.task.score_name}"] = score
     loader = run.data.retrain_loader(
         lambda: module.position,
         trainer.global_rank,
         trainer.world_size,
         batch_size=settings.batch_size,
         limit=trainer.limit_train_batches,
-        **of_images,
-    )
+        **_of_images(run),
+    ).overfitted(trainer.overfit_batches)  # type: ignore[attr-defined]
     of_search = run.checkpoint != "last" and "search" in run.stages
     checkpoint = checkpoint_to_resume(None if of_search else run.checkpoint, trainer, module)
-    trainer.fit(module, loader, run.data.val_dataloader(), ckpt_path=checkpoint, weights_only=True)
+    loaders = {"train_dataloaders": loader, "val_dataloaders": run.data.val_dataloader()}
+    fit(trainer, module, checkpoint, **loaders)
+    if trainer.is_global_zero:  # the figure is that of the file
+        module.load_state_dict(load_checked(ExactCheckpoint.of(trainer).path)["state_dict"])
     network.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
-    for average in averaging:
-        average.use(trainer)
     # the whole part on every process: a metric that all compute, as torchmetrics wants it, comes out the same
-    score = run.task.evaluate(network, run.data.evaluation_loader("test"), num_classes)
+    score, explained = tested(run, network)
     if not math.isfinite(score):
         raise NumericalError(f"the retrained network's test {run.task.score_name} is {score}")
     run.figures[f"test_{run.task.score_name}"] = score
     if run.task.score_name == "acc":
         run.figures["test_samples"] = run.data.sizes["test"]
+        run.figures |= explained
     run.figures["retrain_seconds"] = stage_seconds(trainer)
-    return _without_auxiliary(run, architecture, network.cpu())
+    finished = _without_auxiliary(run, architecture, network.cpu())
+    if trainer.is_global_zero:
+        figures = {
+            name: value
+            for name, value in run.figures.items()
+            if name.startswith(("test_", "retrain_")) and isinstance(value, (int, float))
+        }
+        trained = Trained(finished, architecture, sizes, run.data.preprocessing(), figures)
+        trained.save(run.folder / TRAINED)
+    return finished
 
 
 def check_retraining(run: Run) -> None:
@@ -87,24 +120,67 @@ def check_retraining(run: Run) -> None:
     Raises:
         ConfigError: an auxiliary loss, dropped paths or label smoothing where there is no such thing.
     """
-    settings = run.retraining
-    if settings.cutout and not isinstance(run.data, ImageData):
-        raise ConfigError(f"retrain.cutout={settings.cutout}: the data are no images; legal: 0")
+    settings, of_images = run.retraining, _of_images(run)
+    trainer = built(run.trainer, max_epochs=settings.epochs, logger=False)
     architecture = run.space.sample(generator(run.seed, "check"))
+    try:
+        run.home(architecture)
+    except (InputError, TypeError, ValueError) as reason:
+        raise _no_network(run, reason) from None
     try:
         with torch.device("meta"):
             network = _network(run, architecture)
     except InputError as reason:
-        raise ConfigError(f"retrain.auxiliary_weight={settings.auxiliary_weight}: {reason}") from None
+        of = f"retrain.auxiliary_weight={settings.auxiliary_weight}" if settings.auxiliary_weight else "retraining"
+        raise ConfigError(f"{of}: {reason}") from None
+    except (TypeError, ValueError, RuntimeError, IndexError) as reason:
+        raise _no_network(run, reason) from None
     if settings.drop_path and not any(isinstance(module, DropPath) for module in network.modules()):
         raise ConfigError(
             f"retrain.drop_path={settings.drop_path}: networks of {run.space.name} have no paths to drop; legal: 0"
         )
+    optimizer = check_training(
+        "retrain.", settings.optimizer, settings.scheduler, settings.epochs, network.parameters()
+    )
+    if settings.average_after and not isinstance(optimizer, ASGD):
+        raise ConfigError(
+            f"retrain.average_after={settings.average_after} needs retrain.optimizer._target_=torch.optim.ASGD, not "
+            f"{type(optimizer).__name__}; legal: null"
+        )
+    try:
+        loader = run.data.retrain_loader(lambda: 0, 0, trainer.world_size, batch_size=settings.batch_size, **of_images)
+    except DataError as reason:
+        raise ConfigError(f"retrain.batch_size={settings.batch_size}: {reason}") from None
+    check_batch("retrain.batch_size", loader.batches[0][0], lambda: network)
+    check_lengths(trainer, len(loader), len(run.data.evaluation_loader("val", 0, trainer.world_size)))
+
+
+def _of_images(run: Run) -> dict[str, Any]:
+    """Settings of the training that only images have.
+
+    Raises:
+        ConfigError: they are set, and the data are no images.
+    """
+    cutout = run.retraining.cutout
+    if cutout and not isinstance(run.data, ImageData):
+        raise ConfigError(f"retrain.cutout={cutout}: the data are no images; legal: 0")
+    return {"cutout": cutout} if cutout else {}
+
+
+def _no_network(run: Run, reason: Exception) -> ConfigError:
+    """What to say of a space that makes no network of the size that is retrained."""
+    sizes = run.record["search_space"].get("evaluation")
+    of = f"search_space={run.space.name}" if sizes is None else f"search_space.evaluation={shown(sizes)}"
+    return ConfigError(f"{of} gives no network to retrain: {in_one_line(reason)}")
 
 
 def _network(run: Run, architecture: Architecture) -> nn.Module:
     auxiliary = {"auxiliary": True} if run.retraining.auxiliary_weight else {}
-    return run.home(architecture).network(architecture, num_classes=run.data.num_classes, **auxiliary)
+    return within_memory(
+        "the network of retraining",
+        lambda: run.home(architecture).network(architecture, num_classes=run.data.num_classes, **auxiliary),
+        memory=training_memory(run.trainer),
+    )
 
 
 def _task(run: Run) -> Task:

@@ -1,10 +1,12 @@
-"""A run as a value: search, retrain, rank, report, in one folder, resumable to the bit. No configuration here."""
+"""A run as a value: search, retrain, rank, report, export, resumable to the bit. No configuration here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.progress import SearchProgress
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, InputError, shown
-from lightning_nas.experiment.folder import forget, goes_on_in, is_first_process
+from lightning_nas.experiment.folder import check_free, forget, goes_on_in, is_first_process
+from lightning_nas.experiment.inherited import check_inheritance
 from lightning_nas.experiment.loggers import LoggerFactory
 from lightning_nas.experiment.ranking import rank
 from lightning_nas.experiment.result import collected, write_result
@@ -25,16 +28,23 @@ from lightning_nas.experiment.search import search
 from lightning_nas.experiment.settings import Names, Resuming, Retraining
 from lightning_nas.experiment.trainer import conditions
 from lightning_nas.experiment.work import at_work
-from lightning_nas.files import atomic, read_json
+from lightning_nas.export.write import export_network
+from lightning_nas.files import atomic
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.report.record import read_object
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
+from lightning_nas.spaces.description import describe
+from lightning_nas.spaces.own.space import FromModel
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.strategies.sizes import check_sizes
 from lightning_nas.tasks.base import Task
+from lightning_nas.training.exact import CONTENTS
 from lightning_nas.training.signals import StopRequest
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.truth.curves import LearningCurves
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -56,6 +66,8 @@ class Run:
         stages: planned, so that all are checked before the first begins.
         table: makes the latency table of the space, or None.
         engine: makes what trains or looks up candidates; None for strategies that share weights.
+        target: largest costs of the answer by "table", "ms", "macs" and "params", or None; see
+            :mod:`lightning_nas.strategies.target`.
         trains_nothing: whether candidates are looked up, so that no network sees the data during the search.
         callbacks: makes the callbacks of the search.
         progress: whether stages show a progress bar.
@@ -65,8 +77,10 @@ class Run:
         ranking: the trainings of the stage "ranking".
         resuming: when checkpoints are taken.
         checkpoint: "last", a checkpoint file, or None to start afresh.
+        formats: of the export; None for the usual ones.
         published: file of a table of published results, to look up the answer in.
         figures: of the result so far.
+        warnings: doubts about the answer, in words; :meth:`warn` adds one.
         found: the answer, once there is one in this process; :attr:`answer` also reads that of an earlier one.
         next_best: architectures that are drawn in the report after the answer.
     """
@@ -85,6 +99,7 @@ class Run:
     stages: Sequence[str] = ("search", "retrain")
     table: Callable[[SearchSpace], LatencyTable | None] = lambda _: None
     engine: Callable[[], Engine] | None = None
+    target: Mapping[str, float] | None = None
     trains_nothing: bool = False
     callbacks: Callable[[], list[pl.Callback]] = list
     progress: bool = True
@@ -94,8 +109,10 @@ class Run:
     ranking: LearningCurves | None = None
     resuming: Resuming = field(default_factory=Resuming)
     checkpoint: str | None = None
+    formats: Sequence[str] | None = None
     published: str | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     next_best: list[Architecture] = field(default_factory=list)
     found: Architecture | None = None
     _begun: set[str] = field(default_factory=set)
@@ -121,7 +138,7 @@ class Run:
         return self.found
 
     def retrain(self, architecture: Architecture | str | None = None) -> nn.Module:
-        """Train the answer's network from scratch in ``retrain/``, and test it.
+        """Train the answer's network in ``retrain/``, from scratch or inherited weights, and test it.
 
         Args:
             architecture: to train; a zoo name, a file, or None for the folder's answer.
@@ -160,10 +177,31 @@ class Run:
             answer, network = self.answer, self._network
             if network is None:
                 network = self.home(answer).network(answer)
-                self.figures = {**self._figures_of_retraining(), **self.figures}
+                earlier = self._figures_of_retraining()
+                self.warnings = list(dict.fromkeys([*earlier.pop("warnings", []), *self.warnings]))
+                self.figures = {**earlier, **self.figures}
             if is_first_process():
                 write_result(self, answer, network, self.latency_table())
         return self.folder / "report.html"
+
+    def export(self, formats: Sequence[str] | None = None) -> dict[str, Any]:
+        """Write the trained network into ``export/`` in several formats, each compared with the network.
+
+        Args:
+            formats: as in :func:`~lightning_nas.export.write.export_network`; None for those of the run.
+
+        Returns:
+            The content of ``export.json``; nothing in other processes than the first.
+
+        Raises:
+            InputError: there is no trained network, or no such format.
+            NumericalError: a file computes something else than the network.
+        """
+        with self.at_work():
+            if not is_first_process():
+                return {}
+            space = self.home(self.answer) if describe(self.space) is None else None
+            return export_network(self.folder, formats or self.formats, space=space)
 
     def resume(self) -> Run:
         """Go on where the folder's run stopped: the search to its end, and the retraining if it had begun.
@@ -203,9 +241,13 @@ class Run:
         """The content of ``result.json``; before :meth:`report` what is known so far, with None for the rest."""
         file = self.folder / "result.json"
         if file.exists():
-            content: dict[str, Any] = read_json(file)
-            return content
+            return read_object(file)
         return collected(self)
+
+    @property
+    def score(self) -> float | None:
+        """The task's score on the test part, trained or looked up; None if there is none."""
+        return self.figures.get(f"test_{self.task.score_name}")
 
     def home(self, architecture: Architecture) -> SearchSpace:
         """The space of an answer, in the size that is retrained."""
@@ -217,36 +259,60 @@ class Run:
         """An architecture of this space.
 
         Args:
-            architecture: itself, a zoo name, or a file.
+            architecture: itself, a zoo name, or a file; "smallest", "middle" or "largest" of a network of one's own.
 
         Raises:
             InputError: there is no such, or it is of another space.
         """
         if isinstance(architecture, Architecture):
             return self.home(architecture).validate(architecture)
+        if isinstance(self.space, FromModel) and architecture in ("smallest", "middle", "largest"):
+            named: Architecture = getattr(self.space, architecture)
+            return named
         return self.space.validate(named_architecture(architecture))
 
     def latency_table(self) -> LatencyTable | None:
         """The run's latency table, kept in its folder so that a resumed run has the very same numbers."""
         if self._table is None:
-            file = self.folder / "latency_table.json"
-            if file.exists() and (self.resumes or StopRequest.follows):
-                table = LatencyTable.load(file)
-                if table.space_digest != self.space.digest:
-                    raise ConfigError(
-                        f"the run in {shown(self.folder)} was on another search space; ckpt_path=last needs it"
-                    )
-                self._table = table.check(self.space)
-                return self._table
-            self._table = self.table(self.space)
-            if self._table is not None and is_first_process():
-                self._table.save(file)
+            self._table = self._table_of_folder() or self.table(self.space)
+            if self._table is None:
+                return None
+            if not len(self._table):
+                raise ConfigError(
+                    f"{self.space.name} lists no operations, so no table says what a network costs: latency_table=none"
+                )
+            if is_first_process():
+                self._table.save(self.folder / "latency_table.json")
+            if self._table.steadiness is not None and not self._table.steadiness.steady:
+                self.warn(f"the latency table is {self._table.steadiness}")
         return self._table
+
+    def _table_of_folder(self) -> LatencyTable | None:
+        """The table with which the run began, if it is resumed."""
+        file = self.folder / "latency_table.json"
+        if not file.exists() or not (self.resumes or StopRequest.follows):
+            return None
+        table = LatencyTable.load(file)
+        if table.space_digest != self.space.digest:
+            raise ConfigError(f"the run in {shown(self.folder)} was on another search space; ckpt_path=last needs it")
+        return table.check(self.space)
+
+    def warn(self, doubt: str) -> None:
+        """Say a doubt about the answer: in the log and on the terminal now, in ``result.json`` and the report later."""
+        if doubt not in self.warnings:
+            log.warning(doubt)
+            self.warnings.append(doubt)
 
     @property
     def resumes(self) -> bool:
         """Whether the search goes on where the run's own folder stopped."""
         return goes_on_in(self.folder / "checkpoints", self.checkpoint)
+
+    @cached_property
+    def conditions(self) -> dict[str, str]:
+        """What must not have changed before a resume: the settings, and the contents of the data."""
+        contents = self.data.digest()
+        return conditions(self.record) | ({CONTENTS: contents} if contents else {})
 
     def bar(self, stage: str) -> SearchProgress:
         """The progress bar of a stage, with its number among the planned ones."""
@@ -268,13 +334,14 @@ class Run:
         if stage in self._begun:
             return
         planned = tuple(self.stages) if stage == "search" else (stage,)
+        check_free(self.folder, planned, self.checkpoint)
+        check_inheritance(self)
         if "retrain" in planned or not self.trains_nothing:
             check_sizes(self.space, self.data)
         if "retrain" in planned:
             check_retraining(self)
         first = self.folder if stage == "search" else self.folder / "retrain"
-        known, allow = conditions(self.record), self.resuming.allow_inexact
-        check_resumable(self.checkpoint, first, known, allow_inexact=allow)
+        check_resumable(self.checkpoint, first, self.conditions, allow_inexact=self.resuming.allow_inexact)
         if is_first_process():
             if self.checkpoint != "last":
                 forget(self.folder, planned, self.checkpoint)
@@ -287,7 +354,7 @@ class Run:
         file = self.folder / "result.json"
         if "retrain" not in self.stages or not file.exists():
             return {}
-        content = read_json(file)
+        content = read_object(file)
         if content.get("architecture") != self.answer.to_dict():
             return {}
         return {name: value for name, value in content.items() if value is not None}
@@ -303,6 +370,6 @@ def named_architecture(name: str) -> Architecture:
 
     if name in zoo.names():
         return zoo.load(name)
-    if not Path(name).is_file():
+    if not Path(name).expanduser().is_file():
         raise InputError(f"architecture={shown(name)} is neither a file nor a zoo name; the zoo has {zoo.names()}")
     return Architecture.load(name)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from lightning_nas.ranges import BatchSize, Count, Epochs
+from lightning_nas.signature import Checked
+
 
 @dataclass(frozen=True)
-class Retraining:
-    """How the answer is trained from scratch on the weights and arch parts together (``conf/retrain``).
+class Retraining(Checked):
+    """How the answer is trained on the weights and arch parts together (``conf/retrain``).
 
     Attributes:
+        from_: "scratch": fresh weights; "inherited": those of the search (``from`` in a configuration).
         epochs: passes over the data.
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate schedule, stepped once an epoch; None for a constant rate.
@@ -31,23 +35,24 @@ class Retraining:
         average_after: validation epochs without improvement after which ASGD averages; None for never.
     """
 
-    epochs: PositiveInt = 12
+    from_: Literal["scratch", "inherited"] = "scratch"
+    epochs: Epochs = 12
     optimizer: Callable[[list[nn.Parameter]], Optimizer] = partial(
         SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
     scheduler: Callable[[Optimizer], LRScheduler] | None = partial(CosineAnnealingLR, T_max=12)
-    batch_size: PositiveInt | None = None
+    batch_size: BatchSize | None = None
     clip: PositiveFloat | None = None
     auxiliary_weight: NonNegativeFloat = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path_interval: Literal["epoch", "step"] = "epoch"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     cutout: NonNegativeInt = 0
-    average_after: PositiveInt | None = None
+    average_after: Count | None = None
 
 
 @dataclass(frozen=True)
-class Resuming:
+class Resuming(Checked):
     """When checkpoints are taken, and which of them may be taken up (``resume`` of the configuration).
 
     Attributes:
@@ -56,8 +61,8 @@ class Resuming:
         allow_inexact: resume although versions, threads or settings changed.
     """
 
-    save_every: PositiveInt = 50
-    keep: PositiveInt = 2
+    save_every: Count = 50
+    keep: Count = 2
     allow_inexact: bool = False
 
 
@@ -71,6 +76,7 @@ class Names:
         title: of the W&B run; None lets W&B choose.
         group: of the W&B run: the sweep it belongs to.
         in_sweep: whether one process runs several runs, one after another.
+        overrides: what the command asked for, as ``key=value``; empty in Python.
     """
 
     strategy: str
@@ -78,18 +84,24 @@ class Names:
     title: str | None = None
     group: str | None = None
     in_sweep: bool = False
+    overrides: Sequence[str] = ()
 
 
 def conditions_of(record: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run's record that change the bits of its result, nested as they are written."""
     kept = {name: record[name] for name in _DECISIVE}
+    kept["retrain"] = {name: value for name, value in record["retrain"].items() if (name, value) != ("from", "scratch")}
+    kept |= {name: record[name] for name in _TARGETS if record.get(name) is not None}
     kept["trainer"] = {name: record["trainer"].get(name) for name in _TRAINER_SETTINGS}
+    if overfit := record["trainer"].get("overfit_batches"):
+        kept["trainer"]["overfit_batches"] = overfit
     kept["engine"] = _engine_settings(record)
     kept["latency_table"] = {name: value for name, value in record["latency_table"].items() if name != "cache_dir"}
     return kept
 
 
 _DECISIVE = ("seed", "search_space", "strategy", "dataset", "task", "retrain", "callbacks", "child")
+_TARGETS = ("target", "target_ms", "target_macs", "target_params")
 _TRAINER_SETTINGS = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch", "log_every_n_steps"),
 )

@@ -89,3 +89,26 @@ def mnasnet_reward(accuracy: Scalar, latency: Scalar, target: float, alpha: floa
     """
     factor: Scalar = (latency / target) ** (alpha if latency <= target else beta)
     return accuracy * factor
+
+
+def next_multiplier(multiplier: float, gap: float, before: float, integral: float, proportional: float) -> float:
+    r"""The multiplier of a constraint after a step of a PI controller, which is an augmented Lagrangian's.
+
+    .. math:: \lambda \leftarrow \max(0, \lambda + \eta g_t + \omega (g_t - g_{t-1})), \qquad g = c / T - 1
+
+    Source: Ramirez and Lacoste-Julien, arXiv:2509.22500.
+
+    Args:
+        multiplier: now, at least 0.
+        gap: relative excess of the cost over the target; negative where there is room.
+        before: the gap of the step before.
+        integral: gain of the gap.
+        proportional: gain of its change.
+
+    Example:
+        >>> next_multiplier(0.5, gap=0.25, before=0.125, integral=1.0, proportional=2.0)
+        1.0
+        >>> next_multiplier(0.5, gap=-1.0, before=-1.0, integral=1.0, proportional=2.0)
+        0.0
+    """
+    return max(0.0, multiplier + integral * gap + proportional * (gap - before))

@@ -100,6 +100,16 @@ def precision_at_top(scores: Tensor, truth: Tensor, k: int) -> Tensor:
     return (found * wanted).sum(-1) / k
 
 
+def diverged_last(scores: Tensor) -> Tensor:
+    """Scores in which minus infinity, that of networks that diverged, is below every other score and finite.
+
+    >>> diverged_last(torch.tensor([0.5, -math.inf, 0.25])).tolist()
+    [0.5, -0.75, 0.25]
+    """
+    finite = scores[scores.isfinite()]
+    return scores.where(scores != -math.inf, finite.min() - 1 if len(finite) else 0.0)
+
+
 def bootstrap_interval(
     statistic: Callable[[Tensor, Tensor], Tensor],
     scores: Tensor,

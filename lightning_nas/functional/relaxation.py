@@ -1,5 +1,7 @@
 """Relaxations that make gates from logits, and their entropy."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,8 @@ def gumbel_noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
     >>> abs(g.mean().item() - 0.5772) < 0.02  # Euler's constant
     True
     """
-    return -torch.empty(shape).exponential_(generator=generator).log()
+    drawn = torch.empty(shape).exponential_(generator=generator)
+    return -drawn.clamp_min(torch.finfo(drawn.dtype).tiny).log()  # some versions of torch draw 0: infinite noise
 
 
 def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -47,6 +50,15 @@ def linear_schedule(first: float, last: float, epoch: int, epochs: int) -> float
     return last if epochs < 2 else first + (last - first) * epoch / (epochs - 1)
 
 
+def exponential_schedule(first: float, last: float, epoch: int, epochs: int) -> float:
+    """Interpolate by a constant factor an epoch, from ``first`` in epoch 0 to ``last`` in the last epoch.
+
+    >>> [round(exponential_schedule(8.0, 0.5, epoch, 5), 9) for epoch in range(5)]
+    [8.0, 4.0, 2.0, 1.0, 0.5]
+    """
+    return last if epochs < 2 else first * (last / first) ** (epoch / (epochs - 1))
+
+
 def entropies(probabilities: Tensor) -> Tensor:
     """Entropy of each row, in nats.
 
@@ -64,6 +76,18 @@ def entropy(probabilities: Tensor) -> Tensor:
     1.3863
     """
     return entropies(probabilities).mean()
+
+
+def ties(probabilities: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Numbers of the rows whose largest entry occurs more than once, by group.
+
+    >>> ties({"layers": torch.tensor([[0.4, 0.4, 0.2], [0.3, 0.4, 0.3]])})
+    {'layers': [0]}
+    """
+    return {
+        group: [i for i, row in enumerate(rows) if int((row == row.max()).sum()) > 1]
+        for group, rows in probabilities.items()
+    }
 
 
 def straight_through(chosen: Tensor, probabilities: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 The names below are imported on first use: ``python -m lightning_nas.latency --cfg job`` must not import torch.
 """
 
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,6 @@ if TYPE_CHECKING:
     from lightning_nas.latency.macs import count_macs, count_params
     from lightning_nas.latency.measure import Timing, measure_space
     from lightning_nas.latency.table import Conditions, LatencyTable
-
-# importing torch.utils.benchmark warns where there is a CUDA compiler and no GPU, which a measurement need not know
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 __all__ = ["Conditions", "ExpectedCost", "LatencyTable", "Timing", "count_macs", "count_params", "measure_space"]
 

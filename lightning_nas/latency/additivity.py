@@ -1,4 +1,4 @@
-"""The error of predicting whole networks by the sum over operations, the assumption behind every latency table."""
+"""The error of predicting whole networks by sums over operations, the assumption behind every latency table."""
 
 import statistics
 from dataclasses import dataclass
@@ -8,25 +8,29 @@ import torch
 from lightning_nas.errors import InputError, LatencyTableError
 from lightning_nas.functional.ranking import kendall_tau
 from lightning_nas.latency.measure import measure_all
-from lightning_nas.latency.table import LatencyTable
+from lightning_nas.latency.table import LatencyTable, Steadiness
 from lightning_nas.spaces.base import SearchSpace
 
 
 @dataclass(frozen=True)
 class Additivity:
-    """Agreement of the sum over a table with measured latencies of whole networks.
+    """Agreement of the predictions of a table, its constant included, with measured latencies of whole networks.
 
     Attributes:
         kendall_tau: tau-b of predicted against measured latency.
         mean_relative_error: mean of abs(predicted - measured) / measured.
-        overhead_ms: median of measured - predicted, the time of a network beyond its operations.
+        constant_ms: the table's constant, which the predictions include.
+        sum_error: median of (sum - measured) / measured, without the constant.
+        steadiness: of the machine while the networks were measured.
         predicted: predicted latency of each architecture, milliseconds.
         measured: measured latency of each architecture, milliseconds.
     """
 
     kendall_tau: float
     mean_relative_error: float
-    overhead_ms: float
+    constant_ms: float
+    sum_error: float
+    steadiness: Steadiness
     predicted: tuple[float, ...]
     measured: tuple[float, ...]
 
@@ -34,7 +38,7 @@ class Additivity:
 def additivity(
     space: SearchSpace, table: LatencyTable, samples: int, generator: torch.Generator, progress: bool = True
 ) -> Additivity:
-    """Measure ``samples`` random architectures as whole networks and compare with the sums of a table.
+    """Measure ``samples`` random architectures as whole networks and compare with the predictions of a table.
 
     Raises:
         LatencyTableError: the table was not measured, so its conditions are unknown.
@@ -50,13 +54,16 @@ def additivity(
         networks = (
             (space.network(architecture), space.input_shape, space.input_dtype) for architecture in architectures
         )
-        measured = [timing.median_ms for timing in measure_all(networks, table.conditions, title)]
+        timings, steadiness = measure_all(networks, table.conditions, title)
+    measured = [timing.median_ms for timing in timings]
     predicted = [space.cost(architecture, table) for architecture in architectures]
     pairs = list(zip(predicted, measured, strict=True))
     return Additivity(
         kendall_tau=kendall_tau(torch.tensor(predicted), torch.tensor(measured)).item(),
         mean_relative_error=statistics.fmean(abs(p - m) / m for p, m in pairs),
-        overhead_ms=statistics.median(m - p for p, m in pairs),
+        constant_ms=table.constant,
+        sum_error=statistics.median((p - table.constant - m) / m for p, m in pairs),
+        steadiness=steadiness,
         predicted=tuple(predicted),
         measured=tuple(measured),
     )

@@ -40,7 +40,7 @@ class ExpectedCost(nn.Module):
         joints = space.joint_keys()
         costs = [sum(look_up(table, key) for key in joint.keys) for joint in joints]
         # cost of "if any gate is on" = cost of always - cost of "if no gate is on"
-        signs = torch.tensor([1.0 if joint.when == "none" else -1.0 for joint in joints])
+        signs = torch.tensor([-1.0 if joint.when == "any" else 1.0 for joint in joints])
         fixed += sum(cost for cost, joint in zip(costs, joints, strict=True) if joint.when == "any")
         self.fixed: Tensor
         self.joint: Tensor
@@ -61,18 +61,27 @@ class ExpectedCost(nn.Module):
             cost = cost + (gates.values[group].float() * matrix).sum()
         if len(self.joint):
             flat = torch.cat([gates.values[group].float().flatten() for group in self.groups])
-            off = torch.cat([1 - flat, flat.new_ones(1)])[self.places]
-            cost = cost + (self.joint * off.prod(1)).sum()
+            factors = torch.cat([1 - flat, flat, flat.new_ones(1)])[self.places]
+            cost = cost + (self.joint * factors.prod(1)).sum()
         return cost
 
 
 def _places(space: WeightSharingSpace) -> Tensor:
-    """Index of each gate of each joint in the row of all groups, (joints, most gates of one), padded past the end."""
+    """Index of each factor of each joint, (joints, most gates of one), padded past the end.
+
+    The factors are one minus each gate of all groups, and then each gate.
+    """
     first, starts = 0, {}
     for group, (choices, options) in space.gate_shapes.items():
         starts[group], first = first, first + choices * options
-    rows = [
-        torch.tensor([starts[group] + choice * space.gate_shapes[group][1] + option for group, choice, option in joint])
-        for joint in (joint.gates for joint in space.joint_keys())
-    ]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=first) if rows else torch.empty(0, 0).long()
+    rows = []
+    for joint in space.joint_keys():
+        shift = first if joint.when == "all" else 0
+        places = [
+            starts[group] + choice * space.gate_shapes[group][1] + option for group, choice, option in joint.gates
+        ]
+        rows.append(torch.tensor(places) + shift)
+    padding = 2 * first
+    return (
+        nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding) if rows else torch.empty(0, 0).long()
+    )

@@ -1,46 +1,13 @@
 """Counts of multiply-adds and parameters, of a network and of every operation of a search space."""
 
-import copy
 from typing import Literal
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_nas.latency.table import Entry, LatencyTable
+from lightning_nas.ops.counts import count_macs as count_macs
+from lightning_nas.ops.counts import count_params as count_params
 from lightning_nas.spaces.base import SearchSpace
-
-_COUNTED = {"aten.convolution", "aten._convolution", "aten.mm", "aten.addmm"}
-
-
-def count_macs(network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-    """Count the multiply-adds of convolutions and matrix products for one example.
-
-    A copy in evaluation mode runs on the meta device, so nothing is computed and ``network`` is unchanged.
-
-    Args:
-        network: takes a tensor of shape (N, *input_shape).
-        input_shape: shape of one example: (C, H, W) for images, (T,) for words.
-        dtype: type of the example, int64 for words.
-
-    Example:
-        >>> count_macs(nn.Conv2d(3, 8, kernel_size=3, padding=1), (3, 10, 10))  # 10 * 10 * 3 * 8 * 3 * 3
-        21600
-    """
-    network = copy.deepcopy(network).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, *input_shape, dtype=dtype, device="meta"))
-    flops = counter.get_flop_counts().get("Global", {})
-    return sum(int(count) for operation, count in flops.items() if str(operation) in _COUNTED) // 2
-
-
-def count_params(network: nn.Module) -> int:
-    """Count the parameters, trainable or not, without buffers.
-
-    >>> count_params(nn.Conv2d(3, 8, kernel_size=3))
-    224
-    """
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_space(space: SearchSpace, unit: Literal["MACs", "params"]) -> LatencyTable:

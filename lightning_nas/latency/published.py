@@ -10,6 +10,7 @@ from lightning_nas.errors import LatencyTableError, shown
 from lightning_nas.files import read_json
 from lightning_nas.latency.schema import Model, Strict, fit
 from lightning_nas.latency.table import Amount, Entry, LatencyTable, Text
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.chains.fbnet import OPTIONS, FBNetSpace, Layer
 from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
@@ -46,7 +47,7 @@ class _Proxyless(Strict):
 
 
 @dataclass(frozen=True)
-class HWNASBench:
+class HWNASBench(Checked):
     """HW-NAS-Bench's table of FBNet's space on one device (Li et al., ICLR 2021, arXiv:2103.10584).
 
     The file gives milliseconds for 22 layers x 9 blocks, and a constant for the rest of the network, which becomes the
@@ -87,7 +88,7 @@ class HWNASBench:
 
 
 @dataclass(frozen=True)
-class Proxyless:
+class Proxyless(Checked):
     """ProxylessNAS' table for the Pixel 1, milliseconds (Cai et al., ICLR 2019, arXiv:1812.00332).
 
     The space must be that of ``search_space=proxyless``, or have the cost keys of the file.

@@ -17,6 +17,7 @@ from lightning_nas.latency.macs import count_space
 from lightning_nas.latency.measure import device_description, measure_space
 from lightning_nas.latency.schema import fit
 from lightning_nas.latency.table import (
+    FORMAT,
     BatchSize,
     Conditions,
     Device,
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Measured:
     """Latency of each operation on this device in milliseconds, measured once and then read from a file.
+
+    A table that was measured while the machine was busy (:class:`~lightning_nas.latency.table.Steadiness`) is returned
+    but not written, so that the next call measures again; a run warns of it.
 
     Args:
         cache_dir: folder of the tables, whose names depend on space, device and conditions; a damaged table is
@@ -55,7 +59,8 @@ class Measured:
         >>> import tempfile
         >>> from lightning_nas.testing.toys import ToySpace
         >>> source = Measured(tempfile.mkdtemp(), min_run_time=1e-4)
-        >>> source(ToySpace()) == source(ToySpace())  # the second call reads the file
+        >>> table = source(ToySpace())
+        >>> source.file(ToySpace()).exists() == table.steadiness.steady  # the next call reads the file
         True
     """
 
@@ -80,11 +85,11 @@ class Measured:
     def file(self, space: SearchSpace) -> Path:
         """File of the table of ``space``; its name depends on space, device and conditions."""
         if self.path is not None:
-            return Path(self.path)
-        facts = f"{device_description(self.device)} {torch.__version__} {self.conditions.model_dump_json()}"
+            return Path(self.path).expanduser()
+        facts = f"{device_description(self.device)} {torch.__version__} {FORMAT} {self.conditions.model_dump_json()}"
         name = re.sub(r"[^A-Za-z0-9_-]", "_", space.name)[:60]
         key = hashlib.sha256(facts.encode()).hexdigest()[:12]
-        folder = cache_folder() if self.cache_dir is None else Path(self.cache_dir)
+        folder = cache_folder() if self.cache_dir is None else Path(self.cache_dir).expanduser()
         return folder / f"latency_{name}_{space.digest}_{key}.json"
 
     def __call__(self, space: SearchSpace) -> LatencyTable:
@@ -97,7 +102,10 @@ class Measured:
                     raise
                 log.warning("measuring again, the cached latency table cannot be used: %s", reason)
         table = measure_space(space, self.conditions)
-        table.save(file)
+        if table.steadiness is None or table.steadiness.steady:
+            table.save(file)
+        else:
+            log.info("the latency table is not kept, so that the next run measures again: %s", table.steadiness)
         return table
 
     def _as_wanted(self, table: LatencyTable, file: Path) -> LatencyTable:

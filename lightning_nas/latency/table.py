@@ -14,11 +14,13 @@ from pydantic import Field, model_validator
 from lightning_nas.errors import LatencyTableError, shown
 from lightning_nas.files import read_json, write_json
 from lightning_nas.latency.schema import Strict, fit
-from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.base import SearchSpace, shape_text
 
-FORMAT = 1
+FORMAT = 2
+UNSTABLE = 0.1  # inter-quartile range over median, above which a measured entry is unstable
 
 Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(max_length=200)]
 Unit = Literal["ms", "MACs", "params"]
 Device = Literal["cpu", "cuda"]
@@ -52,6 +54,18 @@ class Conditions(Strict):
     memory_format: MemoryFormat = "channels_last"
     min_run_time: Seconds = 0.03
 
+    def on(self, device: str) -> str:
+        """The device, and how much of it is used: figures with different texts are never compared.
+
+        >>> Conditions(batch_size=8).on("Intel Xeon")
+        'Intel Xeon, 1 thread, batch 8'
+        """
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
+        batch = f", batch {self.batch_size}" if self.batch_size > 1 else ""
+        dtype = f", {self.dtype}" if self.dtype != "float32" else ""
+        layout = f", {self.memory_format}" if self.memory_format != "channels_last" else ""
+        return f"{device}{threads}{batch}{dtype}{layout}"
+
 
 class Entry(Strict):
     """Cost of one operation: median and inter-quartile range of repeated measurements, in the unit of the table."""
@@ -60,10 +74,56 @@ class Entry(Strict):
     iqr: Amount
 
 
+class Steadiness(Strict):
+    """How steady the machine was during a measurement, as the measurement itself shows.
+
+    Attributes:
+        rounds: rounds in which the entries were measured, with those that repeated unstable ones.
+        spread: inter-quartile range over median, the median over the entries.
+        unstable: share of the entries whose inter-quartile range is above a tenth of the median.
+        drift: inter-quartile range over median of a reference operation that every round measures.
+        waiting: share of the time in which the thread did not run, median over the rounds: the processor worked for
+            other programs. 0 where it cannot be known: with several threads, and on a GPU.
+
+    Example:
+        >>> print(Steadiness(rounds=9, spread=0.03, unstable=0.0, drift=0.02, waiting=0.0))
+        steady: entries vary by 3 % (median)
+        >>> busy = Steadiness(rounds=18, spread=0.4, unstable=0.8, drift=0.3, waiting=0.5)
+        >>> print(busy)  # doctest: +NORMALIZE_WHITESPACE
+        not steady: other programs had 50 % of the time, entries vary by 40 % (median), a reference operation by 30 %;
+        measure again when the machine is idle
+    """
+
+    rounds: Annotated[int, Field(ge=1)]
+    spread: Amount
+    unstable: Share
+    drift: Amount
+    waiting: Share
+
+    @property
+    def machine_is_steady(self) -> bool:
+        """Whether the reference operation always took as long, and other programs took no time."""
+        return self.drift <= UNSTABLE and self.waiting <= UNSTABLE
+
+    @property
+    def steady(self) -> bool:
+        """Whether the figures can be had again: a steady machine, and no more than a tenth of the entries unstable."""
+        return self.machine_is_steady and self.unstable <= UNSTABLE
+
+    def __str__(self) -> str:
+        vary = f"entries vary by {100 * self.spread:.0f} % (median)"
+        if self.steady:
+            return f"steady: {vary}"
+        others = f"other programs had {100 * self.waiting:.0f} % of the time, " if self.waiting > UNSTABLE else ""
+        drift = f"a reference operation by {100 * self.drift:.0f} %"
+        return f"not steady: {others}{vary}, {drift}; measure again when the machine is idle"
+
+
 class LatencyTable(Strict, Mapping[str, float]):
     """A frozen mapping from the cost key of an operation to its cost (the median), with the origin of the numbers.
 
-    The cost of a network is the sum over its operations, :meth:`~lightning_nas.spaces.base.SearchSpace.cost`.
+    The cost of a network is the sum over its operations and the constant,
+    :meth:`~lightning_nas.spaces.base.SearchSpace.cost`.
 
     Attributes:
         format: version of the schema.
@@ -74,6 +134,9 @@ class LatencyTable(Strict, Mapping[str, float]):
         space: name of the search space.
         space_digest: digest of the search space, ``SearchSpace.digest``.
         conditions: conditions of the measurement; None for counts and published tables.
+        constant: what every network costs beyond its operations, in the unit of the table: the median over random
+            networks that were measured whole, at least 0. 0 for counts and published tables.
+        steadiness: how steady the machine was while it measured; None for counts and published tables.
         entries: one entry per cost key.
 
     Example:
@@ -99,6 +162,8 @@ class LatencyTable(Strict, Mapping[str, float]):
     space: Text
     space_digest: Text
     conditions: Conditions | None = None
+    constant: Amount = 0.0
+    steadiness: Steadiness | None = None
     entries: dict[str, Entry]
 
     @model_validator(mode="after")
@@ -118,9 +183,10 @@ class LatencyTable(Strict, Mapping[str, float]):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of unit and entries, on which the results of a run depend."""
+        """SHA-256 of unit, entries and constant, on which the results of a run depend."""
         entries = {key: [entry.median, entry.iqr] for key, entry in self.entries.items()}
-        text = json.dumps([self.unit, entries], sort_keys=True, separators=(",", ":"))
+        constant = [self.constant] if self.constant else []  # the digest of a table without is that of format 1
+        text = json.dumps([self.unit, entries, *constant], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
@@ -180,7 +246,10 @@ class LatencyTable(Strict, Mapping[str, float]):
             LatencyTableError: the file is missing, too large, not strict JSON, or not a table.
         """
         where = shown(Path(path))
-        table = fit(cls, read_json(path, error=LatencyTableError), where=where)
+        content: Any = read_json(path, error=LatencyTableError)
+        if isinstance(content, dict) and content.get("format") == 1 and type(content["format"]) is int:
+            content = {"constant": 0.0, "steadiness": None, **content, "format": FORMAT}
+        table = fit(cls, content, where=where)
         given = {"": table.model_fields_set}
         if table.conditions is not None:
             given["conditions."] = table.conditions.model_fields_set
@@ -189,6 +258,14 @@ class LatencyTable(Strict, Mapping[str, float]):
         if lacking := [f"{part}{name}" for part in given for name in legal[part] if name not in given[part]]:
             raise LatencyTableError(f"{where}: the key {lacking[0]!r} is missing; is this a whole latency table?")
         return table
+
+    def described(self) -> str:
+        """The device, and how much of it was used; a table without conditions has its device alone.
+
+        >>> LatencyTable(unit="ms", device="a phone", space="toy", space_digest="", entries={}).described()
+        'a phone'
+        """
+        return self.conditions.on(self.device) if self.conditions else self.device
 
     def save(self, path: str | Path) -> None:
         """Write the table to a file, atomically.
@@ -207,8 +284,9 @@ class LatencyTable(Strict, Mapping[str, float]):
         if (self.space, self.space_digest) != (space.name, space.digest):
             raise LatencyTableError(
                 f"the latency table is of the space {shown(self.space, 60)} with digest "
-                f"{shown(self.space_digest, 40)}, not of {shown(space.name, 60)} with {shown(space.digest)}; measure "
-                f"this one with: python -m lightning_nas.latency search_space={shown(space.name, 60)[1:-1]}"
+                f"{shown(self.space_digest, 40)}, not of {shown(space.name, 60)} with {shown(space.digest)}, which is "
+                f"for inputs of {shape_text(space.input_shape)} and {space.num_classes} classes; measure that one with "
+                "python -m lightning_nas.latency and the dataset=... and search_space... of this command"
             )
         if missing := [key for key in space.operations() if key not in self.entries]:
             names = ", ".join(shown(key, 50) for key in missing[:5])

@@ -21,6 +21,8 @@ _SEARCH = (
     ("arch/entropy",),
     ("arch/reward", "arch/baseline"),
     ("latency/expected_ms",),
+    tuple(f"{name}/gap" for name in ("target", "target_ms", "target_macs", "target_params")),
+    tuple(f"{name}/lambda" for name in ("target", "target_ms", "target_macs", "target_params")),
     ("controller/entropy",),
     ("controller/reward", "controller/baseline"),
     ("population/age",),
@@ -34,6 +36,8 @@ _HEALTH = (
     ("skip_share", "skip_probability"),
     ("eigenvalue",),
 )
+_LIKELIEST = "The probability of each choice's likeliest option; a dot where the option changed."
+_MOST_HISTORIES = 6  # groups with a picture of all options each
 _RETRAIN = (("train/loss", "val/loss"), ("train/acc", "val/acc"))
 
 
@@ -77,6 +81,11 @@ def probabilities(folder: Path, choices: Choices) -> Section:
     svg = to_svg(drawn, "probabilities", f"Heat map of epoch {end}: {_best(groups, choices)}")
     frames = " Frames mark the answer." if any(group in choices.taken for group in groups) else ""
     parts: list[Part] = [Figure(svg, f"After epoch {end}: a row for each choice, darker means more probable.{frames}")]
+    if len(groups) > _MOST_HISTORIES:
+        svg = to_svg(
+            figures.winner_history(groups, choices), "history", f"Heat maps over the epochs: {_best(groups, choices)}"
+        )
+        return Section(title, [*parts, Figure(svg, f"Over the epochs. {_LIKELIEST}")])
     for i, (group, (epochs, values, options)) in enumerate(groups.items()):
         drawn = figures.probability_history(epochs, values, options, choices.named(group, values.shape[1]))
         svg = to_svg(drawn, f"history-{i}", f"Heat maps of {group} over {len(epochs)} epochs, one for each choice")
@@ -112,7 +121,7 @@ def _edges(folder: Path, choices: Choices) -> list[Part]:
         return []
     drawn = figures.winner_history(groups, choices)
     svg = to_svg(drawn, "edges", f"Heat maps of the likeliest option: {_best(groups, choices)}")
-    return [Figure(svg, "The probability of each choice's likeliest option; a dot where the option changed.")]
+    return [Figure(svg, _LIKELIEST)]
 
 
 def rank(folder: Path) -> Section:

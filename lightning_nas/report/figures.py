@@ -100,9 +100,8 @@ def probability_heatmap(
     """
     matrices = {group: np.asarray(matrix.tolist(), dtype=float) for group, matrix in values.items()}
     tallest = max((len(matrix) for matrix in matrices.values()), default=1)
-    figure = new_figure(WIDTH * 0.75 if len(matrices) < 2 else WIDTH, 1.1 + 0.23 * max(tallest, 4))
-    for index, (group, matrix) in enumerate(matrices.items()):
-        axes = figure.add_subplot(1, len(matrices), index + 1)
+    figure, panels = _panels(len(matrices), tallest, alone=0.75, margin=1.1, row=0.23)
+    for axes, (group, matrix) in zip(panels, matrices.items(), strict=True):
         _cells(axes, matrix)
         dress(axes, title=group, grid=None)
         names = [plain(name, 24) for name in options[group]]
@@ -118,6 +117,23 @@ def probability_heatmap(
         _frame(axes, choices.taken.get(group, ()))
         _cell_tips(axes, matrix, choices.named(group, len(matrix)), options[group])
     return figure
+
+
+def _panels(count: int, tallest: int, *, alone: float, margin: float, row: float) -> tuple[Figure, list[Any]]:
+    """A figure with a panel for each group, in rows of three where they are more than four.
+
+    Args:
+        count: of the panels.
+        tallest: rows of the largest matrix.
+        alone: share of the page's width that a single panel has.
+        margin: inches of a panel without its matrix.
+        row: inches of a row of a matrix.
+    """
+    across = max(count, 1) if count <= 4 else 3
+    down = max(math.ceil(count / across), 1)
+    height = down * (margin + row * max(tallest, 4 if down == 1 else 1))
+    figure = new_figure(WIDTH * alone if count < 2 else WIDTH, height)
+    return figure, [figure.add_subplot(down, across, number + 1) for number in range(count)]
 
 
 def probability_history(
@@ -138,13 +154,15 @@ def probability_history(
     for choice in range(choices):
         axes = figure.add_subplot(rows, columns, choice + 1)
         _cells(axes, values[:, choice].T)
-        dress(axes, title=plain(titles[choice], 20) if titles else f"choice {choice + 1}", grid=None)
-        axes.tick_params(length=0)
         first, last = choice % columns == 0, choice + columns >= choices
+        title = plain(titles[choice], 20) if titles else f"choice {choice + 1}"
+        dress(axes, title=title, x="epoch" if last else "", grid=None)
+        axes.tick_params(length=0)
         ends = sorted({0, len(epochs) - 1}) if last else []
         axes.set_yticks(range(len(names)) if first else [], names if first else [], fontsize=6)
         axes.set_xticks(ends, [str(epochs[end]) for end in ends], fontsize=SMALL - 1)
-        axes.set_xlabel("epoch" if last else "", fontsize=SMALL - 1, labelpad=0)
+        axes.xaxis.label.set_fontsize(SMALL - 1)
+        axes.xaxis.labelpad = 0
     return figure
 
 
@@ -159,9 +177,8 @@ def winner_history(
         choices: the names of the rows.
     """
     tallest = max(values.shape[1] for _, values, _ in groups.values())
-    figure = new_figure(WIDTH * 0.6 if len(groups) < 2 else WIDTH, 0.9 + 0.19 * max(tallest, 4))
-    for index, (group, (epochs, values, options)) in enumerate(groups.items()):
-        axes = figure.add_subplot(1, len(groups), index + 1)
+    figure, panels = _panels(len(groups), tallest, alone=0.6, margin=0.9, row=0.19)
+    for axes, (group, (epochs, values, options)) in zip(panels, groups.items(), strict=True):
         known = np.nan_to_num(values)
         shares, best = known.max(-1), known.argmax(-1)
         _cells(axes, shares.T)

@@ -51,6 +51,7 @@ def write_report(
     by_trials = trials(folder)
     parts: list[Section | None] = [
         sections.result(folder, result),
+        sections.classes(result),
         charts.hypothesis(folder),
         sections.network(graph, cells or {}),
         sections.names(folder),
@@ -94,5 +95,10 @@ def _summary(result: Mapping[str, Any]) -> str:
         except (ValueError, TypeError):  # text where a number belongs is shown in the table
             continue
         if words:
-            said.append(f"{words} on {device}" if device and key == "latency_measured_ms" else words)
+            if key == "test_acc" and result.get("accuracy_source"):
+                words += f" ({result['accuracy_source']})"
+            if key == "latency_measured_ms":
+                words += ", not steady" if result.get("latency_steady") is False else ""
+                words += f" on {device}" if device else ""
+            said.append(words)
     return " · ".join(said) or "This run has not ended yet; below is what it has recorded."

@@ -25,39 +25,161 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
 
 
 def accuracy(result: Mapping[str, Any]) -> str | None:
-    """``test_acc`` with the size of the test set and its interval, where ``test_samples`` tells the size.
+    """``test_acc`` with its source, or the size of the test set and the interval where ``test_samples`` tells it.
 
     >>> accuracy({"test_acc": 0.9833, "test_samples": 359})
     '98.33% (95% interval 96.4% to 99.2%, n = 359)'
     >>> accuracy({"test_acc": 0.9833})
     '98.33%'
+    >>> accuracy({"test_acc": 0.9437, "accuracy_source": "read from a table"})
+    '94.37% (read from a table)'
     """
     share, samples = number(result.get("test_acc")), number(result.get("test_samples"))
     if share is None:
         return None if result.get("test_acc") is None else str(result["test_acc"])
+    if source := result.get("accuracy_source"):
+        return f"{share:.2%} ({source})"
     if not samples or samples < 1 or not 0 <= share <= 1:
         return f"{share:.2%}"
     low, high = wilson(share * samples, int(samples))
     return f"{share:.2%} (95% interval {low:.1%} to {high:.1%}, n = {samples:,.0f})"
 
 
+def inherited(result: Mapping[str, Any]) -> str | None:
+    """The test figure of the network with the weights of the search, before it was trained further.
+
+    >>> inherited({"inherited_acc": 0.9136})
+    '91.36% with inherited weights'
+    """
+    share, perplexity = number(result.get("inherited_acc")), number(result.get("inherited_ppl"))
+    if share is not None:
+        return f"{share:.2%} with inherited weights"
+    return None if perplexity is None else f"perplexity {perplexity:.2f} with inherited weights"
+
+
+def comparison(result: Mapping[str, Any]) -> str | None:
+    """What the test accuracy is held against, as far as it is known.
+
+    >>> comparison({"majority_share": 0.9375, "baseline_acc": 0.5})
+    '93.75% by always answering the largest class, 50.00% by logistic regression on pixels'
+    """
+    said = {
+        "majority_share": "by always answering the largest class",
+        "baseline_acc": "by logistic regression on pixels",
+    }
+    shares = ((number(result.get(key)), words) for key, words in said.items())
+    return ", ".join(f"{share:.2%} {words}" for share, words in shares if share is not None) or None
+
+
+def tabulated(result: Mapping[str, Any]) -> str | None:
+    """The accuracies of the same cell in NAS-Bench-201's table.
+
+    >>> tabulated({"tabulated_acc": {"CIFAR-10": 0.9437, "CIFAR-100": 0.735}})
+    '94.37% CIFAR-10, 73.50% CIFAR-100 (test accuracy, 200 epochs, not trained here)'
+    """
+    known = result.get("tabulated_acc")
+    if not isinstance(known, Mapping):
+        return None if known is None else str(known)
+    shares = {name: number(share) for name, share in known.items()}
+    said = ", ".join(f"{share:.2%} {name}" for name, share in shares.items() if share is not None)
+    return f"{said} (test accuracy, 200 epochs, not trained here)" if said else None
+
+
 def latency(result: Mapping[str, Any]) -> str | None:
-    """Measured and predicted latency, as far as they are known, and the device.
+    """Measured and predicted latency, as far as they are known, each with its device; compared only on one device.
 
     >>> latency({"latency_measured_ms": 9.527, "latency_device": "cpu, 1 thread"})
     '9.527 ms measured (cpu, 1 thread)'
-    >>> latency({"latency_measured_ms": 2.0, "latency_predicted_ms": 1.9})
-    '2.000 ms measured, 1.900 ms predicted (-5%)'
+    >>> figures = {"latency_measured_ms": 2.0, "latency_iqr_ms": 0.05, "latency_predicted_ms": 1.9}
+    >>> latency(figures | {"latency_device": "cpu", "latency_predicted_device": "cpu"})
+    '2.000 ms measured, IQR 0.050, 1.900 ms predicted (-5%) (cpu)'
+    >>> latency(figures | {"latency_device": "cpu", "latency_predicted_device": "a phone", "latency_steady": False})
+    '2.000 ms measured, IQR 0.050, not steady (cpu); 1.900 ms predicted (a phone)'
     """
     measured, predicted = number(result.get("latency_measured_ms")), number(result.get("latency_predicted_ms"))
-    said = [] if measured is None else [f"{measured:.3f} ms measured"]
-    if predicted is not None:
-        off = f" ({predicted / measured - 1:+.0%})" if measured else ""
-        said.append(f"{predicted:.3f} ms predicted{off}")
-    if not said:
+    here, there = result.get("latency_device"), result.get("latency_predicted_device")
+    taken = None if measured is None else f"{measured:.3f} ms measured{spread(result)}"
+    summed = None if predicted is None else f"{predicted:.3f} ms predicted"
+    if taken and summed and here == there:
+        off = against_measured(result)
+        return f"{taken}, {summed}" + (f" ({off})" if off else "") + (f" ({here})" if here else "")
+    both = ((taken, here), (summed, there))
+    return "; ".join(words + (f" ({device})" if device else "") for words, device in both if words) or None
+
+
+def spread(result: Mapping[str, Any]) -> str:
+    """The inter-quartile range of the measured latency, and whether the machine was busy; "" if neither is known.
+
+    >>> spread({"latency_iqr_ms": 0.05, "latency_steady": False})
+    ', IQR 0.050, not steady'
+    """
+    iqr = number(result.get("latency_iqr_ms"))
+    words = "" if iqr is None else f", IQR {iqr:.3f}"
+    return f"{words}, not steady" if result.get("latency_steady") is False else words
+
+
+def against_measured(result: Mapping[str, Any]) -> str | None:
+    """By how much the predicted latency is off; None where both are not known to be of one device.
+
+    >>> against_measured({"latency_measured_ms": 2.0, "latency_predicted_ms": 1.9})
+    '-5%'
+    >>> against_measured({"latency_measured_ms": 2.0, "latency_predicted_ms": 1.9, "latency_device": "a phone"})
+    """
+    measured, predicted = number(result.get("latency_measured_ms")), number(result.get("latency_predicted_ms"))
+    if not measured or predicted is None or result.get("latency_device") != result.get("latency_predicted_device"):
         return None
-    device = result.get("latency_device")
-    return ", ".join(said) + (f" ({device})" if device else "")
+    return f"{predicted / measured - 1:+.0%}"
+
+
+def targets(result: Mapping[str, Any]) -> list[str]:
+    """Whether each target was kept: by the measured network where there is a measurement, else by the table.
+
+    >>> entry = {"asked": 2.5, "unit": "ms", "cost": 2.44, "cheapest": 1.2, "measured": 2.431}
+    >>> targets({"targets": [entry]})
+    ['2.500 ms: kept, 2.431 measured (cheapest possible: 1.200)']
+    >>> targets({"targets": [entry | {"measured": 2.6}]})
+    ['2.500 ms: missed by 4.0%, 2.600 measured (cheapest possible: 1.200)']
+    >>> targets({"targets": [{"asked": 2e6, "unit": "MACs", "cost": 1999232, "cheapest": 5e5, "measured": None}]})
+    ['2,000,000 MACs: kept, 1,999,232 by the table (cheapest possible: 500,000)']
+    """
+    said, entries = [], result.get("targets")
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, Mapping):
+            continue
+        asked, cost, least, measured = (number(entry.get(key)) for key in ("asked", "cost", "cheapest", "measured"))
+        if asked is None or cost is None or not asked > 0:
+            continue
+        form = ".3f" if entry.get("unit") == "ms" else ",.0f"
+        taken, how = (cost, "by the table") if measured is None else (measured, "measured")
+        verdict = "kept" if taken <= asked else f"missed by {taken / asked - 1:.1%}"
+        possible = "" if least is None else f" (cheapest possible: {least:{form}})"
+        said.append(f"{asked:{form}} {entry.get('unit')}: {verdict}, {taken:{form}} {how}{possible}")
+    return said
+
+
+def steps(result: Mapping[str, Any]) -> str | None:
+    """The steps that led to the answer, by kind; None where no search is part of the result.
+
+    >>> steps({"steps": {"weights": 1168, "architecture": 160, "trials": None}})
+    '1,168 of the weights, 160 of the architecture'
+    >>> steps({"steps": {"weights": None, "architecture": None, "trials": 30}})
+    '30 trials'
+    """
+    taken, forms = result.get("steps"), {"weights": "of the weights", "architecture": "of the architecture"}
+    if not isinstance(taken, Mapping):
+        return None
+    counts = ((number(count), forms.get(kind, kind)) for kind, count in taken.items())
+    return ", ".join(f"{count:,.0f} {words}" for count, words in counts if count is not None) or None
+
+
+def doubts(result: Mapping[str, Any]) -> list[str]:
+    """The warnings of a result; none in a result that was written before they were kept.
+
+    >>> doubts({"warnings": ["a tie"]}), doubts({"warnings": None})
+    (['a tie'], [])
+    """
+    said = result.get("warnings")
+    return [str(doubt) for doubt in said] if isinstance(said, list) else []
 
 
 def provenance(table: Mapping[str, Any]) -> str:

@@ -25,7 +25,18 @@ from lightning_nas.report.parts import (
     known,
     value,
 )
-from lightning_nas.report.quantities import accuracy, provenance
+from lightning_nas.report.quantities import (
+    accuracy,
+    against_measured,
+    comparison,
+    doubts,
+    inherited,
+    provenance,
+    spread,
+    steps,
+    tabulated,
+    targets,
+)
 from lightning_nas.report.record import Row, number, read_object, read_rows
 from lightning_nas.report.svg import to_svg
 from lightning_nas.report.words import glossary
@@ -33,6 +44,7 @@ from lightning_nas.report.words import glossary
 Drawn = tuple[str, "nx.DiGraph[Any]", Mapping[str, "nx.MultiDiGraph[Any]"]]
 """A title, a network, its cells."""
 
+_OF_A_CLASS = {"images": "{:,.0f}", "recall": "{:.1%}", "precision": "{:.1%}"}
 _MOST_NAMES = 30  # code names that are explained
 _KINDS = {
     "sampled": "drawn by the search",
@@ -48,24 +60,33 @@ def result(folder: Path, content: Mapping[str, Any]) -> Section:
     if not content:
         return Section("Result")
     take = content.get
-    measured, predicted = number(take("latency_measured_ms")), number(take("latency_predicted_ms"))
-    off = f" ({predicted / measured - 1:+.0%} against measured)" if measured and predicted is not None else ""
+    off = against_measured(content)
     table = read_object(folder / "latency_table.json")
-    there = provenance(table) if table.get("unit") == "ms" else ""
-    here = take("latency_device") or there  # measured under the conditions of the table
+    there = take("latency_predicted_device") or (provenance(table) if table.get("unit") == "ms" else "")
+    predicted, measured = (value(take(f"latency_{kind}_ms"), "{:.3f}", " ms") for kind in ("predicted", "measured"))
     rows = [
         ("Architecture", _architecture(folder, take("architecture"))),
+        ("Chosen as", value(take("answer_rule"))),
         ("Test accuracy", accuracy(content)),
+        ("Before the retraining", inherited(content)),
+        ("Balanced accuracy", value(take("balanced_acc"), "{:.2%}")),
+        ("To compare", comparison(content)),
+        ("Augmentation", value(take("augmentation"))),
+        ("In NAS-Bench-201", tabulated(content)),
         ("Test perplexity", value(take("test_ppl"), "{:.2f}")),
         ("Parameters", value(take("params"))),
         ("Multiply-adds", value(take("macs"))),
-        ("Latency, predicted", _with(value(take("latency_predicted_ms"), "{:.3f}", " ms"), off, there)),
-        ("Latency, measured", _with(value(take("latency_measured_ms"), "{:.3f}", " ms"), "", here)),
+        ("Latency, predicted", _with(predicted, f" ({off} against measured)" if off else "", there)),
+        ("Latency, measured", _with(measured, spread(content), take("latency_device"))),
+        ("Target", "; ".join(targets(content)) or None),
+        ("Latency table", value(take("latency_table_check"))),
         ("Kendall's tau", _tau(take("kendall_tau"), read_rows(folder / "rank.csv"))),
+        ("Steps", steps(content)),
         ("Search", value(take("search_seconds"), "{:,.1f}", " s")),
         ("Retraining", value(take("retrain_seconds"), "{:,.1f}", " s")),
     ]
-    return Section("Result", [known(rows)])
+    said = [Words(f"Warning: {doubt}.") for doubt in doubts(content)]
+    return Section("Result", [*said, known(rows)])
 
 
 def _with(text: str | None, more: str, device: object) -> str | None:
@@ -82,6 +103,35 @@ def _tau(tau: Any, rank: list[Row]) -> str | None:
     text = value(tau, "{:.3f}")
     low, high = (number(rank[-1].get(end)) if rank else None for end in ("low", "high"))
     return text if number(tau) is None or low is None or high is None else f"{text}, interval {low:.3f} to {high:.3f}"
+
+
+def classes(content: Mapping[str, Any]) -> Section | None:
+    """Recall and precision of each class on the test part and the confusion matrix; None where nothing was tested."""
+    entries = [entry for entry in _listed(content.get("classes")) if isinstance(entry, Mapping)]
+    if not entries:
+        return None
+    names = [str(entry.get("name")) for entry in entries]
+    rows: list[list[Cell]] = [
+        [name, *(value(number(entry.get(key)), form) or "–" for key, form in _OF_A_CLASS.items())]
+        for name, entry in zip(names, entries, strict=True)
+    ]
+    parts: list[Part] = [
+        Words(
+            "Recall: the share of a class's images that the network recognises. Precision: of its answers, the right."
+        ),
+        Table(("Class", "Test images", "Recall", "Precision"), rows, frozenset({1, 2, 3})),
+    ]
+    matrix = [[str(count) for count in _listed(row)] for row in _listed(content.get("confusion"))]
+    if matrix and all(len(row) == len(names) == len(matrix) for row in matrix):
+        counts: list[list[Cell]] = [[name, *row] for name, row in zip(names, matrix, strict=True)]
+        head = ("True class", *names)
+        parts += [Words("Confusion matrix: a row holds the answers for the test images of one class.")]
+        parts += [Table(head, counts, frozenset(range(1, len(head))))]
+    return Section("Classes", parts)
+
+
+def _listed(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else []
 
 
 def network(
@@ -126,10 +176,12 @@ def best_architectures(folder: Path, most: int = 10) -> Section:
     shown = [candidate for place, candidate in enumerate(ranked) if place < most or candidate.answer]
     priced = any(candidate.cost is not None for candidate in shown)
     words = f"The {min(most, len(ranked))} highest scores of {len(ranked)} architectures, each with its latest score."
-    if not any(candidate.answer for candidate in shown):
-        words += " The answer was not scored."
-    elif len(shown) > most:
-        words += f" The answer is number {ranked.index(shown[-1]) + 1}."
+    place = next((place for place, candidate in enumerate(ranked, start=1) if candidate.answer), None)
+    words += " The answer was not scored." if place is None else f" The answer is number {place}."
+    if rule := read_object(folder / "result.json").get("answer_rule"):
+        words += f" It is chosen by this rule: {rule}."
+    if any(candidate.kind in ("sampled", "derived") for candidate in shown):
+        words += " Scores of different epochs are of different weights: only those of the last compare."
     kinds = list(dict.fromkeys(candidate.kind for candidate in shown))
     said = "; ".join(f"{kind}: {_KINDS[kind]}" for kind in kinds if kind in _KINDS)
     head = (

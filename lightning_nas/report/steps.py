@@ -28,6 +28,9 @@ def next_steps(folder: Path, result: Mapping[str, Any]) -> Section | None:
     if (folder / "checkpoints").is_dir() and given is not None:
         command = _command(*given, "hydra.run.dir=.", "ckpt_path=last")
         parts += [Words("Resume the search if it was interrupted:"), Block(command)]
+    if (folder / "retrain" / "network.pt").is_file():
+        command = shlex.join(["lightning-nas", "export", ".", "formats=[onnx,py]"])
+        parts += [Words("Take the trained network out, as ONNX and as one Python file:"), Block(command)]
     if answer is not None:
         start = ["import lightning_nas as ln", "", 'architecture = ln.Architecture.load("architecture.json")']
         lines = start + _python(_presets(folder), result.get("seed"))

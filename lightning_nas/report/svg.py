@@ -7,10 +7,12 @@ import re
 import warnings
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from matplotlib import rc_context
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from lightning_nas.report.theme import COLORS
@@ -38,7 +40,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
         name: unique on the page; letters, digits, dashes.
         description: read out in place of the picture.
     """
-    tips = [artist for artist in figure.findobj() if artist in _TIPS]
+    tips = [artist for artist in _TIPS if artist.figure is figure]
     for number, artist in enumerate(tips):
         artist.set_gid(f"tip-{number}")
     buffer = io.StringIO()
@@ -46,7 +48,12 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     style = rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]})
     with style, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has more fonts than matplotlib
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        inside: list[Any] = [child for axes in figure.axes for child in axes.child_axes]
+        for drawn in (figure, *figure.axes, *inside):
+            drawn.patch.set(facecolor="none", edgecolor="none")
+        # not savefig, which draws twice where there is a layout; drawing once lays the figure out as well
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     for number, artist in enumerate(tips):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from lightning_nas.report.quantities import accuracy, latency
+from lightning_nas.report.quantities import accuracy, comparison, doubts, inherited, latency, steps, tabulated, targets
 from lightning_nas.report.record import number
 
 
@@ -17,7 +17,7 @@ def summary(result: Mapping[str, Any], architecture: str = "", extra: Mapping[st
 
     Args:
         result: the content of ``result.json``; ``test_samples`` gives test accuracy its interval, ``latency_device``
-            stands beside the latency, ``kendall_tau_macs`` beside Kendall's tau.
+            stands beside the latency, ``kendall_tau_macs`` beside Kendall's tau; ``warnings`` are listed.
         architecture: the options of the answer as text.
         extra: further rows by name, at the end; empty ones are left out.
 
@@ -37,11 +37,18 @@ def summary(result: Mapping[str, Any], architecture: str = "", extra: Mapping[st
     rows: dict[str, str | None] = {
         "architecture": architecture,
         "test accuracy": accuracy(result),
+        "before training": inherited(result),
+        "balanced": _shown(take("balanced_acc"), ".2%"),
+        "to compare": comparison(result),
+        "NAS-Bench-201": tabulated(result),
         "test perplexity": _shown(take("test_ppl"), ".2f"),
         "parameters": _shown(take("params"), ",.0f"),
         "MACs": _shown(take("macs"), ",.0f"),
         "latency": latency(result),
+        "target": "\n".join(targets(result)),
         "Kendall's tau": _tau(result),
+        "steps": steps(result),
+        "warning": "\n".join(doubts(result)),
         **(extra or {}),
     }
     table = Table(show_header=False, title=f"{take('strategy') or 'retraining'} on {take('dataset')}")

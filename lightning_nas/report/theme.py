@@ -32,9 +32,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 def dress(axes: Any, *, title: str = "", x: str = "", y: str = "", grid: str | None = "both") -> None:
     """Quiet axes: thin lines, muted numbers, the title at the left."""
-    axes.set_title(plain(title), loc="left", fontsize=NORMAL, color=INK)
+    axes.set_title(plain(title), loc="left", y=1.0, fontsize=NORMAL, color=INK)  # with y, no place is looked for
     axes.set_xlabel(plain(x), fontsize=SMALL, color=MUTED)
     axes.set_ylabel(plain(y), fontsize=SMALL, color=MUTED)
+    for axis, label in ((axes.xaxis, x), (axes.yaxis, y)):
+        if not label:
+            axis.set_label_coords(0, 0)  # likewise
     axes.tick_params(labelsize=SMALL, labelcolor=MUTED, color=GRID, width=0.8, length=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_color(GRID)

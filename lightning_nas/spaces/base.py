@@ -7,12 +7,13 @@ supernet. ``lightning_nas.testing.SpaceCase`` proves every invariant stated here
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import networkx as nx
 import torch
@@ -21,10 +22,13 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, InvalidArchitecture, LatencyTableError, shown
 from lightning_nas.ops.mixed import Mix
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates, Joint
 
 Keys = tuple[str, ...]
+Taken = tuple[tuple[str, int, int], ...]
+"""Gates that an alternative switches on: (group, choice, option)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Operation:
     dtype: torch.dtype = torch.float32
 
 
-class SearchSpace(ABC):
+class SearchSpace(Checked, ABC):
     """Set of architectures, and the networks that they describe.
 
     A subclass sets the attributes below and implements :meth:`network`, :meth:`graph`, :meth:`operations` and
@@ -55,6 +59,7 @@ class SearchSpace(ABC):
         input_shape: (C, H, W) of one image, (T,) of one row of words.
         input_dtype: type of the inputs, int64 for words.
         num_classes: number of classes, or of words in the vocabulary.
+        made_with: arguments that the constructor was called with, by name.
 
     Example:
         >>> from lightning_nas.spaces.chains.fbnet import FBNetSpace
@@ -71,6 +76,14 @@ class SearchSpace(ABC):
     input_shape: tuple[int, ...]
     input_dtype: torch.dtype = torch.float32
     num_classes: int
+    made_with: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note all arguments, so that :mod:`~lightning_nas.spaces.description` can."""
+        made = super().__new__(cls, *args, **kwargs)
+        names = list(inspect.signature(cls.__init__).parameters)[1:]
+        made.made_with = dict(zip(names, args, strict=False)) | kwargs
+        return made
 
     # -- architectures ------------------------------------------------------------------------------------------
 
@@ -225,7 +238,7 @@ class SearchSpace(ABC):
             auxiliary: add an auxiliary classifier: in training mode the network returns (logits, auxiliary logits).
 
         Raises:
-            InputError: an auxiliary classifier is asked for, and the space has none.
+            InputError: an auxiliary classifier is asked for, and the space has none; or ``num_classes`` is below 1.
         """
 
     def evaluation(self) -> SearchSpace:
@@ -262,12 +275,12 @@ class SearchSpace(ABC):
         """List the keys whose costs add up to the cost of an architecture, each as often as it is run."""
 
     def cost(self, architecture: Architecture, table: Mapping[str, float]) -> float:
-        """Sum the table's entries over all operations that the architecture runs, in the table's unit.
+        """Sum the table's entries over all operations that the architecture runs, and its constant, in its unit.
 
         Raises:
             LatencyTableError: an entry is missing.
         """
-        return sum(look_up(table, key) for key in self.cost_keys(architecture))
+        return constant_of(table) + sum(look_up(table, key) for key in self.cost_keys(architecture))
 
     @cached_property
     def digest(self) -> str:
@@ -303,6 +316,8 @@ class WeightSharingSpace(SearchSpace):
     Attributes:
         gate_shapes: (choices, options) of each group of gates.
         gate_options: names of each group's options.
+        pretrained: a supernet begins with trained weights.
+        mixes: options are modules that :meth:`supernet` mixes as a method says; False if they share one weight.
 
     Example:
         >>> from lightning_nas.spaces.darts.space import DARTSSpace
@@ -315,6 +330,8 @@ class WeightSharingSpace(SearchSpace):
 
     gate_shapes: dict[str, tuple[int, int]]
     gate_options: dict[str, tuple[str, ...]]
+    mixes: bool = True
+    pretrained: bool = False
 
     @abstractmethod
     def supernet(self, mix: Mix | None = None) -> Supernet:
@@ -322,6 +339,9 @@ class WeightSharingSpace(SearchSpace):
 
         Args:
             mix: makes the module of each choice; the space's own fused or plain form unless given.
+
+        Raises:
+            InputError: ``mix`` is given and the space does not mix modules (:attr:`mixes`).
         """
 
     def nodes(self, group: str) -> tuple[int, ...]:
@@ -368,9 +388,23 @@ class WeightSharingSpace(SearchSpace):
         """List the costs that several choices decide together; none by default."""
         return ()
 
+    def parts(self) -> tuple[tuple[Taken, ...], ...]:
+        """List the independent parts of an architecture, for each its alternatives as the gates they switch on.
+
+        Every architecture takes one alternative of each part, and every such selection is one: :meth:`derive` of its
+        gates, zero elsewhere. By default each choice is a part. Costs add up over the parts, besides those of
+        :meth:`joint_keys`.
+        """
+        return tuple(
+            tuple(((group, choice, option),) for option in range(options))
+            for group, (choices, options) in self.gate_shapes.items()
+            for choice in range(choices)
+        )
+
     def cost_matrices(self, table: Mapping[str, float]) -> tuple[float, dict[str, Tensor]]:
         """Return the fixed cost, and (choices, options) float64 matrices of the cost that each option adds.
 
+        The fixed cost is that of the parts that always run, and the table's constant.
         The expected cost under gates is ``fixed + sum(gates * matrix)`` plus that of :meth:`joint_keys`.
 
         Raises:
@@ -383,7 +417,7 @@ class WeightSharingSpace(SearchSpace):
             )
             for group, rows in groups.items()
         }
-        return sum(look_up(table, key) for key in fixed), matrices
+        return constant_of(table) + sum(look_up(table, key) for key in fixed), matrices
 
 
 def no_auxiliary(space: SearchSpace, auxiliary: bool) -> None:
@@ -411,6 +445,11 @@ def look_up(table: Mapping[str, float], key: str) -> float:
         raise LatencyTableError(
             f"no latency for {key!r}; the table has {len(table)} entries, e.g. {shown(next(iter(table), None))}"
         ) from None
+
+
+def constant_of(table: Mapping[str, float]) -> float:
+    """What every network costs beyond its operations; 0 for a mapping that does not say."""
+    return float(getattr(table, "constant", 0.0))
 
 
 def shape_text(shape: Iterable[int]) -> str:

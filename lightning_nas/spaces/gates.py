@@ -69,12 +69,12 @@ class Joint:
     """Cost that depends on several choices together, such as the concatenation of a loose end.
 
     If the rows of gates are probabilities of independent choices, it occurs with probability ``prod(1 - gate)`` over
-    its gates, or one minus that if ``when`` is "any": exact, and linear in each row.
+    its gates, one minus that if ``when`` is "any", and ``prod(gate)`` if it is "all": exact, and linear in each row.
 
     Attributes:
         keys: cost keys of the operations that run.
         gates: (group, choice, option) of the options it depends on.
-        when: they run if "none" of these options is chosen, or if "any" is.
+        when: they run if "none" of these options is chosen, if "any" is, or if "all" are.
 
     Example:
         >>> joint = Joint(("concatenate",), (("inputs", 0, 1), ("inputs", 1, 1)), "none")
@@ -86,9 +86,9 @@ class Joint:
 
     keys: tuple[str, ...]
     gates: tuple[tuple[str, int, int], ...]
-    when: Literal["none", "any"]
+    when: Literal["none", "any", "all"]
 
     def runs(self, drawn: Gates) -> bool:
         """Return whether the operations run under one-path gates."""
-        chosen = any(option in drawn.active[group][choice] for group, choice, option in self.gates)
-        return chosen == (self.when == "any")
+        chosen = [option in drawn.active[group][choice] for group, choice, option in self.gates]
+        return all(chosen) if self.when == "all" else any(chosen) == (self.when == "any")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ParamSpec
+from numbers import Integral
+from typing import Annotated, Any, ParamSpec, get_args, get_origin, get_type_hints
 
 from annotated_types import Interval
 from pydantic import PositiveInt
 
-from lightning_nas.errors import InputError, shown
+from lightning_nas.errors import ConfigError, InputError, shown
 
 InputShape = tuple[PositiveInt, PositiveInt, PositiveInt]
 """(channels, height, width) of the images."""
@@ -57,15 +58,57 @@ def sized_by_images(
         ((224, 3, 1000, 64), (28, 1, 10, 8))
         >>> Space(input_shape=(3, 28, 32), num_classes=10)
         Traceback (most recent call last):
-        lightning_nas.errors.InputError: input_shape must be (channels, height, width) of square images, ...
+        lightning_nas.errors.InputError: Space takes square images alone, got 28x32; FBNetSpace, ... take others
     """
 
-    def sizes(shape: Any, num_classes: int) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        del num_classes
-        channels, size = _square(shape)
-        return {"in_channels": channels, "image_size": size}, small if size <= SMALL_IMAGES else large
+    def decorate(constructor: Constructor[P]) -> Constructor[P]:
+        def sizes(shape: Any, num_classes: int) -> tuple[dict[str, Any], Mapping[str, Any]]:
+            del num_classes
+            channels, height, width = _image(shape)
+            if height != width and not takes_any_sides(constructor):
+                raise InputError(square_alone(constructor.__qualname__.partition(".")[0], height, width))
+            given = height if height == width else (height, width)
+            return {"in_channels": channels, "image_size": given}, small if max(
+                height, width
+            ) <= SMALL_IMAGES else large
 
-    return _sized(sizes, "(3, 32, 32), num_classes=10")
+        return _sized(sizes, "(3, 32, 32), num_classes=10")(constructor)
+
+    return decorate
+
+
+def classes_of(given: Any, own: int) -> int:
+    """Width of a classifier: the one that a network is asked for, or that of its space.
+
+    >>> classes_of(None, 10), classes_of(3, 10)
+    (10, 3)
+
+    Raises:
+        ConfigError: the width is no whole number from 1 on.
+    """
+    if given is None:
+        return own
+    if isinstance(given, bool) or not isinstance(given, Integral) or given < 1:
+        raise ConfigError(f"num_classes: got {shown(given)}; legal: int > 0, or None for {own}")
+    return int(given)
+
+
+def takes_any_sides(constructor: Callable[..., Any]) -> bool:
+    """Whether images may be higher than wide or wider than high: whether ``image_size`` may be a tuple."""
+    made = constructor.__init__ if isinstance(constructor, type) else constructor  # type: ignore[misc]
+    try:
+        annotation = get_type_hints(made).get("image_size")
+    except (NameError, TypeError):  # names that only a type checker imports
+        return False
+    return any(get_origin(each) is tuple for each in get_args(annotation))
+
+
+def square_alone(space: str, height: int, width: int) -> str:
+    """The message for a space whose networks are for square images."""
+    return (
+        f"{space} takes square images alone, got {height}x{width}; FBNetSpace, MobileSpace, ProxylessNASSpace, "
+        "ShuffleNetSpace, MnasNetSpace, DARTSSpace and NASBench201Space take others, or bring the images to a square"
+    )
 
 
 def sized_by_words(
@@ -99,11 +142,21 @@ def _sized(
                 _agree(shape, said, options)
                 taken = {"name"} if len(args) > 1 else set()  # after self, a name may be given by position
                 options = {key: value for key, value in preset.items() if key not in taken} | said | options
+                _note(args, options)
             constructor(*args, **options)
 
         return wrapper
 
     return decorate
+
+
+def _note(args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+    """Let a space know the sizes it got: those of a later version may be others."""
+    space, *name = args
+    if "input_shape" in (noted := getattr(space, "made_with", {})):
+        named = {"name": name[0]} if name else {}
+        space.made_with = {**noted, **options, **named}
+        del space.made_with["input_shape"]
 
 
 def _agree(shape: Any, said: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -114,13 +167,11 @@ def _agree(shape: Any, said: Mapping[str, Any], options: Mapping[str, Any]) -> N
             )
 
 
-def _square(shape: Any) -> tuple[int, int]:
+def _image(shape: Any) -> tuple[int, int, int]:
     numbers = _whole_numbers(shape)
-    if len(numbers) != 3 or numbers[1] != numbers[2]:
-        raise InputError(
-            f"input_shape must be (channels, height, width) of square images, e.g. (3, 32, 32); got {shown(shape)}"
-        )
-    return numbers[0], numbers[1]
+    if len(numbers) != 3:
+        raise InputError(f"input_shape must be (channels, height, width), e.g. (3, 32, 32); got {shown(shape)}")
+    return numbers[0], numbers[1], numbers[2]
 
 
 def _window(shape: Any) -> int:

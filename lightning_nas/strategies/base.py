@@ -9,21 +9,24 @@ from functools import partial
 
 import pytorch_lightning as pl
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.attach import attach
 from lightning_nas.data.base import SearchData
+from lightning_nas.data.loaders import SearchLoader, limited
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.signature import FullSignature
+from lightning_nas.ranges import Count, Seed
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.evolution import Candidate
 from lightning_nas.strategies.loop import ArchSteps, GroupTraining, SearchLoop
 from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory
 from lightning_nas.strategies.sizes import check_sizes
+from lightning_nas.strategies.target import Target, Wanted
 from lightning_nas.strategies.usual import usual_task
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.recalibrate import recalibrate
@@ -31,7 +34,7 @@ from lightning_nas.training.schedules import cosine
 from lightning_nas.training.seeding import generator, seeded
 
 
-class SearchModule(FullSignature, SearchLoop):
+class SearchModule(Checked, SearchLoop):
     """Base class of searches on a space with shared weights.
 
     Subclasses implement :meth:`sample`, and where the paper needs it :meth:`probabilities`, :meth:`gates`,
@@ -47,9 +50,15 @@ class SearchModule(FullSignature, SearchLoop):
         weights_clip: largest gradient norm of the weights step; None for no clipping.
         accumulate: weights batches whose gradients are averaged before one step.
         score_batches: number of batches on which batch norm is recalibrated, and at most scored, for one architecture.
+        target: largest cost of the answer in the unit of the table, or costs by "table", "ms", "macs" and "params";
+            None for no bound. See :mod:`lightning_nas.strategies.target`.
         arch: how architecture parameters are trained, given by subclasses that have some.
 
+    Raises:
+        ConfigError: no architecture keeps the target.
+
     Attributes:
+        target: the costs that the answer must keep; None for no bound.
         scored: the architectures that :meth:`answer` compared, with their scores; empty if it scored none.
         evolved: the same with their generations, if they come from an evolution.
     """
@@ -60,16 +69,18 @@ class SearchModule(FullSignature, SearchLoop):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        seed: int = 0,
+        seed: Seed = 0,
         weights_optimizer: OptimizerFactory = partial(SGD, lr=0.1, momentum=0.9, weight_decay=3e-4),
         weights_scheduler: SchedulerFactory | None = cosine(),
         weights_clip: PositiveFloat | None = 5.0,
-        accumulate: PositiveInt = 1,
-        score_batches: PositiveInt = 4,
+        accumulate: Count = 1,
+        score_batches: Count = 4,
+        target: Wanted | None = None,
         arch: ArchSteps | None = None,
     ) -> None:
         super().__init__(seed, GroupTraining(weights_optimizer, weights_scheduler, weights_clip), accumulate, arch)
         self.space, self.task, self.table = space, task or usual_task(space), table
+        self.target = Target.of(space, table, target, seed)
         with seeded(seed, "supernet"):
             self.supernet = self.make_supernet()
         self.score_batches = score_batches
@@ -85,7 +96,7 @@ class SearchModule(FullSignature, SearchLoop):
 
     def gates(self, generator: torch.Generator) -> Gates:
         """Gates of one training forward pass; by default those of one sample, without gradient."""
-        return self.space.gates(self.sample(generator)).to(self.device)
+        return self.space.gates(self.kept(self.sample(generator), generator)).to(self.device)
 
     def probabilities(self) -> dict[str, Tensor]:
         """``{group: (choices, options)}``: current probability of each option, rows sum to one; without gradient.
@@ -108,12 +119,29 @@ class SearchModule(FullSignature, SearchLoop):
         """One architecture, drawn as the strategy currently prefers."""
 
     def derive(self) -> Architecture:
-        """The architecture that the current probabilities give, by the discretisation of the space."""
-        return self.space.derive(self.probabilities())
+        """The architecture that the current preferences give, by the discretisation of the space; no target counts."""
+        return self.space.derive(self.preferences())
+
+    def preferences(self) -> dict[str, Tensor]:
+        """``{group: (choices, options)}``: what :meth:`derive` discretises, by default the :meth:`probabilities`."""
+        return self.probabilities()
+
+    def projected(self) -> Architecture:
+        """The answer that the current preferences give: :meth:`derive`, or the most probable that meets the target."""
+        return self.derive() if self.target is None else self.target.project(self.preferences())
+
+    def kept(self, architecture: Architecture, generator: torch.Generator) -> Architecture:
+        """The architecture itself; if there is a target that it does not meet, one nearby that does."""
+        return architecture if self.target is None else self.target.nearest(architecture, generator)
+
+    @property
+    def answer_rule(self) -> str:
+        """How :meth:`choose` finds the answer, in words for the report."""
+        return "the discretisation of the probabilities at the end of the search; scores have no part in it"
 
     def choose(self) -> Architecture:
-        """The answer of a finished search; may score candidates, by default :meth:`derive`."""
-        return self.derive()
+        """The answer of a finished search; may score candidates, by default :meth:`projected`."""
+        return self.projected()
 
     def answer(self) -> Architecture:
         """The architecture that the search has found.
@@ -123,6 +151,17 @@ class SearchModule(FullSignature, SearchLoop):
         """
         self.check_steps()
         return self.choose()
+
+    def untouched(self) -> dict[str, list[int]]:
+        """Numbers of the choices that the search has left as they were at its beginning, by group.
+
+        Empty for strategies that keep no preference for each choice.
+        """
+        return {}
+
+    def tied(self) -> dict[str, list[int]]:
+        """Numbers of the choices with several options of the largest probability, by group; empty as above."""
+        return {}
 
     def weights_loss(self, batch: Batch) -> Tensor:
         """Loss of the weights step: the task loss under the gates of this batch."""
@@ -144,16 +183,34 @@ class SearchModule(FullSignature, SearchLoop):
         """The shared weights, in definition order."""
         return list(self.supernet.parameters())
 
+    def validation_monitors(self) -> set[str]:
+        """Quantities that every validation logs, for callbacks such as ``ModelCheckpoint``."""
+        return {"val/loss", *(f"val/{name}" for name in self._metrics)}
+
     # -- data ---------------------------------------------------------------------------------------------------
 
     def configure_callbacks(self) -> list[pl.Callback]:
         attach(self.trainer, self.seed)  # here, so that Lightning sets up what it reads
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if (longest := getattr(callback, "longest_warm_up", None)) is not None:
+                self.shorten_warm_up(longest)
         return super().configure_callbacks()
 
     def setup(self, stage: str) -> None:
+        self.check(stage)
+
+    def check(self, stage: str) -> None:
+        """Refuse data and lengths that do not go with the search, before anything is trained.
+
+        Raises:
+            DataError: the data have another size than the space.
+            ConfigError: no architecture step would be taken.
+        """
         check_sizes(self.space, self.data)
         if stage == "fit":
-            self.check_length()
+            loader = self.data.train_dataloader()
+            before = loader.before_arch if isinstance(loader, SearchLoader) else 0
+            self.check_length(limited(len(loader), self.trainer.limit_train_batches), before)
 
     @property
     def data(self) -> SearchData:
@@ -193,7 +250,8 @@ class SearchModule(FullSignature, SearchLoop):
 
     def validated(self) -> nn.Module:
         """The network that validation evaluates: one sample with inherited weights and recalibrated batch norm."""
-        network = self.inherited(self.sample(self.generator("validation")))
+        generator = self.generator("validation")
+        network = self.inherited(self.kept(self.sample(generator), generator))
         recalibrate(network, self.data.score_batches(self.score_batches)[0])
         return network
 

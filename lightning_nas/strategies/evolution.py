@@ -16,6 +16,7 @@ from lightning_nas.spaces.base import SearchSpace
 
 TRIES = 10  # draws for each child
 _DESCENTS = 3
+_MOVES = 3  # draws for each child that is moved, which takes longer
 
 
 def mutated(space: SearchSpace, parent: Architecture, probability: float, generator: torch.Generator) -> Architecture:
@@ -58,6 +59,23 @@ def _descended(
             return architecture
 
 
+def blended(
+    space: SearchSpace,
+    architecture: Architecture,
+    floor: Architecture,
+    legal: Callable[[Architecture], bool],
+    generator: torch.Generator,
+) -> Architecture:
+    """Replace genes of an architecture by those of ``floor``, one by one in random order, until it is legal."""
+    genes = list(floor.choices)
+    for place in torch.randperm(len(genes), generator=generator).tolist():
+        name, option = genes[place]
+        architecture = space.complete(dict(architecture.choices) | {name: option}, generator)
+        if legal(architecture):
+            return architecture
+    return floor
+
+
 @dataclass(frozen=True)
 class Candidate:
     """An architecture that an evolution has scored.
@@ -98,6 +116,7 @@ class Evolution:
         cost: cost of an architecture; the cheaper of two equal scores is better.
         limit: upper bound of the cost of every candidate.
         floor: an architecture within the limit, see :func:`cheapest`; needed with a limit.
+        within: moves a child to an architecture that may be a candidate; None for every child as it is.
     """
 
     space: SearchSpace
@@ -110,6 +129,7 @@ class Evolution:
     cost: Callable[[Architecture], float] | None = None
     limit: float | None = None
     floor: Architecture | None = None
+    within: Callable[[Architecture, torch.Generator], Architecture] | None = None
 
     def run(self) -> Iterator[Candidate]:
         """Yield every candidate once it is scored; deterministic in the generator."""
@@ -128,10 +148,13 @@ class Evolution:
 
         def add(wanted: int, make: Callable[[], Architecture]) -> None:
             until = len(new) + wanted
-            for _ in range(TRIES * wanted):
+            for _ in range((TRIES if self.within is None else _MOVES) * wanted):
                 if len(new) == until:
                     return
-                child = self.space.canonical(make())
+                child = make()
+                if self.within is not None:
+                    child = self.within(child, self.generator)
+                child = self.space.canonical(child)
                 if child not in seen and self._legal(child):
                     new[child] = None
 
@@ -153,13 +176,7 @@ class Evolution:
             if self._legal(drawn):
                 return drawn
         assert self.floor is not None, "a limit needs an architecture that keeps it"
-        genes = list(self.floor.choices)
-        for place in torch.randperm(len(genes), generator=self.generator).tolist():
-            name, option = genes[place]
-            drawn = self.space.complete(dict(drawn.choices) | {name: option}, self.generator)
-            if self._legal(drawn):
-                return drawn
-        return self.floor
+        return blended(self.space, drawn, self.floor, self._legal, self.generator)
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:

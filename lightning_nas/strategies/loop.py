@@ -7,11 +7,12 @@ optimisation only: toggling, clipping after unscaling, accumulation, schedules, 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -19,12 +20,18 @@ from torch.optim import Optimizer
 
 from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.errors import ConfigError, DataError, NoStepError
+from lightning_nas.ranges import Count
 from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory
 from lightning_nas.tasks.base import Batch
 from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.schedules import OverEpochs
+from lightning_nas.training.stopping import StopAfter
 
-_OURS = (("gradient_clip_val", None, "weights_clip and arch_clip"), ("accumulate_grad_batches", 1, "accumulate"))
+_OURS = (
+    ("gradient_clip_val", None, "use the strategy's weights_clip and arch_clip"),
+    ("accumulate_grad_batches", 1, "use the strategy's accumulate"),
+    ("min_steps", None, "use min_epochs"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class ArchSteps:
     scheduler: SchedulerFactory | None = None
     clip: PositiveFloat | None = None
     alternate: Alternate = "batch"
-    every: PositiveInt = 1
+    every: Count = 1
     warmup_epochs: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
@@ -77,12 +84,18 @@ class SearchLoop(ResumableModule, SearchReader):
         arch: how architecture parameters are trained; None for a search without any.
 
     Attributes:
+        warm_up: name of the setting that is the number of epochs without architecture steps.
+        lengths: names of the settings that the number of epochs must agree with.
+        shortened: whether this is a debugging run, whose warm-up was shortened to fit.
         alternate: order of the batches of the two parts; None for a search that reads the weights part only.
         weights_steps: number of weights steps so far.
         arch_steps: number of architecture steps so far.
     """
 
-    def __init__(self, seed: int, weights: GroupTraining, accumulate: PositiveInt, arch: ArchSteps | None) -> None:
+    warm_up: ClassVar[str] = "arch_warmup_epochs"
+    lengths: ClassVar[tuple[str, ...]] = ("arch_warmup_epochs",)
+
+    def __init__(self, seed: int, weights: GroupTraining, accumulate: Count, arch: ArchSteps | None) -> None:
         super().__init__(seed)
         self.automatic_optimization = False
         self.trainings = {"weights": weights}
@@ -93,6 +106,7 @@ class SearchLoop(ResumableModule, SearchReader):
             self.trainings["arch"] = GroupTraining(arch.optimizer, arch.scheduler, arch.clip)
             self.alternate, self.arch_every, self.arch_warmup_epochs = arch.alternate, arch.every, arch.warmup_epochs
         self.weights_steps = self.arch_steps = 0
+        self.shortened = False
         self._pending, self._restored = 0, list[Tensor | None]()
 
     # -- what a strategy defines --------------------------------------------------------------------------------
@@ -115,6 +129,14 @@ class SearchLoop(ResumableModule, SearchReader):
 
     def log_search(self) -> None:
         """Log quantities of the strategy (entropy, temperature, ...); called after batches whose values are logged."""
+
+    def monitors(self) -> set[str]:
+        """Quantities that are logged in every epoch if those of every batch are (``log_every_n_steps=1``).
+
+        Callbacks such as ``EarlyStopping`` may monitor them. A strategy that logs more in :meth:`log_search` adds it.
+        """
+        from_the_start = self.steps_architecture and self.arch_warmup_epochs == 0
+        return {"train/loss", "arch/loss"} if from_the_start else {"train/loss"}
 
     # -- the step -----------------------------------------------------------------------------------------------
 
@@ -220,23 +242,73 @@ class SearchLoop(ResumableModule, SearchReader):
 
     def shorten_warm_up(self, epochs: int) -> None:
         """Limit the epochs without architecture steps, for debugging runs."""
-        self.arch_warmup_epochs = min(self.arch_warmup_epochs, epochs)
+        self.shortened = True
+        setattr(self, self.warm_up, min(getattr(self, self.warm_up), epochs))
 
-    def check_length(self) -> None:
-        """Refuse a warm-up that leaves no epoch for architecture steps.
+    @classmethod
+    def check_lengths(cls, epochs: int, settings: Mapping[str, Any], *, shortened: bool = False) -> None:
+        """Refuse settings that do not go with the number of epochs; needs no instance, so that it comes first.
+
+        Args:
+            epochs: of the search.
+            settings: the constructor's arguments named in :attr:`lengths`.
+            shortened: whether this is a debugging run.
 
         Raises:
-            ConfigError: names both numbers.
+            ConfigError: a warm-up leaves no epoch for architecture steps; names both numbers.
         """
-        if self.arch_warmup_epochs >= self.epochs:
+        warm_up = settings.get(cls.warm_up, 0)
+        if warm_up >= epochs:
             raise ConfigError(
-                f"strategy.arch_warmup_epochs={self.arch_warmup_epochs} leaves no architecture step in "
-                f"trainer.max_epochs={self.epochs}; legal: less than that"
+                f"strategy.{cls.warm_up}={warm_up} leaves no architecture step in trainer.max_epochs={epochs}; "
+                f"legal: less than that, or a max_epochs above {warm_up}"
+            )
+
+    def check_length(self, batches: int, before: int = 0) -> None:
+        """Refuse a search without architecture steps.
+
+        Args:
+            batches: of an epoch.
+            before: batches of an epoch before the first that may have an architecture step.
+
+        Raises:
+            ConfigError: names the settings and their numbers.
+        """
+        self.check_lengths(self.epochs, {name: getattr(self, name) for name in self.lengths}, shortened=self.shortened)
+        if self.alternate == "epoch" and batches < 2:
+            raise ConfigError(
+                "strategy.alternate=epoch needs two batches an epoch, one of each part; trainer.limit_train_batches="
+                f"{self.trainer.limit_train_batches} leaves {batches}"
+            )
+        limits = [callback.batches for callback in self.trainer.callbacks if isinstance(callback, StopAfter)]  # type: ignore[attr-defined]
+        end = min([self.epochs * batches, *limits])
+        if not self.arch_step_comes(self.first_arch_epoch * batches + before, end):
+            stop = f", trainer.max_steps={min(limits)}" if limits else ""
+            raise ConfigError(
+                f"no architecture step is due in the {end} batches of the search, {batches} an epoch: "
+                f"{self.rhythm}{stop}"
             )
 
     @property
+    def first_arch_epoch(self) -> int:
+        """The epoch that may have the first architecture step which counts for the answer."""
+        return int(getattr(self, self.warm_up))
+
+    def arch_step_comes(self, first: int, end: int) -> bool:
+        """Whether an architecture step is due in the batches from ``first`` to before ``end``, if there are such."""
+        return not self.steps_architecture or -(-first // self.arch_every) * self.arch_every < end
+
+    @property
+    def rhythm(self) -> str:
+        """The settings that decide when architecture steps are due, for messages."""
+        return (
+            f"strategy.arch_every={self.arch_every}, trainer.max_epochs={self.epochs}, "
+            f"strategy.{self.warm_up}={getattr(self, self.warm_up)}"
+        )
+
+    @property
     def steps_taken(self) -> dict[str, int]:
-        """Number of steps of each kind that this search is made of."""
+        """Number of steps of each kind that this search is made of: "weights", and "architecture" if it has such."""
         taken = {"weights": self.weights_steps}
         return taken | {"architecture": self.arch_steps} if self.steps_architecture else taken
 
@@ -249,7 +321,9 @@ class SearchLoop(ResumableModule, SearchReader):
         missing = [kind for kind, count in self.steps_taken.items() if not count]
         if missing:
             cause = (
-                "it was not trained" if not self.position else "see arch_warmup_epochs, limit_train_batches, max_steps"
+                "it was not trained"
+                if not self.position
+                else "see warm-up epochs, limit_train_batches, max_time, max_steps"
             )
             raise NoStepError(
                 f"the search took no {missing[0]} step in {self.position} batches, so it has no answer: {cause}"
@@ -289,10 +363,10 @@ class SearchLoop(ResumableModule, SearchReader):
         return (make.of(self.epochs) if isinstance(make, OverEpochs) else make)(optimizer)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """No callbacks; the first hook that sees the trainer, before Lightning refuses flags with its own message."""
+        """What stands for ``max_steps``; the first hook that sees the trainer, before Lightning refuses flags."""
         for flag, neutral, ours in _OURS:
             if getattr(self.trainer, flag) != neutral:
-                raise ConfigError(f"Trainer({flag}=...) has no meaning in a search; use the strategy's {ours}")
+                raise ConfigError(f"Trainer({flag}=...) has no meaning in a search; {ours}")
         precision = str(self.trainer.precision)
         if precision in ("16-true", "bf16-true"):
             raise ConfigError(f"precision {precision} rounds the architecture parameters; use 16-mixed or bf16-mixed")
@@ -301,7 +375,7 @@ class SearchLoop(ResumableModule, SearchReader):
                 "precision 16-mixed rescales at every architecture step, in the middle of an accumulation; "
                 "use bf16-mixed, strategy.accumulate=1 or strategy.alternate=epoch"
             )
-        return []
+        return StopAfter.instead_of_steps(self.trainer)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip here: under fp16 the gradients are unscaled by now, and not before."""

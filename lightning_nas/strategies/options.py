@@ -1,7 +1,7 @@
 """Options that strategies share, and constructor signatures that show all of them.
 
 A method names its own arguments and takes those of its family as ``**options: Unpack[...]`` (PEP 692), so that editors
-and type checkers know them. :class:`FullSignature` makes ``inspect.signature`` and ``help`` show the same list, with
+and type checkers know them. :class:`Checked` makes ``inspect.signature`` and ``help`` show the same list, with
 annotations and defaults from the constructors of the parent classes.
 """
 
@@ -12,17 +12,23 @@ from typing import Annotated, Any, TypedDict
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.data.reader import Alternate
+from lightning_nas.ranges import Count, Seed
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.strategies.penalties import Penalty
+from lightning_nas.strategies.target import Wanted
 from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
+
+COLDEST, HOTTEST = 0.01, 10_000
+Temperature = Annotated[float, Interval(ge=COLDEST, le=HOTTEST)]
+"""Of gates: at lower ones they are one-hot and have no gradient in float32, at higher ones all alike."""
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -33,12 +39,13 @@ ControllerOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 class SearchOptions(TypedDict, total=False):
     """Options of every search with shared weights, see :class:`~lightning_nas.strategies.base.SearchModule`."""
 
-    seed: int
+    seed: Seed
     weights_optimizer: OptimizerFactory
     weights_scheduler: SchedulerFactory | None
     weights_clip: PositiveFloat | None
-    accumulate: PositiveInt
-    score_batches: PositiveInt
+    accumulate: Count
+    score_batches: Count
+    target: Wanted | None
 
 
 class ArchOptions(SearchOptions, total=False):
@@ -48,7 +55,7 @@ class ArchOptions(SearchOptions, total=False):
     arch_scheduler: SchedulerFactory | None
     arch_clip: PositiveFloat | None
     alternate: Alternate
-    arch_every: PositiveInt
+    arch_every: Count
     arch_warmup_epochs: NonNegativeInt
 
 
@@ -64,15 +71,16 @@ class TrialOptions(TypedDict, total=False):
 
     engine: Engine | None
     child: Child | None
-    seed: int
-    trials: PositiveInt
+    seed: Seed
+    trials: Count
     seconds: PositiveFloat | None
-    in_flight: PositiveInt
+    in_flight: Count
     ordered: bool
-    attempts: PositiveInt
+    attempts: Count
     reuse: bool
     median_stop: bool
-    trials_per_step: PositiveInt
+    trials_per_step: Count
+    target: Wanted | None
 
 
 class PolicyOptions(TrialOptions, total=False):
@@ -80,5 +88,5 @@ class PolicyOptions(TrialOptions, total=False):
 
     controller: ControllerFactory
     optimizer: ControllerOptimizer
-    children: PositiveInt
+    children: Count
     baseline_decay: Annotated[float, Interval(ge=0, lt=1)]

@@ -21,6 +21,7 @@ from torch import Tensor
 from lightning_nas.errors import LatencyTableError
 from lightning_nas.functional.penalties import add_linear_loss, fbnet_loss, mnasnet_reward, mul_log_loss
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace, look_up
 
 Penalised = Callable[[Tensor, Tensor], Tensor]
@@ -50,9 +51,10 @@ class Costs:
         cheapest = fixed + sum(float(matrix.min(-1).values.sum()) for matrix in matrices.values())
         uniform = fixed + sum(float(matrix.mean(-1).sum()) for matrix in matrices.values())
         for joint in space.joint_keys():
-            off = math.prod(1 - 1 / space.gate_shapes[group][1] for group, *_ in joint.gates)
+            shares = [1 / space.gate_shapes[group][1] for group, *_ in joint.gates]
+            off, on = math.prod(1 - share for share in shares), math.prod(shares)
             cost = sum(look_up(table, key) for key in joint.keys)
-            uniform += cost * (off if joint.when == "none" else 1 - off)
+            uniform += cost * {"none": off, "any": 1 - off, "all": on}[joint.when]
         return cls(space.name, table.unit, cheapest, uniform)
 
     @classmethod
@@ -62,7 +64,7 @@ class Costs:
         return cls(space.name, table.unit, min(costs), fmean(costs))
 
 
-class Penalty(ABC):
+class Penalty(Checked, ABC):
     """Base class of the ways in which the expected cost enters the architecture loss."""
 
     @abstractmethod
@@ -131,7 +133,7 @@ class AddLinear(Penalty):
     reference: PositiveFloat | None = None
 
     def bind(self, costs: Costs) -> Penalised:
-        reference = self.reference or costs.uniform
+        reference = self.reference or _begun_at(costs, "reference")
         return lambda loss, cost: add_linear_loss(loss, cost, reference, self.weight)
 
 
@@ -152,12 +154,37 @@ class MnasNetProduct(Penalty):
     beta: Annotated[float, Interval(ge=-10, le=0)] = -0.07
 
     def bind(self, costs: Costs) -> Penalised:
-        target = self.target or costs.uniform
+        target = self.target or _begun_at(costs, "target")
+        if costs.cheapest <= 0:
+            self._check_power(costs.cheapest, costs)
         return lambda loss, cost: loss / mnasnet_reward(loss.new_ones(()), cost, target, self.alpha, self.beta)
 
     def reward(self, accuracy: float, cost: float, costs: Costs) -> float:
-        """The reward of one architecture with this accuracy and cost."""
-        return mnasnet_reward(accuracy, cost, self.target or costs.uniform, self.alpha, self.beta)
+        """The reward of one architecture with this accuracy and cost.
+
+        Raises:
+            LatencyTableError: the cost is 0, whose power ``alpha`` is infinite.
+        """
+        if cost <= 0:
+            self._check_power(cost, costs)
+        return mnasnet_reward(accuracy, cost, self.target or _begun_at(costs, "target"), self.alpha, self.beta)
+
+    def _check_power(self, cost: float, costs: Costs) -> None:
+        if self.alpha < 0:
+            raise LatencyTableError(
+                f"an architecture of {costs.name} costs {cost:.3g} {costs.unit} by the latency table, and MnasNet's "
+                f"trade-off takes the power {self.alpha:g} of the cost; use a table without such costs, or alpha=0"
+            )
+
+
+def _begun_at(costs: Costs, name: str) -> float:
+    """The cost where the search begins, the reference of a penalty that was given none."""
+    if costs.uniform <= 0:
+        raise LatencyTableError(
+            f"the architectures of {costs.name} cost {costs.uniform:.3g} {costs.unit} on average by the latency table; "
+            f"a relative cost needs a {name} above 0: use another latency_table, or set the penalty's {name}"
+        )
+    return costs.uniform
 
 
 def _check_logarithm(lowest: float, unit: str, costs: Costs, whose: str) -> None:

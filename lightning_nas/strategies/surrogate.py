@@ -110,12 +110,15 @@ class MLP(Surrogate):
 
     def encode(self, architectures: Sequence[Architecture]) -> Tensor:
         inputs = torch.zeros(len(architectures), len(self._columns))
+        rows, columns, shares = list[int](), list[int](), list[float]()
         for row, architecture in enumerate(architectures):
             there = [(self._places[name], option) for name, option in architecture.choices if name in self._places]
             numbers = Counter(place for place, _ in there)
-            for pair in there:
-                inputs[row, self._columns[pair]] += 1 / numbers[pair[0]]
-        return inputs
+            rows += [row] * len(there)
+            columns += [self._columns[pair] for pair in there]
+            shares += [1 / numbers[place] for place, _ in there]
+        at = torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long)
+        return inputs.index_put_(at, torch.tensor(shares), accumulate=True)
 
     def draw(self, generator: torch.Generator) -> list[Tensor]:
         sizes = (len(self._columns), self.hidden, self.hidden, 1)

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from lightning_nas.signature import Checked
+
 Batch = tuple[Any, Tensor]
 """A batch (x, y) as a network gets it: any input, e.g. a window with its hidden state, and the target (N, ...)."""
 
 
-class Task(ABC):
+class Task(Checked, ABC):
     """Loss, metrics and score of a network.
 
     A subclass implements :meth:`loss` and :meth:`metrics`, and sets ``score_name``.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import pytest
@@ -234,13 +236,22 @@ class TrialStrategyCase:
         assert all(p.grad is not None for p in network.parameters() if isinstance(p, nn.Parameter))
 
     def test_it_finds_the_best_more_often_than_random_search(self, make: MakeTrials, tmp_path: Path) -> None:
-        best, found = ToySpace(LAYERS).best, {"ours": 0, "random": 0}
+        by_chance = sum(_random_search_finds_the_best(self.budget, seed) for seed in range(self.seeds))
+        found, enough = 0, max(self.found_at_least, by_chance + 1)
         for seed in range(self.seeds):
-            asked: dict[str, Any] = {"trials": self.budget, "seed": seed}
-            ours = make(ToyEngine(), **asked | dict(self.search_options))
-            other = RandomSearch(ToySpace(LAYERS), Classification(), engine=ToyEngine(), **asked)
-            for name, module in (("ours", ours), ("random", other)):
-                fit(module, None, tmp_path / f"{name} {seed}", epochs=1, every=1000)
-                found[name] += module.answer() == best
-        assert found["ours"] >= self.found_at_least, found
-        assert found["ours"] > found["random"], found
+            if found < enough:  # otherwise the rest cannot change the result
+                options: dict[str, Any] = {"trials": self.budget, "seed": seed} | dict(self.search_options)
+                module = make(ToyEngine(), **options)
+                fit(module, None, tmp_path / str(seed), epochs=1, every=1000)
+                found += module.answer() == ToySpace(LAYERS).best
+        assert found >= enough, f"found in {found} of {self.seeds} seeds, by random search in {by_chance}"
+
+
+@cache
+def _random_search_finds_the_best(trials: int, seed: int) -> bool:
+    """Whether random search does, with so many trials; once for all the strategies that are compared with it."""
+    space = ToySpace(LAYERS)
+    module = RandomSearch(space, Classification(), engine=ToyEngine(), trials=trials, seed=seed)
+    with TemporaryDirectory() as folder:
+        fit(module, None, Path(folder), epochs=1, every=1000)
+    return module.answer() == space.best

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import InvalidArchitecture, LatencyTableError
+from lightning_nas.errors import InputError, InvalidArchitecture, LatencyTableError
 from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.sources import Macs
@@ -172,6 +172,8 @@ class SpaceCase(ExpectedCostCase):
     ) -> None:
         network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
         assert network(_inputs(space, 1)).shape == _logits(space, 1, space.num_classes + 3)
+        with pytest.raises(InputError, match="num_classes: got 0; legal: "):
+            space.network(architectures[0], num_classes=0)
 
     def test_the_evaluation_space_has_the_same_architectures(
         self, space: SearchSpace, architectures: list[Architecture]
@@ -321,6 +323,22 @@ class SpaceCase(ExpectedCostCase):
             assert total == pytest.approx(shared.cost(architecture, table), rel=1e-12)
             assert float(ExpectedCost(shared, table)(Gates.soft(gates))) == pytest.approx(total, rel=1e-5)
 
+    def test_parts_make_architectures_whose_costs_add_up(self, shared: WeightSharingSpace) -> None:
+        table = {key: float(i + 1) for i, key in enumerate(shared.operations())}
+        parts, generator = shared.parts(), torch.Generator().manual_seed(3)
+        fixed, matrices = shared.cost_matrices(table)
+        for _ in range(10):
+            taken = [gate for part in parts for gate in part[int(torch.randint(len(part), (), generator=generator))]]
+            values = {group: torch.zeros(shape) for group, shape in shared.gate_shapes.items()}
+            for group, choice, option in taken:
+                values[group][choice, option] = 1.0
+            architecture = shared.derive(values)
+            gates = shared.gates(architecture)
+            assert all(gates.values[group][choice, option] == 1 for group, choice, option in taken)
+            joint = sum(table[key] for one in shared.joint_keys() if one.runs(gates) for key in one.keys)
+            total = fixed + joint + sum(float(matrices[group][choice, option]) for group, choice, option in taken)
+            assert total == pytest.approx(shared.cost(architecture, table), rel=1e-12)
+
     def test_options_that_are_not_active_are_not_computed(
         self, shared: WeightSharingSpace, architectures: list[Architecture]
     ) -> None:
@@ -345,6 +363,10 @@ class SpaceCase(ExpectedCostCase):
                     assert [key.split()[0] for key in keys] == [option] * len(keys)
 
     def test_the_supernet_uses_the_mix_that_is_passed(self, shared: WeightSharingSpace) -> None:
+        if not shared.mixes:
+            with pytest.raises(InputError, match=shared.name):
+                shared.supernet(plain)
+            return
         made: list[MixedOp] = []
 
         def mix(choice: Choice) -> MixedOp:

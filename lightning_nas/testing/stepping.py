@@ -37,7 +37,8 @@ class SteppingCase(SearchCase):
         guard(module, "weights_loss", module.arch_parameters())
         if module.steps_architecture:
             guard(module, "arch_loss", module.weight_parameters())
-        fit(module, data, tmp_path, epochs=self.epochs, every=1000, callbacks=[watch])
+        trainer = fit(module, data, tmp_path, epochs=self.epochs, every=1000, callbacks=[watch])
+        assert {*trainer.callback_metrics} >= module.monitors() | module.validation_monitors()
         taken = [module.weights_steps] + [module.arch_steps] * module.steps_architecture
         assert watch.steps == taken
         assert min(taken) > 0

@@ -19,6 +19,7 @@ from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sizes import classes_of
 
 CHANNELS, SIZE, CLASSES = 4, 4, 4
 
@@ -92,7 +93,7 @@ class ToySpace(WeightSharingSpace):
     ) -> nn.Module:
         no_auxiliary(self, auxiliary)
         chosen = [OPERATIONS[option](CHANNELS) for option in self.validate(architecture).options]
-        return ToyNetwork(chosen, self.join, num_classes or CLASSES)
+        return ToyNetwork(chosen, self.join, classes_of(num_classes, CLASSES))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         names = ["input", *(name for name, _ in architecture.choices), "output"]

@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_nas.data.base import SearchData
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.exact import ExactCheckpoint
+from lightning_nas.training.exact import fit as exactly
 from lightning_nas.training.metrics import MetricsFile
 from lightning_nas.training.module import ResumableModule
 
@@ -28,12 +29,15 @@ def fit(
     every: int = 1,
     keep: int = 100,
     resume: Path | None = None,
+    allow_inexact: bool = False,
     callbacks: list[pl.Callback] | None = None,
+    first: bool = False,
     **trainer_options: Any,
 ) -> pl.Trainer:
     """Train as a run does: exact checkpoints in ``folder/checkpoints``, metrics in ``folder/metrics.csv``.
 
-    Without ``data`` the module must have its own loaders.
+    Without ``data`` the module must have its own loaders. With ``first`` the callbacks come before that of the
+    checkpoints.
     """
     options: dict[str, Any] = {
         "accelerator": "cpu",
@@ -41,9 +45,11 @@ def fit(
         "log_every_n_steps": 1,
         "num_sanity_val_steps": 0,
     } | trainer_options
+    exact = ExactCheckpoint(folder / "checkpoints", every=every, allow_inexact=allow_inexact)
+    more = callbacks or []
     trainer = pl.Trainer(
         max_epochs=epochs,
-        callbacks=[ExactCheckpoint(folder / "checkpoints", every=every), *(callbacks or [])],
+        callbacks=[*more, exact] if first else [exact, *more],
         plugins=[AtomicCheckpointIO(keep=keep), *options.pop("plugins", [])],
         logger=[MetricsFile(folder / "metrics.csv")],
         default_root_dir=folder,
@@ -53,7 +59,7 @@ def fit(
         use_distributed_sampler=False,
         **options,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    exactly(trainer, module, resume, datamodule=data)
     return trainer
 
 

@@ -1,11 +1,15 @@
 """Checkpoint files that survive a kill, a full disk and a flipped bit.
 
 A file is a torch checkpoint whose zip comment holds the SHA-256 of the rest of the file. It is written under a
-temporary name, flushed to the disk and renamed; the previous file is kept. Files load with ``weights_only=True`` only.
+temporary name and flushed to the disk; then the previous file, if it is intact, becomes the older generation, and the
+new one gets its name. So there is an intact file at every moment. Files load with ``weights_only=True`` only.
 """
 
 import hashlib
 import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,12 @@ from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.types import _PATH
 
 from lightning_nas.errors import CheckpointError, shown
-from lightning_nas.files import atomic
+from lightning_nas.files import read_file, remove_leftovers, replace_file
 
 _MARK = b"sha256:"
 _COMMENT = len(_MARK) + 64
+_LIMIT = 2**40  # bytes of a file
+_SMALL = 2**20  # bytes of a tensor that may be a view on less storage
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -30,17 +36,31 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def __init__(self, keep: int = 2) -> None:
         self.keep = keep
+        self._intact: dict[Path, tuple[int, int, int]] = {}  # files of this process, as they were left
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         if storage_options is not None:
             raise CheckpointError("storage options are not supported: checkpoints are local files")
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        with atomic(path, "wb") as file:
-            file.write(sealed(buffer.getvalue()))
-            for newer, older in reversed(list(pairwise(self._generations(path)))):
-                if newer.exists():
-                    newer.replace(older)
+        replace_file(path, *sealed(buffer.getbuffer()), before=lambda: self._make_room(Path(path)))
+        self._intact[Path(path)] = _identity(Path(path))
+
+    def _make_room(self, path: Path) -> None:
+        """Make each file the older generation; a damaged newest one is left to be overwritten instead."""
+        if not path.exists() or not self._is_intact(path):
+            return
+        for newer, older in reversed(list(pairwise(self._generations(path)))):
+            if newer.exists():
+                newer.replace(older)
+
+    def _is_intact(self, path: Path) -> bool:
+        if self._intact.get(path) == _identity(path):
+            return True
+        with suppress(CheckpointError):
+            unsealed(path)
+            return True
+        return False
 
     def _generations(self, path: _PATH) -> list[Path]:
         return generations(Path(path), self.keep)
@@ -58,10 +78,29 @@ def generations(path: Path, keep: int = 10) -> list[Path]:
     return [path, *(path.with_stem(f"{path.stem}-{age}") for age in range(1, keep))]
 
 
-def sealed(content: bytes) -> bytes:
-    """Append the SHA-256 of a zip file as its zip comment."""
+def sealed(content: memoryview) -> tuple[memoryview, bytes]:
+    """The parts of a file: a zip file, and its SHA-256 as its zip comment."""
     seal = _MARK + hashlib.sha256(content).hexdigest().encode()
-    return content[:-2] + _COMMENT.to_bytes(2, "little") + seal
+    return content[:-2], _COMMENT.to_bytes(2, "little") + seal
+
+
+def unsealed(path: Path) -> bytes:
+    """The zip file in a sealed file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not written by this library.
+    """
+    data = read_file(path, error=CheckpointError, limit=_LIMIT)
+    content, seal = data[:-_COMMENT], data[-_COMMENT:]
+    content = content[:-2] + b"\0\0"
+    if seal != _MARK + hashlib.sha256(content).hexdigest().encode():
+        raise CheckpointError(f"the checkpoint {shown(path)} is damaged or not of this library: its checksum differs")
+    return content
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    known = path.stat()
+    return known.st_ino, known.st_size, known.st_mtime_ns
 
 
 def load_checked(path: Path, map_location: Any | None = None) -> Any:
@@ -71,18 +110,40 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
         CheckpointError: the file is missing, damaged, not written by this library, or holds objects other than tensors
             and plain values.
     """
+    content = unsealed(path)
+    _check_members(content, path)
     try:
-        data = path.read_bytes()
-    except OSError as reason:
-        raise CheckpointError(f"cannot read the checkpoint {shown(path)}: {reason.strerror}") from None
-    content, seal = data[:-_COMMENT], data[-_COMMENT:]
-    content = content[:-2] + b"\0\0"
-    if seal != _MARK + hashlib.sha256(content).hexdigest().encode():
-        raise CheckpointError(f"the checkpoint {shown(path)} is damaged or not of this library: its checksum differs")
-    try:
-        return torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+        loaded = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except Exception as reason:  # noqa: BLE001 - torch raises whatever foreign content makes it raise
         raise CheckpointError(f"refused the checkpoint {shown(path)}: {shown(str(reason), 160)}") from None
+    if any(value.numel() * value.element_size() > max(len(content), _SMALL) for value in _tensors(loaded)):
+        raise CheckpointError(f"refused the checkpoint {shown(path)}: a tensor in it is larger than the file")
+    return loaded
+
+
+def _check_members(content: bytes, path: Path) -> None:
+    """Refuse compressed members, which torch does not write, and which can be of any size when they are unpacked."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as reason:
+        raise CheckpointError(f"refused the checkpoint {shown(path)}: {shown(str(reason), 160)}") from None
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise CheckpointError(f"refused the checkpoint {shown(path)}: it holds compressed members")
+    if sum(member.file_size for member in members) > len(content):
+        raise CheckpointError(f"refused the checkpoint {shown(path)}: its members are larger than the file")
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    """All tensors in nested containers."""
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _tensors(value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _tensors(value)
 
 
 def newest(path: Path) -> tuple[Path, Any] | None:
@@ -93,8 +154,7 @@ def newest(path: Path) -> tuple[Path, Any] | None:
     Raises:
         CheckpointError: there are files, but none has a valid checksum.
     """
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(path.parent)
     found = [file for file in generations(path) if file.exists()]
     reasons = []
     for file in found:

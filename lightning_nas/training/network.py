@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_nas.errors import ConfigError, InputError
+from lightning_nas.architecture import Architecture
+from lightning_nas.errors import CheckpointError, ConfigError, InputError, shown
 from lightning_nas.ops.cells import DropPath
+from lightning_nas.spaces.description import network_of
 from lightning_nas.tasks.base import Batch, Task
+from lightning_nas.tasks.description import describe, rebuilt
+from lightning_nas.training.checkpoint import load_checked
 from lightning_nas.training.module import ResumableModule
+
+_ORIGIN = "lightning_nas_network"
+_SETTINGS = ("clip", "auxiliary_weight", "drop_path", "drop_path_interval")
 
 
 class NetworkTraining(ResumableModule):
@@ -32,6 +41,8 @@ class NetworkTraining(ResumableModule):
         drop_path: final probability of dropping a path; it rises linearly from 0.
         drop_path_interval: "epoch": the probability of epoch e of E is drop_path * e / E, as in DARTS; "step": it rises
             with every step and reaches ``drop_path`` in the last one, as in NASNet.
+        origin: what :meth:`load_from_checkpoint` needs to build the network again, see :func:`origin_of`; None if it
+            cannot.
 
     Raises:
         InputError: ``drop_path`` is set and the network has no path that can be dropped.
@@ -62,8 +73,10 @@ class NetworkTraining(ResumableModule):
         auxiliary_weight: float = 0.0,
         drop_path: float = 0.0,
         drop_path_interval: Literal["epoch", "step"] = "epoch",
+        origin: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(seed)
+        self.origin = origin
         self.network, self.task, self.clip = network, task, clip
         self.auxiliary_weight, self.drop_path, self.drop_path_interval = auxiliary_weight, drop_path, drop_path_interval
         self._paths = [module for module in network.modules() if isinstance(module, DropPath)]
@@ -105,6 +118,50 @@ class NetworkTraining(ResumableModule):
         self.log_dict({f"val/{name}": value for name, value in self._metrics.compute().items()}, prog_bar=True)
         self._metrics.reset()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.origin is not None:
+            settings = {name: getattr(self, name) for name in _SETTINGS}
+            checkpoint[_ORIGIN] = {**self.origin, "seed": self.seed, "settings": settings}
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer] = partial(SGD, lr=0.01, momentum=0.9),
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> NetworkTraining:
+        """The module of a run's retraining, with the weights of its checkpoint, to train it further or validate it.
+
+        These are the weights of the last step; those that the report is about, which may be averaged ones, are read by
+        :func:`lightning_nas.load`. The optimiser is not in the file, since it would have to be executed.
+
+        Args:
+            checkpoint_path: ``retrain/checkpoints/last.ckpt`` of a run.
+            map_location: device of the weights; None for where they were.
+            optimizer: makes the optimiser from the list of parameters.
+            scheduler: makes the learning-rate schedule; None for a constant rate.
+
+        Raises:
+            CheckpointError: the file is damaged or foreign, or of a space or task that is not of this library.
+        """
+        content, where = load_checked(Path(checkpoint_path), map_location), shown(Path(checkpoint_path))
+        origin = content.get(_ORIGIN) if isinstance(content, dict) else None
+        if origin is None:
+            raise CheckpointError(f"{where} does not say how its network is built: it is no checkpoint of a retraining")
+        settings = origin["settings"]
+        architecture = Architecture.from_dict(origin["architecture"], where=where)
+        auxiliary = bool(settings["auxiliary_weight"])
+        network = network_of(architecture, origin["network"], where=where, auxiliary=auxiliary)
+        task = rebuilt(origin["task"], where=where)
+        classes = origin["network"]["num_classes"]
+        options = {**settings, "optimizer": optimizer, "scheduler": scheduler, "origin": origin}
+        module = cls(network, task, classes, seed=origin["seed"], **options)
+        module.load_state_dict(content["state_dict"])
+        return module
+
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(list(self.network.parameters()))
         if self._make_scheduler is None:
@@ -124,6 +181,20 @@ class NetworkTraining(ResumableModule):
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
         if self.clip is not None:
             self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
+
+
+def origin_of(architecture: Architecture, sizes: dict[str, Any] | None, task: Task) -> dict[str, Any] | None:
+    """What a checkpoint needs so that its network can be built again; None for a space or a task of a person's own.
+
+    Args:
+        architecture: of the network.
+        sizes: of the network, see :func:`~lightning_nas.spaces.description.network_of`.
+        task: of the training.
+    """
+    described = describe(task)
+    if sizes is None or described is None:
+        return None
+    return {"architecture": architecture.to_dict(), "network": sizes, "task": described}
 
 
 def quiet_trainer(epochs: int, **options: Any) -> pl.Trainer:

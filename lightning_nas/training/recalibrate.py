@@ -1,6 +1,7 @@
-"""Recompute the batch-norm statistics of a network cut from a supernet."""
+"""Recompute the batch-norm statistics of a network cut from a supernet, or keep those of a supernet."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +39,27 @@ def recalibrate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) ->
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(training)
+
+
+@contextmanager
+def kept_buffers(network: nn.Module) -> Iterator[None]:
+    """Let passes inside the block move copies of the buffers: the network's own stay as they are.
+
+    The tensors are exchanged rather than written back, so that a backward pass may follow the block.
+
+    Example:
+        >>> network = nn.BatchNorm1d(1)
+        >>> with kept_buffers(network):
+        ...     _ = network(torch.tensor([[1.0], [3.0]]))
+        >>> network.running_mean, network.num_batches_tracked
+        (tensor([0.]), tensor(0))
+    """
+    owners = [module for module in network.modules() if module._buffers]
+    kept = [dict(module._buffers) for module in owners]
+    for module, buffers in zip(owners, kept, strict=True):
+        module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+    try:
+        yield
+    finally:
+        for module, buffers in zip(owners, kept, strict=True):
+            module._buffers.update(buffers)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LRScheduler
 
 from lightning_nas.errors import ConfigError
+from lightning_nas.signature import Checked
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def cosine_stages() -> OverEpochs:
     return OverEpochs(CosineAnnealingWarmRestarts, "T_0")
 
 
-class WarmupThenCosine(LRScheduler):
+class WarmupThenCosine(Checked, LRScheduler):
     """Cosine from ``warmup_lr`` to 0, then a second cosine from the optimiser's rate to 0; one step an epoch.
 
     Args:
@@ -98,7 +99,7 @@ class WarmupThenCosine(LRScheduler):
         return [peak * (1 + math.cos(math.pi * min(done, 1.0))) / 2 for peak in peaks]
 
 
-class LinearWarmup(LRScheduler):
+class LinearWarmup(Checked, LRScheduler):
     """Linear warm-up of a cosine or linear decay to 0, for large batches; one step an epoch.
 
     Source: Goyal et al., 2017, arXiv:1706.02677, section 2.2.
@@ -138,7 +139,7 @@ class LinearWarmup(LRScheduler):
         return [float(rate) * left * share for rate in self.base_lrs]
 
 
-class ExponentialFrom(LRScheduler):
+class ExponentialFrom(Checked, LRScheduler):
     """Constant until ``first_epoch``, then multiplied by ``gamma`` every epoch; one step an epoch.
 
     Args:

@@ -5,14 +5,16 @@ wait inside a collective operation, and end when it ends.
 """
 
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
-from threading import Thread
+from collections.abc import Callable, Iterator
+from threading import Thread, Timer
 from types import FrameType
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from lightning_nas.errors import Interrupted
 
@@ -34,30 +36,41 @@ class StopRequest:
         deferred: whether a loop checks for a request.
         others: processes that this one launched.
         follows: whether another process of the run launched this one.
+        listener: number of the run that listens, or 0.
     """
 
     signum: ClassVar[int] = 0
     deferred: ClassVar[bool] = False
     others: ClassVar[list[subprocess.Popen[bytes]]] = []
     follows: ClassVar[bool] = False
-    _watching: ClassVar[tuple[int, int]] = 0, 0
+    listener: ClassVar[int] = 0
     _observed: ClassVar[list[subprocess.Popen[bytes]]] = []
     _since: ClassVar[float] = 0.0
+    _numbers: ClassVar[Iterator[int]] = itertools.count(1)
+    _hook: ClassVar[Callable[[Any], object]] = sys.unraisablehook
 
     @classmethod
-    def listen(cls) -> None:
-        """Install handlers of SIGINT and SIGTERM, and forget earlier requests."""
+    def listen(cls) -> int:
+        """Install handlers of SIGINT and SIGTERM, and forget earlier requests.
+
+        Returns:
+            The file descriptor to which the interpreter writes signals; to be closed when it has another.
+        """
         cls.signum, cls.others, cls._observed = 0, [], []
+        cls.listener = next(cls._numbers)
         cls.defer(deferred=False)
         leader = os.environ.get(_LEADER)
-        cls.follows = os.environ.get("LOCAL_RANK", "0") != "0" and leader is not None
+        launched_by_a_run = leader not in (None, str(os.getpid()))  # else by torchrun, srun, ...; or we listen again
+        cls.follows = os.environ.get("LOCAL_RANK", "0") != "0" and launched_by_a_run
         if cls.follows:
             _end_with(int(leader or 0))
         else:
             os.environ[_LEADER] = str(os.getpid())
-        if cls._watching[0] != os.getpid():
-            cls._watching = os.getpid(), _watch()
-        signal.set_wakeup_fd(cls._watching[1], warn_on_full_buffer=False)
+        if sys.unraisablehook != cls._swallowed:
+            cls._hook, sys.unraisablehook = sys.unraisablehook, cls._swallowed
+        writing = _watch(cls.listener)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        return writing
 
     @classmethod
     def defer(cls, *, deferred: bool) -> None:
@@ -105,30 +118,40 @@ class StopRequest:
         if not cls.follows and not (first and cls.deferred):
             cls.leave(cls.signum, together=False)
 
+    @classmethod
+    def _swallowed(cls, unraisable: Any) -> None:
+        """Send the signal again if it came inside a destructor, where Python drops exceptions."""
+        if not isinstance(unraisable.exc_value, Interrupted) or not cls.signum:
+            cls._hook(unraisable)
+            return
+        again, cls.signum = cls.signum, 0
+        Timer(0.05, os.kill, (os.getpid(), again)).start()  # later: this hook may not raise either
 
-def _watch() -> int:
+
+def _watch(listener: int) -> int:
     """Start a thread that acts on signals while the main thread is inside C code, where no handler runs.
 
     A process that follows forwards each signal at once. The first process ends after a while if no loop checks for a
-    request.
+    request; not if another listens by then, which began after the signal had ended the run.
 
     Returns:
-        The file descriptor to which the interpreter writes the number of each signal.
+        The file descriptor to which the interpreter writes the number of each signal; closed, it ends the thread.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
     def watch() -> None:
-        while number := os.read(reading, 1):
+        while number := os.read(reading, 1):  # nothing when it was closed
             if number[0] not in _SIGNALS:
                 continue
             if StopRequest.follows:
                 os.kill(int(os.environ[_LEADER]), number[0])
                 continue
             time.sleep(_PATIENCE)
-            if not StopRequest.signum and not StopRequest.deferred:
+            if listener == StopRequest.listener and not StopRequest.signum and not StopRequest.deferred:
                 StopRequest.end_others()
                 os._exit(128 + number[0])
+        os.close(reading)
 
     Thread(target=watch, daemon=True, name="signals").start()
     return writing

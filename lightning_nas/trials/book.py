@@ -8,21 +8,29 @@ the seed alone and not on the engine.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import CheckpointError, InputError, shown
+from lightning_nas.training.checkpoint import unsealed
 from lightning_nas.training.seeding import mix
 from lightning_nas.training.signals import StopRequest
+from lightning_nas.trials.archive import Archive
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.ledger import Event, Ledger
 from lightning_nas.trials.requests import Inherited, Request, Response
 
 _PATIENCE = 0.2  # seconds between two checks for a signal
+_ENDS = ("finished", "failed")
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Proposal:
     bars: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """A trial that has ended.
 
@@ -86,6 +94,7 @@ class Trials:
 
     Attributes:
         returned: the trials returned so far, in order.
+        untrained: whether all attempts at all of them were lost.
     """
 
     def __init__(
@@ -105,17 +114,18 @@ class Trials:
         self.in_flight, self.ordered, self.attempts, self.reuse = in_flight, ordered, attempts, reuse
         self.canonical, self.keep = canonical, keep
         self.proposed = 0
-        self.returned: list[Trial] = []
+        self.returned = Archive(ledger.path.with_suffix(".index"), partial(_ended, ledger))
+        self.untrained = True
         self._open: dict[int, Proposal] = {}
-        self._forms: dict[int, Architecture] = {}  # of open trials, canonical; if results are reused
+        self._forms: dict[int, Architecture] = {}  # of open trials, canonical
+        self._lines: dict[int, list[int]] = {}  # of open trials: places in the ledger of their proposals and ends
         self._results: dict[int, Response] = {}  # of open trials, in the order in which they came
         self._waiting, self._running = deque[int](), dict[int, int]()  # trials; attempts of those that run
-        self._known: dict[Architecture, Response] = {}
         self._twins: list[int] = []  # open trials of architectures that are open before them
-        try:
-            self._past = _Past(ledger.found)
-        except (InputError, AttributeError, KeyError, TypeError, ValueError) as reason:
-            raise CheckpointError(f"{ledger.path.name}: an event is incomplete: {shown(str(reason))}") from None
+
+    @cached_property
+    def _past(self) -> _Past:
+        return _Past(self.ledger)
 
     # -- the search's side --------------------------------------------------------------------------------------
 
@@ -131,16 +141,19 @@ class Trials:
             CheckpointError: the ledger has this trial with another architecture.
         """
         number, architecture = self.proposed, proposal.architecture
-        known = self._past.proposed.get(number)
+        known = self._past.proposed.pop(number, None)
         if known is None:
             event = {"trial": number, "architecture": architecture.to_dict(), "info": proposal.info}
-            self.ledger.append("proposed", event | {"parent": proposal.parent, "bars": list(proposal.bars)})
+            event |= {"parent": proposal.parent, "bars": list(proposal.bars)}
+            self._lines[number] = [self.ledger.append("proposed", event)]
         elif known.architecture != architecture:
             raise CheckpointError(
                 f"trial {number} of {self.ledger.path.name} is {shown(str(known.architecture))}, this search proposes "
                 f"{architecture}: it was written under other settings; start in another folder"
             )
-        self._take(number, proposal)
+        else:
+            self._lines[number] = self._past.lines.pop(number)
+        self._open[number], self._forms[number] = proposal, self.canonical(architecture)
         self.proposed += 1
         if number in self._past.ended:
             return
@@ -159,9 +172,11 @@ class Trials:
         self._end_twins()
         return self.returned[-1]
 
-    def gave_up(self, number: int) -> bool:
-        """Whether all attempts at a trial were lost, so that it failed because of its workers, not its architecture."""
-        return len(self._past.lost.get(number, [])) >= self.attempts
+    def place(self, form: Architecture) -> int | None:
+        """Place in :attr:`returned` of the first trial whose architecture has this canonical form."""
+        place = self.returned.first(_digest(form))
+        known = place is not None and self.canonical(self.returned[place].architecture) == form
+        return place if known else None
 
     def close(self) -> None:
         """End the running children and close the ledger."""
@@ -187,24 +202,26 @@ class Trials:
             return number
         return next(iter(self._results), None)
 
-    def _take(self, number: int, proposal: Proposal) -> None:
-        self._open[number] = proposal
-        if self.reuse:
-            self._forms[number] = self.canonical(proposal.architecture)
-
     def _note(self, response: Response) -> None:
-        proposal = self._open.pop(response.trial)
-        taken = (proposal.architecture, proposal.info, response.curve, response.seconds, response.reason)
-        self.returned.append(Trial(response.trial, *taken))
-        if self.reuse:
-            self._known.setdefault(self._forms.pop(response.trial), response)
+        number = response.trial
+        proposal, form = self._open.pop(number), _digest(self._forms.pop(number))
+        self.untrained = self.untrained and self._gave_up(number)
+        self._past.attempts.pop(number, None)
+        self._past.lost.pop(number, None)
+        proposed, ended = self._lines.pop(number)
+        self.returned.append(_trial(number, proposal, response), proposed=proposed, ended=ended, form=form)
+
+    def _gave_up(self, number: int) -> bool:
+        """Whether all attempts at a trial were lost, so that it failed because of its workers, not its architecture."""
+        return len(self._past.lost.get(number, [])) >= self.attempts
 
     def _enqueue(self, number: int) -> None:
         """Queue a trial, unless an equal one has ended or is open: then it gets the result of that one."""
-        form = self._forms.get(number)
-        if form is not None and (same := self._known.get(form)) is not None:
-            self._end(Response(number, 1, same.status, same.curve, 0.0, same.reason))
-        elif form is not None and any(other < number and f == form for other, f in self._forms.items()):
+        form = self._forms[number]
+        if self.reuse and (place := self.place(form)) is not None:
+            same = self.returned[place]
+            self._end(Response(number, 1, "failed" if same.failed else "finished", same.curve, 0.0, same.reason))
+        elif self.reuse and any(other < number and f == form for other, f in self._forms.items()):
             self._twins.append(number)
         else:
             self._waiting.append(number)
@@ -220,7 +237,7 @@ class Trials:
         while self._waiting and len(self._running) < self.engine.slots:
             number = self._waiting.popleft()
             attempt = self._past.attempts.get(number, 0) + 1
-            if self.gave_up(number):
+            if self._gave_up(number):
                 lost = self._past.lost[number]
                 reason = f"lost {len(lost)} times, at last: {lost[-1]}"
                 self._end(Response(number, attempt - 1, "failed", reason=reason))
@@ -232,11 +249,26 @@ class Trials:
     def _request(self, number: int, attempt: int) -> Request:
         proposal, inherits = self._open[number], None
         if proposal.parent is not None and self.keep:
-            parent = next(trial for trial in self.returned if trial.number == proposal.parent)
-            inherits = Inherited(parent.architecture, self.keep(parent.number))
+            inherits = self._inherited(number, proposal.parent, self.keep)
         keep = self.keep(number) if self.keep else None
         seed = mix(self.seed, "child", number)
         return Request(number, attempt, proposal.architecture, seed, inherits, keep, proposal.bars)
+
+    def _inherited(self, number: int, parent: int, keep: Callable[[int], str]) -> Inherited:
+        """The weights of a parent, whose file is read first: with a damaged one child after child would fail."""
+        place = self.returned.place(parent)
+        if place is None:
+            raise CheckpointError(
+                f"{self.ledger.path.name}: trial {number} inherits from trial {parent}, which is open"
+            )
+        try:
+            unsealed(Path(keep(parent)))
+        except CheckpointError as reason:
+            raise CheckpointError(
+                f"trial {number} inherits the weights of trial {parent}: {reason}; restore it or start in another "
+                "folder"
+            ) from None
+        return Inherited(self.returned[place].architecture, keep(parent))
 
     def _wait(self) -> None:
         if not self.engine.instant:
@@ -262,54 +294,174 @@ class Trials:
             reason = f"its figures are {list(response.curve)}"
             response = replace(response, status="failed", curve=(), reason=reason)
         content = response.to_dict()
-        self.ledger.append(content.pop("status"), content)
+        self._lines[response.trial].append(self.ledger.append(content.pop("status"), content))
         self._results[response.trial] = response
 
     # -- what is in a checkpoint --------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Position of the search in the ledger; the ledger is on the disk before the checkpoint."""
-        self.ledger.sync()
-        return {"proposed": self.proposed, "returned": [trial.number for trial in self.returned]}
+        """How far the search is; the same after any number of kills."""
+        return {"proposed": self.proposed, "returned": len(self.returned), "untrained": self.untrained}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def position(self) -> dict[str, Any]:
+        """Flush the ledger and write the index; returns how to continue from them without reading the ledger."""
+        self.ledger.sync()
+        start = min((lines[0] for lines in self._lines.values()), default=self.ledger.bytes)
+        return {"start": start, **self.returned.position()}
+
+    def load_state(self, state: Mapping[str, Any], position: Mapping[str, Any] | None = None) -> None:
         """Restore the position of a search, before its first proposal.
 
         Args:
             state: result of :meth:`state`; the ledger must reach that position.
+            position: result of :meth:`position` at the same time; without it the whole ledger is read.
+
+        Raises:
+            CheckpointError: it is not the state of a search with this ledger.
         """
-        self.proposed = state["proposed"]
-        for number in range(self.proposed):
-            self._take(number, self._past.proposed[number])
-        for number in state["returned"]:
-            self._note(self._past.ended.pop(number))
+        self.proposed, returned = _counts(state)
+        start = 0
+        if position and position["rows"] == returned and self.returned.restore(position):
+            self.untrained, start = state["untrained"], position["start"]
+        else:
+            self._rebuild(returned)
+        done = range(len(self.returned)) if self.ordered else set(self.returned.numbers)
+        self._past = past = _Past(self.ledger, start, done)
+        for number in sorted(number for number in past.proposed if number < self.proposed):
+            proposal = past.proposed.pop(number)
+            self._lines[number] = past.lines.pop(number)
+            self._open[number], self._forms[number] = proposal, self.canonical(proposal.architecture)
+        if len(self._open) + len(self.returned) != self.proposed:
+            raise CheckpointError(f"the checkpoint is malformed: {self.ledger.path.name} has other trials than it says")
         for number in self._open:
-            if number not in self._past.ended:
+            if number not in past.ended:
                 self._enqueue(number)
         self._submit()
 
+    def _rebuild(self, returned: int | list[int]) -> None:
+        """Find the trials that were returned in the ledger: the index is damaged, or there is none."""
+        self.returned = Archive(self.returned.path, partial(_ended, self.ledger))
+        proposed, ended, lost = dict[int, int](), dict[int, int](), Counter[int]()
+        for event, place in self.ledger.read():
+            if event["event"] == "proposed":
+                proposed[event["trial"]] = place
+            elif event["event"] in _ENDS:
+                ended.setdefault(event["trial"], place)
+            elif event["event"] == "lost":
+                lost[event["trial"]] += 1
+        if isinstance(returned, int):  # checkpoints of 0.1 list them
+            order = sorted(ended) if self.ordered else ended
+            returned = list(itertools.islice(order, min(returned, len(ended))))
+        for number in returned:
+            trial = _ended(self.ledger, number, proposed[number], ended[number])
+            form = _digest(self.canonical(trial.architecture))
+            self.returned.append(trial, proposed=proposed[number], ended=ended[number], form=form)
+        self.untrained = all(lost[number] >= self.attempts for number in returned)
+
 
 class _Past:
-    """The events of a ledger by trial."""
+    """The events of a ledger by trial.
 
-    def __init__(self, events: list[Event]) -> None:
+    Args:
+        ledger: of the search.
+        start: place of the first event.
+        done: trials whose events are not needed any more.
+    """
+
+    def __init__(self, ledger: Ledger, start: int = 0, done: Container[int] = ()) -> None:
         self.proposed: dict[int, Proposal] = {}
         self.ended: dict[int, Response] = {}  # in the order in which they did
         self.attempts: dict[int, int] = {}
         self.lost: dict[int, list[str | None]] = {}  # reasons
-        for event in events:
-            number = event["trial"]
-            if event["event"] == "proposed":
-                self.proposed[number] = _proposal(event)
-            elif event["event"] == "started":
-                self.attempts[number] = int(event["attempt"])
-            elif event["event"] == "lost":
-                self.lost.setdefault(number, []).append(event["reason"])
-            elif event["event"] in ("finished", "failed"):
-                content = {name: value for name, value in event.items() if name != "event"}
-                numbers = {"curve": [float(figure) for figure in event["curve"]], "seconds": float(event["seconds"])}
-                self.ended.setdefault(number, Response.from_dict(content | numbers | {"status": event["event"]}))
+        self.lines: dict[int, list[int]] = {}  # places of the proposal and of the end
+        with _complete(ledger):
+            for event, place in ledger.read(start):
+                if event["trial"] not in done:
+                    self._add(event, place)
+
+    def _add(self, event: Event, place: int) -> None:
+        number = event["trial"]
+        if event["event"] == "proposed":
+            self.proposed[number], self.lines[number] = _proposal(event), [place]
+        elif event["event"] == "started":
+            self.attempts[number] = _whole(event["attempt"])
+        elif event["event"] == "lost":
+            self.lost.setdefault(number, []).append(_text(event["reason"]))
+        elif number not in self.ended:
+            self.ended[number] = _response(event)
+            self.lines[number].append(place)
+
+
+@contextmanager
+def _complete(ledger: Ledger) -> Iterator[None]:
+    """Turns what an incomplete event raises into an error of the checkpoint."""
+    try:
+        yield
+    except (InputError, KeyError, OverflowError, ValueError) as reason:
+        raise CheckpointError(f"{ledger.path.name}: an event is incomplete: {shown(str(reason))}") from None
+
+
+def _counts(state: Mapping[str, Any]) -> tuple[int, int | list[int]]:
+    """Number of proposals, and number of the trials that were returned; their list in checkpoints of 0.1."""
+    proposed, returned = state["proposed"], state["returned"]
+    counts = [proposed, len(returned), *returned] if isinstance(returned, list) else [proposed, returned]
+    if any(type(count) is not int or count < 0 for count in counts) or counts[1] > proposed:
+        raise CheckpointError(f"the checkpoint is malformed: trials is {shown(state)}")
+    return proposed, returned
+
+
+def _ended(ledger: Ledger, number: int, proposed: int, ended: int) -> Trial:
+    """A trial by the places of its two lines."""
+    with _complete(ledger):
+        return _trial(number, _proposal(ledger.at(proposed)), _response(ledger.at(ended)))
+
+
+def _trial(number: int, proposal: Proposal, response: Response) -> Trial:
+    ended = (response.curve, response.seconds, response.reason)
+    return Trial(number, proposal.architecture, proposal.info, *ended)
 
 
 def _proposal(event: Event) -> Proposal:
-    return Proposal(Architecture.from_dict(event["architecture"]), event["info"], event["parent"], tuple(event["bars"]))
+    info, parent = event["info"], event["parent"]
+    if not isinstance(info, dict):
+        raise ValueError(f"info must be an object, not {shown(info)}")
+    parent = None if parent is None else _whole(parent)
+    return Proposal(Architecture.from_dict(event["architecture"]), info, parent, _numbers(event["bars"]))
+
+
+def _response(event: Event) -> Response:
+    curve, [seconds] = _numbers(event["curve"]), _numbers([event["seconds"]])
+    reason = None if event["reason"] is None else _text(event["reason"])
+    if strange := event.keys() - {"event", "trial", "attempt", "curve", "seconds", "reason"}:
+        raise ValueError(f"unknown keys {shown(sorted(strange))}")
+    if event["event"] == "finished" and not curve:
+        raise ValueError("a finished trial has no curve")
+    if (event["event"] == "failed") != (reason is not None):
+        raise ValueError(f"a {event['event']} trial has the reason {shown(reason)}")
+    return Response(_whole(event["trial"]), _whole(event["attempt"]), event["event"], curve, seconds, reason)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"{shown(value)} is no number of a trial or an attempt")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a reason must be text, not {shown(value)}")
+    return value
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+        raise ValueError(f"expected a list of numbers, got {shown(values)}")
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"expected finite numbers, got {shown(values)}")
+    return numbers
+
+
+def _digest(form: Architecture) -> int:
+    """64 bits that are equal for equal architectures, and hardly ever for others."""
+    return int.from_bytes(hashlib.blake2b(str(form).encode(), digest_size=8).digest())

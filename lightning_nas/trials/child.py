@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import time
@@ -10,17 +11,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import NumericalError
-from lightning_nas.files import atomic
+from lightning_nas.files import replace_file
+from lightning_nas.ranges import Count, Epochs
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.inheriting import InheritingSpace
 from lightning_nas.tasks.base import Task
+from lightning_nas.training.checkpoint import load_checked, sealed
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.requests import Inherited, Request, Response
 from lightning_nas.truth.short_training import SHORT_SGD, EachEpoch, ShortTraining
@@ -56,12 +59,12 @@ class Child(ShortTraining):
     def __init__(
         self,
         *,
-        epochs: PositiveInt = 3,
+        epochs: Epochs = 3,
         optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
         scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
         clip: PositiveFloat | None = None,
-        limit_train_batches: PositiveInt | None = None,
-        patience: PositiveInt | None = None,
+        limit_train_batches: Count | None = None,
+        patience: Count | None = None,
     ) -> None:
         super().__init__(
             epochs=epochs, optimizer=optimizer, scheduler=scheduler, clip=clip, limit_train_batches=limit_train_batches
@@ -98,8 +101,9 @@ class Child(ShortTraining):
         architecture = space.validate(request.architecture)
         network = self.fit(space, architecture, data, task, request.seed, [EachEpoch(look)], make=begin)
         if request.keep is not None:
-            with atomic(Path(request.keep), "wb") as file:
-                torch.save(network.state_dict(), file)
+            buffer = io.BytesIO()
+            torch.save(network.state_dict(), buffer)
+            replace_file(request.keep, *sealed(buffer.getbuffer()))
         return curve
 
     def _gives_up(self, rewards: list[float], bars: tuple[float, ...]) -> bool:
@@ -112,7 +116,7 @@ def _inherited(request: Request, given: Inherited, space: SearchSpace, data: Sea
     """The network of a child whose initial weights are those of another network, transformed by the space."""
     assert isinstance(space, InheritingSpace), f"{space.name} has no way to inherit weights"
     parent = space.network(given.architecture)
-    parent.load_state_dict(torch.load(given.weights, weights_only=True, map_location="cpu"))
+    parent.load_state_dict(load_checked(Path(given.weights), map_location="cpu"))
     rng = generator(request.seed, "inherit", request.architecture.key)
     (images, _), *_ = data.score_batches(1)[0]
     return space.inherit(parent, given.architecture, request.architecture, rng, images=images)

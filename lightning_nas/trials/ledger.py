@@ -7,18 +7,21 @@ The first line, ``{"event": "began", "conditions": {...}}``, holds the settings;
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lightning_nas.errors import CheckpointError, EnvironmentFailure, InputError, shown
-from lightning_nas.files import parse_json, sync_folder
+from lightning_nas.files import parse_json, replace_file, sync_folder, write_all
 from lightning_nas.training.exact import differences
 
 Event = dict[str, Any]
 EVENTS = ("proposed", "started", "finished", "failed", "lost")
+_BLOCK, _BLOCKS = 2**12, 2**20  # bytes read at once: of one line, of a file
 _line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -31,10 +34,10 @@ class Ledger:
         path: the file, which is created if it does not exist.
 
     Attributes:
-        found: the events of earlier processes.
         conditions: the conditions of the search that began the ledger; None if it has none.
         events: number of lines now, the first line included.
         opened_with: number of lines when the file was opened.
+        bytes: length of the file.
 
     Raises:
         CheckpointError: the file is damaged elsewhere, or is not a ledger.
@@ -44,7 +47,7 @@ class Ledger:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "trials.jsonl"
         >>> ledger = Ledger(path)
-        >>> ledger.append("failed", {"trial": 0, "reason": "NaN"})
+        >>> place = ledger.append("failed", {"trial": 0, "reason": "NaN"})
         >>> ledger.close()
         >>> Ledger(path).found
         [{'event': 'failed', 'trial': 0, 'reason': 'NaN'}]
@@ -54,14 +57,28 @@ class Ledger:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.found, self.conditions, whole = _read(path) if path.exists() else ([], None, 0)
             self._file = path.open("ab", buffering=0)
-            self._file.truncate(whole)
+            self._reading = os.open(path, os.O_RDONLY)  # to the end of the object: searches read past trials
+            weakref.finalize(self, os.close, self._reading)
+            self.opened_with, self.bytes = _whole(path)
+            self.conditions, self._first = self._head()
+            self._file.truncate(self.bytes)
             sync_folder(path.parent)
+            self._digest = _digest(path, self.bytes)
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(path)}: {reason.strerror}") from reason
-        self.opened_with = self.events = len(self.found) + (self.conditions is not None)
+        self.events, self._opened_bytes = self.opened_with, self.bytes
         self._unsynced = False
+
+    def _head(self) -> tuple[dict[str, str] | None, int]:
+        """The conditions in the first line, and the byte offset of the first event."""
+        if not self.bytes:
+            return None, 0
+        line = self._line(0)
+        content = _content(line, 0, self.path)
+        if isinstance(content, dict) and content.get("event") == "began":
+            return _conditions(content, _where(0, self.path)), len(line) + 1
+        return None, 0
 
     def begin(self, conditions: Mapping[str, str], *, allow_inexact: bool = False) -> None:
         """Write the conditions of the search, or compare them with those of the ledger.
@@ -70,7 +87,7 @@ class Ledger:
             CheckpointError: the conditions differ and ``allow_inexact`` is false; the message names the differences.
         """
         if self.conditions is None:
-            if not self.found:
+            if not self.opened_with:
                 self.append("began", {"conditions": dict(conditions)})
             return
         if (listed := differences(self.conditions, conditions)) and not allow_inexact:
@@ -79,26 +96,107 @@ class Ledger:
                 "resume.allow_inexact=true resumes nevertheless"
             )
 
-    def append(self, event: str, content: Event) -> None:
-        """Write one event; :meth:`sync` flushes it to the disk."""
-        left = memoryview(_line({"event": event, **content}).encode() + b"\n")
+    @property
+    def found(self) -> list[Event]:
+        """The events of earlier processes."""
+        return [event for event, _ in self.read()]
+
+    def read(self, start: int = 0) -> Iterator[tuple[Event, int]]:
+        """The events of earlier processes, one by one, with their places; their number does not count for the memory.
+
+        Args:
+            start: place of the first one, a byte offset.
+
+        Raises:
+            CheckpointError: a line is no event.
+        """
+        with self.path.open("rb") as file:
+            offset, end = max(start, self._first), self._opened_bytes
+            file.seek(offset)
+            while offset < end:
+                line = file.readline()
+                yield _event(line[:-1], offset, self.path), offset
+                offset += len(line)
+
+    def at(self, place: int) -> Event:
+        """The event at a place, a byte offset.
+
+        Raises:
+            CheckpointError: there is no event.
+        """
+        return _event(self._line(place), place, self.path)
+
+    def _line(self, place: int) -> bytes:
+        read = b""
+        while b"\n" not in read:
+            more = os.pread(self._reading, _BLOCK, place + len(read))
+            if not more:
+                break
+            read += more
+        return read.partition(b"\n")[0]
+
+    def append(self, event: str, content: Event) -> int:
+        """Write one event; :meth:`sync` flushes it to the disk. Returns its place, a byte offset."""
+        place, line = self.bytes, _line({"event": event, **content}).encode() + b"\n"
         try:
-            while left:  # a full disk takes a part of it and fails at the next write
-                left = left[self._file.write(left) :]
+            write_all(self._file.fileno(), line)
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(self.path)}: {reason.strerror}") from reason
         self.events += 1
+        self.bytes += len(line)
+        self._digest.update(line)
         self._unsynced = True
+        return place
 
     def sync(self) -> None:
-        """Flush appended events to the disk."""
+        """Flush appended events to the disk.
+
+        Raises:
+            EnvironmentFailure: the disk reports a failure, or the file was removed.
+        """
         if not self._unsynced:
             return
         try:
             os.fsync(self._file.fileno())
+            removed = not os.fstat(self._file.fileno()).st_nlink
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(self.path)}: {reason.strerror}") from reason
+        if removed:
+            raise EnvironmentFailure(f"{shown(self.path)} was removed while the search was writing it")
         self._unsynced = False
+
+    def position(self) -> dict[str, Any]:
+        """Flush the events to the disk; returns the length of the file and its SHA-256."""
+        self.sync()
+        return {"bytes": self.bytes, "sha256": self._digest.hexdigest()}
+
+    def check(self, position: Mapping[str, Any]) -> None:
+        """Compare the beginning of the file with what a checkpoint knows.
+
+        Args:
+            position: result of :meth:`position`.
+
+        Raises:
+            CheckpointError: events are missing or were changed.
+        """
+        less = self.bytes < position["bytes"]
+        if less or _digest(self.path, position["bytes"]).hexdigest() != position["sha256"]:
+            what = "has fewer events than" if less else "has other events than"
+            raise CheckpointError(
+                f"{shown(self.path)} {what} when the checkpoint was made: it belongs to another folder, or it was cut "
+                "or changed; restore it or start in another folder"
+            )
+
+    def text(self) -> str:
+        """All events, for :meth:`restore`."""
+        self.sync()
+        return self.path.read_text(encoding="utf-8")
+
+    @classmethod
+    def restore(cls, path: Path, text: str) -> Ledger:
+        """Write a ledger anew and open it."""
+        replace_file(path, text.encode())
+        return cls(path)
 
     def close(self) -> None:
         """Flush and close the file."""
@@ -106,26 +204,76 @@ class Ledger:
         self._file.close()
 
 
-def _read(path: Path) -> tuple[list[Event], dict[str, str] | None, int]:
-    """The events of a ledger, its conditions, and its length in bytes without an incomplete last line."""
-    events, conditions, whole = list[Event](), None, 0
-    lines = list(_lines(path))
-    for number, (line, end) in enumerate(lines, start=1):
-        where = f"line {number} of {shown(path)}"
-        try:
-            event = parse_json(line.decode(), where=where)
-        except (InputError, UnicodeDecodeError) as reason:
-            if number == len(lines):
-                break  # nothing depends on it yet
-            raise CheckpointError(f"{where} is damaged ({shown(str(reason))}); start in another folder") from None
-        if number == 1 and isinstance(event, dict) and event.get("event") == "began":
-            conditions, whole = _conditions(event, where), end
-            continue
-        if not isinstance(event, dict) or event.get("event") not in EVENTS or type(event.get("trial")) is not int:
-            raise CheckpointError(f"{where} is not an event of a trial; legal: an object with event, one of {EVENTS}")
-        events.append(event)
-        whole = end
-    return events, conditions, whole
+def _whole(path: Path) -> tuple[int, int]:
+    """Number and length in bytes of the complete lines of a file; a damaged last one is none."""
+    lines = end = read = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCKS):
+            if found := block.count(b"\n"):
+                lines, end = lines + found, read + block.rindex(b"\n") + 1
+            read += len(block)
+        if not lines:
+            return 0, 0
+        begins = _last_line(file, end)
+        file.seek(begins)
+        last = file.read(end - begins - 1)
+    try:
+        parse_json(last.decode(), where="")
+    except (InputError, UnicodeDecodeError):  # nothing depends on it yet
+        return lines - 1, begins
+    return lines, end
+
+
+def _last_line(file: BinaryIO, end: int) -> int:
+    """Where the line that ends at ``end`` begins."""
+    before = end - 1
+    while before:
+        start = max(0, before - _BLOCK)
+        file.seek(start)
+        if (found := file.read(before - start).rfind(b"\n")) >= 0:
+            return start + found + 1
+        before = start
+    return 0
+
+
+def _digest(path: Path, size: int) -> Any:
+    """The running SHA-256 of the first bytes of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in _blocks(file, size):
+            digest.update(block)
+    return digest
+
+
+def _event(line: bytes, place: int, path: Path) -> Event:
+    content = _content(line, place, path)
+    if not isinstance(content, dict) or content.get("event") not in EVENTS or type(content.get("trial")) is not int:
+        raise CheckpointError(
+            f"{_where(place, path)} is not an event of a trial; legal: an object with event, one of {EVENTS}"
+        )
+    return content
+
+
+def _content(line: bytes, place: int, path: Path) -> Any:
+    try:
+        return parse_json(line.decode(), where="it")
+    except (InputError, UnicodeDecodeError) as reason:
+        raise CheckpointError(
+            f"{_where(place, path)} is damaged ({shown(str(reason))}); start in another folder"
+        ) from None
+
+
+def _where(place: int, path: Path) -> str:
+    with path.open("rb") as file:
+        before = sum(block.count(b"\n") for block in _blocks(file, place))
+    return f"line {before + 1} of {shown(path)}"
+
+
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The first bytes of a file in parts."""
+    while size and (block := file.read(min(size, _BLOCKS))):
+        yield block
+        size -= len(block)
 
 
 def _conditions(event: Event, where: str) -> dict[str, str]:
@@ -133,14 +281,3 @@ def _conditions(event: Event, where: str) -> dict[str, str]:
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise CheckpointError(f"{where}: conditions must be texts by name; start in another folder")
     return content
-
-
-def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
-    """Complete lines and the byte offsets of their ends."""
-    end = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            yield line[:-1], end

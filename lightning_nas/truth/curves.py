@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pydantic import PositiveFloat
 from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
@@ -14,7 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
+from lightning_nas.errors import NumericalError
 from lightning_nas.files import cache_folder, write_json
+from lightning_nas.ranges import Count, Epochs
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.truth.short_training import SHORT_SGD, EachEpoch, ShortTraining
@@ -49,24 +53,27 @@ class LearningCurves(ShortTraining):
     def __init__(
         self,
         *,
-        networks: PositiveInt = 18,
+        networks: Count = 18,
         cache_dir: str | None = None,
-        epochs: PositiveInt = 12,
+        epochs: Epochs = 12,
         optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
         scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
         clip: PositiveFloat | None = None,
-        limit_train_batches: PositiveInt | None = None,
+        limit_train_batches: Count | None = None,
     ) -> None:
         super().__init__(
             epochs=epochs, optimizer=optimizer, scheduler=scheduler, clip=clip, limit_train_batches=limit_train_batches
         )
         self.networks = networks
-        self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir)
+        self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
     ) -> list[list[float]]:
-        """The scores of each architecture by epoch, read from the cache or trained; a progress bar is shown."""
+        """The scores of each architecture by epoch, read from the cache or trained; a progress bar is shown.
+
+        They are minus infinity from the epoch on in which a network diverged.
+        """
         folder = self.cache_dir / "curves" / self.conditions(space, data, task, seed)
         curves = []
         for architecture in track(architectures, "training networks to rank", transient=True):
@@ -74,7 +81,8 @@ class LearningCurves(ShortTraining):
             curve = _read(file, self.epochs)
             if curve is None:
                 curve = self._trained(space, architecture, data, task, seed)
-                write_json(file, {"architecture": architecture.to_dict(), "scores": curve})
+                if all(map(math.isfinite, curve)):  # JSON has no other numbers
+                    write_json(file, {"architecture": architecture.to_dict(), "scores": curve})
             curves.append(curve)
         return curves
 
@@ -86,8 +94,12 @@ class LearningCurves(ShortTraining):
         def look(network: nn.Module) -> None:
             curve.append(self.score(space, network, data, task))
 
-        self.fit(space, architecture, data, task, seed, [EachEpoch(look)])
-        return curve
+        try:
+            self.fit(space, architecture, data, task, seed, [EachEpoch(look)])
+        except NumericalError as reason:
+            rank_zero_warn(f"{architecture.key} diverged after {len(curve)} epochs: {reason}")
+        known = [score if math.isfinite(score) else -math.inf for score in curve]
+        return known + [-math.inf] * (self.epochs - len(known))
 
 
 def _read(path: Path, epochs: int) -> list[float] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.numpy_file import read_npz
 from lightning_nas.errors import ConfigError, DataError, shown
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.nasbench201.operations import OPTIONS
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
@@ -28,7 +29,7 @@ _TIMED = _PREFIX | {"cifar10": "c10valid"}
 _OPTION, _LIMIT = "callbacks.rank_check.truth.path", 2**27
 
 
-class NasBench201Table:
+class NasBench201Table(Checked):
     """Accuracies of all 15,625 cells, averaged over the benchmark's training seeds.
 
     The file is a numpy ``.npz`` with ``arch``, the benchmark's strings, and columns such as ``c10_test200``: accuracy
@@ -80,23 +81,31 @@ class NasBench201Table:
         return float(self._seconds[self._rows[cell]]) * epochs / 200
 
 
-class TabulatedTruth:
+class TabulatedTruth(Checked):
     """Accuracy of each architecture's cell in the table of NAS-Bench-201, without training.
 
-    The accuracy is that of the paper's network on the paper's data, whatever the size of the searched network and
-    the images; for a search on other data it shows how well the ranking transfers.
+    The accuracy is that of the paper's network on the paper's data, whatever the size of the searched network. A search
+    on other data is refused unless ``any_data`` says that this is meant.
 
     Args:
         path: file of the table; None for ``nasbench201.npz`` in the folder $LIGHTNING_NAS_DATA.
         dataset: data set of the accuracy. For CIFAR-100 and ImageNet16-120 "valid" is half of the original test set.
         split: images on which the accuracy was measured.
         epochs: length of the authors' trainings.
+        any_data: rank a search on any data: a file or folder with the images of ``dataset``, or other images, for which
+            the correlation shows how well the ranking transfers.
     """
 
     def __init__(
-        self, *, path: str | None = None, dataset: Dataset = "cifar10", split: Split = "test", epochs: Epochs = 200
+        self,
+        *,
+        path: str | None = None,
+        dataset: Dataset = "cifar10",
+        split: Split = "test",
+        epochs: Epochs = 200,
+        any_data: bool = False,
     ) -> None:
-        self.path, self.column = path, (dataset, split, epochs)
+        self.path, self.column, self.any_data = path, (dataset, split, epochs), any_data
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: Any, task: Any, seed: int
@@ -104,15 +113,17 @@ class TabulatedTruth:
         """The tabulated accuracies, 0 to 1, in order.
 
         Raises:
-            ConfigError: another search space, or neither ``path`` nor the environment variable is set.
+            ConfigError: another search space, other data, or neither ``path`` nor the environment variable is set.
             DataError: the file is missing or is not such a table.
         """
-        del data, task, seed
+        del task, seed
         if not isinstance(space, NASBench201Space):
             raise ConfigError(
                 f"rank_check.truth=table has only the cells of NAS-Bench-201, not search_space={space.name}; "
                 "choose search_space=nasbench201 or nasbench201_small, or rank_check.truth=stand_alone"
             )
+        if not self.any_data:
+            _check_data(data, self.column[0])
         file = table_file(self.path)
         if file is None:
             raise ConfigError(
@@ -123,10 +134,24 @@ class TabulatedTruth:
         return [table.accuracy(space.to_string(architecture), *self.column) for architecture in architectures]
 
 
+def _check_data(data: Any, dataset: Dataset) -> None:
+    """Refuse data that are not known to be those of the table."""
+    from lightning_nas.data.vision import CIFAR10, CIFAR100
+
+    if isinstance(data, {"cifar10": (CIFAR10,), "cifar100": (CIFAR100,), "imagenet16": ()}[dataset]):
+        return
+    same = "" if dataset == "imagenet16" else f"dataset={dataset}, "
+    raise ConfigError(
+        f"rank_check.truth=table has accuracies on {DATASETS[dataset]}, but the search is on {type(data).__name__}; "
+        f"choose {same}rank_check.truth=stand_alone, or callbacks.rank_check.truth.any_data=true for the same images "
+        "from another source, or to see how well a ranking transfers"
+    )
+
+
 def table_file(path: str | None) -> Path | None:
     """File of the table: ``path``, or in the folder of the environment variable; None if neither is given."""
     if path is not None:
-        return Path(path)
+        return Path(path).expanduser()
     folder = os.environ.get(VARIABLE)
     return Path(folder) / FILE if folder else None
 

@@ -9,13 +9,15 @@ from functools import partial
 from typing import Literal
 
 import pytorch_lightning as pl
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
+from lightning_nas.ranges import Count, Epochs
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.network import NetworkTraining, quiet_trainer
@@ -25,7 +27,7 @@ SHORT_SGD = partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 """The default optimiser: that of conf/retrain/default.yaml."""
 
 
-class ShortTraining:
+class ShortTraining(Checked):
     """Train one network on the weights and arch parts together, as a retraining does, but for a few epochs.
 
     Args:
@@ -40,11 +42,11 @@ class ShortTraining:
     def __init__(
         self,
         *,
-        epochs: PositiveInt = 2,
+        epochs: Epochs = 2,
         optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
         scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
         clip: PositiveFloat | None = None,
-        limit_train_batches: PositiveInt | None = None,
+        limit_train_batches: Count | None = None,
     ) -> None:
         self.clip, self.limit_train_batches = clip, limit_train_batches
         self.epochs, self.optimizer = epochs, optimizer
@@ -101,7 +103,7 @@ class ShortTraining:
             for made in (self.optimizer, self.scheduler)
         ]
         own = (self.epochs, self.clip, self.limit_train_batches, how)
-        facts = (space.digest, data.sizes, sorted(vars(task).items()), seed, *own)
+        facts = (space.digest, data.sizes, data.digest(), sorted(vars(task).items()), seed, *own)
         sha = hashlib.sha256(repr(facts).encode())
         for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the inputs after augmentation
             sha.update(images.numpy().tobytes() + labels.numpy().tobytes())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pydantic import PositiveFloat
 from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
@@ -14,8 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
-from lightning_nas.errors import InputError
+from lightning_nas.errors import InputError, NumericalError
 from lightning_nas.files import cache_folder, read_json, write_json
+from lightning_nas.ranges import Count, Epochs
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.truth.short_training import SHORT_SGD, ShortTraining
@@ -49,27 +52,38 @@ class StandAlone(ShortTraining):
         self,
         *,
         cache_dir: str | None = None,
-        epochs: PositiveInt = 2,
+        epochs: Epochs = 2,
         optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,
         scheduler: Callable[[Optimizer], LRScheduler] | Literal["cosine"] | None = "cosine",
         clip: PositiveFloat | None = None,
-        limit_train_batches: PositiveInt | None = None,
+        limit_train_batches: Count | None = None,
     ) -> None:
         super().__init__(
             epochs=epochs, optimizer=optimizer, scheduler=scheduler, clip=clip, limit_train_batches=limit_train_batches
         )
-        self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir)
+        self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
     ) -> list[float]:
-        """The task's score of each architecture, in order; a progress bar is shown during training."""
+        """The task's score of each architecture, in order; a progress bar is shown during training.
+
+        Minus infinity is that of a network that diverged: the worst of all.
+        """
         folder = self.cache_dir / "truth" / self.conditions(space, data, task, seed)
+        diverged = set[Architecture]()
         missing = [a for a in architectures if _read(folder / f"{a.key}.json") is None]
         for architecture in track(missing, "training for the rank check", transient=True, disable=not missing):
-            score = self.score(space, self.fit(space, architecture, data, task, seed), data, task)
+            try:
+                score = self.score(space, self.fit(space, architecture, data, task, seed), data, task)
+            except NumericalError as reason:
+                rank_zero_warn(f"rank check: {architecture.key} diverged when it was trained alone: {reason}")
+                score = math.nan
+            if not math.isfinite(score):  # not kept: JSON has no such number
+                diverged.add(architecture)
+                continue
             write_json(folder / f"{architecture.key}.json", {"architecture": architecture.to_dict(), "score": score})
-        scores = [_read(folder / f"{a.key}.json") for a in architectures]
+        scores = [-math.inf if a in diverged else _read(folder / f"{a.key}.json") for a in architectures]
         return [score for score in scores if score is not None]
 
 

@@ -256,9 +256,11 @@ def test_the_stage_answers_with_the_healthy_architecture(tmp_path: Path, monkeyp
     monkeypatch.setattr(SearchModule, "derive", lambda module: _wandered(module.current_epoch))
     monkeypatch.setattr(stage, "build_strategy", lambda *_: toy_search())
     monkeypatch.setattr(stage, "make_trainer", lambda run, name, callbacks, **_: _trainer(tmp_path, callbacks))
+    data = ToyData()
+    data.setup("fit")
     run = Run(
         tmp_path,
-        ToyData(),
+        data,
         ToySpace(),
         Classification(),
         strategy=toy_search,

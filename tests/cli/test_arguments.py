@@ -3,11 +3,16 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import Commands
 from hydra._internal.utils import get_args_parser
 
 from lightning_nas.cli.arguments import arranged, value
+from lightning_nas.data.images import NPZ
+from lightning_nas.data.words import read_text
+from lightning_nas.files import read_json, write_json
+from lightning_nas.truth.nasbench201 import table_file
 
 PIECES = [["-m"], ["--config-dir", "my_conf"], ["dataset=mine"], ["seed=1,2"]]
 
@@ -75,3 +80,17 @@ def _import_from(folder: Path):  # type: ignore[no-untyped-def]
     import sys
 
     return lambda: sys.path.insert(0, str(folder))
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert arranged(["dataset.path=~/a.npz", "~trainer.max_steps", "x=~/a,~/b"]) == [
+        *(f"dataset.path={tmp_path}/a.npz", "~trainer.max_steps", "x=~/a,~/b")
+    ]
+    write_json(tmp_path / "a.json", 3)
+    assert read_json("~/a.json") == 3
+    np.savez(tmp_path / "a.npz", x_train=np.random.default_rng(0).random((60, 4, 4)), y_train=np.arange(60) % 2)
+    NPZ(path="~/a.npz", batch_size=4).setup()
+    (tmp_path / "a.txt").write_text("words")
+    assert read_text("~/a.txt") == {"train": "words"}
+    assert table_file("~/t.json") == tmp_path / "t.json"

@@ -46,7 +46,7 @@ def composed() -> DictConfig:
         (arrays(y_train=None), {}, ["lacks y_train"]),
         (arrays(y_train=LABELS[:-1]), {}, ["y_train"]),
         (arrays(y_train=LABELS - 1), {}, ["y_train"]),
-        (arrays(x_train=IMAGES[:, :, :4]), {}, ["x_train"]),
+        (arrays(x_train=IMAGES[:, :, :4]), {}, ["train images are (3, 8, 4)"]),
         (arrays(x_train=IMAGES / np.nan), {}, ["x_train"]),
         (arrays(x_train=IMAGES.astype(str)), {}, ["x_train"]),
         (arrays(), {"dataset.batch_size": 1000}, ["batch"]),

@@ -13,13 +13,16 @@ import yaml
 from commands import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
+import lightning_nas as ln
 from lightning_nas.cli import option_table
 from lightning_nas.cli.command import conf_dir
-from lightning_nas.cli.explain import asked_for, main, paper_experiment
+from lightning_nas.cli.explain import asked_for, class_of, main, paper_experiment
 from lightning_nas.cli.options import documented
-from lightning_nas.cli.presets import groups, names
-from lightning_nas.errors import ConfigError
+from lightning_nas.cli.presets import content, groups, names
+from lightning_nas.errors import ConfigError, InputError
+from lightning_nas.strategies.base import SearchModule
 
 STRATEGIES = names("strategy")
 PAGES = ROOT / "docs" / "methods"
@@ -96,7 +99,7 @@ def test_a_strategy_is_explained_whole() -> None:
     assert "docs/methods/fbnet.md" in text
     assert "lightning-nas run experiment=fbnet_imagenet" in text
     found = rows(text)
-    assert found["temperature"] == ["5.0", "5.0", "float > 0"]
+    assert found["temperature"] == ["5.0", "5.0", "float >= 0.01"]
     assert found["arch_warmup_epochs"] == ["2", "10", "int >= 0"]
     assert found["weights_optimizer.lr"] == ["0.1", "0.1", "float >= 0"]
     assert max(map(len, text.splitlines())) <= 80
@@ -122,6 +125,23 @@ def test_strategies_that_share_weights_need_a_supernet() -> None:
     assert "strategies that go with it: all" in explained("search_space=fbnet_small")
 
 
+def test_strategies_that_mix_options_in_their_own_way_do_not_go_with_shared_weights() -> None:
+    """Told are those that refuse such a space when they are made."""
+    refusing = set()
+    space = ln.FromModel(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), (1, 16))
+    for name in STRATEGIES:
+        made = class_of(content("strategy", name))
+        if made is not None and issubclass(made, SearchModule):
+            try:
+                made(space)
+            except InputError:
+                refusing.add(name)
+    others = explained("search_space=from_model").split("strategies that do not")[1].partition("weights)")[2]
+    assert set(re.findall(r"\w+", others)) == refusing
+    for name in refusing:
+        assert "from_model" in explained(f"strategy={name}").split("search spaces that do not")[1]
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
@@ -129,7 +149,7 @@ def test_strategies_that_share_weights_need_a_supernet() -> None:
         ("dataset=npz", ["path", "arch_fraction", "lightning-nas run dataset=npz"]),
         ("task=language_modelling", ["reward_scale", "80.0"]),
         ("latency_table=measured", ["min_run_time", "memory_format"]),
-        ("engine=ray", ["patience_minutes", "int > 0 or null"]),
+        ("engine=ray", ["patience_minutes", "int >= 1 and <= 1024 or null"]),
         ("experiment=fbnet_imagenet", ["search_space=fbnet", "dataset.search_classes", "null", "100", "1812.03443"]),
         ("rank_check.truth=stand_alone", ["epochs", "limit_train_batches"]),
         ("trainer=default", ["max_epochs", "12"]),

@@ -24,10 +24,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(file, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(source / "dist")]
-    subprocess.run([*pip, *build, str(source)], check=True, capture_output=True, timeout=120)
+    subprocess.run([*pip, *build, str(source)], check=True, capture_output=True, timeout=600)
     [wheel] = (source / "dist").glob("*.whl")
     install = ["install", "--no-deps", "--no-index", "--no-compile", "--target", str(site), str(wheel)]
-    subprocess.run([*pip, *install], check=True, capture_output=True, timeout=120)
+    subprocess.run([*pip, *install], check=True, capture_output=True, timeout=600)
     shutil.rmtree(source)
     return site
 
@@ -43,7 +43,7 @@ def test_an_installed_command_finds_its_configuration(cli: Commands, site: Path,
 def test_an_installed_package_has_the_console_script(cli: Commands, site: Path) -> None:
     script = [sys.executable, str(site / "bin" / "lightning-nas"), "run", "--cfg", "job", "seed=3"]
     env = {**os.environ, **cli.environment, "PYTHONPATH": str(site)}
-    done = subprocess.run(script, env=env, cwd=cli.folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(script, env=env, cwd=cli.folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("seed: 3\n")
 
@@ -58,7 +58,7 @@ def test_hydra_finds_the_configuration_as_a_module(cli: Commands, site: Path, in
     )
     env = {**os.environ, "PYTHONPATH": str(site if installed else ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=cli.folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=env, cwd=cli.folder, capture_output=True, text=True, timeout=600
     )
     home = site / "lightning_nas" if installed else ROOT
     assert done.stdout.splitlines() == ["first", str(home / "conf" / "__init__.py")], done.stderr

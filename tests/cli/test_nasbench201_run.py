@@ -11,6 +11,7 @@ from tables import write_table
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.macs import count_macs
+from lightning_nas.report.sweep import sheet
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 
 SHORT = (
@@ -35,6 +36,7 @@ def test_a_rank_check_by_table_trains_nothing_and_the_derived_cell_is_looked_up(
     truth = (
         "rank_check.truth=table",
         f"callbacks.rank_check.truth.path={table}",
+        "callbacks.rank_check.truth.any_data=true",  # these are digits
         "callbacks.rank_check.architectures=8",
     )
     ended = cli.run(*SHORT, *truth, run)
@@ -44,9 +46,9 @@ def test_a_rank_check_by_table_trains_nothing_and_the_derived_cell_is_looked_up(
     assert {round(float(point["truth"]), 3) for point in points} <= {i / 10 for i in range(7)}
     assert all(-1 <= float(row["kendall_tau_macs"]) <= 1 for row in csv.DictReader((folder / "rank.csv").open()))
     found = list(json.loads((folder / "architecture.json").read_text())["choices"].values())
-    tens = 10 * found.count("nor_conv_3x3")
+    tens, told = 10 * found.count("nor_conv_3x3"), re.sub(r" *│\n│ *│ *", " ", ended.out)
     for i, name in enumerate(("CIFAR-10", "CIFAR-100", "ImageNet16-120")):
-        assert f"{tens + i:.2f}% {name} " in ended.out
+        assert f"{tens + i:.2f}% {name}" in told
     assert "(MACs alone" in ended.out
 
 
@@ -55,7 +57,8 @@ def test_without_a_table_nothing_is_said_and_a_rank_check_by_table_says_what_it_
     ended = cli.run(*SHORT, "~callbacks.rank_check", "stages=[retrain]", f"architecture={_file(cli.folder)}")
     assert ended.code == 0, ended.err
     assert "NAS-Bench-201" not in ended.out
-    cli.run(*SHORT, "rank_check.truth=table").refused("environment variable LIGHTNING_NAS_DATA")
+    by_table = ("rank_check.truth=table", "callbacks.rank_check.truth.any_data=true")
+    cli.run(*SHORT, *by_table).refused("environment variable LIGHTNING_NAS_DATA")
     other = ("debug=fast", "latency_table=macs", "logger=none", "rank_check.truth=table")
     cli.run(*other).refused("not search_space=fbnet_small", "rank_check.truth=stand_alone")
     cli.run("rank_check.truth=table", "callbacks=none").refused("rank_check")
@@ -85,13 +88,24 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     best = max(float(row["reward"]) for row in rows)
     found = json.loads((folder / "architecture.json").read_text())["choices"].values()
     assert list(found).count("nor_conv_3x3") == round(10 * best)
-    assert f"{100 * best:.2f}% CIFAR-10" in ended.out
+    told = re.sub(r" *│\n│ *│ *", " ", ended.out)
+    assert f"{100 * best:.2f}% (CIFAR-10, 200 epochs, read from NAS-Bench-201, not trained here)" in told
     assert "evolution on cifar10" in ended.out
     cell = Architecture.load(folder / "architecture.json")
     network = NASBench201Space().network(cell)  # CIFAR's, as in the table, though the data set is digits
     assert json.loads((folder / "result.json").read_text())["macs"] == count_macs(network, (3, 32, 32))
     assert not (folder / "retrain").exists()
+    result = json.loads((folder / "result.json").read_text())
+    percent = round(100 * best)  # in this table that of the test images too, and one more in each further data set
+    assert result["test_acc"] == pytest.approx(best)
+    in_others = {"CIFAR-10": percent, "CIFAR-100": percent + 1, "ImageNet16-120": percent + 2}
+    assert {name: round(100 * share) for name, share in result["tabulated_acc"].items()} == in_others
+    assert result["accuracy_source"] == "CIFAR-10, 200 epochs, read from NAS-Bench-201, not trained here"
     page = (folder / "report.html").read_text()
+    assert f"{percent:.2f}% (CIFAR-10, 200 epochs, read from NAS-Bench-201, not trained here)" in page
+    swept = sheet([("0", result), ("1", result)])
+    assert list(swept.notes) == ["accuracy: CIFAR-10, 200 epochs, read from NAS-Bench-201, not trained here"]
+    assert any(f"{best:.4f}" in cell for cell in swept.groups[0][0].cells)
     assert ">The next best, number 2<" in page
     assert ">The next best, number 3<" in page
     assert "10 members, the oldest of 9 trials" in page

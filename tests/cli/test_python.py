@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lightning_nas as ln
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.run import main
+from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import one_thread
 
 FAST = {
@@ -31,7 +32,17 @@ OVERRIDES = [
     *("latency_table=macs", "callbacks=none", "logger=none", "retrain.epochs=1"),
     *(f"trainer.{key}={value}" for key, value in FAST["trainer"].items()),  # type: ignore[attr-defined]
 ]
-TIMES = {"search_seconds", "retrain_seconds", "latency_measured_ms"}
+LATE = {  # warms up for longer than it trains
+    "epochs": 2,
+    "scheduler": {
+        "_target_": "lightning_nas.training.schedules.WarmupThenCosine",
+        "_partial_": True,
+        "T_max": 2,
+        "warmup_epochs": 9,
+        "warmup_lr": 0.1,
+    },
+}
+TIMES = {"search_seconds", "retrain_seconds", "latency_measured_ms", "latency_iqr_ms", "latency_steady"}
 
 
 def digits() -> tuple[Any, Any]:
@@ -75,7 +86,7 @@ def assert_equal_bits(one: Path, other: Path, stage: str = "") -> None:
 
 def figures(folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return {name: value for name, value in result.items() if name not in TIMES}
+    return {name: value for name, value in result.items() if name not in {*TIMES, "overrides"}}
 
 
 def test_a_run_from_python_gives_the_bits_of_the_command(cli: Commands, tmp_path: Path) -> None:
@@ -152,9 +163,12 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
         ({"data": 3}, ["int", "LightningDataModule"]),
         ({"trainer": {"max_epoch": 3}}, ["trainer.max_epoch", "max_epochs"]),
         ({"retrain": {"epochs": 0}}, ["retrain.epochs", "0"]),
+        ({"trainer": partial(pl.Trainer, max_epochs=2)}, ["strategy.arch_warmup_epochs=", "trainer.max_epochs=2"]),
+        ({"retrain": LATE, "trainer": lambda **more: pl.Trainer(max_epochs=2, **more)}, ["scheduler.warmup_epochs=9"]),
+        ({"trainer": partial(pl.Trainer, max_epochs=-1)}, ["trainer.max_epochs", "-1"]),
         ({"sed": 3}, ["sed", "seed"]),
         ({"strategy": ln.Digits}, ["strategy", "ln.FBNet"]),
-        ({"strategy": "evolution", "callbacks": "default"}, ["callbacks", "shared weights"]),
+        ({"strategy": "evolution", "trainer": {}, "callbacks": "default"}, ["callbacks", "shared weights"]),
     ],
 )
 def test_what_is_no_part_of_a_run_is_refused(arguments: dict[str, Any], words: list[str], tmp_path: Path) -> None:
@@ -164,6 +178,34 @@ def test_what_is_no_part_of_a_run_is_refused(arguments: dict[str, Any], words: l
     for word in words:
         assert word in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trainer_that_is_made_is_refused_and_schedules_follow_a_partial(tmp_path: Path) -> None:
+    own = {"data": "digits", "space": "fbnet_small", "strategy": "random_ws"} | FAST
+    with pytest.raises(ln.NasError, match=r"every stage makes its own; legal: .*partial\(pl.Trainer"):
+        ln.Run(tmp_path, **own | {"trainer": pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False)})
+    for trainer, length in ((partial(pl.Trainer, max_epochs=7), 7), (lambda **more: pl.Trainer(**more), 60)):
+        made = ln.Run(tmp_path, **own | {"trainer": trainer})
+        assert made.record["strategy"]["weights_scheduler"]["T_max"] == length
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"space": ToySpace(), "search_space": {"x": 1}}, "search_space: space= is an object.*ToySpace.*'x'"),
+        ({"search_space": "darts"}, "search_space: got 'darts'.*space= takes"),
+        ({"data": digits(), "dataset": {"batch_size": 8}}, "dataset: data= is an object"),
+    ],
+)
+def test_keys_of_a_part_that_is_an_object_are_refused(arguments: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ln.NasError, match=words):
+        ln.Run(tmp_path, **arguments)
+
+
+def test_keys_of_space_and_data_are_changed(tmp_path: Path) -> None:
+    run = ln.Run(tmp_path, space="darts_small", search_space={"cells": 4}, dataset={"batch_size": 8}, logger="none")
+    assert run.record["search_space"]["cells"] == 4
+    assert run.data.batch_size == 8
 
 
 def test_a_report_needs_an_answer(tmp_path: Path) -> None:
@@ -189,3 +231,15 @@ def test_a_composed_configuration_runs_without_an_application(
     content = json.loads(result.read_text())
     assert (content["strategy"], content["dataset"]) == ("random_ws", "digits")
     assert (result.parent / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("space", 7), ("retrain", 5), ("callbacks", 5), ("callbacks", [5]), ("logger", 5), ("latency_table", 5)),
+        *(("engine", 5), ("trainer", 5), ("task", 5), ("child", []), ("export", []), ("paths", 3)),
+    ],
+)
+def test_values_that_are_no_parts_are_refused(key: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ln.NasError, match=rf"^{key}: got .*; legal: .*(preset|mapping)"):
+        ln.Run(tmp_path, **{key: value})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY, Commands, Ended, rows, when
+from commands import TINY, Commands, Ended, rows
 
 from lightning_nas.training.checkpoint import load_checked
 
@@ -14,9 +14,16 @@ TABLES = ("metrics.csv", "architectures.csv", "probabilities.csv", "rank.csv", "
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """Of a run, without what a clock says."""
+    """Of a run, without what a clock says and how it was asked for."""
     content: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    clocks = ("search_seconds", "retrain_seconds", "latency_measured_ms")
+    clocks = (
+        "search_seconds",
+        "retrain_seconds",
+        "latency_measured_ms",
+        "latency_iqr_ms",
+        "latency_steady",
+        "overrides",
+    )
     return {name: value for name, value in content.items() if name not in clocks}
 
 
@@ -44,12 +51,12 @@ def test_a_stopped_search_goes_on(cli: Commands, undisturbed: tuple[Path, Ended]
     # one of the two by real processes from beginning to end
     start = cli.process if signum == signal.SIGTERM else cli.fork
     first = start(*arguments)
-    when(lambda: rows(folder / "metrics.csv") > 5)
+    first.when(lambda: rows(folder / "metrics.csv") > 5)
     if start == cli.fork:
         cli.run(*arguments).refused("in use by process", str(first.pid))
-    when(lambda: rows(folder / "metrics.csv") > 20)
+    first.when(lambda: rows(folder / "metrics.csv") > 20)
     first.kill(signum)
-    ended = first.wait(seconds=10)
+    ended = first.wait()
     assert (ended.code, ended.errors) == (code, []), ended.err
     assert "Traceback" not in ended.err
     assert position(folder) == batches(folder)
@@ -73,9 +80,9 @@ def test_stopped_in_each_place_a_run_has_it_goes_on(cli: Commands, undisturbed: 
     }
     for place, reached in places.items():
         child = cli.fork(*arguments)
-        when(reached)
+        child.when(reached)
         child.kill(signal.SIGTERM)
-        assert child.wait(seconds=10).code == 143, place
+        assert child.wait().code == 143, place
     assert cli.run(*arguments).code == 0
     assert_same(folder, undisturbed[0])
 
@@ -85,7 +92,7 @@ def test_a_killed_run_goes_on(cli: Commands, undisturbed: tuple[Path, Ended]) ->
     arguments = [*TINY, "resume.save_every=5", f"hydra.run.dir={folder}", "ckpt_path=last"]
     for table, at in (("metrics.csv", 12), ("metrics.csv", 33), ("retrain/metrics.csv", 7)):
         child = cli.fork(*arguments)
-        when(lambda table=table, at=at: rows(folder / table) > at)
+        child.when(lambda table=table, at=at: rows(folder / table) > at)
         child.kill(signal.SIGKILL)
         assert child.wait().code == -signal.SIGKILL
     assert cli.run(*arguments).code == 0
@@ -96,10 +103,10 @@ def test_two_signals_at_once_are_one_request(cli: Commands) -> None:
     folder = cli.folder / "run"
     slow = ["dataset.batch_size=128", "trainer.max_epochs=100", "callbacks.rank_check=null"]
     child = cli.fork(*TINY, *slow, f"hydra.run.dir={folder}")
-    when(lambda: rows(folder / "metrics.csv") > 3)
+    child.when(lambda: rows(folder / "metrics.csv") > 3)
     child.kill(signal.SIGINT)
     child.kill(signal.SIGTERM)
-    assert child.wait(seconds=10).code == 130
+    assert child.wait().code == 130
     assert position(folder) == batches(folder)
 
 

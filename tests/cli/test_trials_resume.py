@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import Commands, session, when
+from durable import not_in_the_guide
 
 TRIALS = (
     *("strategy=random", "strategy.trials=6", "child.epochs=1", "child.limit_train_batches=2", "latency_table=macs"),
@@ -33,16 +34,17 @@ def test_killed_and_stopped_while_children_train_it_ends_as_one_that_was_not(cli
     arguments = [*TRIALS, f"hydra.run.dir={folder}", "ckpt_path=last"]
     for signum, code, done in ((signal.SIGKILL, -signal.SIGKILL, 1), (signal.SIGTERM, 143, 3)):
         child = cli.fork(*arguments)
-        when(lambda done=done: len(events(folder, "finished")) >= done)
+        child.when(lambda done=done: len(events(folder, "finished")) >= done)
         child.kill(signum)
-        assert child.wait(seconds=10).code == code
-        when(lambda pid=child.pid: not session(pid), 10)  # no child is left alone
+        assert child.wait().code == code
+        when(lambda pid=child.pid: not session(pid))  # no child is left alone
         finished = len(events(folder, "finished"))
         assert finished < 6, "it was too late to stop it"
         assert len(events(folder, "started")) > finished
     ended = cli.run(*serial, "engine=serial", f"hydra.run.dir={folder}", "ckpt_path=last")  # may move to another engine
     assert ended.code == 0, ended.err
     assert told(folder) == told(whole)
+    assert not_in_the_guide(folder) == set()
     assert (folder / "architecture.json").read_text() == (whole / "architecture.json").read_text()
     other = cli.run(*TRIALS, "engine.threads=2", f"hydra.run.dir={folder}", "ckpt_path=last")
     other.refused("engine.threads was 1, is 2", "resume.allow_inexact=true")

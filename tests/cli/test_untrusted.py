@@ -83,6 +83,10 @@ OVERLAYS = {  # the group of the file, and what it says
     "parser": ("task", '_target_: sympy.parsing.sympy_parser.parse_expr\ns: \'__import__("os").mkdir("{canary}")\''),
     "torch.load": ("task", "_target_: torch.load\nf: {pickle}\nweights_only: false"),
     "nested": ("callbacks", f"x: {{{{_target_: lightning_nas.callbacks.progress.SearchProgress, y: {EVIL}}}}}"),
+    "network": (
+        "search_space",
+        f"_target_: lightning_nas.spaces.own.built.FromBuilder\nimage_size: 8\nmodel: {EVIL[:-2]}, _partial_: true}}}}",
+    ),
     "tag": ("strategy", "alpha: !!python/object/apply:os.mkdir [{canary}]"),
     "trust": ("strategy", f"{GLOBAL}trusted_modules: [os]\nstrategy: {EVIL}"),
     "hydra's callbacks": ("strategy", f"{GLOBAL}hydra:\n  callbacks:\n    x: {EVIL}"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from commands import TINY, Commands, Ended
+from durable import not_in_the_guide
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.experiment.result import KEYS
@@ -22,8 +23,12 @@ FILES = (
 DOCUMENTED = [
     *("strategy", "search_space", "dataset", "seed", "architecture", "test_acc", "params", "macs"),
     *("latency_predicted_ms", "latency_measured_ms", "kendall_tau", "search_seconds", "retrain_seconds"),
-    *("test_samples", "latency_device", "kendall_tau_macs"),
+    *("test_samples", "latency_device", "kendall_tau_macs", "latency_iqr_ms", "latency_steady"),
+    *("latency_predicted_device", "latency_table_check", "steps", "warnings", "answer_rule"),
+    *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
+    *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
 ]
+TABULATED = ("accuracy_source", "tabulated_acc", "targets", "inherited_acc")  # of some searches alone
 
 
 OWN_DATA = """
@@ -74,13 +79,15 @@ def test_the_folder_holds_what_others_rely_on(shortened: tuple[Path, Ended]) -> 
     assert [name for name in FILES if not (folder / name).is_file()] == []
     html.parser.HTMLParser().feed((folder / "report.html").read_text())
     assert not list(folder.rglob("*.tmp"))
+    assert not_in_the_guide(folder) == set()
 
 
 def test_the_result_has_the_documented_keys_and_every_figure(shortened: tuple[Path, Ended]) -> None:
     content = result(shortened[0])
     assert list(content) == DOCUMENTED == list(KEYS)
     missing = [name for name, value in content.items() if value is None]
-    assert missing in ([], ["kendall_tau"])  # which is not defined where all of the few scores are equal
+    # tau is not defined where all of the few scores are equal
+    assert missing in ([*TABULATED], ["kendall_tau", *TABULATED])
     assert (content["strategy"], content["search_space"], content["dataset"]) == ("fbnet", "fbnet_small", "digits")
     assert 0 <= content["test_acc"] <= 1
     assert content["architecture"] == Architecture.load(shortened[0] / "architecture.json").to_dict()
@@ -88,6 +95,7 @@ def test_the_result_has_the_documented_keys_and_every_figure(shortened: tuple[Pa
 
 def test_a_person_sees_the_summary_and_no_chatter(shortened: tuple[Path, Ended]) -> None:
     folder, ended = shortened
+    content = result(folder)
     assert ended.err.strip() == ""
     for words in (
         "parts of the data: weights",
@@ -99,9 +107,14 @@ def test_a_person_sees_the_summary_and_no_chatter(shortened: tuple[Path, Ended])
     ):
         assert re.search(words, ended.out), words
     told = re.sub(r" *│\n│ *│ *", "", ended.out)  # long cells fill several lines
-    for row in ("architecture", "test accuracy", "parameters", "MACs", "measured", "report.html"):
+    for row in ("architecture", "test accuracy", "parameters", "MACs", "ms measured, IQR", "report.html"):
         assert row in told
-    assert ("Kendall" in told) == (result(folder)["kendall_tau"] is not None)  # undefined where all scores are equal
+    check = json.loads((folder / "latency_table.json").read_text())["steadiness"]
+    assert check["rounds"] in (9, 18)
+    steady = content["latency_table_check"].startswith("steady: ")
+    assert any("the latency table is not steady" in warning for warning in content["warnings"]) == (not steady)
+    assert ("the latency table is not steady" in ended.out) == (not steady)
+    assert ("Kendall" in told) == (content["kendall_tau"] is not None)  # undefined where all scores are equal
     for chatter in ("GPU available", "litlogger", "`Trainer", "weights_only", "LeafSpec", "wandb", "Warning"):
         assert chatter not in ended.out
 
@@ -161,11 +174,19 @@ def test_wandb_has_the_configuration_the_architectures_and_the_heat_map(
     assert [row[3] for row in json.loads(table.read_text())["data"]] == [row["key"] for row in rows]
 
 
+def test_wandb_has_the_trained_network(records: list[dict[str, Any]]) -> None:
+    artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
+    [artifact] = [artifact for artifact in artifacts if artifact["type"] == "model"]
+    assert [entry["path"] for entry in artifact["manifest"]["contents"]] == ["network.pt"]
+
+
 def test_wandb_knows_how_it_ended(records: list[dict[str, Any]], cli: Commands) -> None:
     [ended] = [record["exit"] for record in records if record["type"] == "exit"]
     assert not ended.get("exit_code")
     folder = cli.folder / "run"
-    cli.run(*TINY, "logger=wandb", "strategy.weights_optimizer.lr=1e30", f"hydra.run.dir={folder}").refused(code=3)
+    cli.run(*TINY, "logger=wandb", "strategy.weights_optimizer.weight_decay=1e12", f"hydra.run.dir={folder}").refused(
+        code=3
+    )
     [ended] = [record["exit"] for record in read_back(folder) if record["type"] == "exit"]
     assert ended["exit_code"] == 1
 
@@ -179,6 +200,8 @@ def test_searching_and_retraining_can_be_two_commands(cli: Commands, undisturbed
     content = result(searched)
     assert [name for name in KEYS if content[name] is None] == [
         *("test_acc", "latency_predicted_ms", "retrain_seconds", "test_samples"),
+        *("latency_predicted_device", "latency_table_check"),
+        *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", *TABULATED),
     ]
     assert not (searched / "retrain").exists()
     found = searched / "architecture.json"
@@ -187,6 +210,8 @@ def test_searching_and_retraining_can_be_two_commands(cli: Commands, undisturbed
     assert cli.run(*TINY, "stages=[retrain]", f"architecture={found}", f"hydra.run.dir={retrained}").code == 0
     content, whole = result(retrained), result(undisturbed[0])
     missing = ["strategy", "latency_predicted_ms", "kendall_tau", "search_seconds", "kendall_tau_macs"]
+    missing += ["latency_predicted_device", "latency_table_check"]  # the table counts multiply-adds
+    missing += ["steps", "answer_rule", *TABULATED]
     assert [name for name in KEYS if content[name] is None] == missing
     for name in ("architecture", "test_acc", "params", "macs"):
         assert content[name] == whole[name], name

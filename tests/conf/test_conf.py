@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.cli.config.check import check
+from lightning_nas.latency.table import LatencyTable
+from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.testing.multi_trial import ToyEngine
 
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
-PARTLY = ("local/", "trainer/length/")  # parts of other options
+# parts of other options
+PARTLY = ("local/", "trainer/length/", "callbacks/default/", "callbacks/fast/", "debug/steps/")
 CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(PARTLY)]
 # what else to choose where a group is a part of some options
 NEEDS = {
@@ -36,7 +39,19 @@ PARTS = ("search_space", "strategy", "dataset", "latency_table", "task", "traine
 PARTS = (*PARTS, "engine", "child")
 
 # Arguments no YAML spells: the run gives them, or the data set has a part of its own and they say nothing.
-GIVEN_BY_THE_RUN = {"space", "task", "table", "seed", "optimizer", "generator", "job", "worker", "engine", "child"}
+GIVEN_BY_THE_RUN = {
+    "target",
+    "space",
+    "task",
+    "table",
+    "seed",
+    "optimizer",
+    "generator",
+    "job",
+    "worker",
+    "engine",
+    "child",
+}
 GIVEN_BY_THE_RUN |= {"stage", "number", "of", "mix", "arch"}
 ANOTHER_WAY = {"input_shape"}  # from Python; a YAML has image_size and in_channels, or bptt
 OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("CIFAR10", "CIFAR100", "FashionMNIST")}
@@ -71,7 +86,7 @@ def test_it_composes_passes_the_check_and_every_node_can_be_made(choice: str, co
     for part in PARTS:
         for node in _nodes(config[part]):
             made = instantiate(node)
-            expected = get_class(node._target_)
+            expected = get_object(node._target_)
             if node.get("_partial_"):
                 assert made.func is expected
             else:
@@ -103,10 +118,14 @@ def test_the_trainer_accepts_what_its_yaml_says(composed: Compose) -> None:
 
 
 def test_a_strategy_can_be_made_on_its_own_space(composed: Compose) -> None:
+    built: dict[str, tuple[SearchSpace, LatencyTable]] = {}  # many strategies have one space
     for choice in (choice for choice in CHOICES if choice.startswith("strategy=")):
         config = composed(choice, "latency_table=macs")
-        space = instantiate(config.search_space)
-        table, task = instantiate(config.latency_table)(space), instantiate(config.task)
+        spelled = OmegaConf.to_yaml(config.search_space, resolve=True)
+        if spelled not in built:
+            space = instantiate(config.search_space)
+            built[spelled] = space, instantiate(config.latency_table)(space)
+        (space, table), task = built[spelled], instantiate(config.task)
         engine = {"engine": ToyEngine()} if config.engine else {}
         module = instantiate(config.strategy)(space, task, table, seed=config.seed, **engine)
         assert module.space is space
@@ -185,8 +204,8 @@ def test_text_shortens_the_trainer_of_warm_restarts(composed: Compose) -> None:
 
 def test_debug_wins_over_an_experiment(composed: Compose) -> None:
     config = composed("experiment=fbnet_imagenet", "debug=fast", "callbacks=default")
-    fast = OmegaConf.load(CONF / "debug" / "fast.yaml")
-    assert config.trainer.max_epochs == fast.trainer.max_epochs
+    fast, steps = (OmegaConf.load(CONF / "debug" / name) for name in ("fast.yaml", "steps/fast_none.yaml"))
+    assert config.trainer.max_epochs == steps.trainer.max_epochs
     assert config.retrain.epochs == fast.retrain.epochs
 
 

@@ -44,7 +44,7 @@ def test_the_whole_of_a_recipe_runs(name: str, images: Path, tmp_path: Path) -> 
     own += ["trainer.max_epochs=3"] if own else []
     own += ["strategy.threshold=0.5"] if name.startswith("fair_") else []  # about where all weights still are
     settings = [f"experiment={name}", "dataset=npz", f"dataset.path={images}", *SHORT, *own, "hydra.run.dir=run"]
-    run(tmp_path, *settings, fresh=name == "darts_cifar10_first")
+    run(tmp_path, *settings)
     for file in ("architecture.json", "result.json", "report.html"):
         assert (tmp_path / "run" / file).is_file()
     space = json.loads((tmp_path / "run" / "architecture.json").read_text())["space"]

@@ -7,6 +7,7 @@ import pytest
 from recipes import composed, run_on_imagenet
 
 SHORT = (
+    *("strategy.weights_scheduler.warmup_epochs=1", "retrain.scheduler.warmup_epochs=1"),
     *("search_space.num_classes=3", "search_space.cells=3", "search_space.channels=4", "search_space.evaluation=[3,4]"),
     *("dataset.search_fraction=0.6", "strategy.arch_warmup_epochs=1"),
     "retrain.auxiliary_weight=0",  # there is such a classifier for large images only

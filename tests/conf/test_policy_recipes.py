@@ -7,6 +7,7 @@ import pytest
 from hydra.utils import instantiate
 from recipes import ON_IMAGENET, composed, run
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.training.seeding import generator
@@ -75,5 +76,5 @@ def test_cells_found_on_small_images_are_transferred_to_imagenet(root: Path, ima
     given = (f"dataset.root={root}", found, *on_imagenet, *enlarged, "hydra.run.dir=transferred")
     run(tmp_path, "experiment=nasnet_imagenet", *given)
     ended = json.loads((tmp_path / "transferred" / "result.json").read_text())
-    assert ended["architecture"] == json.loads((tmp_path / "found" / "architecture.json").read_text())
+    assert ended["architecture"] == Architecture.load(tmp_path / "found" / "architecture.json").to_dict()
     assert 0 <= ended["test_acc"] <= 1

@@ -8,6 +8,7 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     RandomSampler,
+    Sampler,
     Subset,
     SubsetRandomSampler,
     TensorDataset,
@@ -141,6 +142,17 @@ class Dicts(Noisy):
         return {"image": super().__getitem__(index)[0], "label": 0}
 
 
+class Mixed(Noisy):
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return (image.byte() if index % 2 else image), label
+
+
+class Failing(Noisy):
+    def __getitem__(self, index):
+        return super().__getitem__(index) if index != 9 else {}["nothing"]
+
+
 class Labelled(Dataset):
     """60 random images; ``image`` and ``label`` change what is given."""
 
@@ -165,20 +177,44 @@ BAD = {
     "iterable": (Theirs(Stream(), shuffle=False), rf"{LOADER} is over an IterableDataset; legal is one"),
     "dict samples": (Theirs(Dicts(0, 50)), rf"{LOADER}: sample 0 is of the type 'dict'; legal are pairs"),
     "regression": (tensors(X, torch.rand(50)), r"0 is a Tensor \(\) of torch.float32; .* regression .* not supported"),
-    "one-hot": (tensors(X, torch.eye(2).long()[Y]), r"0 is a Tensor \(2,\) of .*; .* the argmax of one-hot rows"),
+    "soft labels": (tensors(X, torch.eye(2)[Y] * 0.9 + 0.05), r"\(2,\) of .*; of class probabilities take the argmax"),
+    "several labels": (tensors(X, torch.ones(50, 3).long()), r"several labels per image are not supported: search on"),
+    "a label a pixel": (tensors(X, X[:, 0].long()), r"one label per pixel \(segmentation\) is not supported"),
+    "NaN": (tensors(X * torch.nan, Y), r"the image of sample 0 has a pixel that is NaN or infinite"),
+    "two types": (Theirs(Mixed(0, 50)), r"the image of sample \d+ is \S+ ?\S*, others are .*; give all one type"),
+    "failing": (Theirs(Failing(0, 50)), r"the data set fails at sample 9: .KeyError: .nothing"),
+    "too large batches": (
+        Theirs(Noisy(0, 50), batch_size=99),
+        r"one batch of 99; lower batch_size \(of your DataLoader",
+    ),
     "names": (
         Theirs(Labelled(label="abc".__getitem__)),
-        r"label of sample 0 is of the type 'str'; legal is one integer",
+        r"of the type 'str'; legal is .*; number the classes, e.g. by",
     ),
     "other integers": (tensors((X * 9).int(), Y), r"image of sample \d+ is a Tensor .*int32; .* .*ToTensor\(\)"),
     "PIL images": (Theirs(Labelled(image=v2.ToPILImage())), r"image of sample \d+ is of the type 'Image'; .*ToTensor"),
     "negative": (tensors(X, Y - 1), rf"{LOADER} has negative labels"),
-    "not square": (tensors(torch.rand(50, 1, 8, 9), Y), r"shape \(1, 8, 9\); legal is"),
+    "channels last": (
+        tensors(torch.rand(50, 28, 9, 3), Y),
+        r"shape \(28, 9, 3\); legal is \(channels, height",
+    ),
+    "channels last, few pixels": (
+        tensors(torch.rand(50, 8, 12, 3), Y),
+        r"shape \(8, 12, 3\); legal is \(channels, height, width\), at most 4 channels where height and width differ",
+    ),
+    "channels last, square": (tensors(torch.rand(50, 8, 8, 3), Y), r"shape \(8, 8, 3\); legal is \(channels, height"),
     "vectors": (tensors(torch.rand(50, 64), Y), r"the images have the shape \(64,\); legal is"),
     "one class": (tensors(X, Y * 0), r"all training images are of one class"),
-    "batches": (Theirs(TensorDataset(X, Y), batch_size=None, shuffle=False), r"has no batch size; give it one, or set"),
+    "batches": (Theirs(TensorDataset(X, Y), batch_size=None, shuffle=False), r"has no batch size; set batch_size=N"),
     "changing": (Theirs(Labelled(label=lambda y: int(torch.randint(9, ())))), r"label of a sample must not change"),
 }
+
+
+def test_no_message_advises_keys_that_own_data_do_not_have():
+    for module, _ in BAD.values():
+        with pytest.raises(DataError) as error:
+            list(setup(module).retrain_loader(lambda: 0, batch_size=1000))
+        assert "command line" not in str(error.value)
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -190,7 +226,11 @@ def test_modules_that_cannot_be_used_are_one_line(case):
 
 
 @pytest.mark.parametrize(
-    "label", [np.int16, np.asarray, torch.tensor, lambda y: torch.tensor([y]), lambda y: np.array([y], np.uint8)]
+    "label",
+    [
+        *(np.int16, np.asarray, torch.tensor, lambda y: torch.tensor([y]), lambda y: np.array([y], np.uint8)),
+        *(lambda y: torch.eye(3)[y], lambda y: np.eye(3, dtype=int)[y]),
+    ],
 )
 def test_labels_may_be_any_one_integer(label):
     data = setup(Theirs(Labelled(label=label)))
@@ -221,6 +261,19 @@ def test_labels_that_differ_from_the_list_are_read_one_by_one():
             return torch.zeros(1, 8, 8), index // 50
 
     assert setup(Theirs(Coarse(0, 100))).num_classes == 2
+
+
+def test_the_size_of_the_batches_of_a_sampler_of_ones_own_is_taken():
+    class Own(Sampler):
+        def __iter__(self):
+            return iter(torch.randperm(100).split(10))
+
+        def __len__(self):
+            return 10
+
+    data = setup(Theirs(Noisy(0, 100), batch_size=1, shuffle=False, batch_sampler=Own()))
+    assert data.batch_size == 10
+    assert any("does not use its Own" in doubt for doubt in data.doubts)
 
 
 def test_the_batch_size_of_a_batch_sampler_is_taken():
@@ -273,7 +326,7 @@ def test_a_warning_names_what_is_not_used(caplog):
     assert "does not use its on_after_batch_transfer, WeightedRandomSampler, collate_fn" in caplog.text
     caplog.clear()
     setup(Theirs(Noisy(0, 100)))
-    assert not caplog.records
+    assert "does not use" not in caplog.text
 
 
 def test_a_warning_counts_training_samples_in_the_validation_loader(caplog):

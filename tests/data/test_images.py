@@ -85,7 +85,6 @@ BAD = {
         lambda a: a.update(x_train=a["x_train"].transpose(0, 3, 1, 2)),
         r"shape \(120, 3, 8, 8\); legal",
     ),
-    "not square": (lambda a: a.update(x_train=a["x_train"][:, 1:]), r"\(120, 7, 8, 3\); legal are square images"),
     "integers": (lambda a: a.update(x_train=a["x_train"].astype(int)), r"has the type 'int64'; legal are uint8"),
     "no images": (
         lambda a: a.update(x_train=a["x_train"][:0], y_train=a["y_train"][:0]),

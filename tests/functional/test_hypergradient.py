@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -28,12 +28,15 @@ class Problem:
     def truth(self, step: VirtualStep) -> Tensor:
         """By autograd, through a step that is really taken in the graph."""
         weights: list[Tensor] = list(self.weights)
-        gradients = torch.autograd.grad(self.loss(0, weights, self.alpha), weights, create_graph=True)
-        buffers = step.buffers or [None] * len(weights)
-        moved = [
-            w - step.lr * (g + step.weight_decay * w.detach() + (0 if b is None else step.momentum * b))
-            for w, g, b in zip(weights, gradients, buffers, strict=True)
-        ]
+        gradients = list(torch.autograd.grad(self.loss(0, weights, self.alpha), weights, create_graph=True))
+        if step.clip is not None:
+            norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+            gradients = [g * (step.clip / (norm + 1e-6)).clamp(max=1.0) for g in gradients]
+        moved: list[Tensor] = []
+        for w, g, b in zip(weights, gradients, step.buffers or [None] * len(weights), strict=True):
+            decayed = g + step.weight_decay * w.detach()
+            velocity = decayed if b is None else step.momentum * b + (1 - step.dampening) * decayed
+            moved.append(w - step.lr * (decayed + step.momentum * velocity if step.nesterov else velocity))
         [gradient] = torch.autograd.grad(self.loss(1, moved, self.alpha), [self.alpha])
         return gradient
 
@@ -60,10 +63,46 @@ def test_exact_equals_autograd_through_a_step_that_is_really_taken(
     torch.testing.assert_close(gradient, truth, rtol=1e-9, atol=1e-12)
 
 
+SGDS: list[dict[str, Any]] = [
+    {"lr": 20.0, "clip": 0.05},
+    {"lr": 3.0, "momentum": 0.9, "weight_decay": 0.05, "clip": 0.1},
+    {"lr": 0.3, "momentum": 0.9, "weight_decay": 0.05, "clip": 1e3},
+    {"lr": 0.3, "momentum": 0.9, "weight_decay": 0.05, "clip": 0.1, "nesterov": True},
+    {"lr": 0.3, "momentum": 0.9, "clip": 0.1, "dampening": 0.4},
+]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("sgd", SGDS)
+def test_a_clipped_step_is_differentiated_as_it_is_taken(sgd: dict[str, Any], fresh: bool) -> None:
+    problem = Problem(5)
+    step = VirtualStep(**sgd, buffers=[None] * 3 if fresh or not sgd.get("momentum") else problem.buffers)
+    truth = problem.truth(step)
+    torch.testing.assert_close(problem.ours(step, "exact")[1], truth, rtol=1e-9, atol=1e-12)
+    _, difference = problem.ours(step, "difference", 1e-4)
+    torch.testing.assert_close(difference, truth, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("sgd", SGDS)
+def test_the_virtual_step_is_the_one_that_torch_takes(sgd: dict[str, Any], fresh: bool) -> None:
+    problem = Problem(6)
+    buffers = [None] * 3 if fresh or not sgd.get("momentum") else problem.buffers
+    loss, _ = problem.ours(VirtualStep(**sgd, buffers=buffers), "difference")
+    optimizer = torch.optim.SGD(problem.weights, **{name: value for name, value in sgd.items() if name != "clip"})
+    for weight, buffer in zip(problem.weights, buffers, strict=True):
+        optimizer.state[weight]["momentum_buffer"] = None if buffer is None else buffer.clone()
+    problem.loss(0, list(problem.weights), problem.alpha).backward()
+    torch.nn.utils.clip_grad_norm_(problem.weights, sgd["clip"])
+    optimizer.step()
+    torch.testing.assert_close(loss, problem.loss(1, list(problem.weights), problem.alpha).detach())
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_difference_errs_by_its_truncation_alone(seed: int) -> None:
+@pytest.mark.parametrize("clip", [None, 0.2])
+def test_the_difference_errs_by_its_truncation_alone(seed: int, clip: float | None) -> None:
     problem = Problem(seed)
-    step = VirtualStep(0.3, 0.9, 0.05, problem.buffers)
+    step = VirtualStep(0.3, 0.9, 0.05, problem.buffers, clip)
     truth = problem.truth(step)
     errors = [float((problem.ours(step, "difference", eps)[1] - truth).norm()) for eps in (0.04, 0.02, 0.01)]
     assert errors[-1] < 1e-3 * float(truth.norm())

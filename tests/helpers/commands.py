@@ -28,6 +28,7 @@ from lightning_nas.run import main
 
 ROOT = Path(__file__).parents[2]
 MODULE = "lightning_nas.run"
+PATIENCE = 600.0  # seconds until a wait is given up: of a busy machine's, and of what hangs there are far more
 # everything a run does, on two small layers: a second or two; an epoch is 15 weights batches, then 3 arch batches
 TINY = (
     *("search_space.stem=[4,2]", "search_space.stages=[[4,1,1],[8,1,2]]", "search_space.head=8"),
@@ -75,13 +76,27 @@ class Child:
 
     pid: int
     out: Path
-    wait_code: Callable[[float], int]
+    wait_code: Callable[[], int]
     began: float
 
-    def wait(self, seconds: float = 120.0) -> Ended:
-        code = self.wait_code(seconds)
-        texts = [self.out.with_suffix(suffix).read_text(errors="replace") for suffix in (".out", ".err")]
-        return Ended(code, *texts, time.monotonic() - self.began)
+    def wait(self) -> Ended:
+        code = self.wait_code()
+        return Ended(code, *self.written(), time.monotonic() - self.began)
+
+    def written(self) -> list[str]:
+        """What it has written to stdout and to stderr."""
+        return [self.out.with_suffix(suffix).read_text(errors="replace") for suffix in (".out", ".err")]
+
+    def when(self, condition: Callable[[], object]) -> None:
+        """Wait until something comes true of the command at work; fail with what it wrote if it ends before."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if (ended or time.monotonic() > deadline) and not condition():
+                raise AssertionError(
+                    f"it {'ended' if ended else 'still runs'} before that; it wrote:\n{self.written()}"
+                )
+            time.sleep(0.005)
 
     def kill(self, signum: int) -> None:
         os.kill(self.pid, signum)
@@ -112,7 +127,7 @@ class Commands:
                 start_new_session=True,
             )
         self.children.append(child.pid)
-        return Child(child.pid, out, lambda seconds: child.wait(seconds), time.monotonic())
+        return Child(child.pid, out, lambda: child.wait(PATIENCE), time.monotonic())
 
     def fork(self, *arguments: str, before: Callable[[], None] | None = None) -> Child:
         """The same in a fork."""
@@ -124,13 +139,13 @@ class Commands:
             _become(out, {**self.environment, "PYTHONPATH": str(ROOT)}, self.folder)
             if before:
                 before()
-            os._exit(_code_of(arguments))
+            os._exit(code_of(arguments))
         self.children.append(pid)
-        return Child(pid, out, lambda seconds: _wait(pid, seconds), began)
+        return Child(pid, out, lambda: _wait(pid), began)
 
-    def run(self, *arguments: str, before: Callable[[], None] | None = None, seconds: float = 120.0) -> Ended:
+    def run(self, *arguments: str, before: Callable[[], None] | None = None) -> Ended:
         """A fork, waited for."""
-        return self.fork(*arguments, before=before).wait(seconds)
+        return self.fork(*arguments, before=before).wait()
 
     def clean(self) -> None:
         """Kill what is left of each session."""
@@ -164,7 +179,7 @@ def forget_the_fork_server() -> None:
     multiprocessing.forkserver._forkserver.__init__()
 
 
-def _code_of(arguments: Sequence[str]) -> int:
+def code_of(arguments: Sequence[str]) -> int:
     sys.argv = ["run.py", *arguments]
     try:
         run_command(main, "config")
@@ -180,14 +195,14 @@ def _code_of(arguments: Sequence[str]) -> int:
     return code
 
 
-def _wait(pid: int, seconds: float) -> int:
-    deadline = time.monotonic() + seconds
+def _wait(pid: int) -> int:
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
-    raise TimeoutError(f"still running after {seconds} s")
+    raise TimeoutError(f"still running after {PATIENCE} s")
 
 
 def session(leader: int) -> list[int]:
@@ -211,9 +226,9 @@ def rows(file: Path) -> int:
         return 0
 
 
-def when(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def when(condition: Callable[[], object]) -> None:
     """Wait for something to come true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.005)

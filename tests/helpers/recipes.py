@@ -29,7 +29,7 @@ def run(cwd: Path, *overrides: str, fresh: bool = False) -> None:
     commands = Commands(cwd, cwd / "cache")
     start = commands.process if fresh else commands.fork
     try:
-        ended = start("threads=1", *overrides).wait(seconds=300)
+        ended = start("threads=1", *overrides).wait()
     finally:
         commands.clean()
     assert ended.code == 0, ended.err[-2000:]

@@ -37,6 +37,19 @@ def test_expected_cost_is_the_mean_over_all_architectures(space: FBNetSpace, tab
     assert ExpectedCost(space, table)(Gates.soft({"layers": probabilities})).item() == pytest.approx(mean, rel=1e-6)
 
 
+def test_the_constant_of_a_table_is_part_of_every_cost_and_of_no_gradient(
+    space: FBNetSpace, table: LatencyTable
+) -> None:
+    with_constant = table.model_copy(update={"constant": 1000.0})
+    architecture = space.sample(torch.Generator().manual_seed(0))
+    assert space.cost(architecture, with_constant) == space.cost(architecture, table) + 1000
+    gates = torch.full((3, 9), 1 / 9, requires_grad=True)
+    costs = [ExpectedCost(space, t)(Gates.soft({"layers": gates})) for t in (table, with_constant)]
+    assert (costs[1] - costs[0]).item() == 1000.0
+    gradients = [torch.autograd.grad(cost, gates)[0] for cost in costs]
+    assert gradients[0].equal(gradients[1])
+
+
 def test_half_precision_gates_are_summed_in_single(space: FBNetSpace) -> None:
     costs = {key: 1.0 + i / 1000 for i, key in enumerate(space.operations())}
     gates = space.gates(space.sample(torch.Generator().manual_seed(0)))

@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lightning_nas.errors import InputError
@@ -45,7 +48,8 @@ def test_the_command_writes_a_valid_table_and_prints_its_accuracy(
     assert LatencyTable.load(file).check(space)
     printed = capsys.readouterr().out
     assert f"latency_table.path={file.name}" in printed
-    assert all(word in printed for word in ("Kendall tau", "mean relative error", "constant overhead"))
+    assert all(word in printed for word in ("Kendall tau", "mean relative error", "constant", ", 1 thread"))
+    assert any(line.startswith(("steady: ", "not steady: ")) for line in printed.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -73,10 +77,32 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_sizes_that_the_data_set_leaves_open_are_read_from_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images, labels = np.zeros((700, 12, 12, 3), dtype=np.uint8), np.arange(700) % 7
+    images += labels[:, None, None, None].astype(np.uint8)
+    np.savez("mine.npz", x_train=images, y_train=labels)
+    with initialize_config_module("lightning_nas.conf", version_base="1.3"):
+        given = ["dataset=npz", "dataset.path=mine.npz", "measure.min_run_time=1e-5", "samples=0", "out=table.json"]
+        config = OmegaConf.masked_copy(compose("latency", given), [*CONFIG, "dataset"])
+    main(config)
+    space = instantiate(config.search_space)
+    assert (space.input_shape, space.num_classes) == ((3, 12, 12), 7)
+    assert LatencyTable.load("table.json").check(space)
+
+
+def test_a_table_of_other_image_sizes_says_what_to_measure(space: FBNetSpace, table: LatencyTable) -> None:
+    other = FBNetSpace("toy", image_size=16, in_channels=3, num_classes=7, stem=(8, 1), stages=[(8, 2, 1)], head=16)
+    with pytest.raises(InputError, match=r"3x16x16 and 7 classes; measure .* dataset=\.\.\. and search_space"):
+        table.check(other)
+
+
 def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_command_runs_from_any_folder(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
+import random
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
+from scipy.stats import kendalltau
 from torch import Tensor, nn
 
-from lightning_nas.errors import InputError
-from lightning_nas.latency.measure import measure, measure_space
-from lightning_nas.latency.table import Conditions
+from lightning_nas.errors import InputError, LatencyTableError
+from lightning_nas.latency.measure import Clock, measure, measure_all, measure_space
+from lightning_nas.latency.table import Conditions, Steadiness
+from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.testing.toys import ToySpace
 
 
 class Sleep(nn.Module):
@@ -47,18 +52,6 @@ def test_a_known_duration_is_measured() -> None:
     assert 0 <= timing.iqr_ms < 8.0
 
 
-def test_the_median_forgets_a_burst() -> None:
-    class Burst(nn.Module):
-        calls = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            Burst.calls += 1
-            time.sleep(0.05 if Burst.calls in (20, 21, 22) else 0.002)
-            return x
-
-    assert measure(Burst(), (1,), conditions=Conditions(min_run_time=0.01)).median_ms < 6.0
-
-
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_conditions_hold_and_are_gone_afterwards(layout: str, threads: int) -> None:
@@ -93,3 +86,112 @@ def test_costlier_operations_measure_longer() -> None:
 def test_a_missing_gpu_is_named() -> None:
     with pytest.raises(InputError, match="device=cpu"):
         measure(nn.Identity(), (1,), conditions=Conditions(device="cuda"))
+
+
+# -- a machine that is busy, by a clock of ours -----------------------------------------------------------------------
+
+
+class Machine(Clock):
+    """A clock that only networks move; from time to time other programs slow them down.
+
+    Args:
+        busy: of the second at which a pass begins: the factor of its wall time, and whether the thread waited.
+    """
+
+    def __init__(self, busy: Callable[[float], tuple[float, bool]] = lambda _: (1.0, False)) -> None:
+        self.busy, self.at, self.ran = busy, 0, 0
+
+    def wall(self) -> int:
+        return self.at
+
+    def cpu(self) -> int:
+        return self.ran
+
+    def spend(self, microseconds: float) -> None:
+        factor, waited = self.busy(self.at / 1e9)
+        self.at += int(microseconds * 1e3 * factor)
+        self.ran += int(microseconds * 1e3 * (1 if waited else factor))
+
+
+class Timed(nn.Module):
+    """Takes so many microseconds of a machine."""
+
+    def __init__(self, machine: Machine, microseconds: float) -> None:
+        super().__init__()
+        self.machine, self.microseconds = machine, microseconds
+
+    def __deepcopy__(self, memo: object) -> "Timed":
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.machine.spend(self.microseconds)
+        return x
+
+
+TRUE = [20.0 * 1.05**i for i in range(60)]  # microseconds: each operation 5 % dearer than the one before
+
+
+def table_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], Steadiness]:
+    monkeypatch.setattr(nn, "Conv2d", lambda *_, **__: Timed(machine, 50.0))  # the reference operation
+    subjects = [(Timed(machine, microseconds), (1,), torch.float32) for microseconds in TRUE]
+    timings, steadiness = measure_all(subjects, Conditions(min_run_time=0.01), None, machine)
+    return [timing.median_ms * 1e3 for timing in timings], steadiness
+
+
+def test_other_work_in_a_third_of_the_time_changes_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(0)
+    quiet, steady = table_on(Machine(), monkeypatch)
+    assert quiet == pytest.approx(TRUE, rel=1e-3)
+    assert (steady.steady, steady.rounds, str(steady)) == (True, 9, "steady: entries vary by 0 % (median)")
+    bursts = Machine(lambda at: (draw.uniform(1, 12), True) if at % 0.6 < 0.2 else (1.0, False))
+    disturbed, _ = table_on(bursts, monkeypatch)
+    assert disturbed == pytest.approx(quiet, rel=0.03)
+    assert kendalltau(disturbed, quiet).statistic > 0.99
+
+
+def test_one_busy_stretch_is_measured_again_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Machine(lambda at: (7.0, True) if at < 0.55 else (1.0, False))
+    times, steadiness = table_on(late, monkeypatch)
+    assert times == pytest.approx(TRUE, rel=1e-3)
+    assert steadiness.rounds == 18
+
+
+def test_a_machine_that_is_always_busy_is_judged_not_steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(1)
+    noisy = table_on(Machine(lambda _: (draw.choice([1.0, 3.0, 9.0, 12.0]), False)), monkeypatch)[1]
+    assert not noisy.steady
+    shared = table_on(Machine(lambda _: (2.0, True)), monkeypatch)[1]  # half of each pass, always: nothing varies
+    assert (shared.steady, shared.spread, shared.waiting) == (False, 0.0, pytest.approx(0.5, abs=0.01))
+    assert "other programs had 50 % of the time" in str(shared)
+
+
+def order_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The order in which four networks are measured."""
+    order = []
+
+    class Noted(Timed):
+        def forward(self, x: Tensor) -> Tensor:
+            order.append(int(self.microseconds))
+            return super().forward(x)
+
+    monkeypatch.setattr(nn, "Conv2d", lambda *_, **__: Timed(machine, 50.0))
+    subjects = [(Noted(machine, 1000.0 + i), (1,), torch.float32) for i in range(4)]
+    measure_all(subjects, Conditions(min_run_time=1e-6), None, machine)
+    return order[16:]  # the first choose the number of passes
+
+
+def test_each_round_has_an_order_of_its_own_and_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [order_on(Machine(), monkeypatch) for _ in range(2)]
+    assert seen[0] == seen[1]
+    rounds = [tuple(seen[0][start : start + 4]) for start in range(0, 36, 4)]
+    assert {frozenset(order) for order in rounds} == {frozenset({1000, 1001, 1002, 1003})}
+    assert len(set(rounds)) > 4
+
+
+def test_a_space_without_operations_has_no_table() -> None:
+    class Bare(ToySpace):
+        def operations(self) -> dict[str, Operation]:
+            return {}
+
+    with pytest.raises(LatencyTableError, match=r"toy lists no operations.*latency_table=none"):
+        measure_space(Bare(), Conditions(), progress=False)

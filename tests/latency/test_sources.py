@@ -13,15 +13,19 @@ from lightning_nas.latency import sources
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.measure import device_description
 from lightning_nas.latency.sources import File, Macs, Measured, NoTable, Params
-from lightning_nas.latency.table import Conditions, Entry, LatencyTable
+from lightning_nas.latency.table import Conditions, Entry, LatencyTable, Steadiness
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf" / "latency_table").glob("*.yaml"))
 
 
+QUIET = Steadiness(rounds=9, spread=0.02, unstable=0.0, drift=0.01, waiting=0.0)
+BUSY = Steadiness(rounds=18, spread=0.02, unstable=0.0, drift=0.01, waiting=0.4)
+
+
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[Conditions]:
+def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[Conditions]:
     """The measurements that were asked for; each takes no time and finds 1 ms."""
     seen: list[Conditions] = []
 
@@ -29,10 +33,26 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Conditions]:
         seen.append(conditions)
         entries = dict.fromkeys(space.operations(), Entry(median=1.0, iqr=0.0))
         facts = {"device": device_description("cpu"), "space": space.name, "space_digest": space.digest}
-        return LatencyTable(unit="ms", conditions=conditions, entries=entries, **facts)
+        steadiness = BUSY if len(seen) == busy_until else QUIET
+        return LatencyTable(unit="ms", conditions=conditions, steadiness=steadiness, entries=entries, **facts)
 
+    busy_until = 1 if getattr(request, "param", None) == "busy" else 0
     monkeypatch.setattr(sources, "measure_space", instead)
     return seen
+
+
+@pytest.mark.parametrize("runs", ["busy"], indirect=True)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_table_of_a_busy_machine_is_used_and_not_kept(
+    space: FBNetSpace, tmp_path: Path, runs: list[Conditions], named: bool
+) -> None:
+    source = Measured(str(tmp_path), path=str(tmp_path / "mine.json") if named else None)
+    table = source(space)
+    assert not table.steadiness.steady
+    assert not list(tmp_path.iterdir())
+    assert source(space).steadiness.steady  # the machine is idle again
+    assert source(space) == source(space)
+    assert (len(runs), len(list(tmp_path.iterdir()))) == (2, 1)
 
 
 def test_a_space_is_measured_once(space: FBNetSpace, tmp_path: Path, runs: list[Conditions]) -> None:

@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ from lightning_nas.latency.table import Conditions, Entry, LatencyTable
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 GOOD: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "unit": "ms",
     "device": "a phone",
     "versions": {"torch": "2"},
@@ -25,6 +26,8 @@ GOOD: dict[str, Any] = {
     "space": "toy",
     "space_digest": "0123",
     "conditions": Conditions().model_dump(),
+    "constant": 0.25,
+    "steadiness": {"rounds": 9, "spread": 0.02, "unstable": 0.0, "drift": 0.01, "waiting": 0.0},
     "entries": {"conv": {"median": 2.0, "iqr": 0.1}, "skip": {"median": 0.5, "iqr": 0}},
 }
 
@@ -67,19 +70,21 @@ def test_a_table_survives_its_file_and_is_a_mapping(tmp_path: Path) -> None:
         "negative range": (put("entries", "conv", "iqr", value=-1e-9), "entries.conv.iqr"),
         "NaN": (put("entries", "conv", "median", value=float("nan")), "NaN"),
         "infinity": (put("entries", "conv", "median", value=float("inf")), "Infinity"),
-        "overflow": (json.dumps(GOOD).replace("2.0", "1e999"), "entries.conv.median"),
-        "a number of 400 digits": (json.dumps(GOOD).replace("2.0", "9" * 400), "entries.conv.median"),
-        "a number of 9000 digits": (json.dumps(GOOD).replace("2.0", "9" * 9000), "not valid JSON"),
+        "overflow": (json.dumps(GOOD).replace("2.0", "1e999"), "too large a number"),
+        "a number of 400 digits": (json.dumps(GOOD).replace("2.0", "9" * 400), "too large a number"),
+        "a number of 9000 digits": (json.dumps(GOOD).replace("2.0", "9" * 9000), "too large a number"),
         "a bool": (put("entries", "conv", "median", value=True), "True"),
         "text for a number": (put("entries", "conv", "median", value="2.0"), "'2.0'"),
         "null": (put("entries", "conv", "median", value=None), "None"),
         "a bare number": (put("entries", "conv", value=2.0), "entries.conv"),
         "microseconds": (put("unit", value="us"), "'us'"),
         "seconds": (put("unit", value="s"), "'ms', 'MACs' or 'params'"),
-        "another version": (put("format", value=2), "format"),
+        "another version": (put("format", value=3), "format"),
         "no conditions": (put("conditions", value={}), "conditions.device"),
         "unknown key": (put("_target_", value="os.system"), "_target_"),
         "unknown key inside": (put("entries", "conv", "code", value="1"), "entries.conv.code"),
+        "a negative constant": (put("constant", value=-0.1), "constant"),
+        "more than all waiting": (put("steadiness", "waiting", value=1.5), "steadiness.waiting"),
         "no threads": (put("conditions", "threads", value=0), "conditions.threads"),
         "measured in no time": (put("entries", "conv", "median", value=0), "conv"),
         "duplicated key": (json.dumps(GOOD).replace('"skip"', '"conv"'), "'conv' occurs twice"),
@@ -96,6 +101,15 @@ def test_a_table_survives_its_file_and_is_a_mapping(tmp_path: Path) -> None:
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, content: str | bytes, names: str) -> None:
     assert names in refusal(tmp_path / "table.json", content)
+
+
+def test_a_file_of_the_first_format_has_no_constant(tmp_path: Path) -> None:
+    old = {key: value for key, value in GOOD.items() if key not in ("constant", "steadiness")} | {"format": 1}
+    (tmp_path / "table.json").write_text(json.dumps(old))
+    table = LatencyTable.load(tmp_path / "table.json")
+    assert (table.format, table.constant, table.steadiness) == (2, 0.0, None)
+    text = json.dumps(["ms", {"conv": [2.0, 0.1], "skip": [0.5, 0.0]}], sort_keys=True, separators=(",", ":"))
+    assert table.digest == hashlib.sha256(text.encode()).hexdigest()  # as it was, so that its runs resume
 
 
 @pytest.mark.parametrize("key", GOOD)
@@ -192,6 +206,7 @@ def test_the_digest_follows_the_numbers_and_nothing_else() -> None:
     slower = GOOD["entries"] | {"conv": Entry(median=2.0000001, iqr=0.1)}
     assert LatencyTable(**GOOD | {"entries": slower}).digest != table.digest
     assert LatencyTable(**GOOD | {"unit": "MACs"}).digest != table.digest
+    assert LatencyTable(**GOOD | {"constant": 0.26}).digest != table.digest
 
 
 def test_a_table_cannot_be_changed() -> None:

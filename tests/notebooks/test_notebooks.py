@@ -13,6 +13,7 @@ nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
 WORSE = {"quickstart": 95, "comparing_on_a_table": 45, "searching_with_ray": 50}  # of the test's own table 60 is best
+SHORTER = {"comparing_on_a_table": ("range(10)", "range(2)")}  # seeds
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
@@ -25,11 +26,14 @@ def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
     notebook = nbformat.read(file, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    if instead := SHORTER.get(file.stem):
+        [longer] = [cell for cell in code if instead[0] in cell.source]
+        longer.source = longer.source.replace(*instead)
     package = str(Path(lightning_nas.__file__).parents[1])
     if not os.environ.get("LIGHTNING_NAS_DATA"):
         monkeypatch.setenv("LIGHTNING_NAS_DATA", str(write_table(tmp_path_factory.mktemp("data")).parent))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in code for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 2

@@ -94,6 +94,18 @@ def test_winner_history_shades_the_likeliest_and_marks_where_it_changed() -> Non
     assert [label.get_text() for label in named.get_yticklabels()] == ["0.90 skip", "0.50 skip"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_many_groups_are_drawn_in_rows_that_leave_each_its_place() -> None:
+    names = [f"layer{number}_conv1_width" for number in range(13)]
+    values, options = {name: np.array([[0.3, 0.7]]) for name in names}, {name: ["64", "128"] for name in names}
+    history = {name: ([0, 1], np.array([[[0.5, 0.5]], [[0.3, 0.7]]]), ["64", "128"]) for name in names}
+    for figure in (probability_heatmap(values, options), winner_history(history)):
+        figure.draw_without_rendering()
+        places = [axes.get_position() for axes in figure.axes]
+        assert len({round(place.y0, 3) for place in places}) == 5
+        assert min(place.width * figure.get_figwidth() for place in places) > 0.8
+
+
 def test_rank_scatter_draws_every_architecture_and_names_tau() -> None:
     axes = rank_scatter(torch.tensor([0.25, 0.5]), [0.75, 1.0], 1.0).axes[0]
     assert axes.collections[0].get_offsets().tolist() == [[0.25, 0.75], [0.5, 1.0]]

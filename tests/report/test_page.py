@@ -25,6 +25,8 @@ HEADINGS = [
 ]  # fmt: skip
 HOSTILE = ("<script>alert(1)</script>", '"><img/src=x/onerror=alert(1)>', r"$\frac{$", "</svg></pre>]]>&amp;", "skip")
 
+DEVICES = ("latency_device", "latency_predicted_device")
+
 
 class Page(HTMLParser):
     """Elements with their attributes, and an error where a tag is not closed in its place."""
@@ -67,7 +69,7 @@ def browsed(path: Path, profile: Path, *more: str) -> tuple[Page, str]:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", "--enable-logging=stderr"]  # fmt: skip
     command = [CHROMIUM, *flags, *more, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     return Page(done.stdout), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
@@ -203,16 +205,27 @@ def test_figures_that_were_not_measured_have_no_row(tmp_path: Path) -> None:
 
 
 def test_accuracy_has_its_interval_and_latency_its_device(tmp_path: Path) -> None:
-    found = {"test_acc": 0.9833, "test_samples": 359, "latency_measured_ms": 1.3, "latency_device": "cpu, 1 thread"}
-    (tmp_path / "result.json").write_text(json.dumps(found | {"latency_predicted_ms": 1.0}))
-    table = {"unit": "ms", "device": "Xeon", "conditions": {"threads": 1, "batch_size": 1, "dtype": "float32"}}
+    found = {"test_acc": 0.9833, "test_samples": 359, "latency_measured_ms": 1.3, "latency_predicted_ms": 1.0}
+    more = {"latency_iqr_ms": 0.02, "latency_steady": False, "latency_table_check": "steady: entries vary by 2 %"}
+    (tmp_path / "result.json").write_text(json.dumps(found | more | dict.fromkeys(DEVICES, "Xeon, 1 thread")))
+    page = Page(write_report(tmp_path, None).read_text())
+    assert page.text("td") == [
+        "98.33% (95% interval 96.4% to 99.2%, n = 359)",
+        "1.000 ms (-23% against measured) on Xeon, 1 thread",
+        "1.300 ms, IQR 0.020, not steady on Xeon, 1 thread",
+        "steady: entries vary by 2 %",
+    ]
+    assert "1.3 ms measured, not steady on Xeon, 1 thread" in page.text("p")[0]
+
+
+@pytest.mark.parametrize("known", [{"latency_predicted_device": "Google Pixel 1"}, {}])
+def test_latencies_of_different_devices_are_not_compared(tmp_path: Path, known: dict[str, str]) -> None:
+    figures = {"latency_measured_ms": 0.38, "latency_predicted_ms": 6.0, "latency_device": "Xeon, 1 thread"}
+    (tmp_path / "result.json").write_text(json.dumps(figures | known))
+    table = {"unit": "ms", "device": "Google Pixel 1", "conditions": None}
     (tmp_path / "latency_table.json").write_text(json.dumps(table))
     cells = Page(write_report(tmp_path, None).read_text()).text("td")
-    assert cells == [
-        "98.33% (95% interval 96.4% to 99.2%, n = 359)",
-        "1.000 ms (-23% against measured) on Xeon, 1 thread, batch 1, float32",
-        "1.300 ms on cpu, 1 thread",
-    ]
+    assert cells == ["6.000 ms on Google Pixel 1", "0.380 ms on Xeon, 1 thread"]
 
 
 def test_the_ten_best_architectures_stand_once_each_in_order(tmp_path: Path) -> None:
@@ -223,6 +236,25 @@ def test_the_ten_best_architectures_stand_once_each_in_order(tmp_path: Path) -> 
     assert keys == [f"key{i}" for i in range(11, 1, -1)]
     assert "23.0000" in page.text("td")
     assert "The answer was not scored." in page.text("p")[1]
+
+
+def test_an_answer_that_is_not_the_best_score_says_why_and_from_how_many_steps(tmp_path: Path) -> None:
+    write_run(tmp_path, choices=2, epochs=3)
+    answer = json.loads((tmp_path / "architecture.json").read_text())
+    chosen = " ".join(answer["choices"].values())
+    rows = ["11,9,derived,key1,0.74,1.0,a b", f"12,9,candidate,key2,0.52,2.0,{chosen}"]
+    (tmp_path / "architectures.csv").write_text("\n".join(["epoch,step,kind,key,score,cost,choices", *rows]))
+    known = {"answer_rule": "the best of 10 samples", "warnings": ["a tie"]}
+    steps = {"weights": 168, "architecture": 160, "trials": None}
+    result = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps(result | known | {"steps": steps}))
+    page = Page(write_report(tmp_path, None).read_text())
+    assert "Warning: a tie." in page.text("p")
+    assert {"the best of 10 samples", "168 of the weights, 160 of the architecture"} <= {*page.text("td")}
+    [words] = [words for words in page.text("p") if "highest scores" in words]
+    assert "The answer is number 2. It is chosen by this rule: the best of 10 samples. Scores of different" in words
+    assert page.text("mark") == ["answer", "answer"]  # of the result and of the list
+    assert [attributes for tag, attributes in page.elements if tag == "tr"].count({"class": "answer"}) == 1
 
 
 def test_an_empty_folder_gives_one_line_of_what_is_missing(tmp_path: Path) -> None:

@@ -63,3 +63,19 @@ def test_markup_in_a_path_is_shown_as_it_stands() -> None:
     file = io.StringIO()
     Console(file=file, width=80).print(summary(RESULT, extra={"report": "/runs/[bold]x/report.html"}))
     assert "/runs/[bold]x/report.html" in file.getvalue()
+
+
+def test_steps_and_warnings_have_rows_which_an_older_result_has_not() -> None:
+    steps = {"weights": 168, "architecture": None, "trials": None}
+    text = printed(steps=steps, warnings=["the search ended after 1 of 3 epochs"])
+    assert "168 of the weights" in text
+    assert "the search ended after 1 of 3 epochs" in text
+    assert not {"steps", "warning"} & {*printed().split()}
+
+
+def test_each_latency_is_named_by_its_device() -> None:
+    here = "AMD EPYC, 1 thread"
+    phone = {"latency_predicted_ms": 6.0, "latency_predicted_device": "Google Pixel 1", "latency_device": here}
+    assert f"9.527 ms measured ({here}); 6.000 ms predicted (Google Pixel 1)" in printed(200, **phone)
+    same = {"latency_predicted_ms": 6.0, "latency_predicted_device": here, "latency_device": here}
+    assert f"9.527 ms measured, 6.000 ms predicted (-37%) ({here})" in printed(200, **same)

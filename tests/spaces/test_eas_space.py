@@ -246,9 +246,11 @@ def test_a_network_that_cannot_be_grown_is_refused() -> None:
 
 
 def test_starts_and_lists_that_cannot_be_are_refused() -> None:
-    for options in ({"start": (2, 4)}, {"start": (2, 3, 4)}, {"kernels": (1, 5)}, {"longest": 0}):
+    for options in ({"start": (2, 4)}, {"start": (2, 3, 4)}, {"kernels": (1, 5)}):
         with pytest.raises(InputError, match="one layer a block"):
             small(**options)
+    with pytest.raises(InputError, match="longest: got 0; legal: int >= 1 and <= 200"):
+        small(longest=0)
     for options in ({"filters": (4, 2)}, {"units": (4, 4)}, {"kernels": (2, 3)}):
         with pytest.raises(InputError, match="ascending order and odd kernels"):
             small(**options)

@@ -118,7 +118,7 @@ def test_the_cost_where_a_search_begins_is_the_one_expected_of_equal_gates() -> 
 def test_sizes_that_cannot_be_are_refused() -> None:
     for options, words in (
         ({"image_size": 7}, "at least 8 pixels, got 7"),
-        ({"nodes": 0}, "layers and nodes, got 1 and 0"),
+        ({"nodes": 0}, "nodes: got 0; legal: int >= 1 and <= 64"),
         ({"channels": 3}, "even.*channels=3"),
     ):
         with pytest.raises(InputError, match=words):

@@ -77,9 +77,9 @@ def test_the_threshold_is_64_pixels() -> None:
     assert (at.name, above.name) == ("mobile_small", "mobile")
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 48), (32, 32), (3, 32, 32, 1), (0, 32, 32), (3, 32.0, 32.0), 32, "abc"])
-def test_shapes_that_are_no_square_image_are_refused(shape: Any) -> None:
-    with pytest.raises(InputError, match="square images") as caught:
+@pytest.mark.parametrize("shape", [(32, 32), (3, 32, 32, 1), (0, 32, 32), (3, 32.0, 32.0), 32, "abc"])
+def test_shapes_that_are_no_image_are_refused(shape: Any) -> None:
+    with pytest.raises(InputError, match=r"must be \(channels, height, width\)") as caught:
         FBNetSpace(input_shape=shape, num_classes=10)
     assert str(shape) in str(caught.value)
 

@@ -169,7 +169,7 @@ def test_a_controller_attends_to_the_nodes_for_the_cell_indices() -> None:
 
 
 def test_trees_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match="at least 2 leaves, got base=1"):
+    with pytest.raises(InputError, match="base: got 1; legal: int >= 2 and <= 64"):
         tiny(base=1)
     with pytest.raises(InputError, match=r"evaluation has no key 'norm'; legal: bptt.*drop_words"):
         tiny(evaluation={"norm": False})

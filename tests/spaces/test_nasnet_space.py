@@ -238,9 +238,10 @@ def test_sizes_that_cannot_be_are_refused() -> None:
     for options, words in (
         ({"image_size": 7}, "stem=cifar need images of at least 8 pixels, got 7"),
         ({"image_size": 63, "stem": "imagenet", "filters": 8}, "stem=imagenet need images of at least 64"),
-        ({"cells": 0}, "got cells=0"),
+        ({"cells": 0}, "cells: got 0; legal: int >= 1 and <= 200"),
         ({"filters": 1}, "at least 2 filters, got 1"),
-        ({"blocks": 0}, "operations and blocks, got 13 and 0"),
+        ({"blocks": 0}, "blocks: got 0; legal: int >= 1"),
+        ({"operations": []}, "need operations, got none; legal: skip_connect"),
         ({"operations": ["conv_9x9"]}, "no operation 'conv_9x9'; legal: skip_connect"),
         ({"joins": ["multiply"]}, r"add or concat, got joins=\['multiply'\]"),
     ):

@@ -126,6 +126,9 @@ def test_a_longer_cell_is_a_larger_network() -> None:
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
-    for options, words in (({"blocks": 0}, "blocks, got 8 and 0"), ({"operations": ["none"]}, "no operation 'none'")):
+    for options, words in (
+        ({"blocks": 0}, "blocks: got 0; legal: int >= 1"),
+        ({"operations": ["none"]}, "no operation 'none'"),
+    ):
         with pytest.raises(InputError, match=words):
             small(**options)

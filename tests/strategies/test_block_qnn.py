@@ -180,6 +180,7 @@ def test_its_table_has_every_worth_that_was_learned(tmp_path: Path) -> None:
     assert {(row["state"], row["action"]) for row in rows} == taken
 
 
-def test_a_schedule_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"strategy\.epsilons"):
-        make(ToyEngine(), epsilons=[[1.5, 3]])
+@pytest.mark.parametrize("schedule", [[[1.5, 3]], [[0.5, 0]], []])
+def test_a_schedule_that_is_none_is_refused(schedule: list[list[float]]) -> None:
+    with pytest.raises(ConfigError, match=r"epsilons: got .*; legal: list of list of 2 .*, at least 1"):
+        make(ToyEngine(), epsilons=schedule)

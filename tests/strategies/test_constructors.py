@@ -36,7 +36,7 @@ from lightning_nas.testing.toys import ToySpace
 from lightning_nas.training.schedules import OverEpochs
 
 NAMES = sorted(file.stem for file in Path(conf_dir(), "strategy").glob("*.yaml"))
-GIVEN = ("space", "task", "table", "seed", "engine", "child")  # by the run, not by the YAML file
+GIVEN = ("space", "task", "table", "seed", "engine", "child", "target")  # by the run, not by the YAML file
 EPOCHS = 12
 
 

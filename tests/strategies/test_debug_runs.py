@@ -1,4 +1,4 @@
-"""debug=fast and debug=trials take every kind of step, in every strategy."""
+"""debug=fast takes every kind of step, in every strategy; debug=trials is the part of it for children."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -10,7 +10,9 @@ import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
+from lightning_nas.cli.build import parts_of
 from lightning_nas.cli.command import conf_dir
+from lightning_nas.cli.config.check import check
 from lightning_nas.latency.sources import Macs
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.block_qnn import BlockQNN
@@ -53,9 +55,21 @@ def test_debug_fast_takes_every_kind_of_step(name: str, tmp_path: Path) -> None:
     assert space.validate(module.derive()) == module.derive()
 
 
+@pytest.mark.parametrize("debug", ["fast", "trials"])
+@pytest.mark.parametrize("engine", ["local", "serial", "ray"])
+def test_debug_suits_searches_that_train_children(debug: str, engine: str) -> None:
+    config = configured("strategy=random", f"debug={debug}", f"engine={engine}")
+    check(config)
+    parts_of(config).check()
+    assert {*config.callbacks} == {"trial_logger", "progress"}
+    assert (config.strategy.trials, config.child.epochs, config.retrain.epochs) == (12, 1, 1)
+
+
 @pytest.mark.parametrize("name", sorted({*NAMES} - {*SHARING}))
-def test_debug_trials_learns_from_trials(name: str, tmp_path: Path) -> None:
-    config, space = configured(f"strategy={name}", "debug=trials"), ToySpace(5)
+def test_debug_fast_learns_from_trials(name: str, tmp_path: Path) -> None:
+    config, space = configured(f"strategy={name}", "debug=fast"), ToySpace(5)
+    check(config)
+    parts_of(config).check()
     module = instantiate(config.strategy)(space, None, Macs()(space), engine=ToyEngine(noise=0.1))
     fit(module, None, tmp_path, epochs=1, every=1000)
     assert len(module.history) == config.strategy.trials

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 from lightning_nas.callbacks.trial_logger import TrialLogger
+from lightning_nas.errors import CheckpointError
 from lightning_nas.spaces.eas.space import EASSpace
 from lightning_nas.strategies.multi_trial.eas import EAS
 from lightning_nas.tasks.classification import Classification
@@ -166,3 +167,25 @@ def test_where_the_start_failed_its_children_begin_anew(tmp_path: Path) -> None:
     search(tmp_path, lambda: SerialEngine({}, worker=work), networks=2, trials=5)
     assert all(request.inherits is None for request in asked[:3])
     assert all(request.inherits is not None for request in asked[3:])
+
+
+@pytest.mark.parametrize("how", ["removed", "cut", "foreign"])
+def test_damaged_weights_of_a_parent_end_the_search_with_one_line(tmp_path: Path, how: str) -> None:
+    asked = list[Request]()
+
+    def work(request: Request) -> Response:
+        asked.append(request)
+        response = child().work(request, space(), data(), Classification())
+        file = Path(str(request.keep))
+        if how == "removed":
+            file.unlink()
+        elif how == "cut":
+            file.write_bytes(file.read_bytes()[:-100])
+        else:
+            torch.save({}, file)
+        return response
+
+    with pytest.raises(CheckpointError, match=r"trial 1 inherits the weights of trial 0: .*0\.pt") as caught:
+        search(tmp_path, lambda: SerialEngine({}, worker=work))
+    assert str(caught.value).isprintable()
+    assert len(asked) == 1, "no child was trained in vain"

@@ -5,10 +5,13 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from policies import every as architectures
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.strategies.one_path.enas import ENAS
@@ -20,7 +23,9 @@ from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
 
 
-def make_enas(seed: int = 0, space: WeightSharingSpace | None = None, **options: Any) -> ENAS:
+def make_enas(
+    seed: int = 0, space: WeightSharingSpace | None = None, table: LatencyTable | None = None, **options: Any
+) -> ENAS:
     defaults: dict[str, Any] = {
         **PLAIN_ARCH,
         "candidates": 10,
@@ -32,7 +37,7 @@ def make_enas(seed: int = 0, space: WeightSharingSpace | None = None, **options:
         "aggregate": 4,
     }
     with seeded(seed, "supernet"):
-        return ENAS(space or ToySpace(), Classification(), seed=seed, **defaults | options)
+        return ENAS(space or ToySpace(), Classification(), table, seed=seed, **defaults | options)
 
 
 class TestEnas(StrategyCase):
@@ -111,6 +116,38 @@ def test_the_controllers_loss_is_reinforces_and_reaches_no_shared_weight(tmp_pat
     gradients = [p.grad for p in module.arch_parameters() if p.grad is not None]
     wanted = torch.autograd.grad(expected, module.arch_parameters(), allow_unused=True)
     torch.testing.assert_close(gradients, [gradient for gradient in wanted if gradient is not None])
+
+
+def test_reinforce_learns_from_what_a_target_put_in_the_place_of_the_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = ToySpace()
+    table, every = LatencyTable.macs(space), architectures(space)
+    limit = sorted(space.cost(architecture, table) for architecture in every)[3]
+    module = fitted(tmp_path, table=table, target=limit, entropy_weight=0.0)
+    images, labels = toy_images(16, seed=0)
+    batch, taken, path = (images / 255, labels), list[Architecture](), module._path
+
+    def noted(architecture: Architecture) -> Gates:
+        taken.append(architecture)
+        return path(architecture)
+
+    monkeypatch.setattr(module, "_path", noted)
+    monkeypatch.setattr(module.controller, "sample", lambda *_: module.controller.replay(every))
+    module.trainer.log_every_n_steps = 1000  # type: ignore[attr-defined]
+    baseline, loss = module.baseline, module.arch_loss(batch)
+    assert [one for one in every if space.cost(one, table) > limit]
+    assert all(space.cost(one, table) <= limit for one in taken)
+    logs, expected = dict(zip(every, module.controller.replay(every).log_probabilities, strict=True)), torch.zeros(())
+    assert sum(log.exp().item() for log in logs.values()) == pytest.approx(1, abs=1e-5)
+    for architecture in taken:
+        with torch.no_grad():
+            chosen = module.supernet(batch[0], space.gates(architecture)).argmax(-1)
+        reward = (chosen == labels).float().mean().item()
+        assert baseline is not None
+        baseline -= (1 - 0.9) * (baseline - reward)
+        expected = expected - logs[architecture] * (reward - baseline) / len(every)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_the_baseline_starts_at_the_first_rewards_and_is_saved(tmp_path: Path) -> None:

@@ -68,11 +68,14 @@ def milliseconds(**entries: float) -> LatencyTable:
 ENTRIES = {"stem": 0.05, "head": 0.05, "blur": 0.1, "swap": 0.2, "keep": 0.4}
 
 
-def test_the_temperature_has_the_papers_values() -> None:
-    module = make_fbnet(temperature=5.0, anneal=math.exp(-0.045))
+@pytest.mark.parametrize(
+    "fall", [{"anneal": math.exp(-0.045)}, {"anneal": None, "last_temperature": 5 * math.exp(-0.045 * 89)}]
+)
+def test_the_temperature_has_the_papers_values(fall: dict[str, float | None]) -> None:
+    module = make_fbnet(temperature=5.0, **fall)
 
     class Epoch:
-        current_epoch = 0
+        current_epoch, max_epochs = 0, 90
 
     values = {}
     for epoch in (0, 1, 10, 45, 89):
@@ -161,6 +164,7 @@ def test_the_answer_is_the_best_of_the_samples_or_the_most_probable(tmp_path: Pa
     fit(module, ToyData(), tmp_path, epochs=2)
     answer = module.answer()
     assert module.scored[answer] == max(module.scored.values())
+    assert module.derive() in module.scored
     assert len(module.scored) > 1
     module.answer_by = "argmax"
     assert module.answer() == module.space.derive(module.probabilities())
@@ -179,5 +183,5 @@ def test_candidates_of_equal_cost_stand_in_the_order_of_their_draws(tmp_path: Pa
     fit(module, ToyData(), tmp_path, epochs=1, every=1000)
     drawn = [module.sample(draw) for draw in [module.generator("answer")] for _ in range(30)]
     module.answer()
-    assert list(module.scored) == list(dict.fromkeys(drawn))
+    assert list(module.scored) == list(dict.fromkeys([module.derive(), *drawn]))
     assert len(module.scored) > 5

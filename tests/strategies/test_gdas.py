@@ -63,7 +63,7 @@ def test_one_option_runs_with_the_gradient_of_the_soft_sample() -> None:
 
 def test_options_that_are_not_drawn_keep_their_weights(tmp_path: Path) -> None:
     module = make_gdas(arch_warmup_epochs=1)
-    module.check_length = lambda: None  # type: ignore[method-assign]
+    module.check_length = lambda *_: None  # type: ignore[method-assign]
     before = {name: p.clone() for name, p in module.supernet.named_parameters()}
     module.generator = lambda stream: torch.Generator().manual_seed(0)  # type: ignore[method-assign]
     fit(module, ToyData(), tmp_path, epochs=1, every=1000)

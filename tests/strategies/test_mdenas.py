@@ -127,7 +127,7 @@ def test_the_accuracy_of_a_path_leaves_the_supernet_unchanged(tmp_path: Path) ->
 
 def test_no_turn_during_warm_up(tmp_path: Path) -> None:
     module, turns = make_mdenas(path_batches=1, warmup_epochs=2), Turns()
-    module.check_length = lambda: None  # type: ignore[method-assign]
+    module.check_length = lambda *_: None  # type: ignore[method-assign]
     fit(module, ToyData(304, val_fraction=0.15), tmp_path, epochs=2, every=1000, callbacks=[turns])
     assert module.turns == 0
     assert torch.equal(module.probabilities()["layers"], torch.full((2, 3), 1 / 3))

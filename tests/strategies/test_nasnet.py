@@ -1,5 +1,6 @@
 """NASNet's search (arXiv:1707.07012)."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ import torch
 from policies import SETTINGS, UNEQUAL, accuracies, average_step, chances, check_gradient, every
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.nasnet import NASNet
 from lightning_nas.strategies.multi_trial.random_search import RandomSearch
@@ -20,10 +22,17 @@ from lightning_nas.trials.book import Trial
 from lightning_nas.trials.engines.base import Engine
 
 
-def make(engine: Engine | None = None, seed: int = 0, *, space: SearchSpace | None = None, **options: Any) -> NASNet:
+def make(
+    engine: Engine | None = None,
+    seed: int = 0,
+    *,
+    space: SearchSpace | None = None,
+    table: LatencyTable | None = None,
+    **options: Any,
+) -> NASNet:
     settings = SETTINGS | {"children": 4}
     space = space or ToySpace(LAYERS)
-    return NASNet(space, Classification(), engine=engine or ToyEngine(), seed=seed, **settings | options)
+    return NASNet(space, Classification(), table, engine=engine or ToyEngine(), seed=seed, **settings | options)
 
 
 class TestNasnet(TrialStrategyCase):
@@ -92,6 +101,23 @@ def test_a_ratio_outside_the_clip_has_no_gradient() -> None:
     assert moved(1.0, 0.5) > 0
     assert moved(0.0, 1.5) < 0
     assert moved(1.0, 1.1) > 0 > moved(0.0, 0.9)
+
+
+def test_the_ratio_is_of_the_architecture_that_a_target_put_in_its_place(tmp_path: Path) -> None:
+    space = ToySpace(LAYERS)
+    table = LatencyTable.macs(space)
+    limit = sorted(space.cost(architecture, table) for architecture in every(space))[3]
+    options: dict[str, Any] = {"controller": UNEQUAL, "children": 100, "trials": 12}  # no update
+    free, bound = make(**options), make(**options, table=table, target=limit)
+    fit(bound, None, tmp_path, epochs=1)
+    logs = dict(zip(every(space), chances(free).log().tolist(), strict=True))
+    assert sum(map(math.exp, logs.values())) == pytest.approx(1, abs=1e-5)
+    own = [free.propose(number).architecture for number in range(12)]
+    taken = [trial for trial, _ in bound.history]
+    assert sum(trial.architecture != one for trial, one in zip(taken, own, strict=True)) > 3
+    for trial in taken:
+        assert space.cost(trial.architecture, table) <= limit
+        assert trial.info["log_probability"] == pytest.approx(logs[trial.architecture], abs=1e-4)
 
 
 def test_the_entropy_term_alone_makes_the_controller_less_sure() -> None:

@@ -104,9 +104,30 @@ def test_under_a_limit_the_answer_is_the_best_that_keeps_it(tmp_path: Path) -> N
     assert toy_worth(module.answer()) == max(kept) == pytest.approx(0.6)
 
 
-def test_a_limit_that_nothing_keeps_is_named_with_the_cheapest(tmp_path: Path) -> None:
-    with pytest.raises(NumericalError, match=rf"limit=1; the cheapest costs {cost_of(0):g}"):
-        searched(tmp_path, limit=1.0, trials=40).answer()
+def test_a_limit_below_the_cheapest_is_refused_before_the_search(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"limit=1 MACs: the cheapest .* costs {cost_of(0):g} MACs"):
+        make(ToyEngine(), limit=1.0)
+    with pytest.raises(NumericalError, match="none of 1 trials"):  # every trial kept to the sampler's start
+        searched(tmp_path, limit=cost_of(0), trials=1, sampler="random", seed=1).answer()
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_an_exhausted_sampler_ends_the_search_with_the_best(in_flight: int, tmp_path: Path) -> None:
+    every = 3**LAYERS
+    module = searched(tmp_path, sampler="bruteforce", trials=4 * every, in_flight=in_flight, limit=None)
+    tried = {trial.architecture for trial, _ in module.history}
+    assert len(tried) == every
+    assert len(module.history) < every + in_flight
+    assert module.exhausted
+    assert toy_worth(module.answer()) == max(map(toy_worth, tried))
+
+
+def test_an_exhausted_grid_ends_the_search(tmp_path: Path) -> None:
+    grid = {d.name: list(d.options)[: 2 if i < 2 else 1] for i, d in enumerate(SPACE.decisions)}
+    options = {"search_space": grid}
+    module = searched(tmp_path, sampler="grid", sampler_options=options, in_flight=1)
+    assert len(module.history) == 4
+    assert module.answer() in [trial.architecture for trial, _ in module.history]
 
 
 def test_what_is_not_decided_is_no_parameter(tmp_path: Path) -> None:
@@ -181,7 +202,8 @@ def test_it_starts_with_what_it_is_given_and_learns_from_it(tmp_path: Path) -> N
 
 
 def test_a_sampler_that_cannot_go_on_is_named(tmp_path: Path) -> None:
-    """Brute force has tried all nine."""
-    module = OptunaSearch(ToySpace(2), Classification(), engine=ToyEngine(), trials=40, sampler="bruteforce")
-    with pytest.raises(ConfigError, match=r"strategy\.sampler: BruteForceSampler"):
+    """The grid has other names than the space."""
+    options = {"sampler": "grid", "sampler_options": {"search_space": {"layer": ["keep"]}}}
+    module = OptunaSearch(ToySpace(2), Classification(), engine=ToyEngine(), trials=40, **options)
+    with pytest.raises(ConfigError, match=r"strategy\.sampler: GridSampler .* not found in the given grid"):
         fit(module, None, tmp_path, epochs=1, every=1000)

@@ -10,11 +10,14 @@ import torch
 import yaml
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, DataError, NoStepError
+from lightning_nas.latency.sources import Macs
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.differentiable.darts import DARTS
+from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.strategies.differentiable.p_darts import PDARTS
 from lightning_nas.strategies.multi_trial.random_search import RandomSearch
 from lightning_nas.strategies.one_path.mdenas import MdeNAS
@@ -140,16 +143,23 @@ def test_an_untrained_search_has_no_answer() -> None:
         DARTS(ToySpace()).answer()
 
 
+class StopInWarmUp(pl.Callback):
+    """Ends a search after two batches, as Trainer(max_time=...) may."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == 2
+
+
 @pytest.mark.parametrize(
     ("module", "kind"),
     [
         (lambda: DARTS(ToySpace(), arch_warmup_epochs=1), "architecture"),
-        (lambda: MdeNAS(ToySpace(), warmup_epochs=1), "probability"),
+        (lambda: MdeNAS(ToySpace(), warmup_epochs=1), "architecture"),
     ],
 )
 def test_a_search_stopped_in_its_warm_up_has_no_answer(module: Any, kind: str, tmp_path: Path) -> None:
     made = module()
-    trained(made, tmp_path, max_steps=2, logger=False)
+    trained(made, tmp_path, logger=False, callbacks=[StopInWarmUp()])
     with pytest.raises(NoStepError, match=f"no {kind} step in 2 batches"):
         made.answer()
 
@@ -167,9 +177,30 @@ def test_a_warm_up_as_long_as_the_search_is_refused(module: Any, message: str, t
         trained(module(), tmp_path, logger=False)
 
 
-def test_p_darts_warns_when_it_ends_before_its_last_stage(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="early stage.*max_epochs=2, .*whole search has max_epochs=6"):
-        trained(PDARTS(ToySpace(), stage_epochs=2), tmp_path, logger=False)
+@pytest.mark.parametrize(
+    ("module", "limit", "message"),
+    [
+        (
+            lambda: DARTS(ToySpace(), arch_warmup_epochs=1),
+            {"max_steps": 4},
+            "arch_warmup_epochs=1, trainer.max_steps=4",
+        ),
+        (lambda: DARTS(ToySpace(), arch_warmup_epochs=1, arch_every=50), {}, "arch_every=50, .*max_epochs=2"),
+        (
+            lambda: DARTS(ToySpace(), arch_warmup_epochs=0, alternate="epoch"),
+            {"limit_train_batches": 1},
+            "two batches .*limit_train_batches=1",
+        ),
+        (lambda: MdeNAS(ToySpace(), warmup_epochs=1, path_batches=50), {}, "path_batches=50, .*warmup_epochs=1"),
+        (lambda: FBNet(ToySpace(), table=Macs()(ToySpace()), arch_warmup_epochs=0, anneal=1e-4), {}, "anneal=null"),
+    ],
+)
+def test_a_search_in_which_no_architecture_step_is_due_is_refused(
+    module: Any, limit: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    checks = RankCheck(lambda *_: pytest.fail("the truth was trained first"))
+    with pytest.raises(ConfigError, match=message):
+        trained(module(), tmp_path, logger=False, callbacks=[checks], **limit)
 
 
 def test_processes_that_would_wait_for_gradients_are_refused(tmp_path: Path) -> None:

@@ -4,17 +4,24 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 
-from lightning_nas.errors import ConfigError
+from lightning_nas.callbacks.short_warm_up import ShortWarmUp
+from lightning_nas.errors import ConfigError, NoStepError
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.p_darts import PDARTS
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.testing.repeating import resume_everywhere
 from lightning_nas.testing.searching import PLAIN_ARCH
 from lightning_nas.testing.strategies import StrategyCase
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
 from lightning_nas.training.seeding import seeded
+
+ONE_STAGE: dict[str, Any] = {"stage_epochs": 1, "added_cells": (1,), "dropped": (), "skip_dropout": (0.4,)}
+TWO_STAGES: dict[str, Any] = {"stage_epochs": 1, "added_cells": (0, 1), "dropped": (1,), "skip_dropout": (0.0, 0.4)}
 
 
 def make_p_darts(seed: int = 0, **options: Any) -> PDARTS:
@@ -23,10 +30,7 @@ def make_p_darts(seed: int = 0, **options: Any) -> PDARTS:
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
         "score_batches": 2,
-        "stage_epochs": 1,
-        "added_cells": (0, 1),
-        "dropped": (1,),
-        "skip_dropout": (0.0, 0.4),
+        **ONE_STAGE,
     }
     if options.get("arch_warmup_epochs"):  # which must be shorter than a stage
         defaults["stage_epochs"] = 1 + int(options["arch_warmup_epochs"])
@@ -35,16 +39,43 @@ def make_p_darts(seed: int = 0, **options: Any) -> PDARTS:
 
 
 class TestPDarts(StrategyCase):
-    search_options: ClassVar[dict[str, Any]] = {"stage_epochs": 4}
+    search_options: ClassVar[dict[str, Any]] = TWO_STAGES | {"stage_epochs": 4}
 
     @pytest.fixture
     def make(self) -> Callable[..., PDARTS]:
         return make_p_darts
 
 
+class StopAfter(Callback):
+    """Ends a search early, as Trainer(max_time=...) does."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch == self.epoch
+
+
+def test_resuming_in_any_stage_equals_never_having_stopped(tmp_path: Path) -> None:
+    resume_everywhere(partial(make_p_darts, **TWO_STAGES), ToyData(304, val_fraction=0.15), tmp_path, 2)
+
+
+def test_an_answer_comes_from_the_last_stage(tmp_path: Path) -> None:
+    data = ToyData(304, val_fraction=0.15)
+    with pytest.raises(ConfigError, match=r"last stage.*max_epochs=2, .*stage_epochs=2, .*whole .*max_epochs=4"):
+        fit(make_p_darts(**TWO_STAGES | {"stage_epochs": 2}), data, tmp_path, epochs=2)
+    module = make_p_darts(**TWO_STAGES | {"stage_epochs": 3, "arch_warmup_epochs": 1})
+    fit(module, data, tmp_path, epochs=6, every=1000, callbacks=[StopAfter(epoch=3)])
+    assert (module.stage, module.arch_steps) == (1, 8)
+    with pytest.raises(NoStepError, match="warm-up of stage 2 of 2, whose logits decide"):
+        module.answer()
+
+
 def test_a_stage_drops_the_smallest_options_and_the_next_starts_afresh(tmp_path: Path) -> None:
-    module = make_p_darts(stage_epochs=2)
-    fit(module, ToyData(), tmp_path, epochs=2, every=1000)
+    two = TWO_STAGES | {"stage_epochs": 2}
+    debugging = [ShortWarmUp()]  # a whole search would not end here
+    module = make_p_darts(**two)
+    fit(module, ToyData(), tmp_path, epochs=2, every=1000, callbacks=debugging)
     first = module.theta["layers"].softmax(-1)
     expected = torch.ones(2, 3, dtype=torch.bool).scatter_(1, first.argmin(-1, keepdim=True), False)
     assert torch.equal(module.get_buffer("kept_layers"), expected)
@@ -53,7 +84,7 @@ def test_a_stage_drops_the_smallest_options_and_the_next_starts_afresh(tmp_path:
     assert [len(row) for row in module.gates(torch.Generator()).active["layers"]] == [2, 2]
     begun = module.theta["layers_1"].detach().clone()
     assert float(begun.abs().max()) < 0.01
-    later = make_p_darts(stage_epochs=2)
+    later = make_p_darts(**two)
     before = [p.detach().clone() for p in later.supernet.stages[1].parameters()]  # type: ignore[union-attr]
     fit(later, ToyData(), tmp_path / "later", epochs=3, every=1000)
     after = list(later.supernet.stages[1].parameters())  # type: ignore[union-attr]

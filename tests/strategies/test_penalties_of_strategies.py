@@ -7,7 +7,7 @@ import torch
 
 from lightning_nas.errors import LatencyTableError
 from lightning_nas.latency.sources import Macs
-from lightning_nas.latency.table import LatencyTable
+from lightning_nas.latency.table import Entry, LatencyTable
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
 from lightning_nas.strategies.penalties import AddLinear, Costs, FBNetProduct, MnasNetProduct, MulLog, Penalty
@@ -103,3 +103,27 @@ def test_penalties_that_are_not_defined_are_refused() -> None:
         MulLog(reference=0.9).bind(COSTS)
     with pytest.raises(LatencyTableError, match="FBNet"):
         FBNetProduct().bind(Costs("toy", "ms", cheapest=0.0005, uniform=1.0))
+
+
+@pytest.mark.parametrize(
+    "penalty", [AddLinear(), MnasNetProduct(), MnasNetProduct(target=2.0), FBNetProduct(), MulLog()]
+)
+def test_a_space_that_costs_nothing_is_refused(penalty: Penalty) -> None:
+    free = MACS.model_copy(update={"entries": dict.fromkeys(MACS.entries, Entry(median=0.0, iqr=0.0))})
+    with pytest.raises(LatencyTableError, match=r"toy.*cost") as caught:
+        search(penalty, free)
+    assert "\n" not in str(caught.value)
+
+
+def test_costs_of_zero_have_no_reward_but_a_flat_one() -> None:
+    some = Costs("toy", "ms", cheapest=0.0, uniform=80.0)
+    with pytest.raises(LatencyTableError, match=r"power -0\.07 of the cost; use .* or alpha=0"):
+        MnasNetProduct().bind(some)
+    with pytest.raises(LatencyTableError, match="costs 0 ms"):
+        MnasNetProduct().reward(0.9, 0.0, COSTS)
+    assert MnasNetProduct(alpha=0.0, beta=-1.0).reward(0.9, 0.0, some) == 0.9
+    flat, cost = MnasNetProduct(alpha=0.0, beta=-1.0).bind(some), torch.zeros((), requires_grad=True)
+    flat(torch.ones(()), cost).backward()
+    assert cost.grad is not None
+    assert cost.grad.item() == 0
+    assert value(AddLinear(0.1), some, cost=0.0) == pytest.approx(2.4)

@@ -268,6 +268,29 @@ def test_zero_active_gives_no_gradient(monkeypatch: pytest.MonkeyPatch, penalty:
         assert [row for row in range(2) if not gradient[row].any()] == zeros
 
 
+def step_lengths(gradients: list[float | None]) -> list[float]:
+    """Steps of the optimiser on one logit; None is a step that the released code leaves out."""
+    logit = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    adam, places = torch.optim.Adam([logit], lr=0.1, betas=(0.0, 0.999)), [0.0]
+    for gradient in gradients:
+        logit.grad = None if gradient is None else torch.tensor([gradient], dtype=torch.float64)
+        adam.step()
+        places.append(logit.item())
+    return [abs(b - a) for a, b in itertools.pairwise(places)]
+
+
+def test_steps_after_those_without_a_step_are_longer_by_what_the_page_says() -> None:
+    first = step_lengths([0.0, 1.0])[1] / step_lengths([None, 1.0])[1]
+    many = 7000
+    ours, theirs = ([1.0 if i % 7 else skipped for i in range(many)] for skipped in (0.0, None))
+    later = step_lengths(ours)[-1] / step_lengths(theirs)[-1]
+    assert first == pytest.approx(1.41, abs=5e-3)
+    assert later == pytest.approx(1.08, abs=5e-3)
+    page = Path(__file__).parents[2].joinpath("docs/methods/proxyless.md").read_text(encoding="utf-8")
+    assert "by 41 %" in page
+    assert "by 8 %" in page
+
+
 @pytest.mark.parametrize("update", ["full", "two_path", "reinforce"])
 def test_the_weights_step_runs_one_option_a_choice(update: str) -> None:
     module, ran = make_proxyless(space=small(fused=False), update=update), []

@@ -53,7 +53,7 @@ def test_steps_are_sgd_before_the_switch_and_averages_afterwards(tmp_path: Path)
     # 2.6 is the first loss above the lowest of all before it but the last two: 3.0, 2.0, and then 2.5, 2.4
     watch, averaging, switch = Watch(), NonMonotonicAveraging(2), 4
     module, plain = child(ASGD), child(partial(torch.optim.SGD, lr=0.1, weight_decay=1e-3))
-    trainer = fit(module, ToyData(), tmp_path / "a", epochs=7, callbacks=[watch, averaging])
+    fit(module, ToyData(), tmp_path / "a", epochs=7, callbacks=[watch, averaging], first=True)
     sgd = Watch()
     fit(plain, ToyData(), tmp_path / "b", epochs=7, callbacks=[sgd])
     for ours, theirs in zip(watch.after, sgd.after, strict=True):
@@ -65,9 +65,28 @@ def test_steps_are_sgd_before_the_switch_and_averages_afterwards(tmp_path: Path)
         if i <= switch:
             assert torch.equal(validated, watch.after[(i + 1) * epoch - 1])
     torch.testing.assert_close(watch.validated[-1], passed.mean(0))
-    assert torch.equal(module.network[1].weight, watch.after[-1]), "training goes on from the weights themselves"
-    averaging.use(trainer)
+    assert torch.equal(averaging._last[0], watch.after[-1]), "training goes on from the weights themselves"
     torch.testing.assert_close(module.network[1].weight, passed.mean(0))
+    saved = torch.load(tmp_path / "a" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(saved["network.1.weight"], module.network[1].weight)
+
+
+def test_a_longer_training_goes_on_from_the_weights_and_not_from_their_mean(tmp_path: Path) -> None:
+    whole, more = Watch(), Watch()
+    fit(child(ASGD), ToyData(), tmp_path / "whole", epochs=7, callbacks=[NonMonotonicAveraging(2), whole], first=True)
+    fit(child(ASGD), ToyData(), tmp_path / "short", epochs=6, callbacks=[NonMonotonicAveraging(2)], first=True)
+    last = tmp_path / "short" / "checkpoints" / "last.ckpt"
+    fit(
+        child(ASGD),
+        ToyData(),
+        tmp_path / "short",
+        epochs=7,
+        resume=last,
+        callbacks=[NonMonotonicAveraging(2), more],
+        first=True,
+    )
+    for one, other in zip(reversed(whole.after), reversed(more.after), strict=False):
+        assert torch.equal(one, other)
 
 
 def test_another_optimiser_is_refused(tmp_path: Path) -> None:

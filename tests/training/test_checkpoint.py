@@ -11,6 +11,7 @@ import torch
 
 from lightning_nas.errors import CheckpointError, EnvironmentFailure
 from lightning_nas.training.checkpoint import AtomicCheckpointIO, generations, load_checked, newest
+from lightning_nas.training.exact import CONTENTS, changes
 
 CONTENT = {"step": 3, "weights": torch.arange(1000.0), "list": [1, 2.5, "x", None, True]}
 
@@ -133,3 +134,12 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     assert found is not None
     assert load_checked(found[0])["step"] == 1
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_other_data_are_another_condition_and_checkpoints_before_it_pass() -> None:
+    then = {"lightning_nas_fingerprint": {"seed": "0", CONTENTS: "a1"}}
+    for known_so_far in (False, True):
+        assert changes(then, {"seed": "0", CONTENTS: "a1"}, known_so_far=known_so_far) == ""
+        assert f"{CONTENTS} was a1, is b2" in changes(then, {"seed": "0", CONTENTS: "b2"}, known_so_far=known_so_far)
+        of_version_0_1 = {"lightning_nas_fingerprint": {"seed": "0"}}
+        assert changes(of_version_0_1, {"seed": "0", CONTENTS: "a1"}, known_so_far=known_so_far) == ""

@@ -1,9 +1,11 @@
 import csv
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_nas.errors import CheckpointError
 from lightning_nas.training.csv_table import CSVTable
 
 
@@ -52,3 +54,12 @@ def test_cutting_and_going_on_equals_never_having_written_more(tmp_path_factory,
     assert [{k: v for k, v in r.items() if v} for r in again.read()] == [
         {k: v for k, v in r.items() if v} for r in straight.read()
     ]
+
+
+def test_a_header_that_was_changed_is_refused(tmp_path: Path) -> None:
+    table = CSVTable(tmp_path / "t.csv", ("number", "failed"))
+    table.append({"number": 1})
+    then = table.position()
+    table.path.write_text(table.path.read_text().replace("failed", "passed"))
+    with pytest.raises(CheckpointError, match="others than"):
+        CSVTable(tmp_path / "t.csv", ("number", "failed")).cut(then)

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.errors import Interrupted
@@ -33,7 +35,14 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def search(folder: Path) -> None:
+class Stop(Callback):
+    """A signal after training has begun and before its first batch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def search(folder: Path, *callbacks: Callback) -> None:
     """One attempt: resumes by itself, writes ``done.json`` at the end."""
     StopRequest.listen()
     seed_everything("whatever", time.time_ns())
@@ -60,13 +69,13 @@ def search(folder: Path) -> None:
         every=2,
         keep=2,
         resume=resume,
-        callbacks=[ArchitectureLogger(samples=3)],
+        callbacks=[ArchitectureLogger(samples=3), *callbacks],
     )
     content = fingerprint(trainer, module, folder) | {"answer": module.answer().key}
     (folder / "done.json").write_text(json.dumps(content))
 
 
-def start(folder: Path) -> int:
+def start(folder: Path, *callbacks: Callback) -> int:
     """Fork: torch is imported already, so an attempt takes a fraction of a second."""
     folder.mkdir(exist_ok=True)
     child = os.fork()
@@ -76,7 +85,7 @@ def start(folder: Path) -> int:
         os.dup2(devnull, 2)
         code = 0
         try:
-            search(folder)
+            search(folder, *callbacks)
         except Interrupted as stop:
             code = int(stop.code or 0)
         except BaseException as error:  # noqa: BLE001 - the parent reads it
@@ -90,7 +99,7 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def when(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def when(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
@@ -141,10 +150,20 @@ def test_a_signal_ends_with_its_code_and_a_checkpoint_of_that_very_batch(
     sent = time.monotonic()
     os.kill(child, signum)
     assert wait(child) == code
-    assert time.monotonic() - sent < 5
+    assert time.monotonic() - sent < 60
     state = load_checked(folder / "checkpoints" / "last.ckpt")
     rows = CSVTable(folder / "metrics.csv").read()
     last = max(int(row["step"]) for row in rows if row["train/loss"] or row["arch/loss"])
     assert state["lightning_nas"]["position"] in (last, last + 1)
     assert wait(start(folder)) == 0
+    assert json.loads((folder / "done.json").read_text()) == undisturbed
+
+
+def test_a_stop_before_the_first_batch_leaves_a_checkpoint_to_go_on_from(
+    tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    folder = tmp_path / "run"
+    assert wait(start(folder, Stop())) == 143
+    assert load_checked(folder / "checkpoints" / "last.ckpt")["lightning_nas"]["position"] == 0
+    assert wait(start(folder)) == 0, (folder / "error.txt").read_text()
     assert json.loads((folder / "done.json").read_text()) == undisturbed

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_it_equals_the_serial_engine_to_the_bit(make: Make, tmp_path: Path) -> N
 
 def test_every_death_of_a_child_is_a_response_with_its_reason(make: Make) -> None:
     deeds = {0: "is killed", 1: "leaves", 2: "raises", 3: "diverges", 4: "is hungry", 5: "sleeps"}
-    engine = make(deeds, minutes=5 / 60, memory_gb=8)
+    engine = make(deeds, minutes=10 / 60, memory_gb=8)
     for trial in (*deeds, 6):
         engine.submit(request(trial))
     ends = answers(engine, 7)
@@ -69,7 +70,7 @@ def test_every_death_of_a_child_is_a_response_with_its_reason(make: Make) -> Non
     assert said[0] == ("lost", "its process was killed by SIGKILL")
     assert said[1] == ("lost", "its process ended with exit code 7")
     assert said[2] == ("failed", "RuntimeError: the shapes do not fit")
-    assert said[5] == ("failed", "took more than 0.0833333 minutes")
+    assert said[5] == ("failed", "took more than 0.166667 minutes")
     assert said[6] == ("finished", None)
     for trial, word in ((3, "nan"), (4, "memory")):
         status, reason = said[trial]
@@ -123,8 +124,8 @@ def test_closing_ends_all_children(make: Make, tmp_path: Path) -> None:
     began = time.monotonic()
     engine.close()
     engine.close()
-    assert time.monotonic() - began < 2
-    assert all(gone(pid, 0.1) for pid in pids)
+    assert time.monotonic() - began < 60, "children sleep for longer"
+    assert all(gone(pid) for pid in pids)
     assert engine.finished(0) == []
     assert not (tmp_path / "2-1").exists()
 
@@ -178,8 +179,8 @@ def test_no_child_outlives_a_search_that_is_killed(tmp_path: Path) -> None:
         pids = [at_work(tmp_path, trial) for trial in (0, 1)]
     finally:
         search.kill()
-        search.wait(10)
-    assert all(gone(pid, 3) for pid in pids)
+        search.wait(120)
+    assert all(gone(pid) for pid in pids)
 
 
 def test_resources_the_machine_has_not_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,3 +216,41 @@ def test_each_slot_has_gpus_of_those_the_search_sees(monkeypatch: pytest.MonkeyP
 def test_an_engine_without_a_core_to_run_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="legal: at most as many"):
         LocalEngine(job(tmp_path), threads=cores() + 1)
+
+
+def test_stopped_processes_are_lost_and_replaced(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make({0: "waits", 1: "waits"}, slots=2, silent_seconds=4)
+    for trial in (0, 1):
+        engine.submit(request(trial))
+    pids = [at_work(tmp_path, trial) for trial in (0, 1)]
+    os.kill(pids[0], signal.SIGSTOP)
+    response = answers(engine, 1)[0]
+    assert (response.status, response.reason) == ("lost", "no sign of life for 4 seconds")
+    assert gone(pids[0]), "a stopped child is killed, too"
+
+    monkeypatch.setattr(process, "_STARTED", 2.0)
+    server = parent(pids[1])
+    fork_server = parent(server)
+    os.kill(server, signal.SIGSTOP)
+    os.kill(fork_server, signal.SIGSTOP)
+    engine.submit(request(2))
+    ends = answers(engine, 1)
+    assert ends[2].reason == "no sign of life for 4 seconds"
+    (tmp_path / "go").touch()
+    assert answers(engine, 1)[1].status == "finished", "a child goes on without its server"
+    engine.submit(request(2, 2))
+    assert "could not be started" in str(answers(engine, 1)[2].reason)
+
+
+def test_signs_of_life_do_not_prolong_a_wait(make: Make, tmp_path: Path) -> None:
+    engine = make({0: "waits"}, slots=1, silent_seconds=1.0)  # ten signs of life a second
+    engine.submit(request(0))
+    at_work(tmp_path, 0)
+    server = engine._server
+    assert server is not None
+    found = list[int | None]()
+    waits = Thread(target=lambda: found.append(server.exit_code(0, 0.5)), daemon=True)
+    waits.start()
+    waits.join(60)
+    (tmp_path / "go").touch()
+    assert found == [None]

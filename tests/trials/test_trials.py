@@ -75,7 +75,7 @@ class Search:
 
     book: Trials
     history: list[Trial] = field(default_factory=list)
-    saved: list[tuple[dict[str, Any], int, int]] = field(default_factory=list)
+    saved: list[tuple[tuple[Any, ...], int, int]] = field(default_factory=list)
 
     def propose(self) -> Proposal:
         best = max(self.history, key=lambda trial: trial.curve[-1:], default=None)
@@ -89,13 +89,15 @@ class Search:
             trial = self.book.next()
             assert trial is not None
             self.history.append(trial)
-            state = json.loads(json.dumps(self.book.state()))
-            self.saved.append((state, len(self.history), self.book.ledger.path.stat().st_size))
+            self.book.returned.rewards.append(0.5)
+            state = json.loads(json.dumps([self.book.state(), self.book.position()]))
+            self.saved.append((tuple(state), len(self.history), self.book.ledger.path.stat().st_size))
         return self
 
     @classmethod
-    def resumed(cls, book: Trials, state: dict[str, Any]) -> "Search":
-        book.load_state(state)
+    def resumed(cls, book: Trials, state: tuple[Any, ...]) -> "Search":
+        book.load_state(*state)
+        book.returned.rewards.extend([0.5] * (len(book.returned) - len(book.returned.rewards)))
         return cls(book, list(book.returned))
 
 
@@ -127,7 +129,7 @@ def test_a_search_killed_at_any_byte_resumes_to_the_same_trials(
     search = start(path, rng, ordered=ordered, lost=0.2).run()
     expected = told(search.history)
     for which, where in kills:
-        begun = [({"proposed": 0, "returned": []}, 0, 0), *search.saved]
+        begun = [(({"proposed": 0, "returned": []},), 0, 0), *search.saved]
         state, _, least = begun[int(which * (len(begun) - 1))]
         content = path.read_bytes()
         cut = least + int(where * (len(content) - least))
@@ -255,7 +257,7 @@ def test_figures_that_are_no_numbers_are_a_failure(tmp_path: Path, curve: tuple[
     book.propose(Proposal(architecture(3)))
     trial = book.next()
     assert (trial.curve, trial.reason) == ((), f"its figures are {list(curve)}")
-    assert Trials(Diverges(random.Random(0)), Ledger(tmp_path / "trials.jsonl"))
+    Trials(Diverges(random.Random(0)), Ledger(tmp_path / "trials.jsonl")).propose(Proposal(architecture(3)))
 
 
 def test_slots_may_come_and_go(tmp_path: Path) -> None:
@@ -289,6 +291,8 @@ def test_a_signal_while_children_run_ends_them_and_leaves(tmp_path: Path, monkey
         '{"event":"finished","trial":0,"attempt":1,"curve":[],"virus":1}',
         '{"event":"finished","trial":0,"attempt":1,"curve":["a"],"seconds":1.0,"reason":null}',
         '{"event":"finished","trial":0,"attempt":1,"curve":[1],"seconds":"a","reason":null}',
+        '{"event":"finished","trial":0,"attempt":1,"curve":[1],"seconds":1.0,"reason":"none"}',
+        '{"event":"failed","trial":0,"attempt":1,"curve":[],"seconds":1.0,"reason":null}',
         '{"event":"started","trial":0,"attempt":"b"}',
     ],
 )
@@ -296,7 +300,7 @@ def test_an_event_that_lacks_what_it_needs_is_refused(tmp_path: Path, line: str)
     path = tmp_path / "trials.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(CheckpointError) as caught:
-        Trials(AnyOrder(random.Random(0)), Ledger(path))
+        Trials(AnyOrder(random.Random(0)), Ledger(path)).propose(Proposal(architecture(0)))
     assert str(caught.value).isprintable()
 
 

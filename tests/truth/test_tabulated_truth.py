@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightning_nas.data.images import NPZ, Digits
+from lightning_nas.data.vision import CIFAR10, CIFAR100
 from lightning_nas.errors import ConfigError, DataError
 from lightning_nas.spaces.nasbench201.operations import OPTIONS
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
@@ -51,7 +53,7 @@ def save(folder: Path, **changes: Any) -> Path:
 
 def ask(path: Path | None = None, **options: Any) -> list[float]:
     cells = [SPACE.from_string(CELLS[i]) for i in (7, 15_624, 0)]
-    return TabulatedTruth(path=path and str(path), **options)(SPACE, cells, None, None, 0)
+    return TabulatedTruth(path=path and str(path), any_data=True, **options)(SPACE, cells, None, None, 0)
 
 
 def test_accuracies_are_found_by_the_cells_string_in_any_order_of_rows(folder: Path) -> None:
@@ -66,7 +68,7 @@ def test_accuracies_are_found_by_the_cells_string_in_any_order_of_rows(folder: P
 @pytest.mark.parametrize(("cell", "column", "percent"), PUBLISHED)
 def test_the_published_table_is_read_as_it_stands(cell: str, column: Any, percent: float) -> None:
     dataset, split, epochs = column
-    truth = TabulatedTruth(dataset=dataset, split=split, epochs=epochs)
+    truth = TabulatedTruth(dataset=dataset, split=split, epochs=epochs, any_data=True)
     assert truth(SPACE, [SPACE.from_string(cell)], None, None, 0) == pytest.approx([percent / 100])
 
 
@@ -91,6 +93,21 @@ def test_another_space_is_refused(folder: Path) -> None:
     save(folder)
     with pytest.raises(ConfigError, match=r"not search_space=toy.*rank_check.truth=stand_alone"):
         TabulatedTruth()(ToySpace(), [ToySpace().best], None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "fits"), [("cifar10", {CIFAR10}), ("cifar100", {CIFAR100}), ("imagenet16", set[type]())]
+)
+def test_a_search_on_other_data_is_refused(folder: Path, dataset: Any, fits: set[type]) -> None:
+    save(folder)
+    truth, cell = TabulatedTruth(dataset=dataset), [SPACE.from_string(CELLS[0])]
+    for data in (Digits(), NPZ(), CIFAR10(), CIFAR100(), None):
+        if type(data) in fits:
+            assert len(truth(SPACE, cell, data, None, 0)) == 1
+            continue
+        with pytest.raises(ConfigError, match=rf"is on {type(data).__name__};.*any_data=true") as caught:
+            truth(SPACE, cell, data, None, 0)
+        assert (f"dataset={dataset}" in str(caught.value)) == bool(fits)
 
 
 def test_without_a_table_it_is_said_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import kendalltau
 
+from lightning_nas.functional.ranking import diverged_last, kendall_tau
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import one_thread
@@ -51,3 +54,16 @@ def test_each_architecture_is_trained_once_and_again_under_other_settings(
         file.write_text("{ damaged")
     assert truth(tmp_path, epochs=1)(space, [space.best], data, Classification(), 0) == first
     assert len(trained) == 5
+
+
+def test_a_network_that_diverges_alone_counts_as_the_worst(tmp_path: Path) -> None:
+    space, data = ToySpace(), ToyData()
+    data.setup("fit")
+    others = space.different(3, torch.Generator().manual_seed(0))
+    wild = StandAlone(cache_dir=str(tmp_path), epochs=1, optimizer=partial(torch.optim.SGD, lr=1e30))
+    with pytest.warns(UserWarning, match="diverged when it was trained alone"):
+        scores = wild(space, others, data, Classification(), 0)
+    assert scores[0] == -math.inf
+    assert math.isfinite(scores[1])  # it sees constant images, and its gradients are 0
+    ranked = diverged_last(torch.tensor([0.5, -math.inf, 0.1], dtype=torch.float64))
+    assert kendall_tau(ranked, torch.tensor([0.9, 0.2, 0.3])).item() == kendalltau([3, 1, 2], [0.9, 0.2, 0.3]).statistic

@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import pytest
 import torch
 from timms import computes_what_timms_does
 
 from lightning_nas import zoo
-from lightning_nas.errors import InputError
+from lightning_nas.errors import ConfigError, InputError
+from lightning_nas.export.trained import sizes_of
 from lightning_nas.latency import count_macs
 from lightning_nas.latency.macs import count_params
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 
 IMAGE = (3, 224, 224)
@@ -106,7 +110,13 @@ def test_the_cell_of_enas_lm_is_the_one_in_its_code() -> None:
 def test_each_entry_is_legal_in_its_space_and_says_its_source(name: str) -> None:
     architecture = zoo.load(name)
     assert zoo.space(name).validate(architecture) == architecture
-    assert set(zoo._entry(name)) == {"architecture", "space", "source", "classes", "params"}
+    assert set(zoo._entry(name)) - {"norm", "auxiliary_norm"} == {
+        "architecture",
+        "space",
+        "source",
+        "classes",
+        "params",
+    }
     assert "arXiv" in zoo._entry(name)["source"]
 
 
@@ -137,3 +147,14 @@ def test_an_unknown_name_lists_the_names() -> None:
 def test_no_fbnet_has_an_auxiliary_classifier() -> None:
     with pytest.raises(InputError, match="auxiliary=False"):
         zoo.network("fbnet_c", auxiliary=True)
+
+
+@pytest.mark.parametrize("classes", [0, -1, 2.5, True])
+def test_a_number_of_classes_that_none_can_have_is_refused(classes: int, tmp_path: Path) -> None:
+    space = NASBench201Space(input_shape=(1, 8, 8), num_classes=3)
+    file = tmp_path / "architecture.json"
+    space.sample(torch.Generator()).save(file, sizes_of(space, 3))
+    for name in ("fbnet_c", file):
+        with pytest.raises(ConfigError, match=r"num_classes: got .*; legal: int > 0"):
+            zoo.network(name, num_classes=classes)
+    assert zoo.network(file, num_classes=2)(torch.zeros(2, 1, 8, 8)).shape == (2, 2)

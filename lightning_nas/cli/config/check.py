@@ -7,15 +7,20 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from lightning_nas.cli.config.kinds import Kind, is_entry, kind
+from lightning_nas.cli.config.bounds import LARGEST
+from lightning_nas.cli.config.models import check_model
 from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.plain import join, plain, trusted_modules, walk
 from lightning_nas.cli.config.signature import Signature, signature
 from lightning_nas.cli.config.spelling import closest, hint
-from lightning_nas.cli.config.targets import check_target, full_name, resolve
+from lightning_nas.cli.config.targets import PLACES, check_target, full_name, is_a, resolve, under
 from lightning_nas.errors import ConfigError, shown
+from lightning_nas.kinds import Kind, is_entry, kind
 
-_STAGES = (["search"], ["retrain"], ["search", "retrain"], ["ranking"])
+_STAGES = (
+    *(["search"], ["retrain"], ["search", "retrain"], ["retrain", "export"], ["search", "retrain", "export"]),
+    ["ranking"],
+)
 _SPECIAL = {"_partial_": bool, "_recursive_": bool, "_convert_": Literal["none", "partial", "all", "object"]}
 
 
@@ -39,35 +44,47 @@ def check(config: DictConfig, *, allowed: Sequence[str] = ()) -> dict[str, Any]:
     entries = [(key, value) for key, value in walk(content) if is_entry(value)]
     for key, entry in entries:
         check_target(entry["_target_"], join(key, "_target_"), trusted)
+        check_model(key, entry)
     _check_top(content)
     found = [(key, entry, resolve(entry["_target_"], join(key, "_target_"), trusted)) for key, entry in entries]
     for key, entry, made in found:
+        if not under(full_name(made), trusted):
+            _check_kind(key, made)
         _check_entry(key, entry, made, late)
+    for key, value in walk(content):
+        if isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
+            raise ConfigError(f"{key}: got {shown(value)}; a number of a configuration is finite and at most 1e12")
     return content
 
 
 def _check_top(content: dict[str, Any]) -> None:
     """The keys and values of the schema, and the flags of the Trainer that a search cannot work with."""
     from lightning_nas.cli.config.limits import trainer_problem
-    from lightning_nas.cli.config.schema import Resume, Retrain, Run
+    from lightning_nas.cli.config.schema import Export, Resume, Retrain, Run
 
     _check_places(content, signature(Run))
-    sections = {"": Run, "retrain": Retrain, "resume": Resume}
+    sections = {"": Run, "retrain": Retrain, "resume": Resume, "export": Export}
     for section, fields in sections.items():
         given = content[section] if section else content
         if not isinstance(given, dict):
             raise ConfigError(f"{section}: got {shown(given)}; legal: mapping")
-        legal = signature(fields)
+        legal = _written(signature(fields))
         _check_names(section, given, legal, "the configuration")
         for name, argument in legal.arguments.items():
             key = join(section, name)
-            if key not in sections:
+            if key not in sections and name in given:
                 _check_value(key, given[name], kind(argument.annotation))
     if content["stages"] not in _STAGES:
         legal_stages = ", ".join(f"[{','.join(stages)}]" for stages in _STAGES)
         raise ConfigError(f"stages: got {shown(content['stages'])}; legal: {legal_stages}")
     if problem := trainer_problem(content["trainer"]):
         raise ConfigError(f"trainer.{problem[0]}: {problem[1]}")
+
+
+def _written(legal: Signature) -> Signature:
+    """The arguments by their names in a configuration: ``from_`` stands for a word that Python keeps for itself."""
+    named = {name.removesuffix("_"): argument for name, argument in legal.arguments.items()}
+    return Signature(named, legal.open)
 
 
 def _check_places(content: Mapping[Any, Any], legal: Signature) -> None:
@@ -83,6 +100,15 @@ def _check_places(content: Mapping[Any, Any], legal: Signature) -> None:
             meant = " or ".join(repr(join(home, keys[0])) for home in homes)
             key = join(name, keys[0]) if isinstance(value, Mapping) else join("", name)
             raise ConfigError(f"{key}: the configuration has no such key; did you mean {meant}?")
+
+
+def _check_kind(key: str, made: Callable[..., Any]) -> None:
+    """Refuse an entry that makes something else than its place is for; what a function makes is not known."""
+    place, _, name = key.partition(".")
+    legal = PLACES.get(place if name and place in ("callbacks", "logger") and "." not in name else key)
+    if legal and isinstance(made, type) and not is_a(made, legal):
+        words = " or ".join(kind.rpartition(".")[2] for kind in legal)
+        raise ConfigError(f"{key}: {shown(full_name(made))} is refused; legal: a class that derives from {words}")
 
 
 def _check_entry(key: str, entry: dict[str, Any], made: Callable[..., Any], late: Set[str]) -> None:

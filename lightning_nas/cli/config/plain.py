@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_nas.cli.config.bounds import MOST_VALUES, bounded
 from lightning_nas.errors import ConfigError, shown
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -24,12 +25,14 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], set[str]]:
         The content, and the full keys of interpolations that lead to null: sizes that the data set fills in later.
 
     Raises:
-        ConfigError: an interpolation leads nowhere, a value is missing (``???``), or the nesting is too deep.
+        ConfigError: an interpolation leads nowhere, a value is missing (``???``), the nesting is too deep, or
+            there are too many values.
     """
     try:
         written = list(walk(OmegaConf.to_container(config, resolve=False)))
         _refuse_missing(written)
-        content = OmegaConf.to_container(config, resolve=True)
+        with bounded():
+            content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as reason:
         key, first = _shown_key(str(reason.full_key or "configuration")), str(reason).splitlines()[0]
         raise ConfigError(f"{key}: {_of_other_data(key, first) or shown(first, 200)}") from None
@@ -38,6 +41,8 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], set[str]]:
     if not isinstance(content, dict):
         raise ConfigError(f"the configuration must be a mapping, got a {type(content).__name__}")
     values = list(walk(content))
+    if len(values) > MOST_VALUES:
+        raise ConfigError(f"the configuration has {len(values):,} values; at most {MOST_VALUES:,}")
     _refuse_missing(values)
     for key, value in values:
         # a DictConfig made of this content would resolve it after the check

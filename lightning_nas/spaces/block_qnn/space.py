@@ -21,11 +21,12 @@ from torch import nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
+from lightning_nas.ranges import Depth, Nodes, Side, Width
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
 from lightning_nas.spaces.block_qnn.code import JOINS, KERNELS, TYPES, LayerCode, checked, density, legal_codes, loose
 from lightning_nas.spaces.block_qnn.networks import Block, BlockNetwork, BlockPlace, Piece
 from lightning_nas.spaces.meanings import operation_meaning
-from lightning_nas.spaces.sizes import InputShape, sized_by_images
+from lightning_nas.spaces.sizes import InputShape, classes_of, sized_by_images
 
 
 class BlockQNNSpace(SearchSpace):
@@ -77,12 +78,12 @@ class BlockQNNSpace(SearchSpace):
         name: str = "block_qnn",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        layers: PositiveInt = 23,
-        blocks: PositiveInt = 4,
-        channels: Sequence[int] = (32, 64, 128),
+        layers: Depth = 23,
+        blocks: Nodes = 4,
+        channels: Sequence[Width] = (32, 64, 128),
     ) -> None:
         if layers < 2 or not channels:
             raise InputError(f"the space {name!r} needs 2 layers and a stage; got layers={layers}, channels={channels}")
@@ -196,7 +197,7 @@ class BlockQNNSpace(SearchSpace):
         no_auxiliary(self, auxiliary)
         codes = self.codes(architecture)
         stages = [[Block(codes, place) for place in stage] for stage in self._places()]
-        return BlockNetwork(self._stem(), stages, self._head(num_classes or self.num_classes))
+        return BlockNetwork(self._stem(), stages, self._head(classes_of(num_classes, self.num_classes)))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Draw the block: its input, its layers, and the output that joins its loose ends."""

@@ -15,6 +15,7 @@ from lightning_nas.ops.mixed import is_skip
 from lightning_nas.spaces.cells.genotype import Genotype
 from lightning_nas.spaces.cells.place import Widths
 from lightning_nas.spaces.chain import chain_graph
+from lightning_nas.spaces.sides import Size, by
 
 
 class GenotypeCell(nn.Module):
@@ -107,7 +108,7 @@ class Standing(Protocol):
     def channels(self) -> int: ...
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> Size: ...
 
 
 def stacked_cells_graph(stem: str, places: Iterable[Standing], widths: Widths, num_classes: int) -> nx.DiGraph[str]:
@@ -115,6 +116,6 @@ def stacked_cells_graph(stem: str, places: Iterable[Standing], widths: Widths, n
     boxes: list[tuple[str, str]] = [("stem", stem)]
     for kind, run in itertools.groupby(places, key=lambda place: place.kind):
         *_, last = cells = list(run)
-        size = f"{last.channels * widths[kind]}x{last.size}x{last.size}"
+        size = f"{last.channels * widths[kind]}x{by(last.size)}"
         boxes.append((f"cells_{len(boxes)}", f"{len(cells)} x {kind}\n{size}"))
     return chain_graph([*boxes, ("head", f"{num_classes} classes")])

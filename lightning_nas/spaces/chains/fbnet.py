@@ -24,12 +24,14 @@ from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import InvertedResidual, conv_bn, initialize, skip
 from lightning_nas.ops.fused import fused
 from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
+from lightning_nas.ranges import Stages, Stem, Width
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.meanings import block_meaning
-from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
+from lightning_nas.spaces.sides import ImageSize, Size, by, pair, size_of
+from lightning_nas.spaces.sizes import InputShape, Probability, classes_of, sized_by_images
 
 BLOCKS: dict[str, dict[str, int]] = {
     "k3_e1": {"kernel": 3, "expansion": 1},
@@ -50,12 +52,12 @@ SMALL_STAGES = ((16, 1, 1), (24, 2, 2), (32, 2, 2), (64, 1, 1))
 
 @dataclass(frozen=True)
 class Layer:
-    """Shape of one searched layer: (in_channels, size, size) in, out_channels out."""
+    """Shape of one searched layer: (in_channels, height, width) in, out_channels out."""
 
     in_channels: int
     out_channels: int
     stride: int
-    size: int
+    size: Size
 
     def block(self, option: str) -> nn.Module:
         """Build an option of this layer."""
@@ -73,7 +75,7 @@ class Layer:
 
     def key(self, option: str) -> str:
         """Cost key: equal for layers of equal shape."""
-        return f"{option} {self.in_channels}x{self.size}x{self.size} -> {self.out_channels} /{self.stride}"
+        return f"{option} {self.in_channels}x{by(self.size)} -> {self.out_channels} /{self.stride}"
 
 
 class FBNetSpace(WeightSharingSpace):
@@ -92,7 +94,7 @@ class FBNetSpace(WeightSharingSpace):
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
@@ -122,24 +124,25 @@ class FBNetSpace(WeightSharingSpace):
         name: str = "fbnet",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 224,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 224,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 1000,
-        stem: Sequence[int] = (16, 2),
-        stages: Sequence[Sequence[int]] = STAGES,
-        head: PositiveInt = 1984,
+        stem: Stem = (16, 2),
+        stages: Stages = STAGES,
+        head: Width = 1984,
         dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
-        if image_size < 8:
-            raise InputError(f"the space {name!r} needs images of at least 8 pixels, got {image_size}")
+        size = size_of(image_size)
+        if size < 8:
+            raise InputError(f"the space {name!r} needs images of at least 8 pixels, got {size}")
         if odd := [c for c in (stem[0], *(stage[0] for stage in stages)) if c % 2]:
             raise InputError(f"the space {name!r} needs even channel numbers (grouped blocks), got {odd[0]}")
         self.name = name
-        self.input_shape = (in_channels, image_size, image_size)
+        self.input_shape = (in_channels, *pair(size))
         self.num_classes = num_classes
         self.stem, self.head, self.dropout, self.fused = tuple(stem), head, dropout, fused
-        self.layers = tuple(Layer(*shape) for shape in shapes(stem[0], -(-image_size // stem[1]), stages))
+        self.layers = tuple(Layer(*shape) for shape in shapes(stem[0], -(-size // stem[1]), stages))
         self.decisions = tuple(Decision(f"layer_{i:02d}", OPTIONS) for i in range(1, len(self.layers) + 1))
         self.gate_shapes = {GROUP: (len(self.layers), len(OPTIONS))}
         self.gate_options = {GROUP: OPTIONS}
@@ -170,7 +173,7 @@ class FBNetSpace(WeightSharingSpace):
         no_auxiliary(self, auxiliary)
         chosen = self.validate(architecture).options
         blocks = [layer.block(option) for layer, option in zip(self.layers, chosen, strict=True)]
-        return FBNetNetwork(self._stem(), blocks, self._head(num_classes or self.num_classes))
+        return FBNetNetwork(self._stem(), blocks, self._head(classes_of(num_classes, self.num_classes)))
 
     def supernet(self, mix: Mix | None = None) -> FBNetSupernet:
         """The stochastic supernet: every layer mixes its nine blocks."""
@@ -196,10 +199,10 @@ class FBNetSpace(WeightSharingSpace):
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """A chain: input, stem, the layers, head."""
         size, channels = self.layers[0].size, self.stem[0]
-        nodes = [("input", f"{'x'.join(map(str, self.input_shape))}"), ("stem", f"conv 3x3\n{channels}x{size}x{size}")]
+        nodes = [("input", f"{'x'.join(map(str, self.input_shape))}"), ("stem", f"conv 3x3\n{channels}x{by(size)}")]
         for layer, (name, option) in zip(self.layers, architecture.choices, strict=True):
             out = -(-layer.size // layer.stride)
-            nodes.append((name, f"{option}\n{layer.out_channels}x{out}x{out}"))
+            nodes.append((name, f"{option}\n{layer.out_channels}x{by(out)}"))
         nodes.append(("head", f"conv 1x1, pool\n{self.head} -> {self.num_classes}"))
         return chain_graph(nodes)
 
@@ -208,13 +211,13 @@ class FBNetSpace(WeightSharingSpace):
     def _fixed(self) -> dict[str, Operation]:
         first, last = self.layers[0], self.layers[-1]
         out = -(-last.size // last.stride)
-        channels, size, _ = self.input_shape
+        channels, *sides = self.input_shape
         return {
-            f"stem {channels}x{size}x{size} -> {first.in_channels} /{self.stem[1]}": Operation(
+            f"stem {channels}x{by(size_of(sides))} -> {first.in_channels} /{self.stem[1]}": Operation(
                 self._stem, self.input_shape
             ),
-            f"head {last.out_channels}x{out}x{out} -> {self.head} -> {self.num_classes}": Operation(
-                lambda: self._head(self.num_classes), (last.out_channels, out, out)
+            f"head {last.out_channels}x{by(out)} -> {self.head} -> {self.num_classes}": Operation(
+                lambda: self._head(self.num_classes), (last.out_channels, *pair(out))
             ),
         }
 
@@ -223,7 +226,7 @@ class FBNetSpace(WeightSharingSpace):
         searched = {
             layer.key(option): Operation(
                 partial(layer.block, option),
-                (layer.in_channels, layer.size, layer.size),
+                (layer.in_channels, *pair(layer.size)),
             )
             for layer in self.layers
             for option in OPTIONS

@@ -15,7 +15,7 @@ be scored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -24,12 +24,14 @@ from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
+from lightning_nas.ranges import Stages, Stem, Width
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
 from lightning_nas.spaces.chain import chain_graph
 from lightning_nas.spaces.chains.mnasnet_operations import OPS, SKIPS, LayerKind, MnasLayer, convolution, standing
 from lightning_nas.spaces.chains.networks import ChainNetwork
 from lightning_nas.spaces.chains.shapes import Shape, shapes
 from lightning_nas.spaces.chains.space import SMALLEST, Frame
+from lightning_nas.spaces.sides import ImageSize, Size, by, pair, size_of
 from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 BLOCKS = ((24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2))
@@ -83,7 +85,7 @@ class Layer(NamedTuple):
         """Cost key: equal for layers that are alike."""
         channels, out, stride, size = self.shape
         kind = self.kind._replace(skip=standing(self.kind.skip, channels, out, stride))
-        return f"{kind} {channels}x{size}x{size} -> {out} /{stride}"
+        return f"{kind} {channels}x{by(size)} -> {out} /{stride}"
 
     def build(self) -> MnasLayer:
         """Build the layer."""
@@ -91,7 +93,7 @@ class Layer(NamedTuple):
 
     def operation(self) -> Operation:
         """The operation whose cost is measured."""
-        return Operation(self.build, (self.shape.in_channels, self.shape.size, self.shape.size))
+        return Operation(self.build, (self.shape.in_channels, *pair(self.shape.size)))
 
 
 class MnasNetSpace(SearchSpace):
@@ -108,7 +110,7 @@ class MnasNetSpace(SearchSpace):
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
@@ -151,23 +153,24 @@ class MnasNetSpace(SearchSpace):
         name: str = "mnasnet",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 224,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 224,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 1000,
-        stem: Sequence[int] = (32, 2),
-        first: PositiveInt = 16,
-        blocks: Sequence[Sequence[int]] = BLOCKS,
-        last: PositiveInt = 320,
-        mix: PositiveInt = 1280,
+        stem: Stem = (32, 2),
+        first: Width = 16,
+        blocks: Stages = BLOCKS,
+        last: Width = 320,
+        mix: Width = 1280,
         dropout: Probability = 0.2,
     ) -> None:
-        if image_size < SMALLEST:
-            raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {image_size}")
+        size = size_of(image_size)
+        if size < SMALLEST:
+            raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {size}")
         if short := [block for block in blocks if block[1] < 2]:
             raise InputError(f"the space {name!r} needs blocks of at least 2 layers, got {list(short[0])}")
         self.name, self.first, self.blocks, self.last = name, first, tuple(tuple(block) for block in blocks), last
-        self.frame = Frame(in_channels, image_size, num_classes, tuple(stem), mix, dropout, convolution)
-        self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
+        self.frame = Frame(in_channels, size, num_classes, tuple(stem), mix, dropout, convolution)
+        self.input_shape, self.num_classes = (in_channels, *pair(size)), num_classes
         self.decisions = tuple(
             Decision(f"block_{i}_{question}", options)
             for i in range(1, len(blocks) + 1)
@@ -223,7 +226,7 @@ class MnasNetSpace(SearchSpace):
 
     # -- cost ---------------------------------------------------------------------------------------------------
 
-    def _out_size(self) -> int:
+    def _out_size(self) -> Size:
         size = self.frame.size
         for *_, stride in self.blocks:
             size = -(-size // stride)

@@ -16,10 +16,12 @@ from pydantic import PositiveInt
 
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.blocks import conv_bn6
+from lightning_nas.ranges import Width
 from lightning_nas.spaces.chains.proxyless_blocks import MBBlock
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.space import ChainSpace, Frame
 from lightning_nas.spaces.meanings import block_meaning
+from lightning_nas.spaces.sides import ImageSize, size_of
 from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 
@@ -54,7 +56,7 @@ class MobileSpace(ChainSpace):
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
@@ -81,8 +83,8 @@ class MobileSpace(ChainSpace):
         name: str = "mobile",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 224,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 224,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 1000,
         backbone: str = "gpu",
         dropout: Probability = 0.0,
@@ -92,7 +94,7 @@ class MobileSpace(ChainSpace):
             legal = ", ".join(BACKBONES)
             raise InputError(f"no backbone is called {shown(backbone)} (search_space.backbone=); legal: {legal}")
         stem, stages, mix = BACKBONES[backbone]
-        frame = Frame(in_channels, image_size, num_classes, stem, mix, dropout, conv_bn6)
+        frame = Frame(in_channels, size_of(image_size), num_classes, stem, mix, dropout, conv_bn6)
         blocks = [MBBlock(*shape) for shape in shapes(stem[0], frame.size, stages)]
         super().__init__(name, frame, blocks, fused=fused)
 

@@ -9,16 +9,17 @@ Differs from the paper: nothing in the blocks; weights begin with :func:`~lightn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import PositiveInt
 
 from lightning_nas.ops.blocks import conv_bn6
+from lightning_nas.ranges import Stages, Stem, Width
 from lightning_nas.spaces.chains.proxyless_blocks import ZERO, MBBlock, mb_options
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.space import ChainSpace, Frame
 from lightning_nas.spaces.meanings import block_meaning
+from lightning_nas.spaces.sides import ImageSize, by, size_of
 from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
@@ -40,7 +41,7 @@ class ProxylessBlock(MBBlock):
     def published_key(self, kernel: int, expansion: int) -> str:
         """The name of a block of this shape in the authors' latency tables."""
         size, out, skips = self.size, self.out_size, int(self.residual)
-        shape = f"input:{size}x{size}x{self.in_channels}-output:{out}x{out}x{self.out_channels}"
+        shape = f"input:{by(size)}x{self.in_channels}-output:{by(out)}x{self.out_channels}"
         return f"expanded_conv-{shape}-expand:{expansion}-kernel:{kernel}-stride:{self.stride}-idskip:{skips}"
 
 
@@ -59,7 +60,7 @@ class ProxylessNASSpace(ChainSpace):
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
@@ -99,17 +100,17 @@ class ProxylessNASSpace(ChainSpace):
         name: str = "proxyless",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 224,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 224,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 1000,
-        stem: Sequence[int] = (32, 2),
-        first: PositiveInt = 16,
-        stages: Sequence[Sequence[int]] = STAGES,
-        mix: PositiveInt = 1280,
+        stem: Stem = (32, 2),
+        first: Width = 16,
+        stages: Stages = STAGES,
+        mix: Width = 1280,
         dropout: Probability = 0.0,
         fused: bool = True,
     ) -> None:
-        frame = Frame(in_channels, image_size, num_classes, tuple(stem), mix, dropout, conv_bn6, first)
+        frame = Frame(in_channels, size_of(image_size), num_classes, tuple(stem), mix, dropout, conv_bn6, first)
         self._searched = tuple(ProxylessBlock(*shape) for shape in shapes(first, frame.size, stages))
         super().__init__(name, frame, self._searched, fused=fused)
 
@@ -121,10 +122,10 @@ class ProxylessNASSpace(ChainSpace):
         frame, blocks = self.frame, self._searched
         size, out, image, stem = frame.size, blocks[-1].out_size, frame.image_size, frame.stem[0]
         fixed = (
-            f"Conv-input:{image}x{image}x{frame.in_channels}-output:{size}x{size}x{stem}",
+            f"Conv-input:{by(image)}x{frame.in_channels}-output:{by(size)}x{stem}",
             ProxylessBlock(stem, blocks[0].in_channels, 1, size).published_key(3, 1),
-            f"Conv_1-input:{out}x{out}x{blocks[-1].out_channels}-output:{out}x{out}x{frame.mix}",
-            f"Logits-input:{out}x{out}x{frame.mix}-output:{self.num_classes}",
+            f"Conv_1-input:{by(out)}x{blocks[-1].out_channels}-output:{by(out)}x{frame.mix}",
+            f"Logits-input:{by(out)}x{frame.mix}-output:{self.num_classes}",
         )
         searched = {b.keys(o)[0]: b.published_key(*shape) for b in blocks for o, shape in BLOCKS.items()}
         return dict(zip(self._fixed(), fixed, strict=True)) | searched

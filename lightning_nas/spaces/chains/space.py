@@ -22,18 +22,20 @@ from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSp
 from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.chains.networks import ChainNetwork, ChainSupernet, Parts
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sides import Size, by, pair
+from lightning_nas.spaces.sizes import classes_of
 
 SMALLEST = 8  # pixels
 
 
 @dataclass(frozen=True)
 class SearchedBlock(ABC):
-    """One searched block: (in_channels, size, size) in, out_channels out."""
+    """One searched block: (in_channels, height, width) in, out_channels out."""
 
     in_channels: int
     out_channels: int
     stride: int
-    size: int
+    size: Size
 
     @property
     @abstractmethod
@@ -51,7 +53,7 @@ class SearchedBlock(ABC):
         return False
 
     @property
-    def out_size(self) -> int:
+    def out_size(self) -> Size:
         """Height and width of the output."""
         return -(-self.size // self.stride)
 
@@ -65,11 +67,11 @@ class SearchedBlock(ABC):
 
     def keys(self, option: str) -> Keys:
         """Cost keys: equal for blocks of equal shape, none for free options."""
-        return (f"{option} {self.in_channels}x{self.size}x{self.size} -> {self.out_channels} /{self.stride}",)
+        return (f"{option} {self.in_channels}x{by(self.size)} -> {self.out_channels} /{self.stride}",)
 
     def operations(self) -> dict[str, Operation]:
         """Operations of all options, by cost key."""
-        shape = (self.in_channels, self.size, self.size)
+        shape = (self.in_channels, *pair(self.size))
         return {
             key: Operation(partial(self.build, option), shape) for option in self.options for key in self.keys(option)
         }
@@ -92,7 +94,7 @@ class Frame:
     """
 
     in_channels: int
-    image_size: int
+    image_size: Size
     num_classes: int
     stem: Sequence[int]
     mix: int
@@ -102,13 +104,13 @@ class Frame:
     bias: bool = True
 
     @property
-    def size(self) -> int:
+    def size(self) -> Size:
         """Height and width after the stem."""
         return -(-self.image_size // self.stem[1])
 
     def parts(self, blocks: Sequence[nn.Module], last: int, num_classes: int | None = None) -> Parts:
         """Build the parts around ``blocks``, whose output has ``last`` channels."""
-        classifier = nn.Linear(self.mix, num_classes or self.num_classes, bias=self.bias)
+        classifier = nn.Linear(self.mix, classes_of(num_classes, self.num_classes), bias=self.bias)
         return Parts(
             stem=self.convolution(self.in_channels, self.stem[0], 3, self.stem[1]),
             first=MBConv(self.stem[0], self.first, kernel=3, expansion=1) if self.first else nn.Identity(),
@@ -117,16 +119,16 @@ class Frame:
             classifier=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(self.dropout), classifier),
         )
 
-    def operations(self, channels: int, out: int) -> dict[str, Operation]:
-        """Operations that always run, by cost key, if the last block gives (channels, out, out)."""
+    def operations(self, channels: int, out: Size) -> dict[str, Operation]:
+        """Operations that always run, by cost key, if the last block gives (channels, *out)."""
         image, size, stem = self.image_size, self.size, self.stem[0]
-        made = {"stem": (f"{self.in_channels}x{image}x{image} -> {stem} /{self.stem[1]}", (self.in_channels, image))}
+        made = {"stem": (f"{self.in_channels}x{by(image)} -> {stem} /{self.stem[1]}", (self.in_channels, image))}
         if self.first:
-            made["first"] = (f"{stem}x{size}x{size} -> {self.first}", (stem, size))
-        made["mix"] = (f"{channels}x{out}x{out} -> {self.mix}", (channels, out))
-        made["classifier"] = (f"{self.mix}x{out}x{out} -> {self.num_classes}", (self.mix, out))
+            made["first"] = (f"{stem}x{by(size)} -> {self.first}", (stem, size))
+        made["mix"] = (f"{channels}x{by(out)} -> {self.mix}", (channels, out))
+        made["classifier"] = (f"{self.mix}x{by(out)} -> {self.num_classes}", (self.mix, out))
         return {
-            f"{part} {text}": Operation(partial(self._part, part, channels), (width, side, side))
+            f"{part} {text}": Operation(partial(self._part, part, channels), (width, *pair(side)))
             for part, (text, (width, side)) in made.items()
         }
 
@@ -152,7 +154,7 @@ class ChainSpace(WeightSharingSpace):
         if frame.image_size < SMALLEST:
             raise InputError(f"the space {name!r} needs images of at least {SMALLEST} pixels, got {frame.image_size}")
         self.name, self.frame, self.blocks, self.fused = name, frame, tuple(blocks), fused
-        self.input_shape = (frame.in_channels, frame.image_size, frame.image_size)
+        self.input_shape = (frame.in_channels, *pair(frame.image_size))
         self.num_classes = frame.num_classes
         self._names = tuple(f"block_{i:02d}" for i in range(1, len(blocks) + 1))
         self.decisions = tuple(Decision(n, block.options) for n, block in zip(self._names, blocks, strict=True))
@@ -212,12 +214,12 @@ class ChainSpace(WeightSharingSpace):
         frame, size = self.frame, self.frame.size
         nodes = [
             ("input", "x".join(map(str, self.input_shape))),
-            ("stem", f"conv 3x3\n{frame.stem[0]}x{size}x{size}"),
+            ("stem", f"conv 3x3\n{frame.stem[0]}x{by(size)}"),
         ]
         if frame.first:
-            nodes.append(("first", f"k3_e1\n{frame.first}x{size}x{size}"))
+            nodes.append(("first", f"k3_e1\n{frame.first}x{by(size)}"))
         for block, name, option in zip(self.blocks, self._names, self._chosen(architecture), strict=True):
-            nodes.append((name, f"{option}\n{block.out_channels}x{block.out_size}x{block.out_size}"))
+            nodes.append((name, f"{option}\n{block.out_channels}x{by(block.out_size)}"))
         nodes.append(("head", f"conv 1x1, pool\n{frame.mix} -> {self.num_classes}"))
         return chain_graph(nodes)
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Annotated, cast
 
+from annotated_types import Interval
 from pydantic import PositiveInt
 from torch import nn
 
@@ -25,9 +26,11 @@ from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.mixed import Choice
+from lightning_nas.ranges import Stages, Stem, Width
 from lightning_nas.spaces.chains.shapes import shapes
 from lightning_nas.spaces.chains.shuffle_operations import KERNELS, XCEPTION, ShuffleBlock, passing, shuffle_block
 from lightning_nas.spaces.chains.space import ChainSpace, Frame, SearchedBlock
+from lightning_nas.spaces.sides import ImageSize, size_of
 from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
 
 STAGES = ((64, 4, 2), (160, 4, 2), (320, 8, 2), (640, 4, 2))
@@ -113,7 +116,7 @@ class ShuffleNetSpace(ChainSpace):
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 8.
         in_channels: channels of the images.
@@ -158,18 +161,18 @@ class ShuffleNetSpace(ChainSpace):
         name: str = "spos_shufflenet",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 224,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 224,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 1000,
-        stem: Sequence[int] = (16, 2),
-        stages: Sequence[Sequence[int]] = STAGES,
-        mix: PositiveInt = 1024,
+        stem: Stem = (16, 2),
+        stages: Stages = STAGES,
+        mix: Width = 1024,
         dropout: Probability = 0.1,
-        channels: Sequence[float] = (1.0,),
+        channels: Sequence[Annotated[float, Interval(gt=0, le=16)]] = (1.0,),
         affine: bool = False,
     ) -> None:
         convolution = partial(conv_bn, affine=affine)
-        frame = Frame(in_channels, image_size, num_classes, tuple(stem), mix, dropout, convolution, bias=False)
+        frame = Frame(in_channels, size_of(image_size), num_classes, tuple(stem), mix, dropout, convolution, bias=False)
         factors = tuple((f"w{round(100 * factor)}", factor) for factor in sorted(channels))
         if len(dict(factors)) != len(channels) or not factors or factors[0][1] < 0.01:
             raise InputError(f"the space {name!r} needs factors of 0.01 or more, each once; got channels={channels}")

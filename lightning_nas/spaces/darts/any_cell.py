@@ -16,11 +16,13 @@ from pydantic import PositiveInt
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.cells import FOREIGN, OPTIONS
+from lightning_nas.ranges import Depth, Nodes, Width
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.cells.genotype import KINDS, Genotype
 from lightning_nas.spaces.cells.place import Stem
 from lightning_nas.spaces.darts.form import CellsSpace, Form
 from lightning_nas.spaces.darts.networks import edges
+from lightning_nas.spaces.sides import ImageSize, pair, size_of
 from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 ALL = (*OPTIONS[1:], *FOREIGN)
@@ -38,7 +40,7 @@ class DARTSCellSpace(CellsSpace):
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4 (32 with stem="imagenet").
         in_channels: channels of the images.
@@ -73,21 +75,22 @@ class DARTSCellSpace(CellsSpace):
         name: str = "darts_cell",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        cells: PositiveInt = 20,
-        channels: PositiveInt = 36,
+        cells: Depth = 20,
+        channels: Width = 36,
         stem: Stem = "cifar",
         pool_norm: bool = False,
-        nodes: PositiveInt = 5,
+        nodes: Nodes = 5,
         operations: Sequence[str] = ALL,
     ) -> None:
         if unknown := [option for option in operations if option not in ALL]:
             raise InputError(f"cells have no operation {shown(unknown[0])}; legal: {', '.join(ALL)}")
         self.name = name
-        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine=True, pool_norm=pool_norm)
-        self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
+        size = size_of(image_size)
+        self.form = Form(size, in_channels, num_classes, cells, channels, stem, affine=True, pool_norm=pool_norm)
+        self.input_shape, self.num_classes = (in_channels, *pair(size)), num_classes
         self._nodes, self._operations = nodes, tuple(operations)
         pairs = itertools.combinations_with_replacement(operations, 2)
         self._on_edge = ("none", *operations, *("+".join(pair) for pair in pairs))

@@ -29,6 +29,8 @@ from lightning_nas.spaces.darts.networks import (
     reductions,
 )
 from lightning_nas.spaces.meanings import operation_meaning, states_meaning
+from lightning_nas.spaces.sides import Size, by, pair
+from lightning_nas.spaces.sizes import classes_of
 
 
 class CellsSpace(SearchSpace):
@@ -85,7 +87,7 @@ class Form:
         InputError: fewer than three cells, odd channels, or images too small to be halved twice.
     """
 
-    image_size: int
+    image_size: Size
     in_channels: int
     num_classes: int
     cells: int
@@ -111,11 +113,13 @@ class Form:
         """The parts of the stem in order."""
         c, size = self.channels, self.image_size
         if self.stem == "cifar":
-            return [Operation(partial(conv_bn, self.in_channels, 3 * c, 3, relu=False), (self.in_channels, size, size))]
+            return [
+                Operation(partial(conv_bn, self.in_channels, 3 * c, 3, relu=False), (self.in_channels, *pair(size)))
+            ]
         halved = -(-size // 4)
         return [
-            Operation(partial(_first_stage, self.in_channels, c), (self.in_channels, size, size)),
-            Operation(lambda: nn.Sequential(nn.ReLU(), *conv_bn(c, c, 3, 2, relu=False)), (c, halved, halved)),
+            Operation(partial(_first_stage, self.in_channels, c), (self.in_channels, *pair(size))),
+            Operation(lambda: nn.Sequential(nn.ReLU(), *conv_bn(c, c, 3, 2, relu=False)), (c, *pair(halved))),
         ]
 
     def make_stem(self) -> nn.ModuleList:
@@ -125,7 +129,7 @@ class Form:
     def make_head(self, channels: int, num_classes: int | None = None) -> nn.Sequential:
         """A fresh classifier."""
         return nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes or self.num_classes)
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes_of(num_classes, self.num_classes))
         )
 
     def make_auxiliary(self, shape: CellShape, channels: int, num_classes: int) -> nn.Module:
@@ -135,7 +139,7 @@ class Form:
             InputError: the output of the cell has another size than the classifier takes.
         """
         stride = 3 if self.stem == "cifar" else 2
-        if (shape.size - 5) // stride != 1:
+        if any((side - 5) // stride != 1 for side in pair(shape.size)):
             sizes = "29 to 44" if self.stem == "cifar" else "193 to 288"
             raise InputError(
                 f"the auxiliary classifier with stem={self.stem} needs images of {sizes} pixels, got {self.image_size}"
@@ -162,7 +166,7 @@ class Form:
     def network(self, genotypes: Mapping[str, Genotype], num_classes: int | None, auxiliary: bool) -> DARTSNetwork:
         """Build the stand-alone network, with fresh weights."""
         widths = {kind: len(genotype.concat) for kind, genotype in genotypes.items()}
-        shapes, classes = self.shapes(widths), num_classes or self.num_classes
+        shapes, classes = self.shapes(widths), classes_of(num_classes, self.num_classes)
         seen = shapes[reductions(self.cells)[1]]
         return DARTSNetwork(
             self.make_stem(),
@@ -189,12 +193,12 @@ class Form:
         shapes = self.shapes(widths)
         for shape in shapes:
             for i, (channels, size) in enumerate(shape.inputs):
-                key = f"preprocess {channels}x{size}x{size} -> {shape.channels} /{2 if shape.halves(i) else 1}"
-                made.append((key, Operation(partial(shape.preprocess, i), (channels, size, size))))
+                key = f"preprocess {channels}x{by(size)} -> {shape.channels} /{2 if shape.halves(i) else 1}"
+                made.append((key, Operation(partial(shape.preprocess, i), (channels, *pair(size)))))
         last = shapes[-1]
         channels = last.channels * widths[last.kind]
-        key = f"head {channels}x{last.size}x{last.size} -> {self.num_classes}"
-        made.append((key, Operation(partial(self.make_head, channels), (channels, last.size, last.size))))
+        key = f"head {channels}x{by(last.size)} -> {self.num_classes}"
+        made.append((key, Operation(partial(self.make_head, channels), (channels, *pair(last.size)))))
         return made
 
     def keys(self, genotypes: Mapping[str, Genotype]) -> Keys:
@@ -212,7 +216,7 @@ class Form:
     def searched(self, options: tuple[str, ...]) -> dict[str, Operation]:
         """Every operation at every place, free ones left out."""
         return {
-            key: Operation(partial(shape.operation, option, state), (shape.channels, *(shape.edge(state)[0],) * 2))
+            key: Operation(partial(shape.operation, option, state), (shape.channels, *pair(shape.edge(state)[0])))
             for shape in self.shapes({"normal": 1, "reduce": 1})
             for state in (0, 2)  # an input, a node
             for option in options

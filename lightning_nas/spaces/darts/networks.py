@@ -22,6 +22,7 @@ from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Supernet
 from lightning_nas.spaces.cells.genotype import Genotype
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sides import Size, by
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class CellShape:
 
     kind: str
     channels: int
-    inputs: tuple[tuple[int, int], tuple[int, int]]
+    inputs: tuple[tuple[int, Size], tuple[int, Size]]
     affine: bool
     pool_norm: bool = False
 
     @property
-    def size(self) -> int:
+    def size(self) -> Size:
         """Height and width of the states inside and of the output."""
         return -(-self.inputs[1][1] // 2) if self.kind == "reduce" else self.inputs[1][1]
 
@@ -55,7 +56,7 @@ class CellShape:
         make = FactorizedReduction if self.halves(index) else relu_conv_bn
         return make(self.inputs[index][0], self.channels, affine=self.affine)
 
-    def edge(self, state: int) -> tuple[int, int]:
+    def edge(self, state: int) -> tuple[Size, int]:
         """(size of the input, stride) of operations on a state."""
         return (self.inputs[1][1], 2) if self.kind == "reduce" and state < 2 else (self.size, 1)
 
@@ -68,7 +69,7 @@ class CellShape:
         """Cost key of an operation on a state; none if it costs nothing."""
         size, stride = self.edge(state)
         free = option == "none" or (option == "skip_connect" and stride == 1)
-        return () if free else (f"{option} {self.channels}x{size}x{size} /{stride}",)
+        return () if free else (f"{option} {self.channels}x{by(size)} /{stride}",)
 
 
 class Cell(nn.Module):

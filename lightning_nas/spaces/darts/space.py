@@ -22,13 +22,15 @@ from torch import Tensor
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.mixed import Mix, plain
-from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace
+from lightning_nas.ranges import Depth, Pair, Width
+from lightning_nas.spaces.base import Keys, Operation, Supernet, Taken, WeightSharingSpace
 from lightning_nas.spaces.cells.genotype import KINDS, Genotype
 from lightning_nas.spaces.cells.place import Stem
 from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.form import CellsSpace, Form
 from lightning_nas.spaces.darts.networks import DARTSNetwork, DARTSSupernet, edges
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sides import ImageSize, pair, size_of
 from lightning_nas.spaces.sizes import InputShape, sized_by_images
 
 NODES = 4
@@ -57,7 +59,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4 (32 with stem="imagenet").
         in_channels: channels of the images.
@@ -93,20 +95,21 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         name: str = "darts",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        cells: PositiveInt = 8,
-        channels: PositiveInt = 16,
+        cells: Depth = 8,
+        channels: Width = 16,
         stem: Stem = "cifar",
         affine: bool = False,
         pool_norm: bool = False,
-        evaluation: Sequence[int] | None = (20, 36),
+        evaluation: Pair | None = (20, 36),
         fused: bool = True,
     ) -> None:
         self.name = name
-        self.form = Form(image_size, in_channels, num_classes, cells, channels, stem, affine, pool_norm)
-        self.input_shape, self.num_classes = (in_channels, image_size, image_size), num_classes
+        size = size_of(image_size)
+        self.form = Form(size, in_channels, num_classes, cells, channels, stem, affine, pool_norm)
+        self.input_shape, self.num_classes = (in_channels, *pair(size)), num_classes
         self._evaluation, self._fused = evaluation, fused
         self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind))
         self.gate_shapes = dict.fromkeys(KINDS, (len(EDGES), len(OPTIONS)))
@@ -127,7 +130,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         form, evaluation = replace(self.form, cells=cells), self._evaluation
         if channels is not None and affine is not None:
             form, evaluation = replace(form, channels=channels, affine=affine), None
-        return DARTSSpace(self.name, **asdict(form), evaluation=evaluation, fused=self._fused)
+        return DARTSSpace(self.name, **vars(form), evaluation=evaluation, fused=self._fused)
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -167,6 +170,21 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
                     choices[f"{kind}_{node}_inputs"] = ",".join(str(EDGES[e][1]) for e in kept)
                 choices |= {f"{kind}_{node}_{n}": CHOSEN[best[e]] for n, e in zip(_ORDER, kept, strict=True)}
         return self.validate(choices)
+
+    def parts(self) -> tuple[tuple[Taken, ...], ...]:
+        """A part for each node: two of the edges that lead to it, each with an operation other than "none"."""
+        made = []
+        for kind in KINDS:
+            for node in range(NODES):
+                edges = [e for e, edge in enumerate(EDGES) if edge[0] == node]
+                made.append(
+                    tuple(
+                        ((kind, first, one), (kind, second, other))
+                        for first, second in itertools.combinations(edges, 2)
+                        for one, other in itertools.product(range(1, len(OPTIONS)), repeat=2)
+                    )
+                )
+        return tuple(made)
 
     def derive_above(self, weights: Mapping[str, Tensor], threshold: float) -> Architecture:
         """Apply FairDARTS' rule (arXiv:1911.12126): a node keeps operations above the threshold.

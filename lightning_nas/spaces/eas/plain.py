@@ -12,6 +12,7 @@ from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary
 from lightning_nas.spaces.chain import chain_graph
 from lightning_nas.spaces.eas.networks import Layer, Piece, PlainForm, PlainNetwork
+from lightning_nas.spaces.sizes import classes_of
 
 
 class PlainNetworks(SearchSpace):
@@ -90,7 +91,7 @@ class PlainNetworks(SearchSpace):
     ) -> PlainNetwork:
         """The layers, pools and dropout between them, a classifier; no auxiliary one."""
         no_auxiliary(self, auxiliary)
-        return PlainNetwork(self.form, self.layers(architecture), num_classes or self.num_classes)
+        return PlainNetwork(self.form, self.layers(architecture), classes_of(num_classes, self.num_classes))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """A chain: input, layers, pools, classifier."""

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, InvalidArchitecture
+from lightning_nas.ranges import Depth, Kernel, Side, Width
 from lightning_nas.spaces.eas.inheriting import Weights, origins, transformed
 from lightning_nas.spaces.eas.net2net import settle_identities
 from lightning_nas.spaces.eas.networks import POOL, Layer, PlainForm, PlainNetwork
@@ -98,15 +99,15 @@ class EASSpace(PlainNetworks, InheritingSpace):
         name: str = "eas",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        filters: Sequence[int] = FILTERS,
-        units: Sequence[int] = UNITS,
-        kernels: Sequence[int] = (1, 3, 5),
-        pools: Sequence[int] = (2, 2, 2, 4),
-        start: Sequence[int] = (16, 32, 64, 128, 256),
-        longest: PositiveInt = 10,
+        filters: Sequence[Width] = FILTERS,
+        units: Sequence[Width] = UNITS,
+        kernels: Sequence[Kernel] = (1, 3, 5),
+        pools: Sequence[Kernel] = (2, 2, 2, 4),
+        start: Sequence[Width] = (16, 32, 64, 128, 256),
+        longest: Depth = 10,
         dropout: Sequence[Probability] = (0.3, 0.5),
         noise: NonNegativeFloat = 0.0,
     ) -> None:
@@ -119,8 +120,8 @@ class EASSpace(PlainNetworks, InheritingSpace):
                 f"units={list(units)}, kernels={list(kernels)}"
             )
         legal = len(start) == len(self.widths) and all(w in ws for w, ws in zip(start, self.widths, strict=True))
-        if not legal or 3 not in kernels or longest < 1:
-            given = f"start={list(start)}, kernels={list(kernels)}, longest={longest}"
+        if not legal or 3 not in kernels:
+            given = f"start={list(start)}, kernels={list(kernels)}"
             raise InputError(
                 f"the space {name!r} starts with one layer a block ({len(self.widths)}) of kernel 3, widths from the "
                 f"lists; got {given}"

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Annotated
 
-from pydantic import PositiveInt
+from annotated_types import Len
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.ops.mixed import Mix, plain
+from lightning_nas.ranges import Layers, Side, Width
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary, shape_text
 from lightning_nas.spaces.connections import CONNECTED
 from lightning_nas.spaces.enas.macro_networks import (
@@ -84,13 +87,13 @@ class ENASMacroSpace(MacroLayers, WeightSharingSpace):
         name: str = "enas_macro",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        layers: PositiveInt = 12,
-        channels: PositiveInt = 36,
+        layers: Layers = 12,
+        channels: Width = 36,
         dropout: Probability = 0.1,
-        evaluation: Sequence[float] = (96, 0.5),
+        evaluation: Annotated[Sequence[NonNegativeFloat], Len(2, 2)] = (96, 0.5),
     ) -> None:
         self._settle(name, MacroForm(image_size, in_channels, num_classes, layers, channels, dropout, doubles=False))
         self._evaluation = evaluation

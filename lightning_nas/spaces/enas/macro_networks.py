@@ -21,6 +21,7 @@ from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.spaces.base import Operation, Supernet, shape_text
 from lightning_nas.spaces.enas.operations import MACRO, Sum, branch
 from lightning_nas.spaces.gates import Gates
+from lightning_nas.spaces.sizes import classes_of
 
 Skips = Sequence[Sequence[int]]
 """Earlier tensors that each layer is connected to, without its input."""
@@ -91,7 +92,7 @@ class MacroForm:
     def make_head(self, num_classes: int | None = None) -> nn.Module:
         """A fresh classifier."""
         channels = self.shape(self.layers)[0]
-        return pooled_classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=False)
+        return pooled_classifier(channels, classes_of(num_classes, self.num_classes), dropout=self.dropout, relu=False)
 
     def head(self) -> tuple[str, Operation]:
         """Cost key and operation of the classifier."""

@@ -10,6 +10,7 @@ from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.ops.blocks import relu_conv_bn
+from lightning_nas.ranges import Layers, Side, Width
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary, shape_text
 from lightning_nas.spaces.connections import connected_layers, connection_decisions, connection_meaning
 from lightning_nas.spaces.enas.macro_networks import MacroForm, MacroNetwork
@@ -92,11 +93,11 @@ class ENASMacroNetworks(MacroLayers):
         name: str = "enas_macro",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        layers: PositiveInt = 24,
-        channels: PositiveInt = 96,
+        layers: Layers = 24,
+        channels: Width = 96,
         dropout: Probability = 0.5,
     ) -> None:
         self._settle(name, MacroForm(image_size, in_channels, num_classes, layers, channels, dropout, doubles=True))

@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Annotated
 
-from pydantic import PositiveInt
+from annotated_types import Len
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.ops.mixed import Mix, plain
+from lightning_nas.ranges import Depth, Nodes, Side, Width
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.cells.genotype import KINDS
 from lightning_nas.spaces.cells.pairwise import SLOTS, states
@@ -94,14 +97,14 @@ class ENASMicroSpace(MicroCells, WeightSharingSpace):
         name: str = "enas_micro",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        layers: PositiveInt = 6,
-        nodes: PositiveInt = 5,
-        channels: PositiveInt = 20,
+        layers: Depth = 6,
+        nodes: Nodes = 5,
+        channels: Width = 20,
         dropout: Probability = 0.1,
-        evaluation: Sequence[float] = (15, 36, 0.2),
+        evaluation: Annotated[Sequence[NonNegativeFloat], Len(3, 3)] = (15, 36, 0.2),
     ) -> None:
         self._settle(name, MicroForm(image_size, in_channels, num_classes, layers, nodes, channels, dropout))
         self._evaluation = evaluation

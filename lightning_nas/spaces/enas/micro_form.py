@@ -13,6 +13,7 @@ from lightning_nas.ops.blocks import conv_bn
 from lightning_nas.ops.cells import FactorizedReduction, pooled_classifier
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.cells.place import CellPlace
+from lightning_nas.spaces.sizes import classes_of
 
 SMALLEST = 8  # of the images: halved twice they have more than one pixel for a batch norm of one image
 
@@ -45,8 +46,6 @@ class MicroForm:
     def __post_init__(self) -> None:
         if self.image_size < SMALLEST:
             raise InputError(f"ENAS' micro networks need images of at least {SMALLEST} pixels, got {self.image_size}")
-        if min(self.layers, self.nodes) < 1:
-            raise InputError(f"ENAS' micro networks need layers and nodes, got {self.layers} and {self.nodes}")
         if self.channels % 2:
             raise InputError(f"ENAS' micro networks need an even number of channels, got channels={self.channels}")
 
@@ -116,7 +115,7 @@ class MicroForm:
 
     def make_head(self, channels: int, num_classes: int | None = None) -> nn.Module:
         """A fresh classifier."""
-        return pooled_classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=True)
+        return pooled_classifier(channels, classes_of(num_classes, self.num_classes), dropout=self.dropout, relu=True)
 
     def head(self, channels: int, size: int) -> tuple[str, Operation]:
         """Cost key and operation of the classifier."""

@@ -13,6 +13,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import relu_conv_bn
 from lightning_nas.ops.cells import FactorizedReduction
+from lightning_nas.ranges import Depth, Nodes, Side, Width
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.cells.genotype import KINDS, Genotype, genotype_graphs
@@ -24,7 +25,7 @@ from lightning_nas.spaces.enas.micro_form import MicroForm
 from lightning_nas.spaces.enas.micro_networks import retrained_cell
 from lightning_nas.spaces.enas.operations import MICRO, enas_auxiliary
 from lightning_nas.spaces.meanings import pair_meaning
-from lightning_nas.spaces.sizes import InputShape, Probability, sized_by_images
+from lightning_nas.spaces.sizes import InputShape, Probability, classes_of, sized_by_images
 
 
 class MicroCells(SearchSpace):
@@ -101,12 +102,12 @@ class ENASMicroNetworks(MicroCells):
         name: str = "enas_micro",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        layers: PositiveInt = 15,
-        nodes: PositiveInt = 5,
-        channels: PositiveInt = 36,
+        layers: Depth = 15,
+        nodes: Nodes = 5,
+        channels: Width = 36,
         dropout: Probability = 0.2,
     ) -> None:
         self._settle(name, MicroForm(image_size, in_channels, num_classes, layers, nodes, channels, dropout))
@@ -116,7 +117,7 @@ class ENASMicroNetworks(MicroCells):
     ) -> StackedCells:
         """Stem, cells, classifier; the auxiliary one after the cell that follows the second reduction cell."""
         genotypes, form = self.genotypes(architecture), self.form
-        widths, classes = _widths(genotypes), num_classes or self.num_classes
+        widths, classes = _widths(genotypes), classes_of(num_classes, self.num_classes)
         places, seen = form.retrained(widths), form.reductions[1] + 1
         shares = [(i + 1) / len(places) for i in range(len(places))]
         cells = [

@@ -88,7 +88,7 @@ class Combine(nn.Module):
 
     def forward(self, states: Mapping[int, Tensor]) -> Tensor:
         """(N, channels, H, W) from the loose ends by their number."""
-        kernel = torch.cat([self.parts[str(j)].get_parameter("weight") for j in states], 1)
+        kernel = torch.cat([self.parts[str(j)].weight for j in states], 1)  # type: ignore[misc]
         y: Tensor = self.norm(F.conv2d(torch.cat(list(states.values()), 1).relu(), kernel))
         return y
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
+from lightning_nas.ranges import Kernel, Layers, Side, Width
 from lightning_nas.spaces.base import Keys, Operation, SearchSpace, no_auxiliary, shape_text
 from lightning_nas.spaces.connections import connected_layers, connection_decisions, connection_meaning
 from lightning_nas.spaces.nas_rl.networks import (
@@ -35,7 +36,7 @@ from lightning_nas.spaces.nas_rl.networks import (
     loose,
     output_sizes,
 )
-from lightning_nas.spaces.sizes import InputShape, sized_by_images
+from lightning_nas.spaces.sizes import InputShape, classes_of, sized_by_images
 
 
 class NASRLCNNSpace(SearchSpace):
@@ -95,14 +96,14 @@ class NASRLCNNSpace(SearchSpace):
         name: str = "nas_rl_cnn",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        depths: Sequence[int] = (6, 8, 10, 12, 14, 16, 18, 20),
-        heights: Sequence[int] = (1, 3, 5, 7),
-        widths: Sequence[int] = (1, 3, 5, 7),
-        strides: Sequence[int] = (1, 2, 3),
-        filters: Sequence[int] = (24, 36, 48, 64),
+        depths: Sequence[Layers] = (6, 8, 10, 12, 14, 16, 18, 20),
+        heights: Sequence[Kernel] = (1, 3, 5, 7),
+        widths: Sequence[Kernel] = (1, 3, 5, 7),
+        strides: Sequence[Kernel] = (1, 2, 3),
+        filters: Sequence[Width] = (24, 36, 48, 64),
     ) -> None:
         numbers = {"depths": depths, "heights": heights, "widths": widths, "strides": strides, "filters": filters}
         _check(name, numbers)
@@ -173,7 +174,9 @@ class NASRLCNNSpace(SearchSpace):
     ) -> ConnectedNetwork:
         """The layers and a classifier; never an auxiliary one."""
         no_auxiliary(self, auxiliary)
-        return ConnectedNetwork(self.input_shape[0], self.chosen(architecture), num_classes or self.num_classes)
+        return ConnectedNetwork(
+            self.input_shape[0], self.chosen(architecture), classes_of(num_classes, self.num_classes)
+        )
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Image, layers with an arrow from each input, classes with one from each loose end."""
@@ -259,6 +262,6 @@ def _check(name: str, numbers: Mapping[str, Sequence[int]]) -> None:
     for what, given in numbers.items():
         odd = what in ("heights", "widths")
         rising = all(a < b for a, b in pairwise(given))
-        if not given or min(given) < 1 or not rising or (odd and any(n % 2 == 0 for n in given)):
+        if not given or not rising or (odd and any(n % 2 == 0 for n in given)):
             legal = "odd numbers" if odd else "numbers"
             raise InputError(f"the space {name!r} needs increasing {legal} from 1 on, got {what}={list(given)}")

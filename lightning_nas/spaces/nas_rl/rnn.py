@@ -17,18 +17,18 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Interval
 from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
-from lightning_nas.errors import InputError
 from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
+from lightning_nas.ranges import Depth, Side, Width
 from lightning_nas.spaces.base import Keys, Operation, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
 from lightning_nas.spaces.language_models import SMALL_DROPS, RecurrentSpace
 from lightning_nas.spaces.meanings import activation_meaning
 from lightning_nas.spaces.nas_rl.tree_cells import COMBINATIONS, Activations, Rule, Tree, TreeCells
-from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
+from lightning_nas.spaces.sizes import Probability, WindowShape, classes_of, sized_by_words
 
 OPTIONS = tuple(ACTIVATIONS)
 
@@ -85,11 +85,11 @@ class NASRLRNNSpace(RecurrentSpace):
         name: str = "nas_rl_rnn",
         *,
         input_shape: WindowShape | None = None,
-        bptt: PositiveInt = 35,
+        bptt: Side = 35,
         num_classes: PositiveInt = 10_000,
-        width: PositiveInt = 650,
-        base: Annotated[int, Ge(2)] = 8,
-        layers: PositiveInt = 2,
+        width: Width = 650,
+        base: Annotated[int, Interval(ge=2, le=64)] = 8,
+        layers: Depth = 2,
         drop_words: Probability = 0.0,
         drop_input: Probability = 0.0,
         drop_x: Probability = 0.5,
@@ -97,8 +97,6 @@ class NASRLRNNSpace(RecurrentSpace):
         drop_output: Probability = 0.5,
         evaluation: Mapping[str, Any] | None = None,
     ) -> None:
-        if base < 2:
-            raise InputError(f"the space {name!r} needs at least 2 leaves, got base={base}")
         settings = {"bptt": bptt, "num_classes": num_classes, "width": width, "base": base, "layers": layers}
         drops = {"words": drop_words, "input": drop_input, "x": drop_x, "hidden": drop_hidden, "output": drop_output}
         super().__init__(name, settings | {f"drop_{where}": p for where, p in drops.items()}, evaluation)
@@ -126,7 +124,7 @@ class NASRLRNNSpace(RecurrentSpace):
         """The language model with the chosen cell in each layer; never with an auxiliary classifier."""
         no_auxiliary(self, auxiliary)
         cells = TreeCells(self.width, self.chosen(architecture), self.layers)
-        return LanguageModel(num_classes or self.num_classes, cells, self.drop)
+        return LanguageModel(classes_of(num_classes, self.num_classes), cells, self.drop)
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
         """Draw the tree: nodes are combinations, and the activation of a node is on the edges that leave it."""

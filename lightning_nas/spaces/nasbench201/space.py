@@ -7,7 +7,8 @@ Differs from the authors' code: nothing in the networks of the table (``affine=T
 ``affine=False``, batch norm without scale and shift in the cells' operations, so that an operation cannot be scaled up
 by anything but its gate. Here ``affine`` is one argument for the supernet and the networks, because a network extracted
 from the supernet has the structure of a fresh one; with ``affine=False`` a network has fewer parameters than its row of
-the table says, and as many multiply-adds.
+the table says, and as many multiply-adds. With ``affine=False`` the authors' convolutions have a bias; here they have
+none, because the batch norm that follows subtracts it: outputs are equal, and its gradient is zero.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from typing import Annotated
 
 import networkx as nx
 import torch
+from annotated_types import Len
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError, InvalidArchitecture, shown
 from lightning_nas.ops.mixed import Choice, Mix, plain
+from lightning_nas.ranges import Depth, Width
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph, cell_graph
 from lightning_nas.spaces.chain import chain_graph
@@ -38,7 +42,8 @@ from lightning_nas.spaces.nasbench201.operations import (
     Reduction,
     operation,
 )
-from lightning_nas.spaces.sizes import InputShape, sized_by_images
+from lightning_nas.spaces.sides import ImageSize, by, pair, size_of
+from lightning_nas.spaces.sizes import InputShape, classes_of, sized_by_images
 
 GROUP = "edges"
 _FREE = ("none", "skip_connect")  # nothing to run
@@ -58,11 +63,12 @@ class NASBench201Space(WeightSharingSpace):
     with a row for each edge.
 
     Differs from the authors' code: nothing with ``affine=True``; their one-shot searches run with ``affine=False``,
-    which here holds for the networks too (see the text of this module).
+    which here holds for the networks too, and where their convolutions have a bias that batch norm subtracts (see the
+    text of this module).
 
     Args:
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, with H = W, in place of ``image_size`` and ``in_channels``. Sizes that are
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``. Sizes that are
             not given then fit the images, see :mod:`lightning_nas.spaces.sizes`.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
@@ -94,21 +100,20 @@ class NASBench201Space(WeightSharingSpace):
         name: str = "nasbench201",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: ImageSize = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        channels: PositiveInt = 16,
-        cells: Sequence[int] = (5, 5, 5),
+        channels: Width = 16,
+        cells: Annotated[Sequence[Depth], Len(1, 8)] = (5, 5, 5),
         affine: bool = True,
         fused: bool = True,
     ) -> None:
-        if image_size < 4:
-            raise InputError(f"the space {name!r} needs images of at least 4 pixels, got {image_size}")
-        if not cells or min(cells) < 1:
-            raise InputError(f"the space {name!r} needs at least one cell in each stage, got cells={list(cells)}")
-        self.name, self.input_shape, self.num_classes = name, (in_channels, image_size, image_size), num_classes
+        size = size_of(image_size)
+        if size < 4:
+            raise InputError(f"the space {name!r} needs images of at least 4 pixels, got {size}")
+        self.name, self.input_shape, self.num_classes = name, (in_channels, *pair(size)), num_classes
         self.channels, self.cells, self.affine, self.fused = channels, tuple(cells), affine, fused
-        self.stages = tuple((channels * 2**i, -(-image_size // 2**i)) for i in range(len(self.cells)))  # width, size
+        self.stages = tuple((channels * 2**i, -(-size // 2**i)) for i in range(len(self.cells)))  # width, size
         self.decisions = tuple(Decision(f"edge_{node}_{source}", OPTIONS) for node, source in EDGES)
         self.gate_shapes = {GROUP: (len(EDGES), len(OPTIONS))}
         self.gate_options = {GROUP: OPTIONS}
@@ -165,7 +170,7 @@ class NASBench201Space(WeightSharingSpace):
         def cell(width: int) -> Cell:
             return Cell([operation(option, width, width, affine=self.affine) for option in chosen])
 
-        return CellNetwork(self._stem(), self._chain(cell), self._head(num_classes or self.num_classes))
+        return CellNetwork(self._stem(), self._chain(cell), self._head(classes_of(num_classes, self.num_classes)))
 
     def supernet(self, mix: Mix | None = None) -> NASBench201Supernet:
         """The network whose edges mix all five operations; the gates of an edge are the same in all cells."""
@@ -187,10 +192,10 @@ class NASBench201Space(WeightSharingSpace):
         counts = list(self.cells)
         for _ in range(cells):
             counts[counts.index(min(counts))] += 1
-        channels, size, _ = self.input_shape
+        channels, height, width = self.input_shape
         return NASBench201Space(
             self.name,
-            image_size=size,
+            image_size=(height, width),
             in_channels=channels,
             num_classes=self.num_classes,
             channels=self.channels,
@@ -224,7 +229,7 @@ class NASBench201Space(WeightSharingSpace):
 
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Stem, stages of cells, classifier; all architectures have the same."""
-        stages = ((f"{c}x{s}x{s}", f"{n} x cell") for (c, s), n in zip(self.stages, self.cells, strict=True))
+        stages = ((f"{c}x{by(s)}", f"{n} x cell") for (c, s), n in zip(self.stages, self.cells, strict=True))
         return chain_graph([("stem", "conv 3x3"), *stages, ("head", f"{self.num_classes} classes")])
 
     def cell_graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
@@ -238,14 +243,14 @@ class NASBench201Space(WeightSharingSpace):
     def _fixed(self) -> dict[str, Operation]:
         images, (last, size) = "x".join(map(str, self.input_shape)), self.stages[-1]
         reductions = {
-            f"reduction {c}x{s}x{s} -> {2 * c}": Operation(partial(Reduction, c, 2 * c), (c, s, s))
+            f"reduction {c}x{by(s)} -> {2 * c}": Operation(partial(Reduction, c, 2 * c), (c, *pair(s)))
             for c, s in self.stages[:-1]
         }
         return {
             f"stem {images} -> {self.channels}": Operation(self._stem, self.input_shape),
             **reductions,
-            f"head {last}x{size}x{size} -> {self.num_classes}": Operation(
-                lambda: self._head(self.num_classes), (last, size, size)
+            f"head {last}x{by(size)} -> {self.num_classes}": Operation(
+                lambda: self._head(self.num_classes), (last, *pair(size))
             ),
         }
 
@@ -259,13 +264,13 @@ class NASBench201Space(WeightSharingSpace):
         if option in _FREE:
             return ()
         stages = zip(self.stages, self.cells, strict=True)
-        return tuple(f"{option} {width}x{size}x{size}" for (width, size), count in stages for _ in range(count))
+        return tuple(f"{option} {width}x{by(size)}" for (width, size), count in stages for _ in range(count))
 
     def operations(self) -> dict[str, Operation]:
         """Stem, reductions, head, and every operation that computes something in every stage."""
         return self._fixed() | {
-            f"{option} {width}x{size}x{size}": Operation(
-                partial(operation, option, width, width, affine=self.affine), (width, size, size)
+            f"{option} {width}x{by(size)}": Operation(
+                partial(operation, option, width, width, affine=self.affine), (width, *pair(size))
             )
             for width, size in self.stages
             for option in OPTIONS

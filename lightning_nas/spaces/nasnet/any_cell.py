@@ -13,6 +13,7 @@ from dataclasses import replace
 from pydantic import PositiveInt
 
 from lightning_nas.architecture import Decision
+from lightning_nas.ranges import Depth, Nodes, Pair, Side, Width
 from lightning_nas.spaces.cells.pairwise import chosen_nodes, unused
 from lightning_nas.spaces.cells.place import Stem
 from lightning_nas.spaces.meanings import states_meaning
@@ -72,19 +73,19 @@ class NASNetCellSpace(NASNetSpace):
         name: str = "nasnet_cell",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        cells: PositiveInt = 2,
-        filters: PositiveInt = 32,
+        cells: Depth = 2,
+        filters: Width = 32,
         stem: Stem = "cifar",
-        stem_multiplier: PositiveInt = 3,
+        stem_multiplier: Depth = 3,
         dropout: Probability = 0.0,
         pass_reduction: bool = False,
-        blocks: PositiveInt = 5,
+        blocks: Nodes = 5,
         operations: Sequence[str] = ALL,
         joins: Sequence[str] = JOINS,
-        evaluation: Sequence[int] | None = None,
+        evaluation: Pair | None = None,
     ) -> None:
         super().__init__(
             name,

@@ -32,11 +32,11 @@ class NASNetCells(SearchSpace):
     form: NASNetForm
     cell_operations: tuple[str, ...]
 
-    def _settle(self, name: str, form: NASNetForm, operations: Sequence[str], blocks: int) -> None:
+    def _settle(self, name: str, form: NASNetForm, operations: Sequence[str]) -> None:
         if unknown := [option for option in operations if option not in ALL]:
             raise InputError(f"cells of {name} have no operation {shown(unknown[0])}; legal: {', '.join(ALL)}")
-        if not operations or blocks < 1:
-            raise InputError(f"cells of {name} need operations and blocks, got {len(operations)} and {blocks}")
+        if not operations:
+            raise InputError(f"cells of {name} need operations, got none; legal: {', '.join(ALL)}")
         self.name, self.form, self.cell_operations = name, form, tuple(operations)
         self.input_shape, self.num_classes = (form.in_channels, form.image_size, form.image_size), form.num_classes
 

@@ -15,6 +15,7 @@ from lightning_nas.spaces.base import Keys, Operation
 from lightning_nas.spaces.cells.place import Stem, Widths
 from lightning_nas.spaces.cells.stacked import StackedCells
 from lightning_nas.spaces.nasnet.networks import Made, NASNetCell, NASNetGenotype, NASNetPlace
+from lightning_nas.spaces.sizes import classes_of
 
 SMALLEST = {"cifar": 8, "imagenet": 64}  # of the images: halved so often they have more than one pixel
 EPS = {"cifar": 1e-5, "imagenet": 1e-3}  # of the batch norms
@@ -56,10 +57,6 @@ class NASNetForm:
             raise InputError(
                 f"NASNet networks with stem={self.stem} need images of at least {SMALLEST[self.stem]} pixels, "
                 f"got {self.image_size}"
-            )
-        if min(self.cells, self.stem_multiplier) < 1:
-            raise InputError(
-                f"NASNet networks need cells and a stem, got cells={self.cells}, stem_multiplier={self.stem_multiplier}"
             )
         least = {"cifar": 2, "imagenet": 8}[self.stem]
         if self.filters < least:
@@ -125,7 +122,9 @@ class NASNetForm:
 
     def make_head(self, channels: int, num_classes: int | None = None) -> nn.Module:
         """A fresh classifier."""
-        return pooled_classifier(channels, num_classes or self.num_classes, dropout=self.dropout, relu=True, bias=True)
+        return pooled_classifier(
+            channels, classes_of(num_classes, self.num_classes), dropout=self.dropout, relu=True, bias=True
+        )
 
     def make_auxiliary(self, channels: int, size: int, num_classes: int) -> nn.Module:
         """A fresh auxiliary classifier for the output of a cell.
@@ -144,7 +143,7 @@ class NASNetForm:
         self, genotypes: Mapping[str, NASNetGenotype], num_classes: int | None, auxiliary: bool
     ) -> StackedCells:
         """The network with fresh weights; the auxiliary classifier sees the cell before the last reduction cell."""
-        widths, classes = _widths(genotypes), num_classes or self.num_classes
+        widths, classes = _widths(genotypes), classes_of(num_classes, self.num_classes)
         places, seen = self.places(widths), self.reductions[1] - 1
         shares = [(i + 1) / len(places) for i in range(len(places))]
         cells = [NASNetCell(place, genotypes[place.kind], share) for place, share in zip(places, shares, strict=True)]

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.ranges import Depth, Nodes, Pair, Side, Width
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.cells.genotype import KINDS
 from lightning_nas.spaces.cells.pairwise import Node, canonical_order, chosen_nodes, decisions, node_choices
@@ -98,20 +99,20 @@ class PNASSpace(NASNetCells):
         name: str = "pnas",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        cells: PositiveInt = 2,
-        filters: PositiveInt = 24,
+        cells: Depth = 2,
+        filters: Width = 24,
         stem: Stem = "cifar",
-        stem_multiplier: PositiveInt = 3,
+        stem_multiplier: Depth = 3,
         dropout: Probability = 0.0,
-        blocks: PositiveInt = 5,
+        blocks: Nodes = 5,
         operations: Sequence[str] = PNAS,
-        evaluation: Sequence[int] | None = (3, 48),
+        evaluation: Pair | None = (3, 48),
     ) -> None:
         sizes = (image_size, in_channels, num_classes, cells, filters, stem, stem_multiplier, dropout)
-        self._settle(name, NASNetForm(*sizes, apart=False), operations, blocks)
+        self._settle(name, NASNetForm(*sizes, apart=False), operations)
         self.blocks, self._evaluation = blocks, evaluation
         length = Decision("blocks", tuple(str(count) for count in range(1, blocks + 1)))
         self.decisions = (length, *decisions(CELL, blocks, operations))

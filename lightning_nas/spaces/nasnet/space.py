@@ -32,6 +32,7 @@ from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
+from lightning_nas.ranges import Depth, Nodes, Pair, Side, Width
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.cells.genotype import KINDS
 from lightning_nas.spaces.cells.pairwise import canonical_order, chosen_nodes, decisions, node_choices, unused
@@ -115,22 +116,22 @@ class NASNetSpace(NASNetCells):
         name: str = "nasnet",
         *,
         input_shape: InputShape | None = None,
-        image_size: PositiveInt = 32,
-        in_channels: PositiveInt = 3,
+        image_size: Side = 32,
+        in_channels: Width = 3,
         num_classes: PositiveInt = 10,
-        cells: PositiveInt = 2,
-        filters: PositiveInt = 32,
+        cells: Depth = 2,
+        filters: Width = 32,
         stem: Stem = "cifar",
-        stem_multiplier: PositiveInt = 3,
+        stem_multiplier: Depth = 3,
         dropout: Probability = 0.0,
         pass_reduction: bool = False,
-        blocks: PositiveInt = 5,
+        blocks: Nodes = 5,
         operations: Sequence[str] = NASNET,
         joins: Sequence[str] = JOINS,
-        evaluation: Sequence[int] | None = (6, 32),
+        evaluation: Pair | None = (6, 32),
     ) -> None:
         sizes = (image_size, in_channels, num_classes, cells, filters, stem, stem_multiplier, dropout, pass_reduction)
-        self._settle(name, NASNetForm(*sizes), operations, blocks)
+        self._settle(name, NASNetForm(*sizes), operations)
         if not joins or not set(joins) <= set(JOINS):
             raise InputError(f"blocks of {name} join by {' or '.join(JOINS)}, got joins={list(joins)}")
         self.blocks, self.joins, self._evaluation = blocks, tuple(joins), evaluation

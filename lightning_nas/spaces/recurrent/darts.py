@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture, Decision
@@ -23,14 +23,15 @@ from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import Zero
 from lightning_nas.ops.mixed import Choice, Mix
 from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
-from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
+from lightning_nas.ranges import Nodes, Side, Width
+from lightning_nas.spaces.base import Keys, Supernet, Taken, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.language_models import SMALL_DROPS
 from lightning_nas.spaces.meanings import activation_meaning
 from lightning_nas.spaces.recurrent.base import RNNSupernet, SharedRecurrentSpace, recurrent_graphs
 from lightning_nas.spaces.recurrent.cells import GROUP, OPTIONS, FixedCell, MixedCell
-from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
+from lightning_nas.spaces.sizes import Probability, WindowShape, classes_of, sized_by_words
 
 
 class DARTSRNNSpace(SharedRecurrentSpace):
@@ -87,11 +88,11 @@ class DARTSRNNSpace(SharedRecurrentSpace):
         name: str = "darts_rnn",
         *,
         input_shape: WindowShape | None = None,
-        bptt: PositiveInt = 35,
+        bptt: Side = 35,
         num_classes: PositiveInt = 10_000,
-        width: PositiveInt = 300,
-        steps: PositiveInt = 8,
-        outputs: Sequence[int] | None = None,
+        width: Width = 300,
+        steps: Nodes = 8,
+        outputs: Sequence[NonNegativeInt] | None = None,
         norm: bool = True,
         drop_words: Probability = 0.0,
         drop_input: Probability = 0.2,
@@ -143,7 +144,9 @@ class DARTSRNNSpace(SharedRecurrentSpace):
     ) -> LanguageModel:
         """The language model with the chosen cell; never with an auxiliary classifier."""
         no_auxiliary(self, auxiliary)
-        return LanguageModel(num_classes or self.num_classes, self._cell(self._chosen(architecture)), self.drop)
+        return LanguageModel(
+            classes_of(num_classes, self.num_classes), self._cell(self._chosen(architecture)), self.drop
+        )
 
     def supernet(self, mix: Mix | None = None) -> RNNSupernet:
         """The language model whose cell mixes all predecessors and activations.
@@ -169,6 +172,18 @@ class DARTSRNNSpace(SharedRecurrentSpace):
             source, option = divmod(int(rows[first : first + i].reshape(-1).argmax()), len(OPTIONS) - 1)
             choices |= {f"node_{i}_from": f"s{source}", f"node_{i}_op": OPTIONS[1 + option]}
         return Architecture.of(self.name, choices)
+
+    def parts(self) -> tuple[tuple[Taken, ...], ...]:
+        """A part for each node: one of the edges that lead to it, with an activation other than "none"."""
+        return tuple(
+            tuple(
+                ((GROUP, edge, option),)
+                for edge, (end, _) in enumerate(self.edges)
+                if end == node
+                for option in range(1, len(OPTIONS))
+            )
+            for node in range(1, self.steps + 1)
+        )
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> LanguageModel:
         """The chosen cell with a copy of all weights: every node's matrix is the same for all of its choices."""

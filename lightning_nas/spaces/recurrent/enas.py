@@ -23,6 +23,7 @@ from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.ops.recurrent import ACTIVATIONS, LanguageModel
+from lightning_nas.ranges import Nodes, Side, Width
 from lightning_nas.spaces.base import Keys, Supernet, no_auxiliary
 from lightning_nas.spaces.cell_graphs import CellGraph
 from lightning_nas.spaces.gates import Gates
@@ -30,7 +31,7 @@ from lightning_nas.spaces.language_models import SMALL_DROPS
 from lightning_nas.spaces.meanings import activation_meaning
 from lightning_nas.spaces.recurrent.base import RNNSupernet, SharedRecurrentSpace, recurrent_graphs
 from lightning_nas.spaces.recurrent.enas_cells import OPERATIONS, OPTIONS, ChosenCell, MixedCell, input_group, pair_name
-from lightning_nas.spaces.sizes import Probability, WindowShape, sized_by_words
+from lightning_nas.spaces.sizes import Probability, WindowShape, classes_of, sized_by_words
 
 
 class ENASRNNSpace(SharedRecurrentSpace):
@@ -87,10 +88,10 @@ class ENASRNNSpace(SharedRecurrentSpace):
         name: str = "enas_rnn",
         *,
         input_shape: WindowShape | None = None,
-        bptt: PositiveInt = 35,
+        bptt: Side = 35,
         num_classes: PositiveInt = 10_000,
-        width: PositiveInt = 720,
-        nodes: PositiveInt = 12,
+        width: Width = 720,
+        nodes: Nodes = 12,
         norm: bool = True,
         drop_words: Probability = 0.0,
         drop_input: Probability = 0.25,
@@ -130,7 +131,7 @@ class ENASRNNSpace(SharedRecurrentSpace):
         """The language model with the chosen cell; never with an auxiliary classifier."""
         no_auxiliary(self, auxiliary)
         cell = ChosenCell(self.width, *self.chosen(architecture), norm=self.norm)
-        return LanguageModel(num_classes or self.num_classes, cell, self.drop)
+        return LanguageModel(classes_of(num_classes, self.num_classes), cell, self.drop)
 
     def supernet(self, mix: Mix | None = None) -> RNNSupernet:
         """The language model whose cell mixes all earlier nodes and activations."""

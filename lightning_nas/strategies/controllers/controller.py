@@ -12,12 +12,14 @@ from typing import Annotated
 
 import torch
 from annotated_types import Interval
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import NumericalError
 from lightning_nas.functional.reinforce import bounded_logits, connection_divergence
+from lightning_nas.ranges import Depth, Finite, Width
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.steps import ControllerStep, connects, plan, refers
 
@@ -55,7 +57,7 @@ class Drawn:
         return (self.entropies.detach() / self.decided.to(self.entropies).clamp(min=1)).mean()
 
 
-class Controller(nn.Module):
+class Controller(Checked, nn.Module):
     r"""Recurrent controller: LSTMs without biases that read the last choice, and a head for each kind of decision.
 
     * an option of a set: a linear layer, one for each set of options; it reads the option's embedding next;
@@ -86,15 +88,15 @@ class Controller(nn.Module):
         space: SearchSpace,
         generator: torch.Generator,
         *,
-        hidden: PositiveInt = 64,
-        layers: PositiveInt = 1,
+        hidden: Width = 64,
+        layers: Depth = 1,
         init: PositiveFloat = 0.1,
         temperature: PositiveFloat | None = None,
         tanh_constant: PositiveFloat | None = None,
         op_tanh_reduce: PositiveFloat = 1.0,
         share: Annotated[float, Interval(gt=0, lt=1)] = 0.4,
-        learned_bias: Mapping[str, float] | None = None,
-        fixed_bias: Mapping[str, Mapping[str, float]] | None = None,
+        learned_bias: Mapping[str, Finite] | None = None,
+        fixed_bias: Mapping[str, Mapping[str, Finite]] | None = None,
     ) -> None:
         super().__init__()
         self.space, self.share = space, share

@@ -4,34 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.reader import Alternate
-from lightning_nas.functional.relaxation import entropies, linear_schedule
+from lightning_nas.functional.penalties import next_multiplier
+from lightning_nas.functional.relaxation import entropies, linear_schedule, ties
 from lightning_nas.latency.cost import ExpectedCost
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.loop import ArchSteps
 from lightning_nas.strategies.options import OptimizerFactory, SchedulerFactory, SearchOptions
 from lightning_nas.strategies.penalties import Costs, Penalty
+from lightning_nas.strategies.target import Limit
 from lightning_nas.strategies.usual import measured_here
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import KeyPart, generator
 
+INTEGRAL, PROPORTIONAL = 0.1, 1.0  # gains of the multipliers of a target
+
 
 class DifferentiableSearch(SearchModule):
-    """Base class of searches whose architecture parameters are logits ``theta[group]`` (choices, options).
+    r"""Base class of searches whose architecture parameters are logits ``theta[group]`` (choices, options).
 
     A method defines how logits become :meth:`gates` and the loss they are trained with. A method with its own
     ``arch_loss`` ends it with ``return self.penalised(loss)``.
+
+    A target T adds :math:`\lambda (\mathbb{E}[c] / T - 1)` to that loss, with the expected cost under the distribution.
+    After every architecture step a PI controller moves the multiplier :math:`\lambda \ge 0` by the cost of the derived
+    architecture, as LightNAS does (DAC 2022), see :func:`~lightning_nas.functional.penalties.next_multiplier`. The
+    answer is the most probable architecture that meets the target.
 
     Args:
         space: search space with a supernet.
@@ -68,7 +79,7 @@ class DifferentiableSearch(SearchModule):
         arch_scheduler: SchedulerFactory | None = None,
         arch_clip: PositiveFloat | None = None,
         alternate: Alternate = "batch",
-        arch_every: PositiveInt = 1,
+        arch_every: Count = 1,
         arch_warmup_epochs: NonNegativeInt = 2,
         **options: Unpack[SearchOptions],
     ) -> None:
@@ -81,23 +92,62 @@ class DifferentiableSearch(SearchModule):
         self._penalised = None
         if penalty and table is not None:
             self._penalised, self.cost = penalty.bind(Costs.of(space, table)), ExpectedCost(space, table)
+        self.bounded = nn.ModuleList(ExpectedCost(space, limit.table) for limit in self._limits)
+        self.multipliers = [0.0] * len(self._limits)
+        self.gaps: list[float] = []  # of the derived architecture after the last architecture step
 
     def arch_loss(self, batch: Batch) -> Tensor:
         return self.penalised(super().arch_loss(batch))
 
     def penalised(self, loss: Tensor, gates: Gates | None = None) -> Tensor:
-        """``loss`` with the penalty, if there is one, of the expected cost under ``gates``.
+        """``loss`` with the penalty and the target, if there are such, of the expected cost under ``gates``.
 
         Args:
             loss: task loss, a scalar.
             gates: by default the :meth:`distribution`.
         """
-        if self._penalised is None:
+        if self._penalised is None and not any(self.multipliers):
             return loss
-        return self._penalised(loss, self.cost(gates or Gates.soft(self.distribution())))
+        gates = gates or Gates.soft(self.distribution())
+        if self._penalised is not None:
+            loss = self._penalised(loss, self.cost(gates))
+        return loss + self.excess(gates) if any(self.multipliers) else loss
+
+    def excess(self, gates: Gates) -> Tensor:
+        """Relative excess of the expected costs over the target, each times its multiplier, a scalar."""
+        assert self.target is not None
+        priced = zip(self.multipliers, self.bounded, self.target.limits, strict=True)
+        return torch.stack([price * (cost(gates) / limit.value - 1) for price, cost, limit in priced]).sum()
+
+    def _apply_arch(self, optimizer: LightningOptimizer) -> None:
+        super()._apply_arch(optimizer)
+        if self.target is None:
+            return
+        gaps = list(self.target.gaps(self.derive()))
+        known = zip(self.multipliers, gaps, self.gaps or gaps, strict=True)
+        self.multipliers = [next_multiplier(price, gap, old, INTEGRAL, PROPORTIONAL) for price, gap, old in known]
+        self.gaps = gaps
 
     def arch_parameters(self) -> list[nn.Parameter]:
         return [self.theta[group] for group in self.space.gate_shapes]
+
+    def initial_theta(self) -> dict[str, Tensor]:
+        """The logits the search began with."""
+        return dict(small_noise(self.space.gate_shapes, self.theta_std, self.seed, "theta"))
+
+    def logits(self, group: str) -> Tensor:
+        """The (choices, options) logits of a group that decide now."""
+        theta: Tensor = self.theta[group]
+        return theta
+
+    def untouched(self) -> dict[str, list[int]]:
+        return {
+            group: [i for i, row in enumerate(self.logits(group).detach().cpu()) if torch.equal(row, before[i])]
+            for group, before in self.initial_theta().items()
+        }
+
+    def tied(self) -> dict[str, list[int]]:
+        return ties(self.probabilities())
 
     def distribution(self) -> dict[str, Tensor]:
         """The :meth:`probabilities`, with gradient."""
@@ -119,12 +169,33 @@ class DifferentiableSearch(SearchModule):
         """The supernet with every option weighted by its probability."""
         return Gated(self.supernet, Gates.soft(self.probabilities()))
 
+    def monitors(self) -> set[str]:
+        costs = {f"latency/expected_{self.table.unit}"} if self._penalised and self.table else set()
+        steered = {f"{limit.name}/{what}" for limit in self._limits for what in ("lambda", "gap")}
+        return super().monitors() | {"arch/entropy"} | costs | (steered if self.arch_warmup_epochs == 0 else set())
+
+    @property
+    def _limits(self) -> tuple[Limit, ...]:
+        return self.target.limits if self.target else ()
+
     def log_search(self) -> None:
         self.log_batch("arch/entropy", torch.cat([entropies(p) for p in self.probabilities().values()]).mean())
         if self._penalised and self.table:
             with torch.no_grad():
                 expected = self.cost(Gates.soft(self.probabilities()))
             self.log_batch(f"latency/expected_{self.table.unit}", expected, prog_bar=True)
+        for limit, price, gap in zip(self._limits, self.multipliers, self.gaps, strict=False):
+            self.log_batch(f"{limit.name}/lambda", price)
+            self.log_batch(f"{limit.name}/gap", gap)
+
+    def state(self) -> dict[str, Any]:
+        own = {"multipliers": self.multipliers, "gaps": self.gaps} if self.target else {}
+        return {**super().state(), **own}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        if self.target is not None:
+            self.multipliers, self.gaps = list(state["multipliers"]), list(state["gaps"])
 
 
 class AnnealedSearch(DifferentiableSearch):
@@ -142,6 +213,9 @@ class AnnealedSearch(DifferentiableSearch):
     def tau(self) -> float:
         """The temperature of the current epoch."""
         return linear_schedule(self.temperature, self.last_temperature, self.current_epoch, self.epochs)
+
+    def monitors(self) -> set[str]:
+        return super().monitors() | {"arch/temperature"}
 
     def log_search(self) -> None:
         super().log_search()

@@ -7,15 +7,21 @@ loss on one part of the training data, the weights on the other, in turns of one
 
 - "first": :math:`\nabla_\alpha L_{val}(w, \alpha)` with constant weights.
 - "second": through one virtual step of the weights on the batch of the weights part, with the finite difference of the
-  paper for the mixed derivative; the virtual step has momentum and weight decay, as in the authors' code.
+  paper for the mixed derivative. The virtual step is the one that the optimiser would take on this batch: with
+  momentum, weight decay and clipping.
 - "exact": the same with the mixed derivative by double differentiation.
 
 Differs from the paper: nothing in the method. :math:`\alpha` starts at 1e-3 N(0, 1), as in the authors' code (the paper
-says zero).
+says zero). The second order looks through the step that the optimiser would take, with its clipping, and
+differentiates that step as it is taken. The authors' code does otherwise. For images it clips the real step and not the
+virtual one. For text it clips both (norm 0.25 at a rate of 20) but takes the factor of the clipping as a constant,
+clips the gradient of the validation loss too, and loses the moved embedding: the decoder shares its matrix and is
+loaded after it with the old values. As in that code, the pass on the validation batch after the virtual step leaves the
+running statistics of batch norm as they are, and the passes on the training batch move them.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -29,6 +35,7 @@ from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
 from lightning_nas.strategies.options import DifferentiableOptions
 from lightning_nas.tasks.base import Batch, Task
+from lightning_nas.training.recalibrate import kept_buffers
 
 
 class DARTS(DifferentiableSearch):
@@ -42,18 +49,23 @@ class DARTS(DifferentiableSearch):
     step each on every batch, the logits first.
 
     Source: Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, sections 2.2 and 2.3. Deviations: the logits start at
-    1e-3 N(0, 1) as in the authors' code, where the paper has zero.
+    1e-3 N(0, 1) as in the authors' code, where the paper has zero. The virtual step is clipped like the real one and
+    differentiated as it is taken; the authors' code does not clip it for images, and takes the factor as a constant for
+    text.
 
     Args:
         space: search space with a supernet.
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         order: gradient of the logits. "first": the weights are constant. "second": through one virtual step of the
-            weights, with the finite difference of the paper. "exact": the same by double differentiation.
+            weights, with the finite difference of the paper. "exact": the same by double differentiation. The virtual
+            step has ``weights_clip`` and the momentum and decay of ``weights_optimizer``, which must be SGD; it looks
+            at one batch also where ``accumulate`` is more than 1.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
-        ConfigError: "second" or "exact" with ``alternate="epoch"``, because the virtual step needs both batches.
+        ConfigError: "second" or "exact" with ``alternate="epoch"``, because the virtual step needs both batches, or, at
+            the start of the fit, with another optimiser of the weights than SGD.
 
     Example:
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
@@ -89,7 +101,7 @@ class DARTS(DifferentiableSearch):
             weight.requires_grad_(True)
         loss, gradients = unrolled_gradient(
             lambda: self.weights_loss(weights_batch),
-            lambda: self.arch_loss(batch),
+            lambda: self._loss_after_the_step(batch),
             weights,
             arch,
             self._virtual_step(),
@@ -105,17 +117,37 @@ class DARTS(DifferentiableSearch):
             parameter.grad = gradient * scale
         return loss
 
+    def _loss_after_the_step(self, batch: Batch) -> Tensor:
+        """The architecture loss; the running statistics of the supernet stay as they are."""
+        with kept_buffers(self.supernet):
+            return self.arch_loss(batch)
+
+    def configure_optimizers(self) -> Any:
+        """Those of every search; before the first step it is checked that the virtual step can be taken."""
+        optimizers, schedules = super().configure_optimizers()
+        made = optimizers[0]
+        if self.order != "first" and (not isinstance(made, SGD) or made.defaults["maximize"]):
+            raise ConfigError(
+                f"strategy.order={self.order} looks through a descent step of SGD, not of {type(made).__name__}"
+                f"{'(maximize=True)' if isinstance(made, SGD) else ''}; "
+                "use strategy.weights_optimizer._target_=torch.optim.SGD or strategy.order=first"
+            )
+        return optimizers, schedules
+
     def _virtual_step(self) -> VirtualStep:
         """The next step of the optimiser of the weights."""
         optimizer = self._optimizer("weights").optimizer
-        if not isinstance(optimizer, SGD):
-            raise ConfigError(
-                f"strategy.order={self.order} looks through a step of SGD, not of {type(optimizer).__name__}; "
-                "use strategy.weights_optimizer._target_=torch.optim.SGD or strategy.order=first"
-            )
         [group] = optimizer.param_groups
         buffers = [optimizer.state[weight].get("momentum_buffer") for weight in group["params"]]
-        return VirtualStep(group["lr"], group["momentum"], group["weight_decay"], buffers)
+        return VirtualStep(
+            float(group["lr"]),
+            group["momentum"],
+            group["weight_decay"],
+            buffers,
+            clip=self.trainings["weights"].clip,
+            dampening=group["dampening"],
+            nesterov=group["nesterov"],
+        )
 
     def _loss_scale(self) -> float:
         """Factor of the loss under fp16, which keeps gradients from vanishing; the optimiser step divides by it."""

@@ -44,7 +44,8 @@ class FairDARTS(DifferentiableSearch):
         table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         zero_one: weight w of the zero-one loss.
         norm: "l2" for the square, "l1" for the absolute value.
-        threshold: smallest gate of an option that is kept, 0.85 in the paper; None for the rule of the space.
+        threshold: smallest gate of an option that is kept, 0.85 in the paper; None, or a target, for the rule of the
+            space.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Example:
@@ -98,10 +99,19 @@ class FairDARTS(DifferentiableSearch):
             shares[group] = weights / weights.sum(-1, keepdim=True)
         return shares
 
+    @property
+    def answer_rule(self) -> str:
+        if self.threshold is None or self.target is not None:
+            return super().answer_rule
+        return f"every option with a gate above {self.threshold:g} at the end of the search; scores have no part in it"
+
     def choose(self) -> Architecture:
-        """All options above the threshold, an architecture of ``space.wider()``; without one, :meth:`derive`."""
-        if self.threshold is None:
-            return self.derive()
+        """All options above the threshold, an architecture of ``space.wider()``; without one, :meth:`projected`.
+
+        With a target too, since the table's costs are those of the rule of the space.
+        """
+        if self.threshold is None or self.target is not None:
+            return self.projected()
         weights = {group: theta.detach().sigmoid() for group, theta in self.theta.items()}
         return self.space.derive_above(weights, self.threshold)
 

@@ -9,27 +9,31 @@ Every layer's blocks are mixed by gates :math:`m_l = \mathrm{softmax}((\theta_l 
 on two disjoint parts of the training data, in turns of whole epochs, :math:`\theta` frozen at first; :math:`\tau` falls
 by a constant factor an epoch. At the end architectures are sampled from :math:`\mathrm{softmax}(\theta)`.
 
-Differs from the paper: the sampled architectures are ranked by their accuracy with inherited weights, and the best is
-the answer; the paper trains them all (retraining each is ``stages=[retrain]`` with its file). A latency table whose
+Differs from the paper: the sampled architectures and the most probable one are ranked by their accuracy with inherited
+weights, and the best is the answer; the paper trains all samples (retraining each is ``stages=[retrain]`` with its
+file). :math:`\tau` reaches the same last value in a search of any length: a factor of exp(-0.045) an epoch, which the
+paper has for its 90 epochs, leaves gates without a gradient in a search that is much longer. A latency table whose
 logarithm could be negative is refused: the exponent would give NaN.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.optim import SGD, Adam
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax
+from lightning_nas.errors import ConfigError
+from lightning_nas.functional.relaxation import exponential_schedule, gumbel_noise, gumbel_softmax
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import AnnealedSearch
-from lightning_nas.strategies.options import ArchOptions
+from lightning_nas.strategies.options import COLDEST, HOTTEST, ArchOptions, Temperature
 from lightning_nas.strategies.penalties import FBNetProduct
 from lightning_nas.tasks.base import Batch, Task
 
@@ -42,10 +46,12 @@ class FBNet(AnnealedSearch):
               m_l = \mathrm{softmax}\big((\theta_l + g_l) / \tau\big)
 
     with logits :math:`\theta` (layers, blocks), Gumbel noise :math:`g`, drawn once a batch, and latencies in
-    microseconds. Weights and logits are trained in turns of whole epochs; the answer is the best of some samples.
+    microseconds. Weights and logits are trained in turns of whole epochs; the answer is the best of some samples and of
+    the most probable architecture.
 
-    Source: Wu et al., CVPR 2019, arXiv:1812.03443, section 3. Deviations: sampled architectures are ranked by their
-    accuracy with inherited weights, where the paper trains them all.
+    Source: Wu et al., CVPR 2019, arXiv:1812.03443, section 3. Deviations: architectures are ranked by their accuracy
+    with inherited weights, where the paper trains all samples; the most probable one is ranked with them; the
+    temperature falls to the same value in a search of any length.
 
     Args:
         space: search space with a supernet.
@@ -55,15 +61,18 @@ class FBNet(AnnealedSearch):
         alpha: scale of the latency factor.
         beta: exponent of the logarithm of the latency in microseconds.
         temperature: of the Gumbel softmax in the first epoch.
-        anneal: factor of the temperature after every epoch; exp(-0.045) in the paper, which has 90 epochs.
+        last_temperature: in the last epoch, reached by a constant factor an epoch; 5 exp(-0.045 * 89) = 0.0911 in the
+            paper, a factor of exp(-0.045) in its 90 epochs.
+        anneal: the factor an epoch itself, whatever the length of the search; None for ``last_temperature``.
         candidates: number of architectures sampled for the answer.
-        answer_by: "sample" answers with the best of ``candidates`` sampled architectures, "argmax" with the most
-            probable one.
+        answer_by: "sample" answers with the best of ``candidates`` sampled architectures and the most probable one,
+            "argmax" with the most probable one.
         theta_std: standard deviation of the initial logits; 0 for equal logits.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`, without ``penalty``.
 
     Raises:
         LatencyTableError: an architecture of the space could cost less than one microsecond (or unit).
+        ConfigError: when the search begins: ``anneal`` takes the temperature below 0.01 in its epochs.
 
     Example:
         >>> from lightning_nas.latency.sources import Macs
@@ -76,6 +85,7 @@ class FBNet(AnnealedSearch):
     """
 
     table: LatencyTable
+    lengths: ClassVar[tuple[str, ...]] = ("arch_warmup_epochs", "temperature", "anneal")
 
     defaults: ClassVar[ArchOptions] = {
         "weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
@@ -92,22 +102,42 @@ class FBNet(AnnealedSearch):
         *,
         alpha: PositiveFloat = 0.2,
         beta: NonNegativeFloat = 0.6,
-        temperature: PositiveFloat = 5.0,
-        anneal: PositiveFloat = 0.82,
-        candidates: PositiveInt = 10,
+        temperature: Temperature = 5.0,
+        last_temperature: Temperature = 0.56,
+        anneal: PositiveFloat | None = None,
+        candidates: Count = 10,
         answer_by: Literal["sample", "argmax"] = "sample",
         theta_std: NonNegativeFloat = 0.0,
         **options: Unpack[ArchOptions],
     ) -> None:
         penalty = FBNetProduct(alpha, beta)
         super().__init__(space, task, table, theta_std=theta_std, penalty=penalty, **FBNet.defaults | options)
-        self.temperature, self.anneal = temperature, anneal
+        self.temperature, self.last_temperature, self.anneal = temperature, last_temperature, anneal
         self.candidates, self.answer_by = candidates, answer_by
+
+    @classmethod
+    def check_lengths(cls, epochs: int, settings: Mapping[str, Any], *, shortened: bool = False) -> None:
+        """Refuse a factor that leaves gates without a gradient in the last epoch, besides a warm-up that is too long.
+
+        Raises:
+            ConfigError: names the key, the temperature it leads to, and what to set.
+        """
+        super().check_lengths(epochs, settings, shortened=shortened)
+        anneal = settings["anneal"]
+        last = settings["temperature"] if anneal is None else settings["temperature"] * anneal ** (epochs - 1)
+        if not COLDEST <= last <= HOTTEST:
+            raise ConfigError(
+                f"strategy.anneal={anneal:g} takes the temperature to {last:.3g} in trainer.max_epochs={epochs}, where "
+                f"gates have no gradient; legal: {COLDEST:g} to {HOTTEST:g}, or strategy.anneal=null, which falls to "
+                "strategy.last_temperature in any number of epochs"
+            )
 
     @property
     def tau(self) -> float:
         """The temperature of the current epoch."""
-        return self.temperature * self.anneal**self.current_epoch
+        if self.anneal is not None:
+            return self.temperature * self.anneal**self.current_epoch
+        return exponential_schedule(self.temperature, self.last_temperature, self.current_epoch, self.epochs)
 
     def gates(self, generator: torch.Generator) -> Gates:
         return Gates.soft(
@@ -127,11 +157,24 @@ class FBNet(AnnealedSearch):
         gates = self.gates(self.generator(stream))
         return self.penalised(loss(batch, gates), gates)
 
-    def choose(self) -> Architecture:
-        """The best of ``candidates`` samples by inherited weights, the cheaper of two equals; or the most probable."""
+    @property
+    def answer_rule(self) -> str:
         if self.answer_by == "argmax":
-            return self.derive()
+            return super().answer_rule
+        return (
+            f"the best score of the most probable architecture and {self.candidates} samples, with the shared weights "
+            "at the end of the search"
+        )
+
+    def choose(self) -> Architecture:
+        """The best of the most probable architecture and ``candidates`` samples, by inherited weights.
+
+        The cheaper of two equals; with ``answer_by="argmax"`` the most probable one.
+        """
+        if self.answer_by == "argmax":
+            return self.projected()
         generator = self.generator("answer")
-        sampled = dict.fromkeys(self.sample(generator) for _ in range(self.candidates))
+        samples = [self.kept(self.sample(generator), generator) for _ in range(self.candidates)]
+        sampled = dict.fromkeys([self.projected(), *samples])
         self.scored = {a: self.score(a) for a in sorted(sampled, key=lambda a: self.space.cost(a, self.table))}
         return max(self.scored, key=lambda a: self.scored[a])

@@ -5,20 +5,20 @@ Every choice takes one option, drawn by :math:`\arg\max` of
 passes straight through to :math:`p`. Only the drawn operations run. :math:`\tau` falls linearly from 10 to 0.1.
 
 Differs from the paper: nothing. One path of the authors' later code also adds the other gates, which are zero, as
-scalars to pass gradients to them; here, as in the paper, the gradient comes through the drawn operation.
+scalars to pass gradients to them; here, as in the paper, the gradient comes through the drawn operation. In that code
+convolutions of the supernet have a bias where batch norm has none; batch norm subtracts it, so it is left out here.
 """
 
 from typing import Unpack
 
 import torch
-from pydantic import PositiveFloat
 
 from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import AnnealedSearch
-from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.options import DifferentiableOptions, Temperature
 from lightning_nas.tasks.base import Task
 
 
@@ -56,8 +56,8 @@ class GDAS(AnnealedSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        temperature: PositiveFloat = 10.0,
-        last_temperature: PositiveFloat = 0.1,
+        temperature: Temperature = 10.0,
+        last_temperature: Temperature = 0.1,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
         super().__init__(space, task, table, **options)

@@ -10,25 +10,26 @@ a checkpoint has one shape. A space of fixed depth is searched at the same depth
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
-from lightning_utilities.core.rank_zero import rank_zero_warn
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, NoStepError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.altered import SkipDropoutMixedOp
 from lightning_nas.ops.mixed import is_skip
+from lightning_nas.ranges import Epochs
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
 from lightning_nas.strategies.options import DifferentiableOptions, SchedulerFactory
+from lightning_nas.strategies.parts import flat
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.schedules import OverEpochs, cosine_stages
 
@@ -61,7 +62,8 @@ class PDARTS(DifferentiableSearch):
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
-        ConfigError: the lists do not have an entry for each stage.
+        ConfigError: the lists do not have an entry for each stage; when the search begins: it would end before its last
+            stage takes architecture steps.
 
     Example:
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
@@ -73,6 +75,7 @@ class PDARTS(DifferentiableSearch):
         ({'weights': 8, 'architecture': 8}, 'toy')
     """
 
+    lengths: ClassVar[tuple[str, ...]] = ("arch_warmup_epochs", "stage_epochs", "added_cells")
     defaults: ClassVar[DifferentiableOptions] = {"weights_scheduler": cosine_stages(), "arch_warmup_epochs": 1}
 
     def __init__(
@@ -81,8 +84,8 @@ class PDARTS(DifferentiableSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        stage_epochs: PositiveInt = 4,
-        added_cells: Sequence[NonNegativeInt] = (0, 1, 2),
+        stage_epochs: Epochs = 4,
+        added_cells: Sequence[Annotated[int, Interval(ge=0, le=200)]] = (0, 1, 2),
         dropped: Sequence[NonNegativeInt] = (3, 2),
         skip_dropout: Sequence[Rate] = (0.0, 0.4, 0.7),
         max_skips: NonNegativeInt = 2,
@@ -95,12 +98,11 @@ class PDARTS(DifferentiableSearch):
             )
         self.spaces = [space.deeper(cells) for cells in added_cells]  # make_supernet needs them
         super().__init__(space, task, table, **PDARTS.defaults | options)
-        self.stage_epochs, self.dropped, self.skip_dropout = stage_epochs, dropped, skip_dropout
+        self.stage_epochs, self.added_cells = stage_epochs, added_cells
+        self.dropped, self.skip_dropout = dropped, skip_dropout
         self.max_skips = max_skips
         self._mixed = [module for module in self.supernet.modules() if isinstance(module, SkipDropoutMixedOp)]
-        stages = range(1, len(self.spaces))
-        later = {f"{group}_{stage}": shape for group, shape in space.gate_shapes.items() for stage in stages}
-        self.theta.update(small_noise(later, self.theta_std, self.seed, "theta of later stages"))
+        self.theta.update(self._later_theta())
         for group, shape in space.gate_shapes.items():
             self.register_buffer(f"kept_{group}", torch.ones(shape, dtype=torch.bool))
 
@@ -118,18 +120,30 @@ class PDARTS(DifferentiableSearch):
     def _epoch_of_stage(self) -> int:
         return self.current_epoch - self.stage * self.stage_epochs
 
-    def check_length(self) -> None:
-        """Refuse a search without architecture steps; warn of one that ends before its last stage takes any."""
-        whole, warm_up = len(self.spaces) * self.stage_epochs, self.arch_warmup_epochs
+    @classmethod
+    def check_lengths(cls, epochs: int, settings: Mapping[str, Any], *, shortened: bool = False) -> None:
+        """Refuse a search that ends before its last stage takes architecture steps; a debugging run may.
+
+        Raises:
+            ConfigError: names all lengths and what a whole search has.
+        """
+        stages, length, warm_up = (settings[name] for name in ("added_cells", "stage_epochs", "arch_warmup_epochs"))
+        whole = len(stages) * length
         said = (
-            f"trainer.max_epochs={self.epochs}, strategy.stage_epochs={self.stage_epochs}, "
-            f"strategy.arch_warmup_epochs={warm_up}; a whole search has max_epochs={whole}, its warm-up less than a "
-            "stage"
+            f"trainer.max_epochs={epochs}, strategy.stage_epochs={length}, strategy.arch_warmup_epochs={warm_up}; a "
+            f"whole search of {len(stages)} stages has max_epochs={whole}, its warm-up less than a stage"
         )
-        if warm_up >= min(self.epochs, self.stage_epochs):
+        if warm_up >= min(epochs, length):
             raise ConfigError(f"no architecture step can be taken: {said}")
-        if self.epochs <= whole - self.stage_epochs + warm_up:
-            rank_zero_warn(f"the answer comes from an early stage, with fewer cells and more options: {said}")
+        if epochs <= whole - length + warm_up and not shortened:
+            raise ConfigError(f"the last stage, whose logits are the answer, takes no architecture step: {said}")
+
+    @property
+    def first_arch_epoch(self) -> int:
+        """The end of the warm-up of the last stage that the search comes to."""
+        return min((self.epochs - 1) // self.stage_epochs, len(self.spaces) - 1) * self.stage_epochs + (
+            self.arch_warmup_epochs
+        )
 
     def make_schedule(self, make: SchedulerFactory, optimizer: Optimizer) -> Any:
         """A learning-rate schedule; one whose length is open takes that of a stage."""
@@ -158,9 +172,37 @@ class PDARTS(DifferentiableSearch):
     def arch_parameters(self) -> list[nn.Parameter]:
         return list(self.theta.values())
 
+    def _later_theta(self) -> nn.ParameterDict:
+        """The logits of the stages after the first as they are at the beginning."""
+        stages = range(1, len(self.spaces))
+        shapes = {f"{group}_{stage}": shape for group, shape in self.space.gate_shapes.items() for stage in stages}
+        return small_noise(shapes, self.theta_std, self.seed, "theta of later stages")
+
+    def initial_theta(self) -> dict[str, Tensor]:
+        """The logits the present stage began with."""
+        if not self.stage:
+            return super().initial_theta()
+        later = self._later_theta()
+        return {group: later[f"{group}_{self.stage}"] for group in self.space.gate_shapes}
+
+    def logits(self, group: str) -> Tensor:
+        return super().logits(f"{group}_{self.stage}" if self.stage else group)
+
+    def check_steps(self) -> None:
+        """Refuse to answer before the present stage, whose logits decide, took an architecture step.
+
+        Raises:
+            NoStepError: names the stage.
+        """
+        super().check_steps()
+        if all(len(rows) == len(self.logits(group)) for group, rows in self.untouched().items()):
+            raise NoStepError(
+                f"the search ended in the warm-up of stage {self.stage + 1} of {len(self.spaces)}, whose logits decide "
+                "and took no step; see max_epochs, max_time, max_steps, stage_epochs, arch_warmup_epochs"
+            )
+
     def _logits(self, group: str) -> Tensor:
-        theta: Tensor = self.theta[f"{group}_{self.stage}" if self.stage else group]
-        return theta.masked_fill(~self.get_buffer(f"kept_{group}"), -math.inf)
+        return self.logits(group).masked_fill(~self.get_buffer(f"kept_{group}"), -math.inf)
 
     def gates(self, generator: torch.Generator) -> Gates:
         active = {
@@ -177,6 +219,19 @@ class PDARTS(DifferentiableSearch):
     def inherited(self, architecture: Architecture) -> nn.Module:
         assert isinstance(self.supernet, StagedSupernet)
         return self.spaces[self.stage].extract(self.supernet.present, architecture)
+
+    @property
+    def answer_rule(self) -> str:
+        return f"{super().answer_rule}; at most {self.max_skips} skip connections in a normal cell"
+
+    def projected(self) -> Architecture:
+        """As :meth:`derive`; with a target the most probable that meets it, with few skip connections if possible."""
+        if self.target is None:
+            return self.derive()
+        skips = {group: torch.zeros(shape) for group, shape in self.space.gate_shapes.items()}
+        for i, name in enumerate(self.space.gate_options.get("normal", ())):
+            skips["normal"][:, i] = float(is_skip(name))
+        return self.target.project(self.preferences(), [(flat(skips), float(self.max_skips))])
 
     def derive(self) -> Architecture:
         """The rule of the space, without the weakest skip connections of a normal cell that has too many."""

@@ -15,12 +15,12 @@ from functools import partial
 from typing import ClassVar, Unpack
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.altered import partial_channels
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import Gated, Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
@@ -64,7 +64,7 @@ class PCDARTS(DifferentiableSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        k: PositiveInt = 4,
+        k: Count = 4,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
         self.k = k  # make_supernet needs it
@@ -81,9 +81,9 @@ class PCDARTS(DifferentiableSearch):
     def gates(self, generator: torch.Generator) -> Gates:
         return Gates.soft({group: theta.softmax(-1) * self._edges(group) for group, theta in self.theta.items()})
 
-    def derive(self) -> Architecture:
-        ranked = {group: rows * self._edges(group).detach() for group, rows in self.probabilities().items()}
-        return self.space.derive(ranked)
+    def preferences(self) -> dict[str, Tensor]:
+        """The probabilities times the weights of the edges."""
+        return {group: rows * self._edges(group).detach() for group, rows in self.probabilities().items()}
 
     def inherited(self, architecture: Architecture) -> nn.Module:
         return Gated(copy.deepcopy(self.supernet), self.space.gates(architecture))

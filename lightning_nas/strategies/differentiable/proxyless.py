@@ -17,9 +17,11 @@ A choice whose drawn option is zero takes no step. The expected latency enters t
 "add#linear" in the paper, any here. The answer is the most probable option of each choice.
 
 Differs from the paper: inactive options are part of the graph and their gate is 0, where the released code detaches
-them: the same gradients for more computing. Where a logit has no gradient, the optimiser sees 0 and the logit is put
-back, so that Adam's second moment decays there. The networks REINFORCE draws at a step are rewarded on one batch. The
-learning rate falls once an epoch.
+them: the same gradients for more computing. Where the drawn option is zero, the released code leaves out the step of
+the choice; here the optimiser sees the gradient 0 and the logits are put back, so that Adam counts the step and its
+second moment decays. The next step of the choice is longer: by 41 % after one such step at the very beginning, by 8 %
+in the long run where one step in seven is left out. The networks REINFORCE draws at a step are rewarded on one batch.
+The learning rate falls once an epoch.
 """
 
 from functools import partial
@@ -27,7 +29,6 @@ from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import PositiveInt
 from torch import Tensor
 from torch.optim import SGD, Adam
 
@@ -35,6 +36,7 @@ from lightning_nas.errors import ConfigError
 from lightning_nas.functional.reinforce import reinforce_loss
 from lightning_nas.functional.relaxation import keep_total, straight_through
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
@@ -55,7 +57,8 @@ class ProxylessNAS(DifferentiableSearch):
     are trained one drawn path a batch; every few batches the logits take a step on held-out data.
 
     Source: Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, sections 3.2 and 3.3. Deviations: options whose gate is 0 are
-    part of the graph, which gives the gradients of the released code; the learning rate falls once an epoch.
+    part of the graph, which gives the gradients of the released code; a choice that takes no step has its second moment
+    in Adam decay, so that its next step is longer; the learning rate falls once an epoch.
 
     Args:
         space: search space with a supernet.
@@ -98,7 +101,7 @@ class ProxylessNAS(DifferentiableSearch):
         table: LatencyTable | None = None,
         *,
         update: Literal["full", "two_path", "reinforce"] = "full",
-        samples: PositiveInt = 10,
+        samples: Count = 10,
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.99,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
@@ -186,7 +189,8 @@ class ProxylessNAS(DifferentiableSearch):
     def reward(self, batch: Batch, gates: Gates) -> float:
         """Reward of a path on a batch: that of the task, traded off against the cost if there is a penalty."""
         score = self.path_reward(batch, gates)
-        return self._traded(score, self.cost(gates).item()) if self._traded else score
+        traded = self._traded(score, self.cost(gates).item()) if self._traded else score
+        return traded - float(self.excess(gates)) if self.target is not None else traded
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "baseline": self.baseline}

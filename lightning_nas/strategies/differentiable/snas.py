@@ -11,7 +11,6 @@ Differs from the paper: the batches of both training parts are trained on, in tu
 from typing import Unpack
 
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
 from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, straight_through
@@ -19,7 +18,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import AnnealedSearch
-from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.options import DifferentiableOptions, Temperature
 from lightning_nas.tasks.base import Batch, Task
 
 
@@ -59,13 +58,19 @@ class SNAS(AnnealedSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        temperature: PositiveFloat = 1.0,
-        last_temperature: PositiveFloat = 0.03,
+        temperature: Temperature = 1.0,
+        last_temperature: Temperature = 0.03,
         hard: bool = False,
         **options: Unpack[DifferentiableOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         self.temperature, self.last_temperature, self.hard = temperature, last_temperature, hard
+
+    def arch_step_comes(self, first: int, end: int) -> bool:
+        return first < end  # with every weights step
+
+    def monitors(self) -> set[str]:
+        return super().monitors() - {"arch/loss"}  # both steps have one loss
 
     def weights_loss(self, batch: Batch) -> Tensor:
         return self.penalised(super().weights_loss(batch))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
+from array import array
+from bisect import insort
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
@@ -26,15 +29,18 @@ from lightning_nas.errors import (
     shown,
 )
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.signature import FullSignature
+from lightning_nas.ranges import Count, Seed
+from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.children import usual_child
 from lightning_nas.strategies.sizes import check_sizes
+from lightning_nas.strategies.target import Target, Wanted
 from lightning_nas.strategies.usual import usual_task
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.exact import ExactCheckpoint
+from lightning_nas.training.exact import ExactCheckpoint, beside_checkpoint
 from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.seeding import generator
+from lightning_nas.trials.archive import History
 from lightning_nas.trials.book import Proposal, Trial, Trials
 from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
@@ -45,11 +51,14 @@ from lightning_nas.trials.ledger import Ledger
 WORST = 0.0  # reward of a failed trial; rewards of tasks are at least 0
 _LEDGER = "trials.jsonl"
 _EVENTS = "lightning_nas_events"  # key of a checkpoint: events of the ledger when it was made
+_POSITION, _TEXT = "lightning_nas_ledger", "lightning_nas_ledger_text"  # its length and digest; all of it
+_INDEX = "lightning_nas_index"  # where it goes on, and the digest of the index
 _HOPELESS = 10  # the search stops if the workers of all its first trials were lost
 _CURVES = 5  # fewest trials with a median
+_COSTS = 10_000  # costs that are remembered
 
 
-class TrialSearch(FullSignature, ResumableModule):
+class TrialSearch(Checked, ResumableModule):
     """Base class of searches that train each architecture on its own; a training batch is a number of finished trials.
 
     Subclasses implement :meth:`propose`, and as the paper needs it :meth:`learn`, :meth:`reward`, :meth:`answer`,
@@ -76,11 +85,15 @@ class TrialSearch(FullSignature, ResumableModule):
         median_stop: end a trial whose best reward is below the median of earlier trials at the same epoch (Golovin et
             al., KDD 2017, section 3.2.1, with the best reward instead of the running average).
         trials_per_step: trials of one batch of the loop; saves overhead of Lightning where trials take no time.
+        target: largest cost of the answer in the unit of the table, or costs by "table", "ms", "macs" and "params";
+            None for no bound. Instead of an architecture that does not meet it, one nearby is trained.
 
     Raises:
+        ConfigError: no architecture keeps the target.
         ConfigError: ``median_stop`` with an engine that trains nothing, or ``child`` with an engine.
 
     Attributes:
+        target: the costs that the answer must keep; None for no bound.
         history: all trials learned from, in order, with their rewards.
         figures: logged quantities of the strategy, by key; kept in checkpoints.
     """
@@ -95,15 +108,16 @@ class TrialSearch(FullSignature, ResumableModule):
         *,
         engine: Engine | None = None,
         child: Child | None = None,
-        seed: int = 0,
-        trials: PositiveInt = 30,
+        seed: Seed = 0,
+        trials: Count = 30,
         seconds: PositiveFloat | None = None,
-        in_flight: PositiveInt = 4,
+        in_flight: Count = 4,
         ordered: bool = True,
-        attempts: PositiveInt = 3,
+        attempts: Count = 3,
         reuse: bool = True,
         median_stop: bool = False,
-        trials_per_step: PositiveInt = 1,
+        trials_per_step: Count = 1,
+        target: Wanted | None = None,
     ) -> None:
         super().__init__(seed)
         if engine is not None and child is not None:
@@ -114,15 +128,18 @@ class TrialSearch(FullSignature, ResumableModule):
             raise ConfigError("strategy.median_stop ends children early, and this engine trains none; leave it out")
         self.automatic_optimization = False
         self.space, self.task, self.table = space, task or usual_task(space), table
+        self.target = Target.of(space, table, target, seed)
         self._engine, self._in_process = engine, engine is None
         self._child = child or self.usual_child()
         self.count, self.seconds, self.median_stop, self.trials_per_step = trials, seconds, median_stop, trials_per_step
         self._how: dict[str, Any] = {"in_flight": in_flight, "ordered": ordered, "attempts": attempts, "reuse": reuse}
-        self.history: list[tuple[Trial, float]] = []
+        self.history: list[tuple[Trial, float]] | History = []
         self.figures: dict[str, float] = {}
         self.clock = 0.0
         self._costs: dict[Architecture, float] = {}
         self._best = -1
+        self._reached: list[array[float]] = []  # by epoch: the best rewards so far of all trials, in order
+        self._index: dict[str, Any] | None = None
         self._temporary: TemporaryDirectory[str] | None = None
 
     # -- what a strategy defines --------------------------------------------------------------------------------
@@ -142,10 +159,19 @@ class TrialSearch(FullSignature, ResumableModule):
         """Reward of a trial that did not fail, at least 0; by default the task reward of the last figure."""
         return self.task.reward(trial.curve[-1])
 
+    def monitors(self) -> set[str]:
+        """Quantities that are logged after every trial, for callbacks such as ``EarlyStopping``."""
+        return {"trial/reward", "trial/best", "trial/seconds"}
+
     def log_search(self) -> None:
         """Log quantities of the strategy, by default the figures; called after batches whose values are logged."""
         for name, value in self.figures.items():
             self.log_batch(name, value)
+
+    @property
+    def answer_rule(self) -> str:
+        """How :meth:`answer` chooses, in words for the report."""
+        return "the highest reward of all trials, the first of equals"
 
     def answer(self) -> Architecture:
         """The best architecture so far, the first one of equals.
@@ -156,7 +182,15 @@ class TrialSearch(FullSignature, ResumableModule):
         if self._best < 0 or self.history[self._best][0].failed:
             last = self.history[-1][0].reason if self.history else "none was made"
             raise NumericalError(f"all {len(self.history)} trials failed; the last: {last}")
-        return self.history[self._best][0].architecture
+        best = self.history[self._best][0].architecture
+        return best if self.target is None or self.target.keeps(best) else self._best_within(self.target, best)
+
+    def _best_within(self, target: Target, best: Architecture) -> Architecture:
+        """The best architecture that keeps the target; without any an untrained one near the best."""
+        kept = [past for past in self.history if not past[0].failed and target.keeps(past[0].architecture)]
+        if not kept:
+            return target.nearest(best, self.rng("target", len(self.history)))
+        return max(kept, key=lambda past: past[1])[0].architecture
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Tables of the finished search by name, which become files of the run and figures of the report."""
@@ -184,8 +218,25 @@ class TrialSearch(FullSignature, ResumableModule):
         if self.table is None:
             return None
         if architecture not in self._costs:
+            if len(self._costs) >= _COSTS:
+                self._costs.clear()
             self._costs[architecture] = self.space.cost(architecture, self.table)
         return self._costs[architecture]
+
+    def places(self, saved: Any) -> list[int]:
+        """Indices in the history, as a checkpoint has them.
+
+        Raises:
+            CheckpointError: it has something else in their place.
+        """
+        if not isinstance(saved, list) or any(type(p) is not int or not 0 <= p < len(self.history) for p in saved):
+            raise CheckpointError(f"the checkpoint is malformed: {shown(saved)} are no trials of its history")
+        return saved
+
+    @property
+    def rewards(self) -> Sequence[float]:
+        """Rewards of the trials of the history, all in memory."""
+        return self.book.returned.rewards
 
     @property
     def over(self) -> bool:
@@ -203,7 +254,7 @@ class TrialSearch(FullSignature, ResumableModule):
                 break
             self.learn(trial, self._recorded(trial))
             hopeless = len(self.history) == min(_HOPELESS, self.count)
-            if hopeless and all(self.book.gave_up(past.number) for past, _ in self.history):
+            if hopeless and self.book.untrained:
                 raise EnvironmentFailure(f"none of {len(self.history)} children could be trained here: {trial.reason}")
         if self.history and self.logging_is_due:
             best = self.history[self._best][1]
@@ -219,26 +270,47 @@ class TrialSearch(FullSignature, ResumableModule):
                 return
             if isinstance(proposal, Architecture):
                 proposal = Proposal(proposal)
+            if self.target is not None:
+                near = self.target.nearest(proposal.architecture, self.rng("target", self.book.proposed))
+                if near != proposal.architecture:
+                    proposal = self.moved(proposal, near)
             if self.median_stop:
                 proposal = replace(proposal, bars=self._medians())
             self.book.propose(proposal)
 
     def _recorded(self, trial: Trial) -> float:
         """Add a trial to the history; returns its reward."""
-        reward = WORST if trial.failed else self.reward(trial)
+        beyond = self.target is not None and not self.target.keeps(trial.architecture)
+        reward = WORST if trial.failed or beyond else self.reward(trial)
         self.history.append((trial, reward))
         self.clock += trial.seconds
+        if self.median_stop and trial.curve:
+            self._rank(trial.curve)
         best, highest = self.history[self._best] if self._best >= 0 else (None, WORST)
         if best is None or (not trial.failed and (reward > highest or best.failed)):
             self._best = len(self.history) - 1
         return reward
 
+    def _rank(self, curve: tuple[float, ...]) -> None:
+        best = itertools.accumulate(map(self.task.reward, curve), max)
+        for epoch, reward in enumerate(best):
+            if epoch == len(self._reached):
+                self._reached.append(array("d"))
+            insort(self._reached[epoch], reward)
+
+    def moved(self, proposal: Proposal, architecture: Architecture) -> Proposal:
+        """The proposal with an architecture that meets the target in the place of its own.
+
+        A strategy that learns from how it came to its own may return the proposal as it is; beyond the target its
+        reward is 0.
+        """
+        return replace(proposal, architecture=architecture)
+
     def _medians(self) -> tuple[float, ...]:
         """Median over finished trials of the best reward up to each epoch."""
-        curves = [[self.task.reward(figure) for figure in trial.curve] for trial, _ in self.history if trial.curve]
-        longest = max(map(len, curves), default=0)
-        reached = ([max(curve[: epoch + 1]) for curve in curves if len(curve) > epoch] for epoch in range(longest))
-        return tuple(median(rewards) for rewards in reached) if len(curves) >= _CURVES else ()
+        if not self._reached or len(self._reached[0]) < _CURVES:
+            return ()
+        return tuple((known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2 for known in self._reached)
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 
@@ -254,7 +326,7 @@ class TrialSearch(FullSignature, ResumableModule):
         """No callbacks; the first hook that sees the trainer, to refuse what cannot work.
 
         Raises:
-            ConfigError: several processes, or several epochs.
+            ConfigError: several processes, several epochs, or a number of steps.
             DataError: neither an engine nor data.
         """
         if self.trainer.world_size > 1:
@@ -265,6 +337,10 @@ class TrialSearch(FullSignature, ResumableModule):
         if self.trainer.max_epochs != 1:
             raise ConfigError(
                 f"trainer.max_epochs={self.trainer.max_epochs}: a search by trials has one epoch; set strategy.trials"
+            )
+        if self.trainer.max_steps != -1:
+            raise ConfigError(
+                f"trainer.max_steps={self.trainer.max_steps}: a search by trials takes no steps; set strategy.trials"
             )
         if self._in_process:
             data = attach(self.trainer, self.seed, own_loader=True)
@@ -280,24 +356,28 @@ class TrialSearch(FullSignature, ResumableModule):
             return str((folder / "children" / f"{number}.pt").resolve())
 
         ledger = Ledger(folder / _LEDGER)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, ExactCheckpoint):
-                ledger.begin(callback.fingerprint(self.trainer), allow_inexact=callback.allow_inexact)
-        self.book = Trials(
-            self.engine,
-            ledger,
-            seed=self.seed,
-            canonical=self.space.canonical,
-            keep=weights if self.keeps_weights else None,
-            **self._how,
-        )
+        if (exact := self._exact()) is not None:
+            ledger.begin(exact.fingerprint(self.trainer), allow_inexact=exact.allow_inexact)
+        self._keep = weights if self.keeps_weights else None
+        self.book = self._opened(ledger)
+
+    def _opened(self, ledger: Ledger) -> Trials:
+        how = {"seed": self.seed, "canonical": self.space.canonical, "keep": self._keep, **self._how}
+        book = Trials(self.engine, ledger, **how)
+        self.history = History(book.returned)
+        return book
+
+    def _exact(self) -> ExactCheckpoint | None:
+        """The callback of exact checkpoints; None under a plain Trainer."""
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next((callback for callback in callbacks if isinstance(callback, ExactCheckpoint)), None)
 
     def _folder(self) -> Path:
         """The folder of the ledger: that of the run if it can be resumed exactly, otherwise one of this fit alone."""
         trainer = self.trainer
-        if any(isinstance(callback, ExactCheckpoint) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        if self._exact() is not None:
             return Path(trainer.default_root_dir)
-        if not trainer.loggers and trainer.ckpt_path is None:
+        if not trainer.loggers:
             self._temporary = TemporaryDirectory(prefix="lightning_nas_")
             return Path(self._temporary.name)
         folder = Path(trainer.log_dir or trainer.default_root_dir)
@@ -313,26 +393,45 @@ class TrialSearch(FullSignature, ResumableModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint[_EVENTS] = self.book.ledger.events
+        ledger = self.book.ledger
+        checkpoint[_EVENTS], checkpoint[_POSITION] = ledger.events, ledger.position()
+        checkpoint[_INDEX] = self.book.position()
+        if self._exact() is None:  # the checkpoint may be resumed in any folder
+            checkpoint[_TEXT] = ledger.text()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         ledger = self.book.ledger
+        if ledger.opened_with < checkpoint.get(_EVENTS, 0):
+            beside = beside_checkpoint(self.trainer, _LEDGER)
+            if text := checkpoint.get(_TEXT) or (beside and beside.read_text(encoding="utf-8")):
+                ledger.close()
+                ledger = Ledger.restore(ledger.path, text)
+                self.book = self._opened(ledger)
         if ledger.opened_with < checkpoint.get(_EVENTS, 0):
             raise CheckpointError(
                 f"{ledger.path.name} has {ledger.opened_with} events and the checkpoint was made after "
                 f"{checkpoint[_EVENTS]}: it belongs to another folder, or its ledger is gone"
             )
+        if _POSITION in checkpoint:
+            ledger.check(checkpoint[_POSITION])
+        self._index = checkpoint.get(_INDEX)
         super().on_load_checkpoint(checkpoint)
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "trials": self.book.state(), "figures": self.figures}
+        known = {"figures": self.figures, "clock": self.clock, "best": self._best}
+        return {**super().state(), "trials": self.book.state(), **known}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.book.load_state(state["trials"])
+        self.book.load_state(state["trials"], self._index)
+        self.history = History(self.book.returned)
         self.figures = dict(state["figures"])
-        for trial in self.book.returned:
-            self._recorded(trial)
+        if self.history and not self.median_stop:  # the index has the rewards
+            [self._best], self.clock = self.places([state["best"]]), float(state["clock"])
+        else:
+            del self.book.returned.rewards[:]
+            for trial in self.book.returned:
+                self._recorded(trial)
 
 
 def named(name: str, space: SearchSpace) -> Architecture:
@@ -341,7 +440,7 @@ def named(name: str, space: SearchSpace) -> Architecture:
     Raises:
         InvalidArchitecture: it is not found, or is not of the space.
     """
-    if name not in zoo.names() and not Path(name).is_file():
+    if name not in zoo.names() and not Path(name).expanduser().is_file():
         raise InvalidArchitecture(f"strategy.start: {shown(name)} is neither a file nor a zoo name; see zoo.names()")
     try:
         return space.validate(zoo.load(name) if name in zoo.names() else Architecture.load(name))

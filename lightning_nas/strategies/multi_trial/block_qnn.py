@@ -33,13 +33,13 @@ from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
-from annotated_types import Interval
-from pydantic import NonNegativeFloat, PositiveInt
+from annotated_types import Interval, Len
+from pydantic import NonNegativeFloat
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.block_qnn.code import LayerCode
 from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
@@ -55,6 +55,9 @@ Transition = tuple[str, str, Sequence[str]]
 """A state, the action taken, and the legal actions."""
 
 PAPER = ((1.0, 95), (0.9, 7), (0.8, 7), (0.7, 7), (0.6, 10), (0.5, 10), (0.4, 10), (0.3, 10), (0.2, 10), (0.1, 12))
+
+
+Epsilon = Annotated[float, Interval(ge=0, le=1)]
 
 
 class BlockQNN(TrialSearch):
@@ -108,9 +111,14 @@ class BlockQNN(TrialSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        batch: PositiveInt = 8,
-        epsilons: Sequence[tuple[float, int]] = ((1.0, 2), (0.6, 1), (0.3, 1), (0.1, 1)),
-        replay: PositiveInt = 32,
+        batch: Count = 8,
+        epsilons: Annotated[Sequence[tuple[Epsilon, Count]], Len(1)] = (
+            (1.0, 2),
+            (0.6, 1),
+            (0.3, 1),
+            (0.1, 1),
+        ),
+        replay: Count = 32,
         learning_rate: Annotated[float, Interval(gt=0, le=1)] = 0.1,
         discount: Annotated[float, Interval(gt=0, le=1)] = 1.0,
         initial: NonNegativeFloat = 0.5,
@@ -120,11 +128,6 @@ class BlockQNN(TrialSearch):
         **options: Unpack[TrialOptions],
     ) -> None:
         super().__init__(space, task, table, **BlockQNN.defaults | options)
-        if not epsilons or any(not 0 <= epsilon <= 1 or batches < 1 for epsilon, batches in epsilons):
-            raise ConfigError(
-                f"strategy.epsilons={[list(e) for e in epsilons]}; legal: pairs of an epsilon, 0 to 1, and a number of "
-                "batches, at least 1"
-            )
         self.batch, self.replay, self.learning_rate, self.discount = batch, replay, learning_rate, discount
         self.initial, self.shaping = initial, shaping
         self.macs_weight, self.density_weight = macs_weight, density_weight

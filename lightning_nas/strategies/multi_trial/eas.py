@@ -32,12 +32,13 @@ from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch.optim import Adam, Optimizer
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.functional.reinforce import moving_baselines, reinforce_loss
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count, Width
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.eas.space import EASSpace
 from lightning_nas.strategies.controllers.eas_actors import Changing, Growing
@@ -104,13 +105,13 @@ class EAS(TrialSearch):
         table: LatencyTable | None = None,
         *,
         optimizer: ControllerOptimizer = partial(Adam, lr=0.01),
-        networks: PositiveInt = 4,
-        wider: PositiveInt = 1,
-        deeper: PositiveInt = 1,
-        changes: PositiveInt = 1,
-        restart_every: PositiveInt | None = 2,
-        embedding: PositiveInt = 16,
-        hidden: PositiveInt = 50,
+        networks: Count = 4,
+        wider: Count = 1,
+        deeper: Count = 1,
+        changes: Count = 1,
+        restart_every: Count | None = 2,
+        embedding: Width = 16,
+        hidden: Width = 50,
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.95,
         entropy_weight: NonNegativeFloat = 1e-5,
         ceiling: Annotated[float, Interval(gt=0, lt=1)] = 0.999,
@@ -160,6 +161,10 @@ class EAS(TrialSearch):
         inherits = self.keeps_weights and not start.failed
         return Proposal(walked.architectures[0], info, parent=start.number if inherits else None)
 
+    def moved(self, proposal: Proposal, architecture: Architecture) -> Proposal:
+        """The start may be another; what an episode leads to is what its decisions lead to."""
+        return proposal if proposal.info["episode"] else super().moved(proposal, architecture)
+
     def _walk(self, numbers: list[int], choose: Choose) -> Walked:
         """The decisions that lead to these trials."""
         begun: list[Architecture] = [self.history[self._start][0].architecture] * len(numbers)
@@ -208,3 +213,4 @@ class EAS(TrialSearch):
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.baseline, self._start, self._kept = state["baseline"], state["start"], list(state["kept"])
+        self.places([self._start] if self.history else [])

@@ -63,7 +63,6 @@ class LocalSearch(TrialSearch):
         self.centre: int | None = None  # place in the history of the architecture that the search stands at
         self.starts = 0
         self._queue: list[Architecture] = []  # neighbours of the centre that are still to be tried, the next one last
-        self._known: dict[Architecture, int] = {}  # places in the history
 
     def propose(self, number: int) -> Proposal | None:
         if self._queue:
@@ -77,12 +76,8 @@ class LocalSearch(TrialSearch):
 
     def learn(self, trial: Trial, reward: float) -> None:
         place = len(self.history) - 1
-        self._know(place)
         if self.centre is None or reward > self.history[self.centre][1]:
             self._go_to(place)
-
-    def _know(self, place: int) -> None:
-        self._known.setdefault(self.space.canonical(self.history[place][0].architecture), place)
 
     def _go_to(self, place: int) -> None:
         """Stand at a trial, or at the best known neighbour that is better, and so on; queue the unknown neighbours."""
@@ -91,11 +86,11 @@ class LocalSearch(TrialSearch):
             trial, reward = self.history[place]
             rng = self.rng("neighbours", trial.number)
             around = {self.space.canonical(a): a for a in self.space.neighbours(trial.architecture, rng)}
-            known = [self._known[key] for key in around if key in self._known]
-            place = max(known, key=lambda other: self.history[other][1], default=place)
+            known = {form: other for form in around if (other := self.book.place(form)) is not None}
+            place = max(known.values(), key=lambda other: self.history[other][1], default=place)
             if self.history[place][1] <= reward:
                 break
-        unknown = [architecture for key, architecture in around.items() if key not in self._known]
+        unknown = [architecture for form, architecture in around.items() if form not in known]
         self._queue = [unknown[drawn] for drawn in torch.randperm(len(unknown), generator=rng).tolist()]
 
     def log_search(self) -> None:
@@ -109,8 +104,6 @@ class LocalSearch(TrialSearch):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.centre, self.starts = state["centre"], state["starts"]
+        centre = state["centre"]
+        self.centre, self.starts = None if centre is None else self.places([centre])[0], state["starts"]
         self._queue = [self.space.validate(choices) for choices in state["queue"]]
-        self._known = {}
-        for place in range(len(self.history)):
-            self._know(place)

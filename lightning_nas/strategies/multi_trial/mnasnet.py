@@ -21,10 +21,11 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal, Unpack
 
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.nasnet import NASNet
 from lightning_nas.strategies.options import PolicyOptions
@@ -41,7 +42,7 @@ class NASNetOptions(PolicyOptions, total=False):
 
     update: Literal["ppo", "reinforce", "random"]
     clip: Annotated[float, Interval(gt=0, lt=1)]
-    steps: PositiveInt
+    steps: Count
     entropy_weight: NonNegativeFloat
 
 
@@ -64,7 +65,7 @@ class MnasNet(NASNet):
 
     Raises:
         ConfigError: a penalty that is not a reward.
-        LatencyTableError: the table lacks an operation.
+        LatencyTableError: the table lacks an operation, or gives costs of 0, which have no reward.
 
     Example:
         >>> from lightning_nas.latency.sources import Macs
@@ -95,6 +96,7 @@ class MnasNet(NASNet):
         if not isinstance(self.penalty, MnasNetProduct):
             raise ConfigError("strategy=mnasnet has a reward: strategy/penalty=mnasnet or mnasnet_hard")
         self.costs = Costs.drawn(space, table, _DRAWN, self.rng("costs", 0))
+        self.penalty.bind(self.costs)  # refuses costs that have no reward
 
     def reward(self, trial: Trial) -> float:
         """Accuracy, traded off against the cost."""

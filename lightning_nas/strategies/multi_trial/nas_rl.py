@@ -33,11 +33,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Unpack
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from lightning_nas.functional.reinforce import reinforce_loss
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.growing import GrowingSpace
 from lightning_nas.strategies.controllers.controller import Controller
@@ -106,11 +107,11 @@ class NASRL(PolicySearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        replicas: PositiveInt = 2,
-        accumulate: PositiveInt = 1,
+        replicas: Count = 2,
+        accumulate: Count = 1,
         exponent: PositiveFloat = 3.0,
-        last: PositiveInt = 5,
-        depth_every: PositiveInt | None = 14,
+        last: Count = 5,
+        depth_every: Count | None = 14,
         **options: Unpack[PolicyOptions],
     ) -> None:
         super().__init__(space, task, table, **NASRL.defaults | options)

@@ -22,15 +22,18 @@ from the start.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.functional.reinforce import ppo_loss, reinforce_loss
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import Drawn
 from lightning_nas.strategies.multi_trial.policy import PolicySearch, gradients
@@ -80,7 +83,7 @@ class NASNet(PolicySearch):
         *,
         update: Literal["ppo", "reinforce", "random"] = "ppo",
         clip: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
-        steps: PositiveInt = 4,
+        steps: Count = 4,
         entropy_weight: NonNegativeFloat = 1e-5,
         **options: Unpack[PolicyOptions],
     ) -> None:
@@ -94,6 +97,14 @@ class NASNet(PolicySearch):
         drawn = self.drawn(self.controller, number)
         info = {"version": self.version, "log_probability": drawn.log_probabilities.item()}
         return Proposal(drawn.architectures[0], info)
+
+    def moved(self, proposal: Proposal, architecture: Architecture) -> Proposal:
+        moved = super().moved(proposal, architecture)
+        if self.update == "random":
+            return moved
+        with torch.no_grad():
+            probability = self.controller.replay([architecture]).log_probabilities.item()
+        return replace(moved, info=moved.info | {"log_probability": probability})
 
     def learn(self, trial: Trial, reward: float) -> None:
         if self.update == "random":

@@ -25,17 +25,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pydantic import PositiveFloat
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import ConfigError, NasError, NumericalError, shown
 from lightning_nas.latency.table import LatencyTable
-from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch, named
 from lightning_nas.strategies.options import TrialOptions
+from lightning_nas.strategies.target import Limit, Target
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.seeding import mix
+from lightning_nas.training.seeding import generator, mix
 from lightning_nas.trials.book import Trial
+
+_TRIED = 30  # random architectures before the cheapest is looked for, which takes longer
 
 
 class OptunaSearch(TrialSearch):
@@ -44,7 +48,8 @@ class OptunaSearch(TrialSearch):
     .. math:: \max_a R(a) \quad \text{or} \quad \max_a R(a),\ \min_a \mathrm{cost}(a), \qquad
               \mathrm{cost}(a) \le \mathrm{limit}
 
-    Each decision is a categorical parameter, asked for when it comes up ("define by run").
+    Each decision is a categorical parameter, asked for when it comes up ("define by run"). A sampler with nothing left
+    to try (bruteforce, grid) ends the search before ``trials``.
 
     Source: Akiba et al., KDD 2019, arXiv:1907.10902, section 2. Deviations: a sampler is made anew for each trial, from
     a seed and the number of the trial, so that a search resumes exactly.
@@ -53,15 +58,19 @@ class OptunaSearch(TrialSearch):
         space: any search space.
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation; needed by ``minimize_cost`` and ``limit``.
-        sampler: tpe, nsga2, nsga3, random, gp, qmc, ...
+        sampler: tpe, nsga2, nsga3, random, gp, qmc, bruteforce, ...
         sampler_options: arguments of its class but the seed.
         minimize_cost: minimise the cost as a second objective.
         limit: upper bound of the cost of the answer, in the unit of the table; None for no bound.
         start: the first trials, names of the zoo or files.
         options: of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`.
 
+    Attributes:
+        exhausted: whether the sampler has nothing left to try.
+
     Raises:
-        ConfigError: Optuna is not installed or has no such sampler or argument; or the table is missing.
+        ConfigError: Optuna is not installed or has no such sampler or argument; the table is missing; or the limit is
+            below the cheapest architecture.
         InvalidArchitecture: a start that is not of the space, or is not found.
 
     Example:
@@ -97,12 +106,21 @@ class OptunaSearch(TrialSearch):
         self._class, self._options = _sampler(self._optuna, sampler), dict(sampler_options or {})
         self._check(sampler)
         self.minimize_cost, self.limit = minimize_cost, limit
+        if limit is not None:
+            self._check_limit(limit)
         self.start = [named(name, space) for name in start]
         directions = ["maximize", "minimize"] if minimize_cost else ["maximize"]
         storage = self._optuna.storages.InMemoryStorage()
         self.study: Any = self._optuna.create_study(storage=storage, directions=directions)
+        self.study.stop = self._exhaust  # a sampler without anything left to try calls it, in a loop of Optuna's own
+        self.exhausted = False
 
-    def propose(self, number: int) -> Architecture:
+    def _exhaust(self) -> None:
+        self.exhausted = True
+
+    def propose(self, number: int) -> Architecture | None:
+        if self.exhausted:
+            return None
         with self._sampling("propose", number):
             if number < len(self.start):
                 self.study.enqueue_trial(self._fixed(self.start[number]))
@@ -154,11 +172,24 @@ class OptunaSearch(TrialSearch):
             name, said = type(self.study.sampler).__name__, shown(str(reason), 200)
             raise ConfigError(f"strategy.sampler: {name} gives up at trial {number}: {said}") from reason
 
+    @property
+    def answer_rule(self) -> str:
+        if not self.minimize_cost and self.limit is None:
+            return super().answer_rule
+        within = "" if self.limit is None else f" of the trials that cost at most {self.limit:g}"
+        return f"the highest reward{within}, of equals the cheapest"
+
     def answer(self) -> Architecture:
         best = super().answer()
         if not self.minimize_cost and self.limit is None:
             return best
-        known = [(trial.architecture, reward) for trial, reward in self.history if not trial.failed]
+        known = [
+            (trial.architecture, reward)
+            for trial, reward in self.history
+            if not trial.failed and (self.target is None or self.target.keeps(trial.architecture))
+        ]
+        if not known:
+            return best
         limit = float("inf") if self.limit is None else self.limit
         legal = [(reward, -self._cost(taken), taken) for taken, reward in known if self._cost(taken) <= limit]
         if not legal:
@@ -188,6 +219,18 @@ class OptunaSearch(TrialSearch):
         except (TypeError, ValueError, ImportError) as reason:
             raise ConfigError(f"strategy.sampler_options: {name} refuses them: {shown(str(reason), 200)}") from reason
 
+    def _check_limit(self, limit: float) -> None:
+        """Refuse a limit below the cheapest, where that is known; else warn if chance does not find one within."""
+        assert self.table is not None
+        asked = Limit("strategy.limit", limit, limit, self.table.unit, self.table)
+        if isinstance(self.space, WeightSharingSpace):
+            Target(self.space, [asked], self.seed)
+            return
+        rng = generator(self.seed, "limit")
+        drawn = min(self._cost(self.space.sample(rng)) for _ in range(_TRIED))
+        if drawn > limit:
+            rank_zero_warn(f"{asked}: the cheapest of {_TRIED} random architectures costs {drawn:.6g} {asked.unit}")
+
     def _values(self, trial: Trial, reward: float) -> list[float] | None:
         """Values of a trial for Optuna; None for a trial that it leaves out."""
         if not self.minimize_cost:
@@ -212,10 +255,11 @@ class OptunaSearch(TrialSearch):
             for trial in self.study.get_trials(deepcopy=False)
         ]
         attributes = self.study._storage.get_study_system_attrs(self.study._study_id)
-        return {**super().state(), "asked": asked, "study": dict(attributes)}
+        return {**super().state(), "asked": asked, "study": dict(attributes), "exhausted": self.exhausted}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
+        self.exhausted = state.get("exhausted", False)
         told = {trial.number: self._values(trial, reward) for trial, reward in self.history}
         failed = {trial.number for trial, _ in self.history if trial.failed}
         states, categorical = self._optuna.trial.TrialState, self._optuna.distributions.CategoricalDistribution

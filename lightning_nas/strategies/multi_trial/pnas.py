@@ -26,11 +26,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, Unpack, runtime_checkable
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.functional.ranking import spearman
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count, Width
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.strategies.options import TrialOptions
@@ -95,13 +96,13 @@ class PNAS(TrialSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        beam: PositiveInt = 10,
-        first: PositiveInt | None = 10,
-        levels: PositiveInt | None = None,
+        beam: Count = 10,
+        first: Count | None = 10,
+        levels: Count | None = None,
         predictor: SurrogateKind = "mlp",
-        ensemble: PositiveInt = 5,
-        hidden: PositiveInt = 32,
-        steps: PositiveInt = 100,
+        ensemble: Count = 5,
+        hidden: Width = 32,
+        steps: Count = 100,
         lr: PositiveFloat = 0.01,
         **options: Unpack[TrialOptions],
     ) -> None:

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import PositiveInt
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from lightning_nas.functional.reinforce import moving_baselines
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import Controller, Drawn
 from lightning_nas.strategies.multi_trial.base import TrialSearch
@@ -54,7 +54,7 @@ class PolicySearch(TrialSearch):
         *,
         controller: ControllerFactory = partial(Controller, hidden=16, tanh_constant=1.5),
         optimizer: ControllerOptimizer = partial(Adam, lr=0.02),
-        children: PositiveInt = 4,
+        children: Count = 4,
         baseline_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.95,
         **options: Unpack[TrialOptions],
     ) -> None:

@@ -22,11 +22,11 @@ from typing import Annotated, Any, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import PositiveInt
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch, named
 from lightning_nas.strategies.options import TrialOptions
@@ -76,8 +76,8 @@ class RegularizedEvolution(TrialSearch):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        population: PositiveInt = 10,
-        sample: PositiveInt = 3,
+        population: Count = 10,
+        sample: Count = 3,
         identity: Annotated[float, Interval(ge=0, lt=1)] = 0.05,
         ageing: bool = True,
         start: Sequence[str] = (),
@@ -143,4 +143,6 @@ class RegularizedEvolution(TrialSearch):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.population, self._leaving = deque(state["population"]), dict(state["leaving"])
+        leaving = dict(state["leaving"])
+        self.population = deque(self.places(state["population"]))
+        self._leaving = dict(zip(leaving, self.places(list(leaving.values())), strict=True))

@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
 from annotated_types import Interval
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
@@ -35,6 +35,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.data.reader import Alternate
 from lightning_nas.functional.reinforce import moving_baselines, reinforce_loss
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
@@ -100,17 +101,17 @@ class ENAS(SearchModule):
         table: LatencyTable | None = None,
         *,
         controller: ControllerFactory = partial(Controller, hidden=64, tanh_constant=2.5),
-        samples: PositiveInt = 1,
-        aggregate: PositiveInt = 10,
+        samples: Count = 1,
+        aggregate: Count = 10,
         entropy_weight: NonNegativeFloat = 1e-4,
         skip_weight: NonNegativeFloat = 0.8,
         baseline_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.95,
-        candidates: PositiveInt = 20,
+        candidates: Count = 20,
         arch_optimizer: OptimizerFactory = partial(Adam, lr=0.02, betas=(0.0, 0.999), eps=1e-5),
         arch_scheduler: SchedulerFactory | None = None,
         arch_clip: PositiveFloat | None = None,
         alternate: Alternate = "epoch",
-        arch_every: PositiveInt = 1,
+        arch_every: Count = 1,
         arch_warmup_epochs: NonNegativeInt = 2,
         **options: Unpack[SearchOptions],
     ) -> None:
@@ -137,20 +138,38 @@ class ENAS(SearchModule):
         """The most probable option of each decision, given those before."""
         return self.controller.greedy()
 
+    @property
+    def answer_rule(self) -> str:
+        return (
+            f"the best score of {self.candidates} architectures that the controller drew at the end of the search, on "
+            "the arch part of the data; all other scores are of the validation part"
+        )
+
     def choose(self) -> Architecture:
         batches = self.data.score_batches(self.score_batches, "arch")
-        drawn = dict.fromkeys(map(self.space.canonical, self.draw(self.candidates, self.generator("answer"))))
+        drawn = dict.fromkeys(map(self.space.canonical, self._drawn(self.candidates, self.generator("answer"))))
         self.scored = {architecture: self.score(architecture, batches) for architecture in drawn}
         return max(self.scored, key=lambda architecture: self.scored[architecture])
+
+    def _drawn(self, count: int, generator: torch.Generator) -> list[Architecture]:
+        """Samples; with a target architectures near them that meet it."""
+        return [self.kept(architecture, generator) for architecture in self.draw(count, generator)]
 
     # -- the two steps ------------------------------------------------------------------------------------------
 
     def weights_loss(self, batch: Batch) -> Tensor:
-        drawn = self.draw(self.samples, self.generator("weights"))
+        drawn = self._drawn(self.samples, self.generator("weights"))
         return torch.stack([self.task_loss(batch, self._path(architecture)) for architecture in drawn]).mean()
 
+    def monitors(self) -> set[str]:
+        drawn = {"arch/entropy", "arch/reward", "arch/baseline"}
+        return super().monitors() | (drawn if self.arch_warmup_epochs == 0 else set())
+
     def arch_loss(self, batch: Batch) -> Tensor:
-        drawn = self.controller.sample(self.aggregate, self.generator("arch"))
+        generator = self.generator("arch")
+        drawn = self.controller.sample(self.aggregate, generator)
+        if self.target is not None:
+            drawn = self.controller.replay([self.kept(one, generator) for one in drawn.architectures])
         rewards = torch.tensor([self.path_reward(batch, self._path(one)) for one in drawn.architectures])
         worth = self.trainer.strategy.reduce(rewards.to(self.device), reduce_op="mean")  # each process has its own data
         rewards = worth + self.entropy_weight * drawn.entropies.detach()

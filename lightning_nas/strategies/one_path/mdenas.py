@@ -18,17 +18,17 @@ of other paths behind; the accuracy is taken on ``score_batches`` batches. An op
 accuracy, so that nothing moves on its account.
 """
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import ConfigError
 from lightning_nas.functional.multinomial import Rule, multinomial_update
-from lightning_nas.functional.relaxation import entropies
+from lightning_nas.functional.relaxation import entropies, ties
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import Gated, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
@@ -70,8 +70,11 @@ class MdeNAS(SearchModule):
         >>> search = MdeNAS(ToySpace(), warmup_epochs=0, path_batches=2)
         >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
         >>> search.steps_taken, search.answer().space
-        ({'weights': 4, 'probability': 2}, 'toy')
+        ({'weights': 4, 'architecture': 2}, 'toy')
     """
+
+    warm_up: ClassVar[str] = "warmup_epochs"
+    lengths: ClassVar[tuple[str, ...]] = ("warmup_epochs",)
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class MdeNAS(SearchModule):
         *,
         alpha: PositiveFloat = 0.01,
         rule: Rule = "paper",
-        path_batches: PositiveInt | None = 5,
+        path_batches: Count | None = 5,
         warmup_epochs: NonNegativeInt = 30,
         **options: Unpack[SearchOptions],
     ) -> None:
@@ -118,19 +121,28 @@ class MdeNAS(SearchModule):
         """The path of this turn; during the warm-up a new path for each batch."""
         return self.draw_path(generator) if self.current_epoch < self.warmup_epochs else self.path
 
-    def shorten_warm_up(self, epochs: int) -> None:
-        self.warmup_epochs = min(self.warmup_epochs, epochs)
+    def arch_step_comes(self, first: int, end: int) -> bool:
+        return self.path_batches is None or end // self.path_batches > first // self.path_batches
 
-    def check_length(self) -> None:
-        if self.warmup_epochs >= self.epochs:
-            raise ConfigError(
-                f"strategy.warmup_epochs={self.warmup_epochs} leaves no turn in trainer.max_epochs={self.epochs}; "
-                "legal: less than that"
-            )
+    @property
+    def rhythm(self) -> str:
+        return (
+            f"strategy.path_batches={self.path_batches}, trainer.max_epochs={self.epochs}, "
+            f"strategy.warmup_epochs={self.warmup_epochs}"
+        )
 
     @property
     def steps_taken(self) -> dict[str, int]:
-        return super().steps_taken | {"probability": self.turns}
+        return super().steps_taken | {"architecture": self.turns}
+
+    def untouched(self) -> dict[str, list[int]]:
+        return {
+            group: [choice for choice, row in enumerate(rows) if torch.equal(row, torch.full_like(row, 1 / len(row)))]
+            for group, rows in self.multinomials.items()
+        }
+
+    def tied(self) -> dict[str, list[int]]:
+        return ties(self.probabilities())
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
         super().training_step(batch, batch_idx)
@@ -166,6 +178,9 @@ class MdeNAS(SearchModule):
             network = Gated(self.supernet, path)
             recalibrate(network, calibration)
             return self.task.score(network, scoring, self.space.num_classes)
+
+    def monitors(self) -> set[str]:
+        return super().monitors() | {"arch/entropy", "arch/turns"}
 
     def log_search(self) -> None:
         self.log_batch("arch/entropy", torch.cat([entropies(rows) for rows in self.multinomials.values()]).mean())

@@ -10,11 +10,11 @@ batches; the paper scores 1,000 on one batch each and the best 10 again on the w
 from functools import partial
 from typing import ClassVar, Unpack
 
-from pydantic import PositiveInt
 from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.strategies.one_path.uniform import UniformPaths
 from lightning_nas.strategies.options import SearchOptions
@@ -56,14 +56,20 @@ class RandomWS(UniformPaths):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        candidates: PositiveInt = 100,
+        candidates: Count = 100,
         **options: Unpack[SearchOptions],
     ) -> None:
         super().__init__(space, task, table, **RandomWS.defaults | options)
         self.candidates = candidates
 
+    @property
+    def answer_rule(self) -> str:
+        return f"the best score of {self.candidates} random architectures, with the shared weights at the end"
+
     def choose(self) -> Architecture:
         generator = self.generator("answer")
-        drawn = dict.fromkeys(self.space.canonical(self.sample(generator)) for _ in range(self.candidates))
+        drawn = dict.fromkeys(
+            self.space.canonical(self.kept(self.sample(generator), generator)) for _ in range(self.candidates)
+        )
         self.scored = {architecture: self.score(architecture) for architecture in drawn}
         return max(self.scored, key=lambda architecture: self.scored[architecture])

@@ -12,6 +12,11 @@ Choices with different numbers of options: a batch trains as many architectures 
 choice of fewer runs through permutations of its options again and again, cut off at that number: in one batch the
 options of a choice differ by one training at most.
 
+With ``sampling="sandwich"`` (Universally Slimmable Networks, arXiv:1903.05134) a batch trains the largest architecture
+on the labels, and the smallest and two drawn ones on the largest's outputs, on the sum of the four gradients. With
+``sampling="none"`` nothing is trained: the evolution scores with the weights that the supernet began with, which is for
+pretrained ones. Both need networks that are parts of the largest, as those of a person's own module are.
+
 Differs from the paper: the score is the task's alone, of equals the cheaper is better (the authors': top-1, then top-5
 error). The authors draw random candidates without end where the limit leaves few; here genes of the cheapest
 architecture help, and the evolution ends early where nothing new is found. The paper's channel search is a matter of
@@ -23,24 +28,34 @@ block of the chain must be kept: at the paper's size 200 batches of 128 images, 
 """
 
 from functools import partial
-from typing import Annotated, ClassVar, Literal, Unpack
+from typing import Annotated, ClassVar, Literal, Protocol, Unpack, runtime_checkable
 
 import torch
 from annotated_types import Interval
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from rich.progress import track
 from torch import Tensor
+from torch.nn import functional as F
 from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.evolution import Evolution, cheapest, ranked
 from lightning_nas.strategies.one_path.uniform import UniformPaths
 from lightning_nas.strategies.options import SearchOptions
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import generator
+
+
+@runtime_checkable
+class Nested(Protocol):
+    """A space whose networks are parts of its largest one."""
+
+    smallest: Architecture
+    largest: Architecture
 
 
 class SPOS(UniformPaths):
@@ -51,7 +66,8 @@ class SPOS(UniformPaths):
 
     The evolution scores architectures with inherited weights and recalibrated batch norm, none twice.
 
-    Source: Guo et al., ECCV 2020, arXiv:1904.00420, sections 3.1 to 3.4; fair sampling: FairNAS, arXiv:1907.01845.
+    Source: Guo et al., ECCV 2020, arXiv:1904.00420, sections 3.1 to 3.4; fair sampling: FairNAS, arXiv:1907.01845;
+    sandwich rule with in-place distillation: Yu and Huang, ICCV 2019, arXiv:1903.05134, sections 3.2 and 3.3.
     Deviations: of two architectures with equal scores the cheaper one is better; the channel search of the paper is a
     property of the space.
 
@@ -59,7 +75,8 @@ class SPOS(UniformPaths):
         space: search space with a supernet.
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation; needed for a limit, and decides between equal scores.
-        sampling: "uniform" trains one path a batch, "fair" as many as a choice has options.
+        sampling: "uniform" trains one path a batch, "fair" as many as a choice has options, "sandwich" the largest, the
+            smallest and two drawn ones, which learn the largest's outputs, "none" no path.
         generations: of the evolution, the random first one included.
         population: architectures of a generation, 50 in the paper.
         parents: number of the best architectures that have children.
@@ -68,7 +85,8 @@ class SPOS(UniformPaths):
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
     Raises:
-        ConfigError: a limit without a table, or below the cheapest architecture.
+        ConfigError: a limit without a table, or below the cheapest architecture; "sandwich" or "none" on a space whose
+            networks are not parts of its largest.
 
     Example:
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
@@ -89,14 +107,19 @@ class SPOS(UniformPaths):
         task: Task | None = None,
         table: LatencyTable | None = None,
         *,
-        sampling: Literal["uniform", "fair"] = "uniform",
-        generations: PositiveInt = 10,
-        population: PositiveInt = 20,
-        parents: PositiveInt = 10,
+        sampling: Literal["uniform", "fair", "sandwich", "none"] = "uniform",
+        generations: Count = 10,
+        population: Count = 20,
+        parents: Count = 10,
         mutation: Annotated[float, Interval(ge=0, le=1)] = 0.1,
         limit: PositiveFloat | None = None,
         **options: Unpack[SearchOptions],
     ) -> None:
+        if sampling in ("sandwich", "none") and not isinstance(space, Nested):
+            raise ConfigError(
+                f"strategy.sampling={sampling}: the networks of {space.name} are not parts of a largest one; legal: "
+                "uniform, fair, or a network of your own: search_space=from_model, ln.FromModel"
+            )
         super().__init__(space, task, table, **SPOS.defaults | options)
         self.sampling = sampling
         self.generations, self.population, self.parents, self.mutation = generations, population, parents, mutation
@@ -120,9 +143,22 @@ class SPOS(UniformPaths):
     def _cost(self, architecture: Architecture) -> float:
         return 0.0 if self.table is None else self.space.cost(architecture, self.table)
 
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
+        if self.sampling != "none":
+            super().training_step(batch, batch_idx)
+
+    def monitors(self) -> set[str]:
+        return super().monitors() if self.sampling != "none" else set()
+
+    def check_steps(self) -> None:
+        if self.sampling != "none" or not self.position:
+            super().check_steps()
+
     def weights_backward(self, batch: Batch) -> Tensor:
         if self.sampling == "uniform":
             return super().weights_backward(batch)
+        if self.sampling == "sandwich":
+            return self._sandwich(batch)
         losses = []
         for path in fair_paths(self.space, self.generator("weights")):
             loss = self.task_loss(batch, self.space.gates(path).to(self.device))
@@ -130,6 +166,29 @@ class SPOS(UniformPaths):
             self.manual_backward(loss / self.accumulate)
             losses.append(loss.detach())
         return torch.stack(losses).mean()
+
+    def _sandwich(self, batch: Batch) -> Tensor:
+        """Add the gradients of the largest architecture on the labels, and of three others on its outputs."""
+        assert isinstance(self.space, Nested)
+        draw = self.generator("weights")
+        drawn = [self.kept(self.sample(draw), draw) for _ in range(2)]
+        taught, losses = None, []
+        for path in (self.space.largest, self.space.smallest, *drawn):
+            output = self.supernet(batch[0], self.space.gates(path).to(self.device))
+            if taught is None:
+                loss, taught = self.task.training_loss(output, batch), output.detach().flatten(0, -2).softmax(-1)
+            else:
+                loss = F.cross_entropy(output.flatten(0, -2), taught)
+            self.check_finite("train/loss", loss)
+            self.manual_backward(loss / self.accumulate)
+            losses.append(loss.detach())
+        return torch.stack(losses).mean()
+
+    @property
+    def answer_rule(self) -> str:
+        within = "" if self.limit is None or self.table is None else f" within {self.limit:g} {self.table.unit}"
+        weights = "the weights it began with" if self.sampling == "none" else "the shared weights at the end"
+        return f"the best score{within} of an evolution with {weights}; of equals the cheaper"
 
     def choose(self) -> Architecture:
         """The best architecture of an evolution, which starts anew at every call."""
@@ -144,6 +203,7 @@ class SPOS(UniformPaths):
             cost=self._cost if self.table else None,
             limit=self.limit,
             floor=self._floor,
+            within=None if self.target is None else self.target.nearest,
         )
         total, hidden = self.generations * self.population, self.global_rank > 0
         self.evolved = list(track(evolution.run(), "evolution", total, transient=True, disable=hidden))

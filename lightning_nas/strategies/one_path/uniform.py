@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.evolution import TRIES
 
 
 class UniformPaths(SearchModule):
@@ -14,6 +15,15 @@ class UniformPaths(SearchModule):
 
     def sample(self, generator: torch.Generator) -> Architecture:
         return self.space.sample(generator)
+
+    def kept(self, architecture: Architecture, generator: torch.Generator) -> Architecture:
+        """The architecture; with a target the first of ten that meets it, and at last one near the tenth."""
+        if self.target is not None:
+            for _ in range(TRIES - 1):
+                if self.target.meets(architecture):
+                    return architecture
+                architecture = self.sample(generator)
+        return super().kept(architecture, generator)
 
     def probabilities(self) -> dict[str, Tensor]:
         """Constant frequencies, counted once."""

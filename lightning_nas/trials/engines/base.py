@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lightning_nas.signature import Checked
 from lightning_nas.trials.requests import Request, Response
 
 if TYPE_CHECKING:  # a process that only passes jobs on needs no torch
@@ -34,7 +35,7 @@ class Job(ABC):
         """
 
 
-class Engine(ABC):
+class Engine(Checked, ABC):
     """Run children.
 
     Attributes:
@@ -61,5 +62,5 @@ class Engine(ABC):
         An engine that runs children in this process returns when one has ended.
         """
 
-    def close(self) -> None:  # noqa: B027 - an engine may have nothing to end
+    def close(self) -> None:
         """End running children and release resources; an engine may be closed twice."""

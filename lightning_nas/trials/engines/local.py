@@ -7,8 +7,9 @@ from collections import deque
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 
+from lightning_nas.ranges import Threads
 from lightning_nas.trials.engines.base import Engine, Job
 from lightning_nas.trials.engines.process import ChildProcess, JobServer, Limits, pickled
 from lightning_nas.trials.engines.resources import devices_of, slots_of
@@ -30,6 +31,7 @@ class LocalEngine(Engine):
             protection of their memory from each other.
         minutes: wall-clock limit of a child, after which it is killed and failed; None for no limit.
         memory_gb: limit of a child's address space, above which it is out of memory; None for no limit.
+        silent_seconds: time without a sign of life, as of a stopped process, after which a child is killed and lost.
 
     Raises:
         ConfigError: the machine lacks the resources of one child, or the job cannot be pickled.
@@ -39,13 +41,14 @@ class LocalEngine(Engine):
         self,
         job: Job,
         *,
-        slots: PositiveInt | None = None,
-        threads: PositiveInt = 1,
+        slots: Threads | None = None,
+        threads: Threads = 1,
         gpus: NonNegativeFloat = 0.0,
         minutes: PositiveFloat | None = None,
         memory_gb: PositiveFloat | None = None,
+        silent_seconds: PositiveFloat = 120.0,
     ) -> None:
-        self._job, self.gpus, self.limits = pickled(job), gpus, Limits(threads, minutes, memory_gb)
+        self._job, self.gpus, self.limits = pickled(job), gpus, Limits(threads, minutes, memory_gb, silent_seconds)
         self._slots = slots_of(slots, threads=threads, gpus=gpus)
         self._free, self._waiting = list(range(self._slots)), deque[Request]()
         self._server: JobServer | None = None  # begins with the first child

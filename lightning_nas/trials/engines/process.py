@@ -12,14 +12,17 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
+from threading import Timer
 from types import ModuleType
 
 from lightning_nas.errors import ConfigError, shown
@@ -30,6 +33,9 @@ from lightning_nas.trials.requests import Request, Response, Status
 _PRELOADED = "lightning_nas.trials.engines.preloaded"
 _CONTEXT = multiprocessing.get_context("forkserver")
 _KILLED = 5.0  # seconds to wait for the end of a process that was killed
+_STARTED = 120.0  # seconds in which processes start, at least; they import torch
+_BEATS = 10  # signs of life in the time after which a silent process is lost
+_LOOK = 2.0  # seconds that count at most between two looks: a search that was stopped itself blames nobody
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,31 @@ class Limits:
         threads: intra-op threads of torch.
         minutes: wall-clock limit, after which the child is killed and failed; None for no limit.
         memory_gb: limit of the address space, above which the child is out of memory; None for no limit.
+        silent_seconds: time without a sign of life, as of a stopped process, after which the child is killed and lost.
     """
 
     threads: int = 1
     minutes: float | None = None
     memory_gb: float | None = None
+    silent_seconds: float = 120.0
+
+
+class _Silence:
+    """Seconds since the last sign of life of a process, as far as somebody listened."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.heard()
+
+    def heard(self) -> None:
+        self._seconds, self._looked = 0.0, time.monotonic()
+
+    @property
+    def too_long(self) -> bool:
+        now = time.monotonic()
+        self._seconds += min(now - self._looked, _LOOK, self.limit / _BEATS)
+        self._looked = now
+        return self._seconds > self.limit
 
 
 class JobServer:
@@ -62,15 +88,22 @@ class JobServer:
         self._codes: dict[int, int | None] = {}  # of children that were started; None while they run
         self._channel, theirs = _CONTEXT.Pipe()
         lifeline, self._lifeline = _CONTEXT.Pipe(duplex=False)
-        own = {"threads": limits.threads, "memory_gb": limits.memory_gb, "folder": folder}
+        beat = limits.silent_seconds / _BEATS
+        own = {"threads": limits.threads, "memory_gb": limits.memory_gb, "beat": beat, "folder": folder}
         _CONTEXT.set_forkserver_preload([_PRELOADED])
         self._process = _CONTEXT.Process(target=serve, args=(theirs, lifeline, job, json.dumps(own)))
+        patience = max(limits.silent_seconds, _STARTED)
+        self._silence = _Silence(patience)  # until the first sign of life
+        timer = Timer(patience, _kill_fork_server)  # one that was stopped never answers
+        timer.daemon = True
+        timer.start()
         try:
             with contextlib.nullcontext() if _of_main(job) else _nameless_main():
                 self._process.start()
         except (OSError, EOFError) as reason:  # no more processes, files or memory; then the fork server is gone too
             self.refused = _not_started(reason)
         finally:
+            timer.cancel()
             theirs.close()
             lifeline.close()
         atexit.register(self.kill)  # before the interpreter waits for processes
@@ -78,8 +111,17 @@ class JobServer:
     @property
     def alive(self) -> bool:
         """Whether it can fork another child."""
+        return not (self.is_silent or self._gone or self.refused)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has given no sign of life for too long."""
         self._collect(0.0)
-        return not (self._gone or self.refused)
+        return not self._gone and self._silence.too_long
+
+    def has_started(self, number: int) -> bool:
+        """Whether a child has been forked."""
+        return number in self._codes
 
     def fork(self, request: Request, devices: str, answering: Connection, lifeline: Connection) -> int:
         """Have a child started, and return its number.
@@ -125,15 +167,22 @@ class JobServer:
         self._lifeline.close()
         if not self.refused:
             self._process.kill()
-            self._process.join()
+            self._process.join(_KILLED)
+            if self._process.is_alive():  # the fork server, which would say that it ended, is stopped
+                _kill_fork_server()
+                self._process.join()
 
     def _collect(self, timeout: float) -> None:
-        """Read what the server has said of its children, waiting ``timeout`` seconds for the first message."""
+        """Read what the server has said of its children, waiting ``timeout`` seconds for the first of it."""
+        deadline = time.monotonic() + timeout  # signs of life come in meanwhile
         try:
-            while not self._gone and self._channel.poll(timeout):
+            while not self._gone and self._channel.poll(max(0.0, deadline - time.monotonic())):
                 number, code = json.loads(self._channel.recv_bytes())
-                self._codes[number] = code
-                timeout = 0.0
+                self._silence.limit = self.limits.silent_seconds
+                self._silence.heard()
+                if number is not None:
+                    self._codes[number] = code
+                    deadline = 0.0
         except (EOFError, OSError):
             self._gone = True
 
@@ -154,6 +203,7 @@ class ChildProcess:
     def __init__(self, server: JobServer, request: Request, devices: str) -> None:
         self.request, self._server, self._refused = request, server, server.refused
         self._since, self._number = time.monotonic(), -1
+        self._silence = _Silence(server.limits.silent_seconds)
         self.answers, answering = _CONTEXT.Pipe(duplex=False)
         lifeline, self._lifeline = _CONTEXT.Pipe(duplex=False)
         try:
@@ -167,18 +217,36 @@ class ChildProcess:
 
     def ended(self, timeout: float = 0.0) -> Response | None:
         """The response, waiting ``timeout`` seconds for it; None if the child still runs. Returns a response once."""
-        limit = self._server.limits.minutes
-        if self.answers.poll(timeout):
-            try:
-                response = Response.from_dict(json.loads(self.answers.recv_bytes()))
-            except (EOFError, OSError):  # also of a broken-off answer
-                response = self._response("lost", self._refused or self._how_it_died())
-        elif limit is not None and time.monotonic() - self._since > 60 * limit:
-            response = self._response("failed", f"took more than {limit:g} minutes")
-        else:
+        response = self._heard(timeout)
+        limits = self._server.limits
+        if response is None and limits.minutes is not None and time.monotonic() - self._since > 60 * limits.minutes:
+            response = self._response("failed", f"took more than {limits.minutes:g} minutes")
+        if response is None and self._is_silent():
+            response = self._response("lost", f"no sign of life for {limits.silent_seconds:g} seconds")
+        if response is None:
             return None
         self.kill()  # the answer is complete; nothing that delays its exit matters
         return response
+
+    def _heard(self, timeout: float) -> Response | None:
+        """The response, if it comes in ``timeout`` seconds; signs of life are noted."""
+        deadline = time.monotonic() + timeout
+        while self.answers.poll(max(0.0, deadline - time.monotonic())):
+            try:
+                message = self.answers.recv_bytes()
+            except (EOFError, OSError):  # also of a broken-off answer
+                return self._response("lost", self._refused or self._how_it_died())
+            if message:
+                return Response.from_dict(json.loads(message))
+            self._silence.heard()
+        return None
+
+    def _is_silent(self) -> bool:
+        silent = self._server.is_silent
+        if self._server.has_started(self._number):
+            return self._silence.too_long
+        self._silence.heard()
+        return silent  # it waits for the server to set up the data
 
     def kill(self) -> None:
         """End the process, which may have ended."""
@@ -236,6 +304,13 @@ def _nameless_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def _kill_fork_server() -> None:
+    """Kill the process that all others are forked from; the next start makes a new one."""
+    if (pid := getattr(forkserver._forkserver, "_forkserver_pid", None)) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _not_started(reason: BaseException) -> str:

@@ -21,9 +21,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from lightning_nas.errors import ConfigError, EnvironmentFailure, shown
+from lightning_nas.ranges import Threads
 from lightning_nas.trials.engines.base import Engine, Job
 from lightning_nas.trials.engines.process import ChildProcess, JobServer, Limits, pickled
 from lightning_nas.trials.engines.resources import check_gpus, cores, fitting
@@ -53,6 +54,7 @@ class RayEngine(Engine):
         threads: intra-op threads of torch in each child.
         minutes: wall-clock limit of a child, after which it is killed and failed; None for no limit.
         memory_gb: limit of a child's address space, above which it is out of memory; None for no limit.
+        silent_seconds: time without a sign of life, as of a stopped process, after which a child is killed and lost.
         patience_minutes: minutes to wait for a machine when none has room for a child; then the search ends.
 
     Raises:
@@ -66,19 +68,20 @@ class RayEngine(Engine):
         job: Job,
         *,
         address: str | None = None,
-        slots: PositiveInt | None = None,
+        slots: Threads | None = None,
         cpus: PositiveFloat = 1.0,
         gpus: NonNegativeFloat = 0.0,
-        threads: PositiveInt = 1,
+        threads: Threads = 1,
         minutes: PositiveFloat | None = None,
         memory_gb: PositiveFloat | None = None,
+        silent_seconds: PositiveFloat = 120.0,
         patience_minutes: NonNegativeFloat = 10.0,
     ) -> None:
         check_gpus(gpus)
         self._patience = patience_minutes
         self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
         what = pickled(job)
-        self._common = what, json.dumps(asdict(Limits(threads, minutes, memory_gb))), str(Path.cwd())
+        self._common = what, json.dumps(asdict(Limits(threads, minutes, memory_gb, silent_seconds))), str(Path.cwd())
         self._ray, self._ours = _connected(address)
         # the task's own process touches no GPU, so nothing is gained by a new one for each
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}

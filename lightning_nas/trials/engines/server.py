@@ -20,15 +20,17 @@ import signal
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from lightning_nas.trials.engines.base import Worker
 from lightning_nas.trials.requests import Request, Response
 
 _CONTEXT = multiprocessing.get_context("fork")
+_F_SETSIG = 10  # of Linux
 
 
 def serve(channel: Connection, lifeline: Connection, job: bytes, told: str) -> None:
@@ -38,13 +40,14 @@ def serve(channel: Connection, lifeline: Connection, job: bytes, told: str) -> N
         channel: brings requests, each followed by the handles of the child's two pipes; takes starts and exit codes.
         lifeline: is closed when the search ends.
         job: pickled.
-        told: JSON with threads, memory_gb and folder.
+        told: JSON with threads, memory_gb, beat and folder.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the search decides
     _kill_when_closed(lifeline)
     server = _Server(channel, lifeline, job, **json.loads(told))
     while True:
-        for ready in wait([channel, *server.children]):
+        server.beat()
+        for ready in wait([channel, *server.children], server.every):
             if ready is not channel:
                 server.report(ready)
                 continue
@@ -59,12 +62,20 @@ class _Server:
 
     Attributes:
         children: number and process of each child that runs, by its sentinel.
+        every: seconds between two signs of life.
     """
 
     def __init__(
-        self, channel: Connection, lifeline: Connection, job: bytes, threads: int, memory_gb: float | None, folder: str
+        self,
+        channel: Connection,
+        lifeline: Connection,
+        job: bytes,
+        threads: int,
+        memory_gb: float | None,
+        beat: float,
+        folder: str,
     ) -> None:
-        self.channel, self.lifeline, self.job, self.threads = channel, lifeline, job, threads
+        self.channel, self.lifeline, self.job, self.threads, self.every = channel, lifeline, job, threads, beat
         self.children: dict[Any, tuple[int, Any]] = {}
         self.worker: Worker | None = None
         with contextlib.suppress(OSError):  # for relative paths; another machine may lack the folder
@@ -109,7 +120,11 @@ class _Server:
         self._tell(number, process.exitcode)
         process.close()
 
-    def _tell(self, number: int, code: int | None) -> None:
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._tell(None, None)
+
+    def _tell(self, number: int | None, code: int | None) -> None:
         """Send the exit code of a child; None when it has been started."""
         with contextlib.suppress(OSError):  # the search has ended, which the loop will see
             self.channel.send_bytes(json.dumps([number, code]).encode())
@@ -125,7 +140,10 @@ class _Server:
             return worker
 
         with ThreadPoolExecutor(1) as thread:
-            worker = thread.submit(make).result()
+            made = thread.submit(make)
+            while not wait_for([made], self.every).done:
+                self.beat()
+            worker = made.result()
         gc.collect()
         gc.freeze()  # children share these objects for good
         return worker
@@ -135,7 +153,8 @@ class _Server:
         self.channel.close()
         self.lifeline.close()
         _kill_when_closed(lifeline)
-        Thread(target=_wait_and_die, args=(lifeline,), daemon=True).start()
+        lock = Lock()
+        Thread(target=_beat_and_die, args=(lifeline, answering, lock, self.every), daemon=True).start()
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
         try:
             import torch
@@ -145,7 +164,8 @@ class _Server:
             response = self.worker(request)
         except Exception as error:  # noqa: BLE001 - a worker answers for its child; this is something else
             response = Response(request.trial, request.attempt, "lost", reason=_in_one_line(error))
-        _answer(answering, response)
+        with lock:
+            _answer(answering, response)
 
 
 def _answer(answering: Connection, response: Response) -> None:
@@ -159,11 +179,15 @@ def _in_one_line(error: Exception) -> str:
 
 def _kill_when_closed(lifeline: Connection) -> None:
     """Have the kernel end this process when the other end of a pipe, which nobody writes to, is closed."""
-    if sys.platform == "linux":  # without a turn for any thread
+    if sys.platform == "linux":  # without a turn for any thread, also if it is stopped
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def _wait_and_die(lifeline: Connection) -> None:
-    lifeline.poll(None)
+def _beat_and_die(lifeline: Connection, answering: Connection, lock: Lock, every: float) -> None:
+    """Give signs of life, which are empty messages, until the search or this process ends."""
+    while not lifeline.poll(every):
+        with lock, contextlib.suppress(OSError):
+            answering.send_bytes(b"")
     os.kill(os.getpid(), signal.SIGKILL)

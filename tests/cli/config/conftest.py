@@ -16,11 +16,16 @@ ranking: null
 engine: null
 child: null
 architecture: null
+target: null
+target_ms: null
+target_macs: null
+target_params: null
 ckpt_path: null
+export: {formats: null}
 trusted_modules: []
 search_space:
   _target_: lightning_nas.spaces.chains.fbnet.FBNetSpace
-  image_size: ${dataset.size}
+  image_size: ${dataset.image_size}
 strategy:
   _target_: lightning_nas.strategies.differentiable.base.DifferentiableSearch
   _partial_: true
@@ -28,7 +33,7 @@ strategy:
   weights_optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1, momentum: 0.9}
   arch_optimizer: {_target_: torch.optim.Adam, _partial_: true, lr: 3.0e-3, betas: [0.5, 0.999]}
   weights_scheduler: {_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true, T_max: 10}
-dataset: {_target_: torchvision.transforms.CenterCrop, size: 8}
+dataset: {_target_: lightning_nas.data.images.Digits, image_size: 8}
 latency_table: {_target_: torchmetrics.Accuracy, task: binary}
 task: {_target_: lightning_nas.tasks.classification.Classification, label_smoothing: 0.1}
 trainer: {_target_: pytorch_lightning.Trainer, max_epochs: 3, precision: bf16-mixed, gradient_clip_val: null}

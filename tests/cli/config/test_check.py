@@ -40,7 +40,7 @@ MISTAKES = [
     ("strategy.accumulate=1.5", "strategy.accumulate: got 1.5; legal: int"),
     ("strategy.accumulate=null", "strategy.accumulate: got None; legal: int"),
     ("strategy.weights_optimizer=sgd", "strategy.weights_optimizer: got 'sgd'; legal: an entry with _target_"),
-    ("search_space.stem=[16,a]", "search_space.stem: got [16, 'a']; legal: list of int"),
+    ("search_space.stem=[16,a]", "search_space.stem: got [16, 'a']; legal: list of 2 (int"),
     ("search_space.image_size=null", "search_space.image_size: got None; legal: "),
     ("trainer.devices=[a]", "trainer.devices: got ['a']; legal: "),
     ("trainer.precision=bf17", "trainer.precision: got 'bf17'; legal: ", "'bf16-mixed'"),
@@ -55,39 +55,50 @@ MISTAKES = [
     ("stages=[]", "stages: got []"),
     (
         "stages=[retrain,search]",
-        "stages: got ['retrain', 'search']; legal: [search], [retrain], [search,retrain], [ranking]",
+        "stages: got ['retrain', 'search']; legal: [search], [retrain], [search,retrain], [retrain,export], "
+        "[search,retrain,export], [ranking]",
     ),
     ("stages=[ranking,search]", "stages: got ['ranking', 'search']; legal: "),
     ("stages=[search,search]", "stages: got "),
     ("stages=[search,test]", "stages: got "),
-    ("retrain.epochs=0", "retrain.epochs: got 0; legal: int > 0"),
+    ("retrain.epochs=0", "retrain.epochs: got 0; legal: int >= 1 and <= 100000"),
     ("retrain.drop_path=1", "retrain.drop_path: got 1; legal: float >= 0 and < 1"),
     ("retrain.label_smoothing=-0.1", "retrain.label_smoothing: got -0.1; legal: float >= 0 and < 1 or null"),
     ("retrain.auxiliary_weight=-1", "retrain.auxiliary_weight: got -1; legal: float >= 0"),
     ("retrain.cutout=1.5", "retrain.cutout: got 1.5; legal: int >= 0"),
     ("retrain.clip=.nan", "retrain.clip: got nan; legal: float > 0 or null"),
     ("resume.save_every=-5", "resume.save_every: got -5"),
-    ("trainer.max_epochs=-5", "trainer.max_epochs: got -5; legal: int > 0 or null"),
+    ("trainer.max_epochs=-5", "trainer.max_epochs: got -5; legal: int >= 1 and <= 100000 or null"),
     ("trainer.limit_train_batches=1.5", "trainer.limit_train_batches: got 1.5"),
     ("strategy.arch_optimizer.lr=-0.1", "strategy.arch_optimizer.lr: got -0.1; legal: float >= 0"),
     ("strategy.arch_optimizer.lr=.inf", "strategy.arch_optimizer.lr: got inf"),
     ("strategy.arch_optimizer.betas=[0.5,1]", "strategy.arch_optimizer.betas: got [0.5, 1]"),
     ("strategy.arch_optimizer.betas=[0.5]", "strategy.arch_optimizer.betas: got [0.5]; legal: list of 2 "),
-    ("strategy.weights_scheduler.T_max=0", "strategy.weights_scheduler.T_max: got 0; legal: int > 0"),
+    ("strategy.weights_scheduler.T_max=0", "strategy.weights_scheduler.T_max: got 0; legal: int >= 1 and <= 100000"),
+    ("search_space.stem=[16]", "search_space.stem: got [16]; legal: list of 2 "),
+    ("search_space.head=100000", "search_space.head: got 100000; legal: int >= 1 and <= 65536"),
+    ("search_space.stages=[[16,1]]", "search_space.stages: got "),
+    ("trainer.devices=0", "trainer.devices: got 0; legal: "),
+    ("trainer.max_epochs=10000000000000", "trainer.max_epochs: got 10000000000000; legal: int >= 1 and <= 100000"),
     # what Lightning would refuse later, and what would spoil the search
     ("trainer.gradient_clip_val=1", "trainer.gradient_clip_val: got 1; ", "strategy.weights_clip="),
     ("trainer.gradient_clip_algorithm=norm", "trainer.gradient_clip_algorithm: ", "strategy.arch_clip="),
     ("trainer.accumulate_grad_batches=4", "trainer.accumulate_grad_batches: got 4; ", "strategy.accumulate="),
     ("trainer.precision=bf16-true", "trainer.precision: got 'bf16-true': ", "bf16-mixed or 16-mixed"),
     # not there
-    ("dataset.size=???", "dataset.size must be given, e.g. dataset.size=..."),
+    ("dataset.image_size=???", "dataset.image_size must be given, e.g. dataset.image_size=..."),
     ("strategy.arch_optimizer.lr=???", "strategy.arch_optimizer.lr must be given"),
     ("task.x=${nowhere.y}", "task.x: ", "nowhere.y"),
     ("task.x=${oc.env:NO_SUCH_VARIABLE}", "task.x: ", "NO_SUCH_VARIABLE"),
     ("task.x=${task.x}", "task.x: ", "Recursive"),
     ("task.x=${nothing:1}", "task.x: ", "nothing"),
-    ("callbacks.stop={_target_: torch.optim.SGD}", "callbacks.stop.monitor: "),
-    ("callbacks.new={_target_: torch.optim.SGD}", "callbacks.new.params must be given"),
+    ("callbacks.stop={_target_: pytorch_lightning.callbacks.Timer}", "callbacks.stop.monitor: "),
+    ("callbacks.new={_target_: pytorch_lightning.callbacks.EarlyStopping}", "callbacks.new.monitor must be given"),
+    # a class of another kind than its place is for
+    ("callbacks.new={_target_: torch.optim.SGD}", "callbacks.new: 'torch.optim.sgd.SGD' is refused; ", "Callback"),
+    ("logger.x={_target_: pytorch_lightning.callbacks.Timer}", "logger.x: ", "a class that derives from Logger"),
+    ("strategy={_target_: lightning_nas.data.images.Digits}", "strategy: ", "SearchModule or TrialSearch"),
+    ("retrain.optimizer._target_=torch.optim.lr_scheduler.StepLR", "retrain.optimizer: ", "Optimizer"),
     # Hydra's own words
     ("strategy._partial_=yes please", "strategy._partial_: got 'yes please'; legal: bool"),
     (
@@ -114,7 +125,7 @@ def test_a_mistake_is_one_line_with_the_full_key(composed: Compose, change: str,
 
 
 def test_a_whole_configuration_comes_back_plain_and_resolved(composed: Compose) -> None:
-    config = composed("dataset.size=16")
+    config = composed("dataset.image_size=16")
     content = check(config)
     assert content == OmegaConf.to_container(config, resolve=True)
     assert content["search_space"]["image_size"] == 16
@@ -137,7 +148,7 @@ def test_a_whole_configuration_comes_back_plain_and_resolved(composed: Compose) 
             "ckpt_path=last",
         ),
         *("strategy.arch_optimizer.lr=1", "strategy.arch_optimizer.fused=null", "logger.wandb.tags=[a]"),
-        *("task._convert_=all", "trainer.callbacks=[{_target_: pytorch_lightning.callbacks.Timer}]"),
+        *("task._convert_=all", "callbacks.timer={_target_: pytorch_lightning.callbacks.Timer}"),
         *(
             "latency_table.num_classes=3",
             "strategy.arch_scheduler=${strategy.weights_scheduler}",
@@ -159,9 +170,9 @@ def test_every_key_of_the_schema_must_be_there(composed: Compose, key: str) -> N
 
 
 def test_null_by_interpolation_waits_for_the_data_set(composed: Compose) -> None:
-    assert check(composed("dataset.size=null"))["search_space"]["image_size"] is None
+    assert check(composed("dataset.image_size=null"))["search_space"]["image_size"] is None
     with pytest.raises(ConfigError, match=r"^search_space.image_size: got 'x'"):
-        check(composed("dataset.size=x"))
+        check(composed("dataset.image_size=x"))
 
 
 def test_a_trusted_class_is_checked_by_its_own_constructor(composed: Compose, stranger: Path) -> None:

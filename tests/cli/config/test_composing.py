@@ -1,21 +1,26 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from lightning_nas.cli.config.composing import guarded
 from lightning_nas.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
+MKDIR = "{_target_: os.mkdir, path: CANARY}"
 SYMPY = "{_target_: sympy.sympify, a: \"__import__('pathlib').Path('CANARY').touch()\"}"
 # each is an overlay a stranger could have written; Hydra acts on it before the command's function is called
 ATTACKS = {
     "callback": f"callbacks: {{evil: {SYMPY}}}",
-    "callback elsewhere": "callbacks: {evil: '${evil}'}",
-    "callback as a whole": "callbacks: ${evil}",
+    "callback elsewhere": f"callbacks: {{evil: '${{evil}}'}}\nevil: {MKDIR}",
+    "callback as a whole": f"callbacks: ${{evil}}\nevil: {{x: {MKDIR}}}",
     "made callback": "callbacks: {evil: '${oc.create:{_target_:os.mkdir,path:CANARY}}'}",
     "launcher": "launcher: {_target_: os.abort}",
     "sweeper": "sweeper: {params: {x: {_target_: os.mkdir, path: CANARY}}}",
@@ -23,11 +28,67 @@ ATTACKS = {
     "logging factory": "job_logging: {formatters: {evil: {(): os.mkdir, path: CANARY}}}",
     "logging filter": "job_logging: {filters: {evil: {(): os.mkdir, path: CANARY}}}",
     "logging class": "job_logging: {handlers: {evil: {class: subprocess.Popen, args: [touch, CANARY]}}}",
-    "logging elsewhere": "job_logging: {formatters: {evil: '${evil}'}}",
-    "logging as a whole": "hydra_logging: ${evil}",
+    "logging elsewhere": "job_logging: {formatters: {evil: '${evil}'}}\nevil: {(): os.mkdir, path: CANARY}",
+    "logging as a whole": "hydra_logging: ${evil}\nevil: {version: 1, filters: {x: {(): os.mkdir, path: CANARY}}}",
     "logging import": "job_logging: {handlers: {console: {stream: 'ext://this.s'}}}",
     "logging to a start-up file": "job_logging: {handlers: {file: {filename: /root/.bashrc}}}",
     "environment": "job: {env_set: {LD_PRELOAD: CANARY}}",
+    "environment copied": "job: {env_copy: [HOME]}",
+    # logging sets attributes of a handler from the key "."
+    "logging attribute": """job_logging: {formatters: {z: {format: "print('ran')"}}, handlers: {x: {class:
+        logging.FileHandler, formatter: z, filename: '${hydra.runtime.output_dir}/x.log', delay: true,
+        .: {baseFilename: torch.py}}}}""",
+    "logging follows": "job_logging: {handlers: {console: {stream: 'cfg://handlers.file'}}}",
+    "logging resolves to an import": """job_logging: {formatters: {simple: {format:
+        'ext:${hydra.job.config.override_dirname.kv_sep}evilmod.x'}}}
+  job: {config: {override_dirname: {kv_sep: '//'}}}""",
+    "logging imports": "hydra_logging: {formatters: {simple: {format: 'ext://this.s'}}}",
+    "logging escapes": "job_logging: {formatters: {simple: {format: '\\\\${evil}'}}}\nevil: ext://this.s",
+    "logging style": "job_logging: {formatters: {simple: {style: '{', format: '{msg.__class__}'}}}",
+    "logging beside the folder": "job_logging: {handlers: {file: {filename: '${hydra.runtime.output_dir}/../x.log'}}}",
+    "logging into a program": "job_logging: {handlers: {file: {filename: '${hydra.runtime.output_dir}/torch.py'}}}",
+    "logging to the environment": "job_logging: {handlers: {file: {filename: '${oc.env:HOME}/x.log'}}}",
+    "logging beside the run": "job_logging: {handlers: {file: {filename: '${hydra.job.name}.log'}}}",
+    "logging by queue": "job_logging: {handlers: {x: {class: logging.handlers.QueueHandler, queue: os.system}}}",
+    "logging by mail": "job_logging: {handlers: {x: {class: logging.handlers.SMTPHandler, mailhost: evil}}}",
+    "logging root": "job_logging: {root: {handlers: [console], filters: [{(): os.mkdir}]}}",
+    "job name": "job: {name: ../../x}",
+    "job name later": "job: {name: '${evil}'}\nevil: ../../x",
+    "run folder": "run: {dir: CANARY}",
+    "run folder above": "run: {dir: a/../../CANARY}",
+    "run folder by date": "run: {dir: '${now:../../x}'}",
+    "run folder elsewhere": "run: {dir: '${oc.env:HOME}/.ssh'}",
+    "sweep folder": "sweep: {dir: CANARY}",
+    "folder of a job": "sweep: {subdir: '${trap.${hydra.job.num}}'}",
+    "folder of copies": "output_subdir: CANARY",
+    "folder of copies above": "output_subdir: ../../x",
+    "separator": "job: {config: {override_dirname: {item_sep: /../}}}",
+    # a name of Hydra's own that leads to something it imports
+    "through a module": "callbacks: {x: {_target_: lightning_nas.cli.sweep.Path.touch}}",
+    "no callback": "callbacks: {x: {_target_: lightning_nas.cli.sweep.Console}}",
+    "function": "callbacks: {x: {_target_: lightning_nas.cli.sweep.write_sweep, runs: []}}",
+    "through the launcher": "launcher: {_target_: hydra._internal.core_plugins.basic_launcher.Path}",
+}
+# what an overlay may not decide: where a run writes, and whom it talks to
+PLACES = {
+    "logger.x={_target_: lightning_nas.training.metrics.MetricsFile, path: CANARY}": "is refused",
+    "logger.x={_target_: lightning_nas.trials.ledger.Ledger, path: CANARY}": "is refused",
+    "logger.x={_target_: pytorch_lightning.loggers.CSVLogger, save_dir: CANARY}": "on the command line",
+    "logger.x={_target_: pytorch_lightning.loggers.CSVLogger, save_dir: '${evil}'}": "on the command line",
+    "logger.x={_target_: pytorch_lightning.loggers.CSVLogger, save_dir: '${paths.output}/..'}": "on the command line",
+    "logger.x={_target_: pytorch_lightning.loggers.CSVLogger, save_dir: '${paths.output}', name: ../x}": "plain name",
+    "logger.x={_target_: pytorch_lightning.loggers.MLFlowLogger, tracking_uri: 'http://evil'}": "on the command line",
+    "logger.x={_target_: pytorch_lightning.loggers.WandbLogger, entity: evil}": "on the command line",
+    "logger.x={_target_: pytorch_lightning.loggers.WandbLogger, settings: {base_url: evil}}": "on the command line",
+    "callbacks.x={_target_: pytorch_lightning.callbacks.ModelCheckpoint, dirpath: CANARY}": "on the command line",
+    "trainer={_target_: pytorch_lightning.Trainer, default_root_dir: CANARY}": "on the command line",
+    "dataset={_target_: lightning_nas.data.vision.CIFAR10, root: CANARY, download: true}": "on the command line",
+    "latency_table={_target_: lightning_nas.latency.sources.Measured, path: CANARY}": "on the command line",
+    "engine={_target_: lightning_nas.trials.engines.ray.RayEngine, address: 'evil:1'}": "on the command line",
+    "paths.output=CANARY": "on the command line",
+    "paths.cache=CANARY": "on the command line",
+    "out=CANARY": "on the command line",
+    "seed=${oc.env:A_SECRET_TOKEN}": "secret",
 }
 
 
@@ -43,8 +104,7 @@ def conf(tmp_path: Path) -> Path:
 def write(conf: Path, attack: str) -> Path:
     canary = conf.parent / "canary"
     hydra = attack.replace("CANARY", str(canary))
-    evil = f"evil: {{_target_: os.mkdir, (): os.mkdir, path: {canary}}}" if "${evil}" in hydra else ""
-    (conf / "overlay" / "evil.yaml").write_text(f"# @package _global_\nhydra:\n  {hydra}\n{evil}\n")
+    (conf / "overlay" / "evil.yaml").write_text(f"# @package _global_\nhydra:\n  {hydra}\n")
     return canary
 
 
@@ -55,6 +115,8 @@ def test_hydra_does_not_act_on_a_strangers_overlay(conf: Path, name: str) -> Non
         compose("config", ["overlay=evil"], return_hydra_config=True)
     assert len(str(caught.value)) <= 400
     assert str(caught.value).isprintable()
+    assert str(caught.value).startswith("hydra."), "it is refused for what it does to Hydra"
+    assert not re.search(r": no '|cannot be resolved", str(caught.value)), "and not because it would not work"
     assert not canary.exists()
 
 
@@ -99,6 +161,60 @@ def test_hydras_own_groups_pass() -> None:
             overrides = [f"hydra/job_logging={logging}", "hydra.mode=RUN"]
             config = compose("config", overrides, return_hydra_config=True)
             assert config.hydra.launcher._target_.endswith("BasicLauncher")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_overlay_decides_on_no_place_outside_the_run(
+    conf: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SECRET_TOKEN", "x")
+    key, _, text = place.replace("CANARY", str(conf.parent / "canary")).partition("=")
+    content: Any = yaml.safe_load(text)
+    for name in reversed(key.split(".")):
+        content = {name: content}
+    (conf / "overlay" / "evil.yaml").write_text("# @package _global_\n" + yaml.safe_dump(content))
+    refused = pytest.raises((ConfigError, InterpolationResolutionError), match=PLACES[place])
+    with guarded(), initialize_config_dir(str(conf), version_base="1.3"), refused:
+        OmegaConf.to_container(compose("config", ["overlay=evil"]), resolve=True)
+
+
+def test_what_is_typed_on_the_command_line_is_the_users_own(conf: Path) -> None:
+    folder = str(conf.parent)
+    logger = f"{{_target_: pytorch_lightning.loggers.CSVLogger, save_dir: {folder}}}"
+    overrides = [
+        f"hydra.run.dir={folder}",
+        f"hydra.sweep.dir={folder}",
+        f"+paths.output={folder}",
+        f"+logger.x={logger}",
+    ]
+    overrides += ["hydra.sweep.subdir=${hydra.job.override_dirname}", "+logger.x.version=../x"]
+    with guarded(), initialize_config_dir(str(conf), version_base="1.3"):
+        assert compose("config", overrides, return_hydra_config=True).hydra.run.dir == folder
+
+
+def test_the_logging_that_was_checked_is_the_logging_that_is_used(conf: Path) -> None:
+    text = "# @package _global_\nhydra:\n  job_logging: {formatters: {simple: {format: '${evil}'}}}\nevil: harmless\n"
+    (conf / "overlay" / "evil.yaml").write_text(text)
+    with guarded(), initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose("config", ["overlay=evil"], return_hydra_config=True)
+    config.evil = "ext://evil.x"
+    assert config.hydra.job_logging.formatters.simple.format == "harmless"
+    config.hydra.runtime.output_dir = "/here"
+    assert config.hydra.job_logging.handlers.file.filename == f"/here/{config.hydra.job.name}.log"
+
+
+def test_a_primary_configuration_imports_no_package(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (conf.parent / "evilpackage").mkdir()
+    (conf.parent / "evilpackage" / "__init__.py").write_text(f"open({str(conf.parent / 'canary')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(conf.parent)
+    (conf / "theirs.yaml").write_text("defaults: [config, _self_]\nhydra: {searchpath: ['pkg://evilpackage']}\n")
+    with (
+        guarded(),
+        initialize_config_dir(str(conf), version_base="1.3"),
+        pytest.raises(ConfigError, match="searchpath"),
+    ):
+        compose("theirs")
+    assert not (conf.parent / "canary").exists()
 
 
 def test_no_interpolation_makes_an_entry_out_of_text() -> None:

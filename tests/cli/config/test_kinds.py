@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Protocol, TypeVar
 
 import pytest
-from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MinLen
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from lightning_nas.cli.config.kinds import ANYTHING, Entry, kind
+from lightning_nas.kinds import ANYTHING, Entry, kind
 
 ENTRY = {"_target_": "x.Y"}
 VALUES: list[Any] = [
@@ -56,6 +56,11 @@ ANNOTATIONS: list[tuple[Any, str, Callable[[Any], bool]]] = [
         Annotated[list[int], MinLen(1)],
         "list of int, at least 1",
         lambda v: v != [] and items(v, lambda i: i in (*range(-1, 4),) and type(i) is int),
+    ),
+    (
+        Annotated[list[int], Len(2, 2)],
+        "list of int, exactly 2",
+        lambda v: items(v, lambda i: type(i) is int) and len(v) == 2,
     ),
     (dict, "mapping", lambda v: isinstance(v, dict)),
     (Mapping[str, float], "mapping to float", lambda v: isinstance(v, dict) and all(map(number, v.values()))),

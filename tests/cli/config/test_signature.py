@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import pytest
 from annotated_types import Gt
-from pydantic import PositiveInt
 
 from lightning_nas.cli.config.signature import Signature, signature
+from lightning_nas.ranges import Width
 
 
 def found(target: str) -> Signature:
@@ -21,7 +21,7 @@ def found(target: str) -> Signature:
         ("torch.optim.SGD", "nesterov", bool),
         ("torch.optim.lr_scheduler.StepLR", "step_size", int),
         ("torchvision.transforms.RandomHorizontalFlip", "p", Any),  # not annotated
-        ("lightning_nas.spaces.chains.fbnet.FBNetSpace", "head", PositiveInt),
+        ("lightning_nas.spaces.chains.fbnet.FBNetSpace", "head", Width),
     ],
 )
 def test_annotations_are_resolved(target: str, name: str, annotation: Any) -> None:

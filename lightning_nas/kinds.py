@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -51,6 +52,15 @@ def kind(annotation: Any) -> Kind:
     >>> optional.text, optional.accepts(0.5), optional.accepts("0.5")
     ('float > 0 or null', True, False)
     """
+    try:
+        return _kind(annotation, str(annotation))
+    except TypeError:  # an annotation that has no hash
+        return _kind.__wrapped__(annotation, "")
+
+
+@cache
+def _kind(annotation: Any, _order: str) -> Kind:
+    """``kind`` of annotations seen before; those that are equal may name their parts in another order."""
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
     try:
@@ -120,7 +130,9 @@ def _described(schema: Mapping[str, Any]) -> str:
             return f"list of {len(items)} ({', '.join(map(_described, items))})"
         case {"type": "array"}:
             items = _described(schema.get("items", {}))
-            return ("list" if items == "anything" else f"list of {items}") + _length(schema.get("minItems"))
+            return ("list" if items == "anything" else f"list of {items}") + _length(
+                schema.get("minItems"), schema.get("maxItems")
+            )
         case {"type": "object"}:
             values = schema.get("additionalProperties")
             text = _described(values) if isinstance(values, dict) else "anything"
@@ -131,8 +143,10 @@ def _described(schema: Mapping[str, Any]) -> str:
     return "anything"
 
 
-def _length(least: int | None) -> str:
-    return f", at least {least}" if least else ""
+def _length(least: int | None, most: int | None = None) -> str:
+    if least and least == most:
+        return f", exactly {least}"
+    return (f", at least {least}" if least else "") + (f", at most {most}" if most else "")
 
 
 def _number(bound: float) -> float:

@@ -1,0 +1,73 @@
+"""``lightning-nas explain search_space=from_model ...``: what a search can change in a network of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from lightning_nas.cli import presets
+from lightning_nas.cli.build import fill_sizes, read_data
+from lightning_nas.cli.command import explained as explained_error
+from lightning_nas.cli.config.check import check
+from lightning_nas.cli.config.composing import guarded
+from lightning_nas.cli.search_path import register
+from lightning_nas.errors import ConfigError, NasError, shown
+from lightning_nas.latency.measure import device_description, measure
+from lightning_nas.latency.table import Conditions
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.own.space import FromModel
+
+_SIZES = ("image_size", "channels", "num_classes")
+
+
+def explained(overrides: Sequence[str]) -> str:
+    """The decisions in the network of ``search_space.model``, and the range of sizes; latencies are measured last.
+
+    Args:
+        overrides: those of a run.
+
+    Raises:
+        ConfigError: the overrides are wrong, or the space is not made of a network.
+    """
+    space, table = _made(overrides)
+    if table is not None and getattr(table, "unit", "ms") == "ms":
+        return f"{space.explain(table)}\nlatencies by the table"
+    conditions = Conditions(min_run_time=0.02)
+
+    def timed(network: nn.Module) -> float:
+        return measure(network, space.input_shape, conditions=conditions, dtype=space.input_dtype).median_ms
+
+    return f"{space.explain(timed)}\nlatencies measured on {conditions.on(device_description('cpu'))}"
+
+
+def _made(overrides: Sequence[str]) -> tuple[FromModel, Mapping[str, float] | None]:
+    """The space, and its latency table where the overrides name one."""
+    register()
+    try:
+        with initialize_config_dir(presets.conf_dir(), version_base="1.3"), guarded():
+            config = compose("config", ["paths.output=''", *overrides])
+        check(config)
+        if any(config.dataset.get(name) is None for name in _SIZES):
+            fill_sizes(config, read_data(config))
+            check(config)
+        torch.set_num_threads(config.threads or torch.get_num_threads())
+        space: SearchSpace = instantiate(config.search_space)
+        if not isinstance(space, FromModel):
+            raise ConfigError(f"search_space={space.name}: no network of yours; legal: search_space=from_model")
+        named = any(text.startswith("latency_table") for text in overrides)
+        source: Callable[[SearchSpace], Any] = instantiate(config.latency_table)
+        return space, source(space) if named else None
+    except InstantiationException as reason:
+        if isinstance(reason.__cause__, NasError):
+            raise reason.__cause__ from None
+        raise ConfigError(shown(str(reason), 300)) from None
+    except (HydraException, OmegaConfBaseException) as reason:
+        lines = str(explained_error(reason, "config", overrides)).partition("Config search path:")[0].splitlines()
+        raise ConfigError(" ".join(line.strip() for line in lines if line.strip())) from None

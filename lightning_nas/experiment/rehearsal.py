@@ -1,0 +1,186 @@
+"""What would fail only in the middle of a stage, tried before the first one begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
+from lightning_nas.callbacks.rank_check import RankCheck
+from lightning_nas.data.base import SearchData
+from lightning_nas.data.loaders import limited
+from lightning_nas.errors import ConfigError, shown
+from lightning_nas.experiment.trainer import in_one_line
+from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.training.schedules import OverEpochs
+from lightning_nas.training.seeding import generator
+from lightning_nas.truth.short_training import ShortTraining
+
+
+def check_lengths(trainer: pl.Trainer, training: int, validation: int) -> None:
+    """Refuse shares of an epoch below one batch, and a validation that never comes.
+
+    Args:
+        trainer: of the stage.
+        training: batches of an epoch.
+        validation: batches of a validation; 0 where there is none.
+
+    Raises:
+        ConfigError: names the flag and the number of batches.
+    """
+    overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
+    for flag, count in (("limit_train_batches", training), ("limit_val_batches", validation)):
+        limit = getattr(trainer, flag)
+        if isinstance(limit, float) and limit > 0 and count and int(count * limit) < 1:
+            raise ConfigError(
+                f"trainer.{'overfit_batches' if overfits else flag}={limit:g}: less than one of {count} batches; "
+                f"legal: at least {1 / count:.3g}, or a number of batches"
+            )
+    interval, batches = trainer.val_check_interval, limited(training, trainer.limit_train_batches)
+    within = trainer.check_val_every_n_epoch is not None and validation and trainer.limit_val_batches
+    if within and type(interval) is int and interval > batches:
+        raise ConfigError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; legal: at most that, or "
+            "trainer.check_val_every_n_epoch=null to count across epochs"
+        )
+
+
+def rehearse(
+    trainer: pl.Trainer, module: SearchModule | TrialSearch, data: SearchData, callbacks: Iterable[pl.Callback]
+) -> None:
+    """Refuse a search whose batches, optimisers or callbacks would fail after it has begun.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    if isinstance(module, TrialSearch):
+        check_lengths(trainer, len(module.train_dataloader()), 0)
+        if not module.engine.instant:
+            (x, _) = data.retrain_loader(lambda: 0, searched=True).batches[0]
+            check_batch("dataset.batch_size", x, lambda: module.space.network(_some(module)))
+    else:
+        loader = data.search_loader(module.alternate, lambda: 0, 0, trainer.world_size)
+        check_lengths(trainer, len(loader), len(data.evaluation_loader("val", 0, trainer.world_size, searched=True)))
+        (x, _) = loader.batches[0]["weights"]
+        check_batch("dataset.batch_size", x, lambda: module.space.network(_some(module)))
+        epochs = getattr(module, "stage_epochs", trainer.max_epochs or 1)
+        for name, training in module.trainings.items():
+            given = training.scheduler
+            schedule = given.of(epochs) if isinstance(given, OverEpochs) else given
+            check_training(f"strategy.{name}_", training.optimizer, schedule, epochs, closure=False)
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if isinstance(callback, RankCheck) and isinstance(callback.truth, ShortTraining):
+            check_short("callbacks.rank_check.truth.", callback.truth)
+    _check_monitors(trainer, module, callbacks)
+
+
+def _some(module: SearchModule | TrialSearch) -> Architecture:
+    return module.space.sample(generator(module.seed, "check"))
+
+
+def check_batch(key: str, x: Tensor, make: Callable[[], nn.Module]) -> None:
+    """Refuse batches with which batch norm has one value per channel; computes shapes only.
+
+    Args:
+        key: of the batch size, for the error.
+        x: (N, ...), a batch as the network gets it.
+        make: makes a network.
+
+    Raises:
+        ConfigError: names the size.
+    """
+    try:
+        with torch.device("meta"):
+            make().train()(x.to("meta"))
+    except ValueError as reason:
+        if "more than 1 value per channel" in str(reason):
+            raise ConfigError(
+                f"{key}={len(x)}: batch norm cannot train on one value per channel; legal: at least {len(x) + 1}"
+            ) from None
+    except Exception:  # noqa: S110, BLE001 - an operation without a form for shapes alone proves nothing
+        pass
+
+
+def check_short(key: str, training: ShortTraining) -> None:
+    """The same for a short training of candidates.
+
+    Raises:
+        ConfigError: see :func:`check_training`.
+    """
+    check_training(key, training.optimizer, training.scheduler, training.epochs)
+
+
+def _check_monitors(trainer: pl.Trainer, module: SearchModule | TrialSearch, callbacks: Sequence[pl.Callback]) -> None:
+    of_batches = module.monitors()
+    legal = of_batches if getattr(trainer, "log_every_n_steps", 0) == 1 else set()
+    if isinstance(module, SearchModule) and trainer.limit_val_batches:
+        legal = legal | module.validation_monitors()
+    for callback in callbacks:
+        if isinstance(callback, RankCheck) and callback.every_n_epochs == 1:
+            legal = legal | {"rank/kendall_tau", "rank/spearman"}
+        if isinstance(callback, ArchitectureLogger) and callback.every_n_epochs == 1:
+            legal = legal | {"derived/score"}
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if monitor is None or monitor in legal or getattr(callback, "strict", True) is False:
+            continue
+        where = f"{type(callback).__name__} monitors {shown(monitor)}, which"
+        if monitor in of_batches:
+            raise ConfigError(f"callbacks: {where} is logged in every epoch only with trainer.log_every_n_steps=1")
+        raise ConfigError(
+            f"callbacks: {where} this search does not log in every epoch; legal: {', '.join(sorted(legal))}"
+        )
+
+
+def check_training(
+    key: str,
+    make: Callable[[list[Any]], Optimizer],
+    schedule: Callable[[Optimizer], Any] | None,
+    epochs: int,
+    parameters: Iterable[nn.Parameter] | None = None,
+    *,
+    closure: bool = True,
+) -> Optimizer:
+    """Take a step of an optimiser and every step of its learning-rate schedule, on two small parameters.
+
+    Args:
+        key: of the configuration, such as ``retrain.``; for the error.
+        make: makes the optimiser.
+        schedule: makes the schedule, stepped once an epoch; None for a constant rate.
+        epochs: length of the training.
+        parameters: of the network, on any device, for which the optimiser is made too.
+        closure: whether a step of this training has one.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ConfigError: the optimiser or the schedule refuses its arguments, or the number of epochs.
+    """
+    own = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
+    for parameter in own:
+        parameter.grad = torch.ones_like(parameter)
+    how = (lambda: 0.0,) if closure else ()
+    try:
+        if parameters is not None:
+            make([nn.Parameter(torch.empty_like(p, device="meta")) for p in parameters])
+        optimizer = make(own)
+        optimizer.step(*how)
+    except Exception as reason:  # optimisers of any package
+        raise ConfigError(f"{key}optimizer: it cannot train: {in_one_line(reason)}") from reason
+    try:
+        made = schedule(optimizer) if schedule is not None else None
+        for _ in range(epochs if made is not None else 0):
+            optimizer.step(*how)
+            made.step()  # type: ignore[union-attr]
+    except Exception as reason:  # schedules of any package
+        raise ConfigError(f"{key}scheduler: it fails within {epochs} epochs: {in_one_line(reason)}") from reason
+    return optimizer

@@ -1,0 +1,1 @@
+"""The trained network leaves its run: saved, loaded, exported, used on pictures."""

@@ -1,0 +1,163 @@
+"""The trained network of a run as a value, and its file ``retrain/network.pt``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.data.preprocessing import Preprocessing
+from lightning_nas.errors import CheckpointError, InputError, shown
+from lightning_nas.files import replace_file
+from lightning_nas.ops.states import mismatch
+from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.description import describe, network_of
+from lightning_nas.training.checkpoint import load_checked, sealed
+
+FILE = Path("retrain", "network.pt")
+_FORMAT = 1
+_KEYS = {"format", "architecture", "network", "preprocessing", "figures", "state_dict"}
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network with all that is needed to use it.
+
+    Attributes:
+        network: in eval mode, on the CPU; with averaged weights where those are what the report is about.
+        architecture: of the network.
+        sizes: of the network: the entry "network" of ``architecture.json``, None for a space of a person's own.
+        preprocessing: what turns a picture into its input.
+        figures: of the retraining, by the names of ``result.json``.
+    """
+
+    network: nn.Module
+    architecture: Architecture
+    sizes: dict[str, Any] | None
+    preprocessing: Preprocessing
+    figures: dict[str, float]
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, atomically and with a checksum.
+
+        Raises:
+            EnvironmentFailure: the disk is full or the folder is not writable.
+        """
+        content = {
+            "format": _FORMAT,
+            "architecture": self.architecture.to_dict(),
+            "network": self.sizes,
+            "preprocessing": self.preprocessing.model_dump(mode="json"),
+            "figures": self.figures,
+            "state_dict": {name: value.detach().clone() for name, value in self.network.state_dict().items()},
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        replace_file(Path(path), *sealed(buffer.getbuffer()))
+
+    @classmethod
+    def load(cls, path: str | Path, space: SearchSpace | None = None) -> Trained:
+        """Read the trained network of a run.
+
+        Args:
+            path: folder of a run that was retrained, or its file ``retrain/network.pt``.
+            space: of the network that was trained, where it is one of a person's own.
+
+        Raises:
+            CheckpointError: there is no trained network, or the file is damaged or foreign; nothing in it is executed.
+            InvalidArchitecture: the sizes in the file are not those of a space.
+        """
+        file = _file(Path(path).expanduser())
+        content, where = load_checked(file), shown(file)
+        if not isinstance(content, dict) or content.keys() != _KEYS or content["format"] != _FORMAT:
+            raise CheckpointError(f"{where} is no trained network of lightning_nas; legal: {FILE} of a run")
+        architecture = Architecture.from_dict(content["architecture"], where=where)
+        with torch.random.fork_rng([]), torch.device("meta" if space is None else "cpu"):
+            network = _network(architecture, content["network"], space, where)
+        state = content["state_dict"]
+        _check_state(state, network, where)
+        network.load_state_dict(state, assign=True)
+        figures = content["figures"]
+        if not isinstance(figures, dict) or not all(type(value) in (int, float) for value in figures.values()):
+            raise CheckpointError(f"{where}: its figures are no numbers: {shown(figures)}")
+        return cls(
+            network.eval(),
+            architecture,
+            content["network"],
+            Preprocessing.of(content["preprocessing"], where=where),
+            figures,
+        )
+
+
+def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
+    """The trained network of a run, in eval mode.
+
+    It is the network whose figures the report shows: retrained, with averaged weights where they were averaged, and
+    without its auxiliary classifier. The file is checked by its checksum and read with ``weights_only=True``.
+
+    Args:
+        folder: of a run that was retrained, or its file ``retrain/network.pt``.
+        space: of the network, where it is a search space of your own; see
+            :meth:`~lightning_nas.spaces.base.SearchSpace.evaluation`.
+
+    Raises:
+        CheckpointError: there is no trained network, or the file is damaged or foreign.
+        InvalidArchitecture: the sizes in the file are not those of a space.
+
+    Example:
+        >>> load("outputs/nothing")
+        Traceback (most recent call last):
+        lightning_nas.errors.CheckpointError: there is no folder 'outputs/nothing'
+    """
+    return Trained.load(folder, space).network
+
+
+def sizes_of(space: SearchSpace, num_classes: int) -> dict[str, Any] | None:
+    """The entry "network" of ``architecture.json``; None for a space that is not of this library.
+
+    Args:
+        space: in the size of the network.
+        num_classes: width of the classifier.
+    """
+    described = describe(space)
+    return None if described is None else {"space": described, "num_classes": num_classes}
+
+
+def _file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"there is no folder {shown(path)}; legal: the folder of a run that was retrained")
+    if not (path / FILE).is_file():
+        raise CheckpointError(
+            f"{shown(path)} has no trained network ({FILE}); the stage retrain writes one, e.g. "
+            f"stages=[retrain] architecture={shown(path / 'architecture.json')}"
+        )
+    return path / FILE
+
+
+def _network(architecture: Architecture, sizes: Any, space: SearchSpace | None, where: str) -> nn.Module:
+    if sizes is not None and space is None:
+        return network_of(architecture, sizes, where=where)
+    if space is None:
+        raise InputError(
+            f"{where}: the search space {shown(architecture.space)} is not one of lightning_nas; pass yours: "
+            "ln.load(FOLDER, space=MINE.evaluation())"
+        )
+    return space.network(space.validate(architecture))
+
+
+def _check_state(state: Any, network: nn.Module, where: str) -> None:
+    """Compare names and shapes of the weights with those of the network."""
+    wanted = network.state_dict()
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{where}: its weights are no tensors")
+    if found := mismatch(wanted, state):
+        name, ours, theirs = found
+        raise CheckpointError(f"{where}: the weights {shown(name)} have the shape {theirs}, the network's {ours}")

@@ -1,0 +1,95 @@
+"""Functions that build a network, by name: those of torchvision, which files may name too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from lightning_nas.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LIBRARY = "torchvision.models"
+_WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
+
+
+@cache
+def builders() -> Mapping[str, Any]:
+    """What ``torchvision.models`` offers for classification, by name: functions, and the classes of networks."""
+    from torch import nn
+    from torchvision import models
+
+    functions = {name: models.get_model_builder(name) for name in models.list_models(module=models)}
+    classes = {n: made for n, made in vars(models).items() if isinstance(made, type) and issubclass(made, nn.Module)}
+    return functions | classes
+
+
+def is_builder(made: Any) -> bool:
+    """Whether a function or class is one of :func:`builders`.
+
+    >>> from torchvision import models
+    >>> is_builder(models.resnet18), is_builder(models.VisionTransformer), is_builder(models.get_model)
+    (True, True, False)
+    """
+    return any(made is known for known in builders().values())
+
+
+def refuse_weights(arguments: Mapping[str, Any]) -> None:
+    """Refuse the arguments with which torchvision downloads weights, and unpickles them.
+
+    Raises:
+        InputError: one of them is set.
+    """
+    for name in _WEIGHTS:
+        if arguments.get(name) not in (None, False):
+            raise InputError(
+                f"model.{name}: got {shown(arguments[name])}; nothing is downloaded: save the state_dict to a file "
+                "yourself, and give model_weights=FILE"
+            )
+
+
+def described(builder: Any) -> dict[str, Any] | None:
+    """A builder as plain values; None for one that is not of torchvision, or has arguments that are objects.
+
+    >>> from torchvision import models
+    >>> described(partial(models.resnet18, num_classes=10))
+    {'_target_': 'torchvision.models.resnet18', 'num_classes': 10}
+    """
+    function, arguments = builder, dict[str, Any]()
+    if isinstance(builder, partial):
+        function, arguments = builder.func, dict(builder.keywords)
+        if builder.args:
+            return None
+    name = next((name for name, known in builders().items() if known is function), None)
+    if name is None or not is_plain(arguments):
+        return None
+    return {"_target_": f"{LIBRARY}.{name}", **arguments}
+
+
+def builder_of(content: Any) -> partial[nn.Module]:
+    """The inverse of :func:`described`; only builders of torchvision are made.
+
+    >>> builder_of({"_target_": "os.system", "command": "ls"})
+    Traceback (most recent call last):
+    lightning_nas.errors.InputError: model: 'os.system' is no network of torchvision.models
+    """
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise InputError(f"model: got {shown(content)}; legal: _target_ and arguments")
+    arguments = dict(content)
+    target = arguments.pop("_target_", None)
+    place, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if place != LIBRARY or name not in builders():
+        raise InputError(f"model: {shown(target)} is no network of {LIBRARY}")
+    refuse_weights(arguments)
+    return partial(builders()[name], **arguments)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is made of what JSON can write."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(entry) for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))

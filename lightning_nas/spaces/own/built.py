@@ -1,0 +1,164 @@
+"""A network that a function builds as a search space: what a configuration describes, and a saved file too."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_nas.errors import CheckpointError, InputError, shown
+from lightning_nas.files import read_file
+from lightning_nas.ops.states import mismatch
+from lightning_nas.ranges import Width
+from lightning_nas.spaces.builders import is_builder, refuse_weights
+from lightning_nas.spaces.own.attention import convert
+from lightning_nas.spaces.own.networks import with_channels, with_classes
+from lightning_nas.spaces.own.space import FromModel
+from lightning_nas.spaces.own.varied import vary
+from lightning_nas.spaces.own.written import drop_options, place_choices, take_values
+from lightning_nas.spaces.sides import ImageSize, pair, size_of
+from lightning_nas.spaces.sizes import InputShape, sized_by_images
+
+_LIMIT = 2**36  # bytes of a file of weights
+
+
+class FromBuilder(FromModel):
+    """A network that a function builds, as a search space for images; otherwise as :class:`FromModel`.
+
+    The first convolution and the last layer are fitted to images with other channels, and to another number of classes.
+    Every supernet begins with fresh weights as the function draws them, or with those of a file. With a function of
+    torchvision a saved network needs nothing else to be built again.
+
+    Args:
+        model: builds the network, e.g. ``functools.partial(torchvision.models.resnet18, norm_layer=...)``.
+        rules: what becomes elastic, see :class:`FromModel`; None for everything that can.
+        model_weights: file of the network's state_dict, from ``torch.save`` or safetensors, or the folder of a run that
+            trained the network; None for fresh weights. Only tensors are read (``weights_only=True``).
+        name: name of the space, which its architectures carry.
+        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``.
+        image_size: height and width of the images.
+        in_channels: channels of the images.
+        num_classes: width of the classifier.
+
+    Raises:
+        InputError: the function does not build a network that can be searched, or the weights are not its own.
+        CheckpointError: the file of the weights cannot be read.
+
+    Example:
+        >>> import torchvision
+        >>> space = FromBuilder(torchvision.models.squeezenet1_1, input_shape=(1, 32, 32), num_classes=10)
+        >>> tuple(space.network(space.smallest)(torch.zeros(2, 1, 32, 32)).shape)
+        (2, 10)
+    """
+
+    @sized_by_images(small={})
+    def __init__(
+        self,
+        model: Callable[..., nn.Module],
+        rules: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        model_weights: str | None = None,
+        name: str = "from_model",
+        input_shape: InputShape | None = None,
+        image_size: ImageSize = 224,
+        in_channels: Width = 3,
+        num_classes: Width = 1000,
+    ) -> None:
+        del input_shape  # the decorator has set the sizes
+        self._builder, self._channels = model, in_channels
+        self._state = None if model_weights is None else read_weights(model_weights)
+        self.pretrained = self._state is not None
+        shape = (1, in_channels, *pair(size_of(image_size)))
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.manual_seed(0)  # of tensors that no module draws again, which networks begin with
+            super().__init__(self._raw(shape), shape, rules, num_classes=num_classes, name=name)
+            self._load(self._module)
+
+    def begun(self) -> nn.Module:
+        """The network with weights drawn anew from torch's global generator, or with those of the file."""
+        with torch.device("cpu"):
+            network = self._raw((1, *self.input_shape))
+            place_choices(network, self._told)
+            take_values(network)
+            convert(network)
+            drop_options(network, self._misfits)
+            vary(network, self._loose)
+            if mismatch(network.state_dict(), self._module.state_dict()):
+                network = with_classes(network, self._reading, self.num_classes)
+            self._load(network)
+        return network
+
+    def _raw(self, shape: tuple[int, ...]) -> nn.Module:
+        """The network for images of any channels, with its own classes."""
+        network = _called(self._builder)
+        self._is_loaded = self._state is not None and mismatch(self._state, network.state_dict()) is None
+        if self._is_loaded:
+            network.load_state_dict(self._state or {})
+        return with_channels(network, shape)
+
+    def _load(self, network: nn.Module) -> None:
+        """Load the weights into a network in its final form, if they are not those of the whole one."""
+        if self._state is None or self._is_loaded:
+            return
+        if found := mismatch(network.state_dict(), self._state):
+            name, ours, theirs = found
+            raise InputError(
+                f"model_weights: {shown(name)} has the shape {theirs} in the file and {ours} in the network"
+            )
+        network.load_state_dict(self._state)
+
+
+def _called(builder: Callable[..., nn.Module]) -> nn.Module:
+    function, arguments = (builder.func, builder.keywords) if isinstance(builder, partial) else (builder, {})
+    if isinstance(builder, nn.Module) or not callable(builder):
+        raise InputError(f"model: got {shown(type(builder).__name__)}; legal: a function that builds a network")
+    if is_builder(function):
+        refuse_weights(arguments)
+    name = f"{function.__module__}.{function.__qualname__}"
+    try:
+        network = builder()
+    except InputError:
+        raise
+    except Exception as reason:  # noqa: BLE001  any code may refuse its arguments
+        said = shown(f"{type(reason).__name__}: {reason}")
+        raise InputError(f"model: {name} refuses its arguments: {said}") from None
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model: {name} builds a {type(network).__name__}; legal: a torch.nn.Module")
+    return network
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a state_dict by name.
+
+    Args:
+        path: a file of ``torch.save`` or safetensors, the state_dict itself or with it under "state_dict"; or the
+            folder of a run that was retrained.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds anything else than tensors and plain values.
+    """
+    file = Path(path).expanduser()
+    file = file / "retrain" / "network.pt" if file.is_dir() else file
+    found: Any
+    content = read_file(file, error=CheckpointError, limit=_LIMIT)
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load
+
+            found = load(content)
+        else:
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except ImportError:
+        raise CheckpointError(f"{shown(file)}: safetensors is not installed: pip install safetensors") from None
+    except Exception as reason:  # noqa: BLE001  torch raises whatever foreign content makes it raise
+        raise CheckpointError(f"model_weights: refused {shown(file)}: {shown(str(reason), 160)}") from None
+    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise CheckpointError(f"model_weights: {shown(file)} is no state_dict: names and tensors")
+    return {str(name): value for name, value in found.items()}
