@@ -2,6 +2,7 @@
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
     file: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if file.stem.endswith("with_ray"):
-        pytest.importorskip("ray", reason="Ray is not installed: pip install lightning_nas[ray]")
+    if file.stem.endswith("with_ray") and find_spec("ray") is None:  # not imported here: the notebook does that
+        pytest.skip("Ray is not installed: pip install lightning_nas[ray]")
     notebook = nbformat.read(file, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)

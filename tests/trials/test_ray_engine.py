@@ -46,8 +46,10 @@ def cluster() -> Iterator[Any]:
         for name, value in (own | {"PYTHONPATH": paths}).items():
             patched.setenv(name, value)
         pytest.importorskip("ray", reason="Ray is not installed: pip install lightning_nas[ray]")
+        from ray._private.authentication_test_utils import reset_auth_token_state
         from ray.cluster_utils import Cluster
 
+        reset_auth_token_state()  # in case another test has imported Ray before
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         for _ in range(2):
             made.add_node(num_cpus=1)
@@ -173,6 +175,25 @@ def test_children_of_a_killed_search_end_and_it_resumes_exactly(make: Make, clus
     events = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted(e["trial"] for e in events if e["event"] == "finished") == [0, 1, 2, 3]
     assert [e["attempt"] for e in events if e["event"] == "started" and e["trial"] == 0] == [1]
+
+
+IMPORTED_BEFORE = """
+import json, sys
+import ray
+from lightning_nas.cli.job import ConfiguredJob
+from lightning_nas.trials.engines.ray import RayEngine
+engine = RayEngine(ConfiguredJob(json.loads(sys.argv[1])), slots=1)
+print(engine.slots)
+engine.close()
+"""
+
+
+def test_a_cluster_of_its_own_starts_where_ray_was_imported_before(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install lightning_nas[ray]")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", IMPORTED_BEFORE, json.dumps(job(tmp_path).content)]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["1"]), ended.stderr[-2000:]
 
 
 def test_resources_that_no_machine_has_are_refused_at_once(make: Make) -> None:
