@@ -118,6 +118,10 @@ class AdaptedData(ImageData):
         with own_data():
             super().setup(stage)
 
+    def batch_size_is(self, size: int) -> str:
+        with own_data():
+            return super().batch_size_is(size)
+
     def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Batches:
         with own_data():
             return super()._training(name, rank, world_size)

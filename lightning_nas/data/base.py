@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 
 from lightning_nas.data.loaders import Loader, Numbered, ReadPosition, SearchLoader, from_the_start, limited
-from lightning_nas.data.options import LoadingOptions
+from lightning_nas.data.options import LoadingOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.data.streams import Batch
@@ -82,6 +82,10 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
         """
         numbers = [str(number) for number in range(self.num_classes)]
         return Preprocessing(kind="own", input_shape=list(self.shape), classes=numbers)
+
+    def batch_size_is(self, size: int) -> str:
+        """The batch size as an error message names it: by the option that a person can change."""
+        return option("batch_size", str(size))
 
     # -- loaders ------------------------------------------------------------------------------------------------
 

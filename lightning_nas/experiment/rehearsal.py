@@ -10,17 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.loaders import limited
 from lightning_nas.errors import ConfigError, shown
+from lightning_nas.experiment.memory import check_training_memory
 from lightning_nas.experiment.trainer import in_one_line
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.tasks.base import Batch
 from lightning_nas.training.schedules import OverEpochs
 from lightning_nas.training.seeding import generator
+from lightning_nas.trials.engines.local import LocalEngine
+from lightning_nas.trials.engines.serial import SerialEngine
 from lightning_nas.truth.short_training import ShortTraining
 
 
@@ -53,23 +56,43 @@ def check_lengths(trainer: pl.Trainer, training: int, validation: int) -> None:
 
 
 def rehearse(
-    trainer: pl.Trainer, module: SearchModule | TrialSearch, data: SearchData, callbacks: Iterable[pl.Callback]
+    trainer: pl.Trainer,
+    module: SearchModule | TrialSearch,
+    data: SearchData,
+    callbacks: Iterable[pl.Callback],
+    memory: int,
 ) -> None:
-    """Refuse a search whose batches, optimisers or callbacks would fail after it has begun.
+    """Refuse a search whose batches, memory, optimisers or callbacks would fail after it has begun.
+
+    Args:
+        trainer: of the search.
+        module: the search.
+        data: set up.
+        callbacks: of the search.
+        memory: bytes there are.
 
     Raises:
         ConfigError: names the setting.
     """
+    some = module.space.sample(generator(module.seed, "check"))
     if isinstance(module, TrialSearch):
         check_lengths(trainer, len(module.train_dataloader()), 0)
         if not module.engine.instant:
-            (x, _) = data.retrain_loader(lambda: 0, searched=True).batches[0]
-            check_batch("dataset.batch_size", x, lambda: module.space.network(_some(module)))
+            batch = data.retrain_loader(lambda: 0, searched=True).batches[0]
+            said = data.batch_size_is(len(batch[0]))
+            network = check_batch(said, batch[0], lambda: module.space.network(some))
+            if network is not None and isinstance(
+                module.engine, SerialEngine | LocalEngine
+            ):  # the others train elsewhere
+                check_memory("a candidate", said, batch, trainer, memory, network)
     else:
         loader = data.search_loader(module.alternate, lambda: 0, 0, trainer.world_size)
         check_lengths(trainer, len(loader), len(data.evaluation_loader("val", 0, trainer.world_size, searched=True)))
-        (x, _) = loader.batches[0]["weights"]
-        check_batch("dataset.batch_size", x, lambda: module.space.network(_some(module)))
+        batch = loader.batches[0]["weights"]
+        said = data.batch_size_is(len(batch[0]))
+        check_batch(said, batch[0], lambda: module.space.network(some))
+        run = _weights_pass(module, trainer)
+        check_memory("this supernet", said, batch, trainer, memory, module.supernet, run)
         epochs = getattr(module, "stage_epochs", trainer.max_epochs or 1)
         for name, training in module.trainings.items():
             given = training.scheduler
@@ -82,31 +105,77 @@ def rehearse(
     _check_monitors(trainer, module, callbacks)
 
 
-def _some(module: SearchModule | TrialSearch) -> Architecture:
-    return module.space.sample(generator(module.seed, "check"))
+def check_memory(
+    what: str,
+    said: str,
+    batch: Batch,
+    trainer: pl.Trainer,
+    memory: int,
+    network: nn.Module,
+    run: Callable[[Batch], Any] | None = None,
+) -> None:
+    """Refuse a training that does not fit into the memory.
+
+    Args:
+        what: the network, in words.
+        said: the batch size with its name, for the error.
+        batch: of the training.
+        trainer: of the training.
+        memory: bytes there are.
+        network: to be trained, with values or on the device "meta".
+        run: the forward pass of a batch; None for that of the network.
+
+    Raises:
+        ConfigError: see :func:`~lightning_nas.experiment.memory.check_training_memory`.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+    def take(samples: int) -> Any:
+        x, y = (part[:samples].to(device) for part in batch)
+        with device:
+            return network(x) if run is None else run((x, y))
+
+    advice = f"lower {said}, or make the network smaller (fewer layers, cells or channels)"
+    share = 0.5 if "16" in str(trainer.precision) else 1
+    check_training_memory(what, network, take, len(batch[0]), memory=memory, advice=advice, share=share)
 
 
-def check_batch(key: str, x: Tensor, make: Callable[[], nn.Module]) -> None:
+def _weights_pass(module: SearchModule, trainer: pl.Trainer) -> Callable[[Batch], Tensor]:
+    """The loss of a weights step of the search."""
+    module.trainer = trainer  # gates may depend on the length of the search
+    with torch.no_grad():
+        gates = module.gates(generator(module.seed, "check"))
+    return lambda batch: module.task.training_loss(module.supernet(batch[0], gates), batch)
+
+
+def check_batch(said: str, x: Tensor, make: Callable[[], nn.Module]) -> nn.Module | None:
     """Refuse batches with which batch norm has one value per channel; computes shapes only.
 
     Args:
-        key: of the batch size, for the error.
+        said: the batch size with its name, for the error.
         x: (N, ...), a batch as the network gets it.
         make: makes a network.
+
+    Returns:
+        The network on the device "meta"; None where that is not possible.
 
     Raises:
         ConfigError: names the size.
     """
     try:
         with torch.device("meta"):
-            make().train()(x.to("meta"))
+            network = make().train()
+            network(x.to("meta"))
     except ValueError as reason:
         if "more than 1 value per channel" in str(reason):
             raise ConfigError(
-                f"{key}={len(x)}: batch norm cannot train on one value per channel; legal: at least {len(x) + 1}"
+                f"{said}: batch norm cannot train on one value per channel; legal: at least {len(x) + 1}"
             ) from None
-    except Exception:  # noqa: S110, BLE001 - an operation without a form for shapes alone proves nothing
-        pass
+    except Exception:  # noqa: BLE001 - an operation without a form for shapes alone proves nothing
+        return None
+    else:
+        return network
+    return None
 
 
 def check_short(key: str, training: ShortTraining) -> None:

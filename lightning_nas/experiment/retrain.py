@@ -15,7 +15,7 @@ from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, DataError, InputError, NumericalError, shown
 from lightning_nas.experiment.inherited import inherit
 from lightning_nas.experiment.memory import training_memory, within_memory
-from lightning_nas.experiment.rehearsal import check_batch, check_lengths, check_training
+from lightning_nas.experiment.rehearsal import check_batch, check_lengths, check_memory, check_training
 from lightning_nas.experiment.resume import checkpoint_to_resume
 from lightning_nas.experiment.tested import tested
 from lightning_nas.experiment.trainer import built, in_one_line, make_trainer, stage_seconds
@@ -151,7 +151,11 @@ def check_retraining(run: Run) -> None:
         loader = run.data.retrain_loader(lambda: 0, 0, trainer.world_size, batch_size=settings.batch_size, **of_images)
     except DataError as reason:
         raise ConfigError(f"retrain.batch_size={settings.batch_size}: {reason}") from None
-    check_batch("retrain.batch_size", loader.batches[0][0], lambda: network)
+    batch = loader.batches[0]
+    said = f"retrain.batch_size={len(batch[0])}"
+    check_batch(said, batch[0], lambda: network)
+    memory = training_memory(run.trainer)
+    check_memory("the network of retraining", said, batch, trainer, memory, network)
     check_lengths(trainer, len(loader), len(run.data.evaluation_loader("val", 0, trainer.world_size)))
 
 

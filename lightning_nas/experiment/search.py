@@ -53,7 +53,7 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     trainer = make_trainer(run, "", callbacks, conditions=conditions)
     if isinstance(module, SearchModule):
         check_answer(run, module)
-    rehearse(trainer, module, run.data, callbacks)
+    rehearse(trainer, module, run.data, callbacks, training_memory(run.trainer))
     checkpoint = checkpoint_to_resume(run.checkpoint, trainer, module)
     if isinstance(module, TrialSearch):
         answer = _by_trials(run, module, trainer, checkpoint)

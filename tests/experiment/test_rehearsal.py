@@ -1,5 +1,6 @@
 """What Lightning, an optimiser or a callback would refuse in the middle of a run is refused before it begins."""
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,22 +13,27 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import ASGD, LBFGS, SGD, Muon, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 
 import lightning_nas as ln
 from lightning_nas.cli.config.limits import trainer_problem
 from lightning_nas.errors import ConfigError
+from lightning_nas.experiment.memory import kept_for_backward
 from lightning_nas.experiment.rehearsal import check_batch, check_lengths, check_training, rehearse
 from lightning_nas.experiment.trainer import built, check_trainer
 from lightning_nas.spaces.darts.space import DARTSSpace
+from lightning_nas.spaces.gates import Gates
+from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.differentiable.darts import DARTS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import one_thread
 from lightning_nas.training.network import NetworkTraining
+from lightning_nas.trials.engines.serial import SerialEngine
 
+MEMORY = 10**9
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
@@ -224,9 +230,78 @@ def test_batches_of_one_value_per_channel_are_refused_as_torch_refuses_them(side
         space.network(sampled).train()(x)
     except ValueError:
         with pytest.raises(ConfigError, match=f"dataset.batch_size={batch}: .*legal: at least {batch + 1}"):
-            check_batch("dataset.batch_size", x, lambda: space.network(sampled))
+            check_batch(f"dataset.batch_size={batch}", x, lambda: space.network(sampled))
     else:
-        check_batch("dataset.batch_size", x, lambda: space.network(sampled))
+        check_batch(f"dataset.batch_size={batch}", x, lambda: space.network(sampled))
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_autograd_keeps_is_what_the_network_needs_by_hand() -> None:
+    network = nn.Sequential(nn.Linear(50, 100), nn.Tanh(), nn.BatchNorm1d(100), nn.Dropout(), nn.Linear(100, 10))
+    state, drawn = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+
+    def kept(samples: int) -> int:
+        return kept_for_backward(network, lambda: network(torch.rand(samples, 50)))
+
+    one = 4 * (50 + 100 + 100) + 100 + 4 * 100  # inputs of linear, batch norm and linear; the mask, of bytes or numbers
+    assert kept(9) - kept(8) in (one - 400, one - 100)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+SEARCHES: dict[str, Callable[[], Any]] = {
+    "DARTS": darts,
+    "PCDARTS": lambda: ln.PCDARTS(ToySpace(), arch_warmup_epochs=0),
+    "FBNet": lambda: ln.FBNet(ToySpace(), arch_warmup_epochs=0),
+    "GDAS": lambda: ln.GDAS(ToySpace(), arch_warmup_epochs=0),
+    "SNAS": lambda: ln.SNAS(ToySpace(), arch_warmup_epochs=0),
+    "ProxylessNAS": lambda: ln.ProxylessNAS(ToySpace(), arch_warmup_epochs=0),
+    "MdeNAS": lambda: ln.MdeNAS(ToySpace(), warmup_epochs=0),
+    "ENAS": lambda: ln.ENAS(ToySpace(), arch_warmup_epochs=0),
+    "SPOS": lambda: ln.SPOS(ToySpace()),
+    "RandomSearch": lambda: ln.RandomSearch(ToySpace(), engine=SerialEngine({}), trials=2),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_batch_that_does_not_fit_is_refused_before_the_search(name: str) -> None:
+    """The bound is what torch keeps from a forward pass on a whole batch of one path, or of all."""
+    data = ToyData()
+    data.setup("fit")
+    module, made = SEARCHES[name](), trainer(max_epochs=2)
+    before = copy.deepcopy(module.state_dict())
+    rehearse(made, module, data, [], MEMORY)
+    torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0, equal_nan=True)
+    network = module.supernet if isinstance(module, SearchModule) else module.space.network(module.space.best)
+    parameters = 4 * sum(parameter.nbytes for parameter in network.parameters())
+    what = "this supernet" if isinstance(module, SearchModule) else "a candidate"
+    with pytest.raises(ConfigError, match=rf"^{what} needs at least .* GB: .* here are .* GB: lower batch_size="):
+        rehearse(made, module, data, [], parameters + 10_000)
+
+
+def test_an_estimate_is_that_of_the_whole_batch() -> None:
+    data = ToyData()
+    data.setup("fit")
+    module, made = darts(), trainer(max_epochs=2)
+    x, y = data.search_loader("batch", lambda: 0).batches[0]["weights"]
+    gates = Gates.soft({group: rows.detach() for group, rows in module.distribution().items()})
+    held = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    own = [parameter.untyped_storage().data_ptr() for parameter in module.parameters()]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = module.task_loss((x, y), gates)
+    needed = sum(size for place, size in held.items() if place not in own)
+    needed += 4 * sum(parameter.nbytes for parameter in module.supernet.parameters())
+    assert loss.isfinite()
+    rehearse(made, module, data, [], int(needed * 1.01))
+    with pytest.raises(ConfigError, match="this supernet needs"):
+        rehearse(made, module, data, [], int(needed * 0.95))
 
 
 # -- callbacks --------------------------------------------------------------------------------------------------------
@@ -250,10 +325,10 @@ def test_a_monitor_that_is_not_logged_is_refused(callback: Any, flags: Any, word
     data.setup("fit")
     made = trainer(max_epochs=2, callbacks=[callback], **flags)
     if words is None:
-        rehearse(made, darts(), data, [callback])
+        rehearse(made, darts(), data, [callback], MEMORY)
         return
     with pytest.raises(ConfigError, match=words):
-        rehearse(made, darts(), data, [callback])
+        rehearse(made, darts(), data, [callback], MEMORY)
 
 
 WORDS = {"data": "text", "space": "darts_rnn_small", "task": "language_modelling"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
+import torch
 import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 from hydra import compose, initialize_config_dir
@@ -21,6 +22,7 @@ from lightning_nas.cli.config.plain import plain, walk
 from lightning_nas.cli.config.signature import Argument, signature
 from lightning_nas.cli.config.targets import full_name, resolve
 from lightning_nas.errors import ConfigError
+from lightning_nas.experiment import memory
 from lightning_nas.experiment.memory import machine_memory, within_memory
 from lightning_nas.kinds import kind
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
@@ -112,6 +114,17 @@ def test_memory_needed_is_four_times_that_of_the_parameters() -> None:
     with pytest.raises(ConfigError, match="it needs at least"):
         within_memory("it", space.supernet, memory=needed - 1)
     assert 1e9 < machine_memory() < 1e14
+
+
+def test_a_large_supernet_is_the_same_whether_it_was_counted_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = FBNetSpace(image_size=8, in_channels=1, num_classes=10, stages=[(16, 1, 1)], stem=(16, 1), head=32)
+    torch.manual_seed(0)
+    expected, following = space.supernet().state_dict(), torch.rand(3)
+    monkeypatch.setattr(memory, "_AT_ONCE", 1000)
+    torch.manual_seed(0)
+    found = within_memory("it", space.supernet).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    assert torch.equal(torch.rand(3), following)
 
 
 def test_interpolations_that_come_to_much_are_refused() -> None:
