@@ -31,7 +31,9 @@ from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import one_thread
 from lightning_nas.training.network import NetworkTraining
+from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.serial import SerialEngine
+from lightning_nas.trials.job import ObjectsJob
 
 MEMORY = 10**9
 QUIET: dict[str, Any] = {
@@ -251,6 +253,7 @@ def test_what_autograd_keeps_is_what_the_network_needs_by_hand() -> None:
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
+JOB = ObjectsJob(ToyData(), ToySpace(), Classification(), Child(epochs=1))
 SEARCHES: dict[str, Callable[[], Any]] = {
     "DARTS": darts,
     "PCDARTS": lambda: ln.PCDARTS(ToySpace(), arch_warmup_epochs=0),
@@ -261,7 +264,7 @@ SEARCHES: dict[str, Callable[[], Any]] = {
     "MdeNAS": lambda: ln.MdeNAS(ToySpace(), warmup_epochs=0),
     "ENAS": lambda: ln.ENAS(ToySpace(), arch_warmup_epochs=0),
     "SPOS": lambda: ln.SPOS(ToySpace()),
-    "RandomSearch": lambda: ln.RandomSearch(ToySpace(), engine=SerialEngine({}), trials=2),
+    "RandomSearch": lambda: ln.RandomSearch(ToySpace(), engine=SerialEngine(JOB), trials=2),
 }
 
 
