@@ -1,6 +1,7 @@
 """The longest files come first, and the environment that a test or Lightning changes does not reach the next test."""
 
 import os
+import sys
 from collections.abc import Iterator
 from unittest import mock
 
@@ -28,3 +29,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _environment() -> Iterator[None]:
     with mock.patch.dict(os.environ):
         yield
+    if torch := sys.modules.get("torch"):
+        torch.use_deterministic_algorithms(False)  # a Trainer leaves it on, and then torch.empty fills what it gives

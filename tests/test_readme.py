@@ -42,8 +42,8 @@ PYTHON = [
     for page in PYTHON_PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL))
 ]
-ROWS = ["architecture", "test accuracy", "balanced", "to compare", "parameters", "MACs", "latency", "Kendall's tau"]
-ROWS += ["steps", "report"]
+ROWS = ["architecture", "test accuracy", "balanced", "to compare", "parameters", "MACs", "latency", "steps"]
+ROWS += ["report"]
 FAST = ["debug=fast", "logger=none", "latency_table.min_run_time=0.001"]
 SHORTER = [
     *(*FAST, "~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"),
@@ -109,7 +109,8 @@ def test_the_first_command_prints_the_table_that_is_shown(workplace: Path) -> No
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert [row for row in rows(done.stdout) if row != "warning"] == ROWS  # of a busy machine
+    more = {"warning", "Kendall's tau"}  # of a busy machine; where six architectures happen to say something
+    assert [row for row in rows(done.stdout) if row not in more] == ROWS
     assert rows(shown) == ROWS
 
 

@@ -14,11 +14,13 @@ from lightning_nas.callbacks.base import RecordingCallback, is_due, show
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.ranking import (
     bootstrap_interval,
+    chance_level,
     diverged_last,
     kendall_tau,
     p_tau,
     precision_at_top,
     spearman,
+    verdict,
 )
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ranges import Count
@@ -37,8 +39,10 @@ class RankCheck(RecordingCallback):
 
     Writes ``rank.csv`` (one row per check) and ``rank_points.csv`` (one row per architecture and check), logs
     ``rank/kendall_tau`` and ``rank/spearman``, and shows a scatter plot in W&B and TensorBoard. For comparison it gives
-    the rank correlation of the multiply-adds with the truth: a search that ranks no better has learned little. An
-    architecture that diverges when it is trained alone counts as the worst; ``rank_points.csv`` has no truth for it.
+    the rank correlation of the multiply-adds with the truth: a search that ranks no better has learned little.
+    ``chance`` is the share of random orders with a tau as far from 0, and ``verdict`` what so many architectures can
+    say (:func:`~lightning_nas.functional.ranking.verdict`). An architecture that diverges when it is trained alone
+    counts as the worst; ``rank_points.csv`` has no truth for it.
 
     Args:
         truth: returns the true score of each architecture.
@@ -59,7 +63,7 @@ class RankCheck(RecordingCallback):
     files: ClassVar = {
         "rank.csv": (
             *("epoch", "step", "kendall_tau", "low", "high", "p_tau", "spearman", "precision_at_k", "k"),
-            *("architectures", "kendall_tau_macs", "spearman_macs"),
+            *("architectures", "kendall_tau_macs", "spearman_macs", "chance", "verdict"),
         ),
         "rank_points.csv": ("epoch", "key", "score", "truth"),
     }
@@ -82,8 +86,7 @@ class RankCheck(RecordingCallback):
         self.architectures: list[Architecture] = []
         self.truths: list[float] = []
         self.macs: list[float] = []
-        self.tau: float | None = None
-        self.tau_macs: float | None = None
+        self.last: dict[str, Any] = {}  # the row of the last check
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -108,21 +111,22 @@ class RankCheck(RecordingCallback):
             known = truth if math.isfinite(truth) else None
             self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": known})
         figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
-        self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
-        self.tau, self.tau_macs = figures["kendall_tau"], figures["kendall_tau_macs"]
+        self.last = {"epoch": epoch, "step": pl_module.position, **figures}
+        self.record("rank.csv", self.last)
         for name in ("kendall_tau", "spearman", "kendall_tau_macs"):
             if figures[name] is not None:
                 pl_module.log(f"rank/{name}", figures[name], rank_zero_only=True, prog_bar=name == "kendall_tau")
         drawn = [place for place, truth in enumerate(self.truths) if math.isfinite(truth)]
         if drawn:
             points = [scores[i] for i in drawn], [self.truths[i] for i in drawn]
-            show(trainer, "rank/scatter", rank_scatter(*points, self.tau), pl_module.position)
+            show(trainer, "rank/scatter", rank_scatter(*points, figures["kendall_tau"]), pl_module.position)
 
     def _compare(self, scores: list[float], rng: torch.Generator) -> dict[str, Any]:
         """One row of ``rank.csv``; figures that are undefined, as for constant scores, are None."""
         score, truth, macs = (torch.tensor(v, dtype=torch.float64) for v in (scores, self.truths, self.macs))
         truth = diverged_last(truth)
         tau = kendall_tau(score, truth)
+        by_macs, chance = kendall_tau(macs, truth), chance_level(score, truth)
         low, high = bootstrap_interval(kendall_tau, score, truth, rng)
         figures: dict[str, torch.Tensor | float] = {
             "kendall_tau": tau,
@@ -131,17 +135,32 @@ class RankCheck(RecordingCallback):
             "p_tau": p_tau(tau),
             "spearman": spearman(score, truth),
             "precision_at_k": precision_at_top(score, truth, self.top_k),
-            "kendall_tau_macs": kendall_tau(macs, truth),
+            "kendall_tau_macs": by_macs,
             "spearman_macs": spearman(macs, truth),
+            "chance": chance,
         }
         known = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
-        return known | {"k": self.top_k, "architectures": len(scores)}
+        said = verdict(float(tau), (low, high), chance, float(by_macs))
+        return known | {"k": self.top_k, "architectures": len(scores), "verdict": said}
+
+    def figures(self) -> dict[str, Any]:
+        """The last check by the names of ``result.json``."""
+        row = self.last
+        if row.get("kendall_tau") is None:
+            return {}
+        return {
+            "kendall_tau": row["kendall_tau"],
+            "kendall_tau_interval": [row["low"], row["high"]],
+            "kendall_tau_architectures": row["architectures"],
+            "kendall_tau_chance": row["chance"],
+            "kendall_tau_macs": row["kendall_tau_macs"],
+            "ranking": row["verdict"],
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"truths": self.truths, "tau": self.tau, "tau_macs": self.tau_macs}
+        return super().state_dict() | {"truths": self.truths, "last": self.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if len(state_dict["truths"]) == len(self.architectures):  # else an inexact resume with another setting
-            self.truths, self.tau = state_dict["truths"], state_dict["tau"]
-            self.tau_macs = state_dict["tau_macs"]
+            self.truths, self.last = state_dict["truths"], dict(state_dict["last"])

@@ -38,6 +38,7 @@ KEYS = (
     *("latency_predicted_device", "latency_table_check", "steps", "warnings", "answer_rule"),
     *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
     *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
+    *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
 )
 
 

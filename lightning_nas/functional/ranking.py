@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from scipy.stats import kendalltau
 from torch import Tensor
 
 from lightning_nas.errors import NumericalError
@@ -108,6 +109,61 @@ def diverged_last(scores: Tensor) -> Tensor:
     """
     finite = scores[scores.isfinite()]
     return scores.where(scores != -math.inf, finite.min() - 1 if len(finite) else 0.0)
+
+
+def chance_level(scores: Tensor, truth: Tensor) -> float:
+    """Probability that a random order has a Kendall tau-b at least as far from 0, on the same side.
+
+    SciPy's one-sided p value: exact without ties for up to 33 architectures, else by the normal approximation. NaN
+    where tau is.
+
+    Shapes (n,), errors as for :func:`kendall_tau`.
+
+    Example:
+        >>> chance_level(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0]))  # one of six orders
+        0.16666666666666666
+    """
+    _check(scores, truth)
+    if len(scores) < 2:
+        return math.nan
+    pairs = scores.cpu().numpy(), truth.cpu().numpy()
+    side = "less" if kendalltau(*pairs).statistic < 0 else "greater"
+    return float(kendalltau(*pairs, alternative=side).pvalue)
+
+
+TOO_FEW = "too few to say"
+BETTER = "ranks better than chance and than multiply-adds alone"
+BELOW_MACS = "ranks worse than multiply-adds alone"
+BELOW_CHANCE = "ranks worse than chance"
+
+
+def verdict(tau: float, interval: tuple[float, float], chance: float, by_macs: float) -> str:
+    """What a rank check can say: one of ``TOO_FEW``, ``BETTER``, ``BELOW_MACS``, ``BELOW_CHANCE``.
+
+    Too few architectures where the interval holds 0 or the tau of multiply-adds, or where more than 2.5 % of random
+    orders are as far from 0 on the same side: of three architectures in perfect order every resample is perfect,
+    but so is one random order of six.
+
+    Args:
+        tau: Kendall's tau between scores and truth.
+        interval: of tau, 95 %.
+        chance: :func:`chance_level` of it.
+        by_macs: tau between multiply-adds and truth; NaN if it is not defined.
+
+    Example:
+        >>> verdict(0.6, (-0.09, 1.0), 0.07, 0.33)
+        'too few to say'
+        >>> verdict(0.6, (0.45, 0.72), 1e-6, 0.33)
+        'ranks better than chance and than multiply-adds alone'
+    """
+    low, high = interval
+    if not all(map(math.isfinite, (tau, low, high, chance))) or chance > 0.025:
+        return TOO_FEW
+    if low <= 0 <= high or low <= by_macs <= high:
+        return TOO_FEW
+    if high < 0:
+        return BELOW_CHANCE
+    return BELOW_MACS if high < by_macs else BETTER
 
 
 def bootstrap_interval(

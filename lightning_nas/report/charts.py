@@ -183,8 +183,10 @@ def _rank_table(last: Row) -> Facts:
     names = {"kendall_tau": "Kendall's tau", "p_tau": "Pairs in the true order", "spearman": "Spearman's rho"}
     names |= {"kendall_tau_macs": "Kendall's tau of MACs alone", "spearman_macs": "Spearman's rho of MACs alone"}
     rows = [(name, value(number(last.get(key)), "{:.3f}")) for key, name in names.items()]
+    rows.append(("By chance", value(number(last.get("chance")), "{:.1%} of random orders are as far from 0")))
     rows.append((f"Found of the true top {last.get('k') or 'k'}", value(number(last.get("precision_at_k")), "{:.0%}")))
-    return known([*rows, ("Architectures", value(number(last.get("architectures"))))])
+    rows.append(("Architectures", value(number(last.get("architectures")))))
+    return known([*rows, ("What it can say", value(last.get("verdict")))])
 
 
 def layers(folder: Path, choices: Choices) -> Section:

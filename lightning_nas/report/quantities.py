@@ -85,6 +85,32 @@ def tabulated(result: Mapping[str, Any]) -> str | None:
     return f"{said} (test accuracy, 200 epochs, not trained here)" if said else None
 
 
+def ranking(result: Mapping[str, Any]) -> str | None:
+    """Kendall's tau of the rank check with its interval, its size, the level of chance, and what it can say.
+
+    >>> checked = {"kendall_tau": 0.6, "kendall_tau_interval": [-0.09, 1.0], "kendall_tau_architectures": 6}
+    >>> ranking(checked | {"kendall_tau_chance": 0.068, "kendall_tau_macs": 0.333, "ranking": "too few to say"})
+    '0.600 (95% interval -0.09 to 1.00, n = 6, 6.8% by chance; MACs alone 0.333): too few to say'
+    >>> ranking({"kendall_tau": 0.6, "kendall_tau_macs": 0.333})
+    '0.600 (MACs alone 0.333)'
+    """
+    tau, by_macs = number(result.get("kendall_tau")), number(result.get("kendall_tau_macs"))
+    size, chance = number(result.get("kendall_tau_architectures")), number(result.get("kendall_tau_chance"))
+    if tau is None:
+        return None
+    ends = result.get("kendall_tau_interval")
+    low, high = map(number, ends) if isinstance(ends, list) and len(ends) == 2 else (None, None)
+    known = (
+        None if low is None or high is None else f"95% interval {low:.2f} to {high:.2f}",
+        None if size is None else f"n = {size:,.0f}",
+        None if chance is None else f"{chance:.2g} by chance" if chance < 0.001 else f"{chance:.1%} by chance",
+    )
+    said = ", ".join(filter(None, known)), None if by_macs is None else f"MACs alone {by_macs:.3f}"
+    more = "; ".join(filter(None, said))
+    verdict = f": {result['ranking']}" if result.get("ranking") else ""
+    return f"{tau:.3f}" + (f" ({more})" if more else "") + verdict
+
+
 def latency(result: Mapping[str, Any]) -> str | None:
     """Measured and predicted latency, as far as they are known, each with its device; compared only on one device.
 

@@ -32,12 +32,13 @@ from lightning_nas.report.quantities import (
     doubts,
     inherited,
     provenance,
+    ranking,
     spread,
     steps,
     tabulated,
     targets,
 )
-from lightning_nas.report.record import Row, number, read_object, read_rows
+from lightning_nas.report.record import number, read_object, read_rows
 from lightning_nas.report.svg import to_svg
 from lightning_nas.report.words import glossary
 
@@ -80,7 +81,7 @@ def result(folder: Path, content: Mapping[str, Any]) -> Section:
         ("Latency, measured", _with(measured, spread(content), take("latency_device"))),
         ("Target", "; ".join(targets(content)) or None),
         ("Latency table", value(take("latency_table_check"))),
-        ("Kendall's tau", _tau(take("kendall_tau"), read_rows(folder / "rank.csv"))),
+        ("Kendall's tau", ranking(content)),
         ("Steps", steps(content)),
         ("Search", value(take("search_seconds"), "{:,.1f}", " s")),
         ("Retraining", value(take("retrain_seconds"), "{:,.1f}", " s")),
@@ -97,12 +98,6 @@ def _architecture(folder: Path, said: Any) -> Cell | None:
     if (answer := read_answer(folder)) is not None:
         return [Code(str(answer)), Mark("answer"), "key", Code(answer.key)]
     return None if said is None else Code(str(said))
-
-
-def _tau(tau: Any, rank: list[Row]) -> str | None:
-    text = value(tau, "{:.3f}")
-    low, high = (number(rank[-1].get(end)) if rank else None for end in ("low", "high"))
-    return text if number(tau) is None or low is None or high is None else f"{text}, interval {low:.3f} to {high:.3f}"
 
 
 def classes(content: Mapping[str, Any]) -> Section | None:

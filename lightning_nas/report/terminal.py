@@ -8,7 +8,18 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from lightning_nas.report.quantities import accuracy, comparison, doubts, inherited, latency, steps, tabulated, targets
+from lightning_nas.functional.ranking import TOO_FEW
+from lightning_nas.report.quantities import (
+    accuracy,
+    comparison,
+    doubts,
+    inherited,
+    latency,
+    ranking,
+    steps,
+    tabulated,
+    targets,
+)
 from lightning_nas.report.record import number
 
 
@@ -17,7 +28,8 @@ def summary(result: Mapping[str, Any], architecture: str = "", extra: Mapping[st
 
     Args:
         result: the content of ``result.json``; ``test_samples`` gives test accuracy its interval, ``latency_device``
-            stands beside the latency, ``kendall_tau_macs`` beside Kendall's tau; ``warnings`` are listed.
+            stands beside the latency; ``warnings`` are listed. Kendall's tau of a rank check with too few
+            architectures to say anything is left out; the report has it.
         architecture: the options of the answer as text.
         extra: further rows by name, at the end; empty ones are left out.
 
@@ -46,7 +58,7 @@ def summary(result: Mapping[str, Any], architecture: str = "", extra: Mapping[st
         "MACs": _shown(take("macs"), ",.0f"),
         "latency": latency(result),
         "target": "\n".join(targets(result)),
-        "Kendall's tau": _tau(result),
+        "Kendall's tau": None if take("ranking") == TOO_FEW else ranking(result),
         "steps": steps(result),
         "warning": "\n".join(doubts(result)),
         **(extra or {}),
@@ -58,11 +70,6 @@ def summary(result: Mapping[str, Any], architecture: str = "", extra: Mapping[st
         if text:
             table.add_row(name, Text(text))
     return table
-
-
-def _tau(result: Mapping[str, Any]) -> str | None:
-    tau, by_macs = _shown(result.get("kendall_tau"), ".3f"), _shown(result.get("kendall_tau_macs"), ".3f")
-    return f"{tau} (MACs alone: {by_macs})" if tau and by_macs else tau
 
 
 def _shown(content: Any, form: str) -> str | None:

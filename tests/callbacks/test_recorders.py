@@ -76,9 +76,16 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
     for row in rows:
         assert float(row["kendall_tau_macs"]) == pytest.approx(kendalltau(macs, check.truths).statistic)
         assert float(row["spearman_macs"]) == pytest.approx(spearmanr(macs, check.truths).statistic)
-    assert (check.tau, check.tau_macs) == (float(rows[-1]["kendall_tau"]), float(rows[-1]["kendall_tau_macs"]))
+        side = "less" if float(row["kendall_tau"]) < 0 else "greater"
+        at = [(float(p["score"]), float(p["truth"])) for p in points if p["epoch"] == row["epoch"]]
+        assert float(row["chance"]) == kendalltau(*zip(*at, strict=True), alternative=side).pvalue
+    figures = check.figures()
+    assert figures["kendall_tau_interval"] == [float(rows[-1]["low"]), float(rows[-1]["high"])]
+    assert (figures["kendall_tau_architectures"], figures["ranking"]) == (8, rows[-1]["verdict"])
+    for name in ("kendall_tau", "kendall_tau_macs"):
+        assert figures[name] == float(rows[-1][name])
     assert float(CSVTable(tmp_path / "metrics.csv").read()[-1]["rank/kendall_tau_macs"]) == pytest.approx(
-        check.tau_macs
+        figures["kendall_tau_macs"]
     )
 
 

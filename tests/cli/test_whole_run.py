@@ -15,6 +15,7 @@ from durable import not_in_the_guide
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.experiment.result import KEYS
+from lightning_nas.functional.ranking import TOO_FEW
 
 FILES = (
     *("config.yaml", "architecture.json", "architectures.csv", "metrics.csv", "rank.csv", "result.json", "report.html"),
@@ -27,7 +28,9 @@ DOCUMENTED = [
     *("latency_predicted_device", "latency_table_check", "steps", "warnings", "answer_rule"),
     *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
     *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
+    *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
 ]
+RANKING = DOCUMENTED[-4:]
 TABULATED = ("accuracy_source", "tabulated_acc", "targets", "inherited_acc")  # of some searches alone
 
 
@@ -87,7 +90,7 @@ def test_the_result_has_the_documented_keys_and_every_figure(shortened: tuple[Pa
     assert list(content) == DOCUMENTED == list(KEYS)
     missing = [name for name, value in content.items() if value is None]
     # tau is not defined where all of the few scores are equal
-    assert missing in ([*TABULATED], ["kendall_tau", *TABULATED])
+    assert missing in ([*TABULATED], ["kendall_tau", "kendall_tau_macs", *TABULATED, *RANKING])
     assert (content["strategy"], content["search_space"], content["dataset"]) == ("fbnet", "fbnet_small", "digits")
     assert 0 <= content["test_acc"] <= 1
     assert content["architecture"] == Architecture.load(shortened[0] / "architecture.json").to_dict()
@@ -114,7 +117,7 @@ def test_a_person_sees_the_summary_and_no_chatter(shortened: tuple[Path, Ended])
     steady = content["latency_table_check"].startswith("steady: ")
     assert any("the latency table is not steady" in warning for warning in content["warnings"]) == (not steady)
     assert ("the latency table is not steady" in ended.out) == (not steady)
-    assert ("Kendall" in told) == (content["kendall_tau"] is not None)  # undefined where all scores are equal
+    assert ("Kendall" in told) == (content["ranking"] not in (None, TOO_FEW))  # undefined where all scores are equal
     for chatter in ("GPU available", "litlogger", "`Trainer", "weights_only", "LeafSpec", "wandb", "Warning"):
         assert chatter not in ended.out
 
@@ -211,7 +214,7 @@ def test_searching_and_retraining_can_be_two_commands(cli: Commands, undisturbed
     content, whole = result(retrained), result(undisturbed[0])
     missing = ["strategy", "latency_predicted_ms", "kendall_tau", "search_seconds", "kendall_tau_macs"]
     missing += ["latency_predicted_device", "latency_table_check"]  # the table counts multiply-adds
-    missing += ["steps", "answer_rule", *TABULATED]
+    missing += ["steps", "answer_rule", *TABULATED, *RANKING]
     assert [name for name in KEYS if content[name] is None] == missing
     for name in ("architecture", "test_acc", "params", "macs"):
         assert content[name] == whole[name], name

@@ -13,7 +13,19 @@ from torch import Tensor
 from torchmetrics.functional.regression import kendall_rank_corrcoef
 
 from lightning_nas.errors import NumericalError
-from lightning_nas.functional.ranking import bootstrap_interval, kendall_tau, p_tau, precision_at_top, spearman
+from lightning_nas.functional.ranking import (
+    BELOW_CHANCE,
+    BELOW_MACS,
+    BETTER,
+    TOO_FEW,
+    bootstrap_interval,
+    chance_level,
+    kendall_tau,
+    p_tau,
+    precision_at_top,
+    spearman,
+    verdict,
+)
 
 Statistic = Callable[[Tensor, Tensor], Tensor]
 
@@ -98,6 +110,40 @@ def test_p_tau_is_the_share_of_pairs_ordered_alike() -> None:
     pairs = list(itertools.combinations(range(15), 2))
     alike = sum(bool((scores[i] < scores[j]) == (truth[i] < truth[j])) for i, j in pairs)
     assert p_tau(kendall_tau(scores, truth)).item() == pytest.approx(alike / len(pairs), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_level_of_chance_counts_orders(seed: int) -> None:
+    scores, truth = draw(seed, 6)
+    tau = kendall_tau(scores, truth)
+    orders = torch.stack([scores[list(order)] for order in itertools.permutations(range(6))])
+    taus = kendall_tau(orders, truth.expand(len(orders), -1)) * (1 if tau >= 0 else -1)
+    assert chance_level(scores, truth) == pytest.approx((taus >= tau.abs() - 1e-9).double().mean().item())
+
+
+def test_the_level_of_chance_of_few_or_equal_scores_is_not_defined() -> None:
+    assert math.isnan(chance_level(torch.ones(1), torch.ones(1)))
+    assert math.isnan(chance_level(torch.ones(4), torch.arange(4.0)))
+
+
+@pytest.mark.parametrize(
+    ("tau", "interval", "chance", "by_macs", "said"),
+    [
+        (0.733, (0.11, 1.0), 0.028, 0.0, TOO_FEW),
+        (0.6, (-0.1, 0.9), 0.01, 0.2, TOO_FEW),
+        (0.6, (0.3, 0.8), 1e-4, 0.5, TOO_FEW),
+        (0.6, (0.3, 0.8), 1e-4, 0.2, BETTER),
+        (0.6, (0.3, 0.8), 1e-4, math.nan, BETTER),
+        (0.6, (0.3, 0.8), 1e-4, 0.9, BELOW_MACS),
+        (-0.6, (-0.8, -0.3), 1e-4, 0.2, BELOW_CHANCE),
+        (1.0, (1.0, 1.0), 1 / 6, 0.0, TOO_FEW),  # three in perfect order
+        (math.nan, (math.nan, math.nan), math.nan, 0.2, TOO_FEW),
+    ],
+)
+def test_what_a_rank_check_can_say(
+    tau: float, interval: tuple[float, float], chance: float, by_macs: float, said: str
+) -> None:
+    assert verdict(tau, interval, chance, by_macs) == said
 
 
 def test_bootstrap_interval_matches_scipy() -> None:

@@ -57,10 +57,11 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
     ]  # fmt: skip
     write_csv(folder / "architectures.csv", "epoch,step,kind,key,score,cost,choices", seen)
     head = (
-        "epoch,step,kendall_tau,low,high,p_tau,spearman,precision_at_k,k,architectures,kendall_tau_macs,spearman_macs"
+        "epoch,step,kendall_tau,low,high,p_tau,spearman,precision_at_k,k,architectures,kendall_tau_macs,spearman_macs,"
+        "chance,verdict"
     )
     taus = [
-        (e, 4 * e, t, t - 0.3, min(1, t + 0.25), (t + 1) / 2, t + 0.1, 0.67, 3, 12, 0.41, 0.52)
+        (e, 4 * e, t, t - 0.3, min(1, t + 0.25), (t + 1) / 2, t + 0.1, 0.67, 3, 12, 0.41, 0.52, 0.004, "too few to say")
         for e, t in ((9, 0.3), (29, 0.58))
     ]
     write_csv(folder / "rank.csv", head, taus)
@@ -91,6 +92,8 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
         "strategy": "fbnet", "search_space": "fbnet_small", "dataset": "digits", "seed": 1,
         "architecture": architecture, "test_acc": 0.9833, "params": 104522, "macs": 2345678,
         "latency_predicted_ms": 1.234, "latency_measured_ms": 1.311, "kendall_tau": 0.58,
+        "kendall_tau_interval": [0.28, 0.83], "kendall_tau_architectures": 12, "kendall_tau_chance": 0.004,
+        "kendall_tau_macs": 0.41, "ranking": "too few to say",
         "search_seconds": 41.2, "retrain_seconds": 12.9,
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))

@@ -150,6 +150,8 @@ def test_the_rank_check_stands_beside_what_macs_alone_reach(written: Path) -> No
     text = html.unescape(re.sub(r"<[^>]+>", " ", written.read_text()))
     assert re.search(r"Kendall's tau of MACs alone\s+0\.410", text)
     assert re.search(r"Spearman's rho of MACs alone\s+0\.520", text)
+    assert re.search(r"By chance\s+0\.4% of random orders are as far from 0", text)
+    assert re.search(r"What it can say\s+too few to say", text)
 
 
 def test_the_page_refers_to_nothing_outside_itself(written: Path, hostile: Path) -> None:
@@ -193,7 +195,7 @@ def test_figures_of_the_result_are_shown(written: Path) -> None:
     cells = " ".join(page.text("td"))
     for words in ("98.33%", "104,522", "2,345,678", "1.234 ms (-6% against measured)", "1.311 ms", "41.2 s", "12.9 s"):
         assert words in cells
-    assert "0.580, interval 0.280 to 0.830" in cells
+    assert "0.580 (95% interval 0.28 to 0.83, n = 12, 0.4% by chance; MACs alone 0.410): too few to say" in cells
     assert "98.33% test accuracy" in page.text("p")[0]
 
 

@@ -1,10 +1,12 @@
 """The table at the end of a run, on 80 columns."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
+from lightning_nas.functional.ranking import BETTER, TOO_FEW
 from lightning_nas.report.terminal import summary
 
 RESULT = {
@@ -52,7 +54,12 @@ def test_rows_without_content_are_left_out() -> None:
 
 
 def test_macs_stand_beside_kendalls_tau() -> None:
-    assert "0.580 (MACs alone: 0.733)" in printed(kendall_tau_macs=0.733)
+    assert "0.580 (MACs alone 0.733)" in printed(kendall_tau_macs=0.733)
+
+
+def test_a_tau_that_says_nothing_is_left_out() -> None:
+    assert "Kendall" not in printed(ranking=TOO_FEW)
+    assert f"0.580: {BETTER}" in re.sub(r" *│\n│ *│ *", " ", printed(ranking=BETTER))
 
 
 def test_a_retraining_has_no_strategy() -> None:

@@ -171,7 +171,8 @@ def _connected(address: str | None) -> tuple[Any, bool]:
         if ray.is_initialized():  # by the caller; whose it stays
             return ray, False
         if address is None:
-            ray._raylet.Config.initialize("")  # read the environment again: the caller may have imported Ray before
+            core: Any = ray._raylet
+            core.Config.initialize("")  # read the environment again: the caller may have imported Ray before
         own: dict[str, Any] = {"num_cpus": cores(), "object_store_memory": _STORE, "include_dashboard": False}
         try:
             ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
