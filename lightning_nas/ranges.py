@@ -13,6 +13,9 @@ from annotated_types import Interval, Len
 Count = Annotated[int, Interval(ge=1, le=1_000_000)]
 """Candidates, trials, batches or steps of a run."""
 
+Ranked = Annotated[int, Interval(ge=1, le=2_000)]
+"""Architectures that are compared with each other, pair by pair."""
+
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
 
 Depth = Annotated[int, Interval(ge=1, le=200)]

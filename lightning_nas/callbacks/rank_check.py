@@ -23,7 +23,7 @@ from lightning_nas.functional.ranking import (
     verdict,
 )
 from lightning_nas.latency.sources import Macs
-from lightning_nas.ranges import Count
+from lightning_nas.ranges import Count, Ranked
 from lightning_nas.report.figures import rank_scatter
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
@@ -72,7 +72,7 @@ class RankCheck(RecordingCallback):
         self,
         truth: Truth | None = None,
         *,
-        architectures: Count = 6,
+        architectures: Ranked = 6,
         every_n_epochs: Count = 4,
         top_k: Count = 2,
     ) -> None:

@@ -29,6 +29,7 @@ from lightning_nas.experiment.run import Run
 from lightning_nas.experiment.settings import Names, Resuming, Retraining
 from lightning_nas.experiment.trainer import built, check_trainer, in_one_line
 from lightning_nas.export.names import check_formats
+from lightning_nas.processes import check_processes
 from lightning_nas.spaces.sizes import square_alone, takes_any_sides
 from lightning_nas.strategies.target import NAMES
 from lightning_nas.tasks.base import Task
@@ -47,6 +48,9 @@ def build(config: DictConfig) -> Run:
         InputError: data, space or sizes do not go together.
     """
     check_free(Path(config.paths.output), config.stages, config.ckpt_path)
+    for key in ("threads", "dataset.num_workers"):
+        count = OmegaConf.select(config, key)
+        check_processes(f"{key}={count}", count if isinstance(count, int) else 1)
     parts, callbacks = parts_of(config), list[Callback]()
     if "search" in config.stages:
         parts.check()

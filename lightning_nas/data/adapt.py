@@ -118,9 +118,9 @@ class AdaptedData(ImageData):
         with own_data():
             super().setup(stage)
 
-    def batch_size_is(self, size: int) -> str:
+    def as_option(self, name: str, value: int) -> str:
         with own_data():
-            return super().batch_size_is(size)
+            return super().as_option(name, value)
 
     def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Batches:
         with own_data():

@@ -11,6 +11,7 @@ from lightning_nas.data.options import LoadingOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.data.streams import Batch
+from lightning_nas.processes import check_processes
 from lightning_nas.signature import Checked
 from lightning_nas.training.module import ResumableModule
 
@@ -83,9 +84,9 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
         numbers = [str(number) for number in range(self.num_classes)]
         return Preprocessing(kind="own", input_shape=list(self.shape), classes=numbers)
 
-    def batch_size_is(self, size: int) -> str:
-        """The batch size as an error message names it: by the option that a person can change."""
-        return option("batch_size", str(size))
+    def as_option(self, name: str, value: int) -> str:
+        """A setting as an error message names it: by the option that a person can change."""
+        return option(name, str(value))
 
     # -- loaders ------------------------------------------------------------------------------------------------
 
@@ -182,6 +183,7 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
 
     @property
     def _loading(self) -> LoadingOptions:
+        check_processes(self.as_option("num_workers", self.num_workers), self.num_workers)
         return {
             "num_workers": self.num_workers,
             "pin_memory": self.pin_memory,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lightning_nas.errors import EnvironmentFailure
+from lightning_nas.processes import check_processes
 from lightning_nas.training.signals import StopRequest
 
 _CHATTER = ("pytorch_lightning", "lightning_fabric", "lightning.")
@@ -40,6 +41,7 @@ def process(threads: int | None, *, leaves: bool = False) -> Iterator[None]:
     Raises:
         EnvironmentFailure: another process of the run was lost.
     """
+    check_processes(f"threads={threads}", threads or 1)
     environment = dict(os.environ)
     os.environ.setdefault("WANDB_SILENT", "true")
     if threads is not None:

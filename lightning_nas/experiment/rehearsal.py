@@ -79,7 +79,7 @@ def rehearse(
         check_lengths(trainer, len(module.train_dataloader()), 0)
         if not module.engine.instant:
             batch = data.retrain_loader(lambda: 0, searched=True).batches[0]
-            said = data.batch_size_is(len(batch[0]))
+            said = data.as_option("batch_size", len(batch[0]))
             network = check_batch(said, batch[0], lambda: module.space.network(some))
             if network is not None and isinstance(
                 module.engine, SerialEngine | LocalEngine
@@ -89,7 +89,7 @@ def rehearse(
         loader = data.search_loader(module.alternate, lambda: 0, 0, trainer.world_size)
         check_lengths(trainer, len(loader), len(data.evaluation_loader("val", 0, trainer.world_size, searched=True)))
         batch = loader.batches[0]["weights"]
-        said = data.batch_size_is(len(batch[0]))
+        said = data.as_option("batch_size", len(batch[0]))
         check_batch(said, batch[0], lambda: module.space.network(some))
         run = _weights_pass(module, trainer)
         check_memory("this supernet", said, batch, trainer, memory, module.supernet, run)

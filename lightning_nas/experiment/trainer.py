@@ -16,6 +16,7 @@ from lightning_nas.errors import ConfigError, NasError, shown
 from lightning_nas.experiment.folder import is_first_process
 from lightning_nas.experiment.loggers import make_loggers
 from lightning_nas.experiment.settings import conditions_of
+from lightning_nas.processes import check_processes
 from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.exact import ExactCheckpoint
 from lightning_nas.training.metrics import MetricsFile
@@ -102,6 +103,7 @@ def check_trainer(make: Callable[..., pl.Trainer], callbacks: Sequence[pl.Callba
             f"trainer.devices: a search by trials runs in one process, got {processes}; spread its children with "
             "engine.slots=..., or over machines with engine=ray"
         )
+    check_processes(f"trainer.devices={trainer.num_devices}", trainer.num_devices)
     if processes == 1 and not is_first_process():
         raise ConfigError(
             "trainer.devices=1, and this is not the only process of its job: each would search the same in the same "

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lightning_nas.errors import InputError, LatencyTableError
 from lightning_nas.latency.table import UNSTABLE, Conditions, Entry, LatencyTable, Steadiness
+from lightning_nas.processes import check_processes
 from lightning_nas.spaces.base import SearchSpace
 
 _ROUNDS = 9
@@ -249,6 +250,7 @@ class _Rounds:
 @contextmanager
 def _undisturbed(threads: int) -> Iterator[None]:
     """No gradients, no garbage collection, and torch's threads as the conditions say."""
+    check_processes(f"threads={threads}", threads)
     before, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(threads)
     gc.disable()

@@ -18,7 +18,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import NumericalError
 from lightning_nas.files import cache_folder, write_json
-from lightning_nas.ranges import Count, Epochs
+from lightning_nas.ranges import Count, Epochs, Ranked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.truth.short_training import SHORT_SGD, EachEpoch, ShortTraining
@@ -53,7 +53,7 @@ class LearningCurves(ShortTraining):
     def __init__(
         self,
         *,
-        networks: Count = 18,
+        networks: Ranked = 18,
         cache_dir: str | None = None,
         epochs: Epochs = 12,
         optimizer: Callable[[list[nn.Parameter]], Optimizer] = SHORT_SGD,

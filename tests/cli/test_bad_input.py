@@ -19,6 +19,7 @@ from lightning_nas.cli.build import build
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.errors import InputError
 from lightning_nas.experiment.run import named_architecture
+from lightning_nas.processes import cores
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
@@ -97,6 +98,11 @@ def test_a_search_space_of_other_images(cli: Commands) -> None:
             ["penalty.alpha: got 0.5", "float >= -10 and <= 0"],
         ),
         (["strategy=mnasnet", "strategy.penalty.beta=-5000"], ["strategy.penalty.beta: got -5000"]),
+        (["dataset.num_workers=1000"], [f"dataset.num_workers=1000: this machine has {cores()} cores; legal: at most"]),
+        (["threads=1000"], [f"threads=1000: this machine has {cores()} cores; legal: at most"]),
+        (["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1000"], ["trainer.devices=1000: this machine"]),
+        (["strategy=p_darts", "+trainer.max_time=00:00:00:00"], ["trainer.max_time: got '00:00:00:00'", "no time"]),
+        (["callbacks.rank_check.architectures=100000"], ["rank_check.architectures: got 100000", "2000"]),
     ],
 )
 def test_what_does_not_go_together_or_beyond_its_range_is_refused_at_once(

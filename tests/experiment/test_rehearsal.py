@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -151,6 +153,16 @@ def test_every_flag_of_the_trainer_is_on_the_page_and_refused_flags_say_what_ser
     rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
     refused = {name.strip(" `") for names, verdict in rows if verdict.strip() == "refused" for name in names.split(",")}
     assert {flag for flag in refused if trainer_problem({flag: 3}) is None} == set()
+
+
+@pytest.mark.parametrize("nothing", ["00:00:00:00", "0", {"minutes": 0}, {}])
+def test_no_time_at_all_is_refused_as_a_duration(nothing: Any) -> None:
+    """Lightning's timer is the reference: no time remains before it starts."""
+    with suppress(MisconfigurationException, ValueError, TypeError):
+        assert not Timer(timedelta(**nothing) if isinstance(nothing, dict) else nothing).time_remaining()
+    assert trainer_problem({"max_time": nothing}) is not None
+    for some in ("00:00:00:01", {"seconds": 1}):
+        assert trainer_problem({"max_time": some}) is None
 
 
 # -- lengths ----------------------------------------------------------------------------------------------------------

@@ -13,11 +13,12 @@ import torch
 from unruly import answers, at_work, gone, job, request
 
 from lightning_nas.errors import ConfigError
+from lightning_nas.processes import cores
 from lightning_nas.testing.training import one_thread
 from lightning_nas.trials.book import Proposal, Trials
 from lightning_nas.trials.engines import process, resources
 from lightning_nas.trials.engines.local import LocalEngine
-from lightning_nas.trials.engines.resources import cores, devices_of, slots_of
+from lightning_nas.trials.engines.resources import devices_of, slots_of
 from lightning_nas.trials.engines.serial import SerialEngine
 from lightning_nas.trials.ledger import Ledger
 
@@ -216,6 +217,8 @@ def test_each_slot_has_gpus_of_those_the_search_sees(monkeypatch: pytest.MonkeyP
 def test_an_engine_without_a_core_to_run_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="legal: at most as many"):
         LocalEngine(job(tmp_path), threads=cores() + 1)
+    with pytest.raises(ConfigError, match=f"engine.slots={33 * cores()}: this machine has {cores()} cores"):
+        LocalEngine(job(tmp_path), slots=33 * cores())
 
 
 def test_stopped_processes_are_lost_and_replaced(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

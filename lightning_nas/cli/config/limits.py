@@ -138,6 +138,9 @@ def trainer_problem(trainer: Mapping[str, Any]) -> tuple[str, str] | None:
         return "strategy", f"got {shown(strategy)}; legal: {', '.join(_STRATEGIES)} (trainer=ddp)"
     if trainer.get("limit_train_batches") == 0:
         return "limit_train_batches", f"got {trainer['limit_train_batches']}, which trains nothing; legal: null or > 0"
+    max_time = trainer.get("max_time")
+    if max_time is not None and not _has_time(max_time):
+        return "max_time", f"got {shown(max_time)}, which is no time at all; legal: null, or DD:HH:MM:SS above zero"
     precision = trainer.get("precision")
     if isinstance(precision, str) and precision.endswith("-true") and precision not in ("32-true", "64-true"):
         return (
@@ -145,3 +148,14 @@ def trainer_problem(trainer: Mapping[str, Any]) -> tuple[str, str] | None:
             f"got {shown(precision)}: architecture parameters would lose precision; use bf16-mixed or 16-mixed",
         )
     return None
+
+
+def _has_time(max_time: Any) -> bool:
+    """Whether a duration of Lightning's, ``DD:HH:MM:SS`` or by unit, is above zero.
+
+    >>> _has_time("00:00:00:00"), _has_time({"hours": 0}), _has_time("00:00:00:01")
+    (False, False, True)
+    """
+    if isinstance(max_time, Mapping):
+        return any(max_time.values())
+    return any(character in "123456789" for character in str(max_time))

@@ -24,10 +24,11 @@ from typing import Any
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from lightning_nas.errors import ConfigError, EnvironmentFailure, shown
+from lightning_nas.processes import cores
 from lightning_nas.ranges import Threads
 from lightning_nas.trials.engines.base import Engine, Job
 from lightning_nas.trials.engines.process import ChildProcess, JobServer, Limits, pickled
-from lightning_nas.trials.engines.resources import check_gpus, cores, fitting
+from lightning_nas.trials.engines.resources import check_gpus, fitting
 from lightning_nas.trials.requests import Request, Response
 
 log = logging.getLogger(__name__)

@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 
 from lightning_nas.errors import ConfigError
+from lightning_nas.processes import check_processes, cores
 
 _CLOSE = 1e-9  # ten times 0.1 is one
-
-
-def cores() -> int:
-    """Number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fitting(has: float, each: float) -> int:
@@ -42,7 +38,7 @@ def slots_of(wanted: int | None, *, threads: int, gpus: float) -> int:
         gpus: GPUs of each child; with a fraction several children share one.
 
     Raises:
-        ConfigError: there is no room for one child, or fewer GPUs than the wanted slots need.
+        ConfigError: there is no room for one child, many more slots than cores, or fewer GPUs than they need.
 
     Example:
         >>> slots_of(3, threads=1, gpus=0)
@@ -51,6 +47,7 @@ def slots_of(wanted: int | None, *, threads: int, gpus: float) -> int:
     check_gpus(gpus)
     if threads > cores():
         raise ConfigError(f"engine.threads={threads}: this machine has {cores()} cores; legal: at most as many")
+    check_processes(f"engine.slots={wanted}", wanted or 1)
     if not gpus:
         return wanted or cores() // threads
     devices = len(_visible())
