@@ -51,9 +51,7 @@ def additivity(
     architectures = [space.sample(generator) for _ in range(samples)]
     title = f"measuring {samples} networks of {space.name}" if progress else None
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers
-        networks = (
-            (space.network(architecture), space.input_shape, space.input_dtype) for architecture in architectures
-        )
+        networks = (space.subject(space.network(architecture)) for architecture in architectures)
         timings, steadiness = measure_all(networks, table.conditions, title)
     measured = [timing.median_ms for timing in timings]
     predicted = [space.cost(architecture, table) for architecture in architectures]

@@ -118,7 +118,7 @@ def measure_space(
     drawn = [space.sample(generator) for _ in range(networks)]
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers
         built = [(made.build(), made.input_shape, made.dtype) for made in operations.values()]
-        whole = [(space.network(architecture), space.input_shape, space.input_dtype) for architecture in drawn]
+        whole = [space.subject(space.network(architecture)) for architecture in drawn]
     title = f"measuring {len(built)} operations of {space.name}" if progress else None
     timings, steadiness = measure_all([*built, *whole], conditions, title, clock)
     entries = {key: Entry(median=t.median_ms, iqr=t.iqr_ms) for key, t in zip(operations, timings, strict=False)}

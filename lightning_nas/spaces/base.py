@@ -252,6 +252,10 @@ class SearchSpace(Checked, ABC):
             return torch.randn(shape, dtype=self.input_dtype, generator=generator)
         return torch.randint(self.num_classes, shape, dtype=self.input_dtype, generator=generator)
 
+    def subject(self, network: nn.Module) -> tuple[nn.Module, tuple[int, ...], torch.dtype]:
+        """A network as it is measured and counted: with the shape and the type of its input."""
+        return network, self.input_shape, self.input_dtype
+
     @abstractmethod
     def graph(self, architecture: Architecture) -> nx.DiGraph[str]:
         """Draw the network as an acyclic graph whose nodes have a ``label``."""

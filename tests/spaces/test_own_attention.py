@@ -186,6 +186,7 @@ def test_fresh_weights_of_any_heads_are_drawn_as_torch_draws_them(
     space = FromModel(
         nn.Sequential(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), nn.Flatten(1), nn.Linear(80, 3)),
         (1, 5, 16),
+        [{"match": "*", "width": True}],
     )
     for architecture in (space.smallest, space.largest):
         torch.manual_seed(0)

@@ -251,7 +251,7 @@ def test_what_the_code_or_an_unknown_function_fixes_is_named() -> None:
         (nn.Conv2d(3, 8, 3), (1, 4, 8, 8), "does not run on an example"),
         (nn.Linear(4, 5), (1, 4), "nothing of the module can be searched"),
         (nn.LSTM(4, 5), (1, 4, 4), "must return one tensor"),
-        (modules.Tied(), (6,), "legal: a float tensor"),
+        (modules.Tied(), (6,), "got float32 [(]6,[)]; legal: a tensor"),
         ("resnet", (1, 6), "needs a torch.nn.Module"),
     ],
 )

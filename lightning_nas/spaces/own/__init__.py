@@ -1,6 +1,7 @@
 """A person's own module as a search space: :class:`~lightning_nas.spaces.own.space.FromModel`.
 
-``reading`` runs the module once without values and notes every function of torch, whose arguments ``nested`` walks;
+``inputs`` are what the module is given; ``reading`` runs it once without values and notes every function of torch,
+whose arguments ``nested`` walks;
 ``following`` has one rule a function for how channels go through it; ``axes`` joins the channels that must have one
 width. ``rules`` are what a person wants to be searched, ``written`` the choices in the module's own code, ``elastic``
 the decisions that come of them and the slice of every tensor, ``trying`` keeps whole what the module's code does not

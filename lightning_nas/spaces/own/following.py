@@ -219,10 +219,12 @@ def _dims(call: Call, place: int = 1) -> list[int]:
 
 
 def reduce(call: Call) -> list[Axes]:
-    """Reduce over axes without channels, or over heads."""
+    """Reduce over axes without channels, over heads, or to a mean over channels beside them, as norms do."""
     axes, dims = call.axes(call.args[0]), _dims(call)
+    beside = call.name == "mean" and call.out[0].dim() == len(axes)
     wide = [axis for i in dims if (axis := axes[i]) is not None and not all(p.channels.root.heads for p in axis)]
-    call.whole(*wide, why="reduces over them")
+    if not beside:
+        call.whole(*wide, why="reduces over them")
     if call.out[0].dim() == len(axes):
         return [[None if i in dims else axis for i, axis in enumerate(axes)] for _ in call.out]
     return [[axis for i, axis in enumerate(axes) if i not in dims] for _ in call.out]
@@ -429,6 +431,26 @@ def einsum(call: Call) -> list[Axes]:
     return [[found[letter][0][found[letter][1]] if letter in found else None for letter in output]]
 
 
+def embedding(call: Call) -> list[Axes]:
+    """Take rows of a table, whose columns are the channels."""
+    weight = call.get(1, "weight")
+    axes = call.axes(weight)
+    call.whole(axes[0], why="takes rows of them")
+    return [[*[None] * call.args[0].dim(), use(axes[1])]]
+
+
+def added_product(call: Call) -> list[Axes]:
+    """Multiply by a weight (inputs, outputs), the turned one of a linear layer, and add a bias."""
+    bias, x, weight = call.args[:3]
+    left, right = list(call.axes(x)), call.axes(weight)
+    if right[0] is None or bias.dim() != 1:
+        return unknown(call)
+    meet(right, 0, left, 1, f"{call.where} reads a fixed input")
+    call.reads.append((weight, 0))
+    _with_bias(call, bias, right, 1)
+    return [[left[0], use(right[1])]]
+
+
 def unbind(call: Call) -> list[Axes]:
     """Take each place of an axis without channels."""
     axes = call.axes(call.args[0])
@@ -460,7 +482,8 @@ def squeeze(call: Call) -> list[Axes]:
 
 def concatenate(call: Call) -> list[Axes]:
     """Put channels one after another, or tensors one after another along an axis without channels."""
-    tensors, dim = list(call.args[0]), call.get(1, "dim", 0)
+    tensors = [t for t in call.args[0] if t.numel() or t.dim() > 1]  # torch drops empty rows
+    dim = call.get(1, "dim", 0)
     lists = [call.axes(t) for t in tensors]
     made: Axes = []
     for axis in range(call.out[0].dim()):
@@ -567,6 +590,7 @@ DROPOUTS = {
 }
 ADDITIONS = {"add", "radd", "iadd"}
 COPIES = {"clone", "contiguous", "float", "double", "half", "bfloat16", "to", "type", "type_as", "detach"}
+PASSING = {*ACTIVATIONS, *DROPOUTS, *COPIES, "layer_norm", "rms_norm"}
 _POINTWISE = {
     *("sub", "rsub", "isub", "mul", "rmul", "imul", "div", "rdiv", "truediv", "rtruediv", "true_divide"),
     *("neg", "abs", "exp", "sqrt", "rsqrt", "pow", "square", "clamp", "clip", "clamp_min", "clamp_max"),
@@ -599,6 +623,8 @@ RULES: dict[str, Rule] = {
     "scaled_dot_product_attention": attention,
     **dict.fromkeys(("matmul", "bmm"), product),
     "einsum": einsum,
+    "embedding": embedding,
+    "addmm": added_product,
     "unbind": unbind,
     "repeat_interleave": repeat_each,
     **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"), filled),

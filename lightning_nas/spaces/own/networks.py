@@ -109,7 +109,7 @@ def with_classes(network: nn.Module, reading: Reading, classes: int) -> nn.Modul
     Raises:
         InputError: the output is not made by one layer.
     """
-    axis = reading.output_axes[0] if len(reading.output_axes) == 1 else reading.output_axes[1]
+    axis = reading.output_axes[reading.class_axis]
     root = axis[0].channels.root if axis is not None and len(axis) == 1 else Channels(0)
     named = all_named(network)
     heads = {n: axes for n, axes in reading.axes.items() if n in named and any(_has(axis, root) for axis in axes)}
@@ -208,3 +208,7 @@ def _describe(module: nn.Module) -> None:
         module.num_features = len(weight)
     elif isinstance(module, nn.GroupNorm):
         module.num_channels = len(weight)
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = weight.shape
+    elif type(module).__name__ == "Conv1D" and hasattr(module, "nx"):  # Hugging Face's, a turned linear layer
+        vars(module).update(nx=weight.shape[0], nf=weight.shape[1])

@@ -8,7 +8,7 @@ read too. Functions without a rule keep their channels (:mod:`lightning_nas.spac
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_nas.choice import Layer, Repeat
 from lightning_nas.errors import InputError, shown
+from lightning_nas.ops.outputs import logits_of
 from lightning_nas.spaces.own import following
 from lightning_nas.spaces.own.attention import HeadsAttention, heads_of
 from lightning_nas.spaces.own.axes import Axes, Axis, Channels, Part, divided, fix, fresh, meet
 from lightning_nas.spaces.own.following import Call
+from lightning_nas.spaces.own.inputs import Inputs, arguments
 from lightning_nas.spaces.own.nested import each, replaced
 from lightning_nas.spaces.own.varied import Varied
 
@@ -87,7 +89,7 @@ class Reading:
         calls: functions that compute something, in evaluation mode.
         adjusted: attributes of modules that follow a width, by (path, attribute): (axis, places for each unit).
         reads: (parameter, axis) that a function sums over.
-        residual: paths of modules that add something to their input and return the same shape.
+        residual: paths of modules that add something to their input and return the same shape, normalised or not.
         further: paths of modules that are called with more than one argument.
         unknown: functions without a rule, and where they are called.
         output: shape of the output for one example.
@@ -112,33 +114,44 @@ class Reading:
     paired: list[tuple[Channels, tuple[Part, ...], str]] = field(default_factory=list)
     misfits: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    @property
+    def class_axis(self) -> int:
+        """The axis of the output that counts classes: the one that has channels, else the first after the batch."""
+        wide = [place for place, axis in enumerate(self.output_axes) if place and axis is not None]
+        return wide[0] if len(wide) == 1 else 1
 
-def read(module: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> Reading:
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.output[self.class_axis - 1]
+
+
+def read(module: nn.Module, inputs: Inputs) -> Reading:
     """Run a copy of the module on inputs of one shape, in evaluation and in training mode.
 
     Args:
         module: the module; it is not changed.
-        shape: of one example, without the batch.
-        dtype: of the input.
+        inputs: of the module.
 
     Raises:
         InputError: the module does not run on such an input, or does not return one tensor.
     """
     try:
-        return _read(module, shape, dtype, torch.device("meta"), BATCH)
+        return _read(module, inputs, torch.device("meta"), BATCH)
     except InputError:
         raise
     except Exception:  # noqa: BLE001  any code of the user's may need values
         try:
-            return _read(module, shape, dtype, torch.device("cpu"), 2)
+            return _read(module, inputs, torch.device("cpu"), 2)
         except InputError:
             raise
         except Exception as reason:
             said = shown(f"{type(reason).__name__}: {reason}")
-            raise InputError(f"the module does not run on an example of shape {tuple(shape)}: {said}") from reason
+            shapes = " and ".join(str(tuple(x.shape[1:])) for x in inputs.tensors)
+            raise InputError(f"the module does not run on an example of shape {shapes}: {said}") from reason
 
 
-def _read(module: nn.Module, shape: Sequence[int], dtype: torch.dtype, device: torch.device, batch: int) -> Reading:
+def _read(module: nn.Module, inputs: Inputs, device: torch.device, batch: int) -> Reading:
     ran = copied(module, device)
     named = all_named(ran)
     reading = Reading({name: fresh(tensor.shape, name) for name, tensor in named.items()}, batch=batch)
@@ -147,10 +160,11 @@ def _read(module: nn.Module, shape: Sequence[int], dtype: torch.dtype, device: t
         for name, axis in held.items():
             reading.axes[name][0] = axis
     for training in (False, True):
-        x = torch.zeros(batch, *shape, dtype=dtype, device=device)
-        run = _Run(reading, ran.train(training), x)
+        x = inputs.batch(batch, device)
+        run = _Run(reading, ran.train(training), x, inputs.rows)
+        args, kwargs = arguments(x)
         with run, torch.no_grad():
-            y = ran(x)
+            y = logits_of(ran(*args, **kwargs))
         if not isinstance(y, Tensor) or y.dim() < 2 or y.shape[0] != batch:
             mode = "training" if training else "evaluation"
             came = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
@@ -188,18 +202,21 @@ def copied(module: nn.Module, device: torch.device) -> nn.Module:
 class _Run(TorchFunctionMode):
     """One run of a module that notes each function."""
 
-    def __init__(self, reading: Reading, module: nn.Module, x: Tensor) -> None:
+    def __init__(self, reading: Reading, module: nn.Module, x: Any, rows: dict[int, int]) -> None:
         super().__init__()
         self.reading, self.training = reading, module.training
         self.names = {id(tensor): name for name, tensor in all_named(module).items()}
-        self.held: list[Tensor] = [x, *module.parameters(), *module.buffers()]  # an id is not used again
-        self.axes = {id(t): reading.axes[self.names[id(t)]] for t in self.held[1:]}
+        given = list(each(x, Tensor))
+        self.held: list[Tensor] = [*given, *module.parameters(), *module.buffers()]  # an id is not used again
+        self.axes = {id(t): reading.axes[self.names[id(t)]] for t in self.held[len(given) :]}
+        self.rows, self.inputs = rows, {id(tensor): place for place, tensor in enumerate(given)}
         self.learned = {id(p) for p in module.parameters()}
         self.roots: dict[int, dict[int, bool]] = {}  # tensors that one comes from by additions
-        self.layers: dict[int, frozenset[str]] = {id(x): frozenset(["input"])}
-        self.stack: list[tuple[str, nn.Module, Tensor | None]] = [("", module, x)]
+        self.layers: dict[int, frozenset[str]] = {id(tensor): frozenset(["input"]) for tensor in given}
+        self.stack: list[tuple[str, nn.Module, Tensor | None]] = [("", module, given[0])]
         self.entered: dict[str, int] = {}
         self.likely: dict[tuple[str, str], list[tuple[Part, ...]]] = {}
+        self.returned: dict[str, Axis] = {}  # last axis of what each module returns
         self.under: dict[str, tuple[str, ...]] = {}
         self.handles = []
         for path, child in module.named_modules():
@@ -218,9 +235,10 @@ class _Run(TorchFunctionMode):
             handle.remove()
         fix(self._axes(y), "they are the output")
         for place, told in self.likely.items():
-            known = {tuple((part.channels.root, part.times) for part in divided(axis) or ()) for axis in told}
-            if len(known) == 1 and place not in self.reading.adjusted:
-                self.reading.adjusted[place] = (told[0], 1)
+            by_channels = {_channels(axis): axis for axis in told}
+            returned = by_channels.get(_channels(self.returned.get(place[0])))
+            if (len(by_channels) == 1 or returned) and place not in self.reading.adjusted:
+                self.reading.adjusted[place] = (returned or told[0], 1)
         if not self.training:
             self.reading.output, self.reading.output_axes = tuple(y.shape[1:]), self._axes(y)
             self._node("output", self.layers.get(id(y), frozenset()))
@@ -245,6 +263,8 @@ class _Run(TorchFunctionMode):
     def _leaving(self, path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             x = self.stack.pop()[2]
+            if isinstance(output, Tensor) and output.dim():
+                self.returned[path] = self._axes(output)[-1]
             if self.training or not path or x is None or not isinstance(output, Tensor) or x.shape != output.shape:
                 return
             if self.roots.get(id(output), {}).get(id(x)):
@@ -389,13 +409,19 @@ class _Run(TorchFunctionMode):
         inputs = list(call.tensors)
         sources = frozenset().union(*(self.layers.get(id(t), frozenset()) for t in inputs))
         added = call.name in following.ADDITIONS
-        passed = added or call.name in following.ACTIVATIONS | following.DROPOUTS | following.COPIES
+        passed = added or call.name in following.PASSING
         roots: dict[int, bool] = {}
         for tensor in inputs if passed else ():
             for key, was in {id(tensor): False, **self.roots.get(id(tensor), {})}.items():
                 roots[key] = roots.get(key, False) or was or added
+        if len(inputs) > 0 and (place := self.inputs.get(id(inputs[0]))) is not None:
+            if call.name in following.VIEWS | following.COPIES:
+                self.inputs.update((id(tensor), place) for tensor in call.out)
+            elif call.name == "embedding":
+                self.rows[place] = min(len(inputs[1]), self.rows.get(place, len(inputs[1])))
         learned = any(id(t) in self.learned for t in inputs)
-        if learned and not self.training and call.name in LAYERS | self.reading.unknown.keys() and sources:
+        drawn = LAYERS | {"embedding", "addmm"} | self.reading.unknown.keys()
+        if learned and not self.training and call.name in drawn and sources:
             sources = frozenset([self._node(path or call.name, sources)])
         for tensor in call.out:
             self.roots[id(tensor)], self.layers[id(tensor)] = roots, sources
@@ -424,6 +450,11 @@ class _Run(TorchFunctionMode):
             return Slot(tuple(tensor.shape), tensor.dtype, self._axes(tensor), name, id(tensor) in self.learned)
 
         return replaced(value, Tensor, slot)
+
+
+def _channels(axis: Axis) -> tuple[tuple[Channels, Any], ...]:
+    """The channels on an axis and the places of each."""
+    return tuple((part.channels.root, part.times) for part in divided(axis) or ())
 
 
 def _attributes(module: nn.Module, value: int) -> list[str]:

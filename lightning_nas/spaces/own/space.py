@@ -32,6 +32,7 @@ from lightning_nas.spaces.own.elastic import (
     find,
 )
 from lightning_nas.spaces.own.explanation import Explanation, Three, explained
+from lightning_nas.spaces.own.inputs import OneInput, inputs_of
 from lightning_nas.spaces.own.networks import extracted, fresh, narrowed, with_classes
 from lightning_nas.spaces.own.reading import copied, read
 from lightning_nas.spaces.own.rules import KEEP, SKIP, parse
@@ -52,8 +53,11 @@ class FromModel(WeightSharingSpace):
     architecture is the module itself to the bit, under its own names.
 
     Args:
-        module: the network; it is not changed. It takes one tensor (N, ...) and returns logits (N, num_classes).
-        example: an input (N, ...), or its shape with the batch.
+        module: the network; it is not changed. It returns logits (N, num_classes), or (N, T, num_classes) for words (N,
+            T), alone or as the entry ``logits`` of a mapping, as Hugging Face's models do.
+        example: an input (N, ...), or its shape with the batch if it is floating. A tensor of whole numbers for words;
+            a tuple or a dict of tensors for a module of several inputs, whose supernet takes the same. Data of this
+            library are one tensor; with several inputs, train the supernet in a loop of your own.
         rules: what becomes elastic; by default everything that can. Each is a mapping with ``match``, a glob of module
             names, and ``type``, the name of a class, and of these: ``width`` (True, or ``ratios`` and ``divisor``),
             ``depth`` (True: residual blocks may be left out), ``kernel`` (True, or sizes: the centre is kept),
@@ -84,12 +88,16 @@ class FromModel(WeightSharingSpace):
         >>> space = FromModel(net, (1, 3, 8, 8), rules=[{"type": "Conv2d", "width": {"ratios": [0.5, 1]}}])
         >>> [decision.options for decision in space.decisions]
         [('8', '16')]
+        >>> words = nn.Sequential(nn.Embedding(30, 16), nn.Linear(16, 30))
+        >>> space = FromModel(words, torch.zeros(1, 5, dtype=torch.int64))
+        >>> tuple(space.supernet()(torch.tensor([[3, 4, 5, 29, 0]]), space.gates(space.smallest)).shape)
+        (1, 5, 30)
     """
 
     def __init__(
         self,
         module: nn.Module,
-        example: Tensor | Sequence[int],
+        example: Tensor | Sequence[int] | Sequence[Tensor] | Mapping[str, Tensor],
         rules: Sequence[Mapping[str, Any]] | None = None,
         *,
         num_classes: PositiveInt | None = None,
@@ -98,32 +106,33 @@ class FromModel(WeightSharingSpace):
         if not isinstance(module, nn.Module):
             raise InputError(f"FromModel needs a torch.nn.Module, got {shown(module)}")
         self.name = name
-        self.input_shape, self.input_dtype = _shape(example)
+        self._inputs = inputs_of(example)
+        self.input_shape, self.input_dtype = tuple(self._inputs.tensors[0].shape[1:]), self._inputs.tensors[0].dtype
         self._module = copy.deepcopy(module)
         given = has_choices(module)
         told = parse([] if rules is None and given else rules, list(self._module.named_modules()))
         place_choices(self._module, told)
         places = take_values(self._module)
         convert(self._module)
-        reading = read(self._module, self.input_shape, self.input_dtype)
+        reading = read(self._module, self._inputs)
         misfits = reading.misfits
         if misfits:
             drop_options(self._module, misfits)
-            reading = read(self._module, self.input_shape, self.input_dtype)
-        if num_classes is not None and num_classes != reading.output[0]:
+            reading = read(self._module, self._inputs)
+        if num_classes is not None and num_classes != reading.classes:
             self._module = with_classes(self._module, reading, num_classes)
-            reading = read(self._module, self.input_shape, self.input_dtype)
-        self.num_classes = reading.output[0]
+            reading = read(self._module, self._inputs)
+        self.num_classes = reading.classes
         form, together = None, True
         asked, self._loose = written(self._module, reading, places)
         if self._loose:
             vary(self._module, self._loose)
-            reading = read(self._module, self.input_shape, self.input_dtype)
+            reading = read(self._module, self._inputs)
         while form is None:
             asked, _ = written(self._module, reading, places)
             found = find(self._module, reading, told, asked)
             found.fixed += [(f"{path}: option {option}", why) for (path, option), why in misfits.items()]
-            form = working(self._module, reading, found, self.input_shape, self.input_dtype, asked, pairs=together)
+            form = working(self._module, reading, found, self._inputs, asked, pairs=together)
             together = couple(reading, found.failed)
             form = None if together else form
         self._form = form
@@ -201,7 +210,7 @@ class FromModel(WeightSharingSpace):
                 latencies out.
         """
         three = (self.smallest, self.middle, self.largest)
-        networks = [self._without_weights(architecture) for architecture in three]
+        networks = [self.subject(self._counted(architecture)) for architecture in three]
         taken = None
         if callable(milliseconds):
             with torch.random.fork_rng(devices=[]):
@@ -211,14 +220,15 @@ class FromModel(WeightSharingSpace):
         return explained(
             self._form.elements,
             self.fixed,
-            _three(map(count_params, networks)),
-            _three(count_macs(network, self.input_shape, self.input_dtype) for network in networks),
+            _three(count_params(network) for network, _, _ in networks),
+            _three(count_macs(*subject) for subject in networks),
             taken,
         )
 
-    def _without_weights(self, architecture: Architecture) -> nn.Module:
-        sizes = self._form.sizes(architecture.options)
-        return narrowed(copied(self._module, torch.device("meta")), self._form, sizes)
+    def _counted(self, architecture: Architecture) -> nn.Module:
+        """The network of an architecture without values, where its code runs without them."""
+        device = torch.device("meta" if self._reading.batch > 2 else "cpu")
+        return narrowed(copied(self._module, device), self._form, self._form.sizes(architecture.options))
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -248,6 +258,18 @@ class FromModel(WeightSharingSpace):
                 "search it with spos, enas, random_ws, fbnet, gdas, snas or darts, or with a trial strategy"
             )
         return OwnSupernet(self.begun(), self._form)
+
+    def example(self, count: int, generator: torch.Generator) -> Any:
+        """Draw inputs of a batch, in the form of the example that the space was made with.
+
+        Normal numbers; for whole numbers rows of the embedding that reads them, or else rows of the example.
+        """
+        return self._inputs.drawn(count, generator)
+
+    def subject(self, network: nn.Module) -> tuple[nn.Module, tuple[int, ...], torch.dtype]:
+        """A network as it is measured and counted: of one input, the first; others are those of the example."""
+        alone = network if self._inputs.is_plain else OneInput(network, self._inputs)
+        return super().subject(alone)
 
     def begun(self) -> nn.Module:
         """The module with the weights that a supernet begins with."""
@@ -403,20 +425,6 @@ class FromModel(WeightSharingSpace):
                     )
                     found.append(Joint((key,), gates, "all"))
         return tuple(found)
-
-
-def _shape(example: Tensor | Sequence[int]) -> tuple[tuple[int, ...], torch.dtype]:
-    """Shape of one example, and the type of its numbers."""
-    if isinstance(example, Tensor):
-        shape, dtype = tuple(example.shape), example.dtype
-    else:
-        shape, dtype = tuple(example), torch.float32
-    if len(shape) < 2 or not all(type(size) is int and size > 0 for size in shape) or not dtype.is_floating_point:
-        raise InputError(
-            f"example: got {shown(example if not isinstance(example, Tensor) else f'{dtype} {shape}')}; legal: a float "
-            "tensor (N, ...) or its shape, such as (1, 3, 224, 224)"
-        )
-    return shape[1:], dtype
 
 
 def _three(figures: Iterable[float]) -> Three:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_nas.choice import Layer, Repeat
+from lightning_nas.ops.outputs import logits_of
 from lightning_nas.spaces.base import Supernet
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.own.axes import Axes, Channels, Part, length, ranges
 from lightning_nas.spaces.own.elastic import Depth, Element, Kernel, Pick, Prefix, Sizes, Width, cut, element_sizes
+from lightning_nas.spaces.own.inputs import arguments
 from lightning_nas.spaces.own.reading import Reading, all_named
 from lightning_nas.spaces.own.varied import Setting, Varied
 
@@ -115,7 +117,8 @@ class OwnSupernet(Supernet):
 
     A layer of several active widths runs at the widest whose gate is not zero, and the weights that read it are scaled
     by the gates: channel ``c`` by the sum of the gates of the widths above ``c``. So a one-hot gate is the narrow
-    network itself. A layer norm over such channels uses the statistics of the widest. Kernels are mixed likewise.
+    network itself. A layer norm over such channels uses the statistics of the widest. A weight that makes channels in
+    one place and reads them in another, as of tied embeddings, is scaled in both. Kernels are mixed likewise.
 
     Args:
         network: a copy of the module, which the supernet owns.
@@ -128,7 +131,8 @@ class OwnSupernet(Supernet):
         self.form = form
         self.train()
 
-    def forward(self, x: Tensor, gates: Gates) -> Tensor:
+    def forward(self, x: Any, gates: Gates) -> Tensor:
+        """Compute the logits of a tensor (N, ...), or of a tuple or dict of tensors, as the module takes them."""
         active = _active(self.form, gates)
         sizes = self.form.sizes([options[max(active[name])] for name, options in self.form.decisions.items()])
         masks = {} if gates.one_path else self._masks(gates, active, sizes)
@@ -147,7 +151,7 @@ class OwnSupernet(Supernet):
             if shared[inside].requires_grad and not used[inside].requires_grad:
                 used[inside] = used[inside].detach().requires_grad_()  # torch takes other kernels for weights without
         try:
-            logits: Tensor = functional_call(self.network, used, (x,))
+            logits: Tensor = logits_of(functional_call(self.network, used, *arguments(x)))
         finally:
             for module in self.network.modules():
                 if isinstance(module, Leavable):

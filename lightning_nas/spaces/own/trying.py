@@ -11,6 +11,7 @@ from lightning_nas.errors import InputError, shown
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.own.axes import divided
 from lightning_nas.spaces.own.elastic import Depth, Element, Found, Kernel, Width, is_inside
+from lightning_nas.spaces.own.inputs import Inputs
 from lightning_nas.spaces.own.reading import Reading, copied
 from lightning_nas.spaces.own.supernet import Form, OwnSupernet
 
@@ -19,8 +20,7 @@ def working(
     module: nn.Module,
     reading: Reading,
     found: Found,
-    shape: Sequence[int],
-    dtype: torch.dtype,
+    inputs: Inputs,
     written: Sequence[Element] = (),
     *,
     pairs: bool = True,
@@ -37,8 +37,7 @@ def working(
         module: the module.
         reading: of the module.
         found: its decisions.
-        shape: of one example.
-        dtype: of the input.
+        inputs: of the module.
         written: the decisions of choices in the module.
         pairs: look for heads and channels that must be coupled.
 
@@ -47,7 +46,7 @@ def working(
     """
 
     def fails(elements: Sequence[Element]) -> tuple[str, str] | None:
-        return _fails(module, Form(reading, [e for e in found.elements if e in written or e in elements]), shape, dtype)
+        return _fails(module, Form(reading, [e for e in found.elements if e in written or e in elements]), inputs)
 
     def reason(elements: Sequence[Element]) -> str | None:
         return None if (failed := fails(elements)) is None else failed[0]
@@ -114,7 +113,7 @@ def _pairs(
     return list(heads), list(given)
 
 
-def _fails(module: nn.Module, form: Form, shape: Sequence[int], dtype: torch.dtype) -> tuple[str, str] | None:
+def _fails(module: nn.Module, form: Form, inputs: Inputs) -> tuple[str, str] | None:
     """Why a network does not run or changes the output, and where; None if all of them work."""
     device = torch.device("meta" if form.reading.batch > 2 else "cpu")
     shapes = {form.groups[name]: (1, len(options)) for name, options in form.decisions.items()}
@@ -124,7 +123,7 @@ def _fails(module: nn.Module, form: Form, shape: Sequence[int], dtype: torch.dty
         for chosen, training in _trials(form):
             gates = Gates.one_hot({form.groups[name]: [number] for name, number in chosen.items()}, shapes)
             with torch.no_grad():
-                out = supernet.train(training)(torch.zeros(batch, *shape, dtype=dtype, device=device), gates)
+                out = supernet.train(training)(inputs.batch(batch, device), gates)
             if tuple(out.shape) != (batch, *form.reading.output):
                 return f"the output has the shape {tuple(out.shape[1:])}", ""
     except Exception as error:  # noqa: BLE001  any code of the user's may refuse a size
