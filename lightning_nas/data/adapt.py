@@ -148,6 +148,9 @@ class AdaptedData(ImageData):
         if len(kinds := {part.kind: part.where for part in parts.values() if len(part)}) > 1:
             listed = ", ".join(f"{where} {kind}" for kind, where in kinds.items())
             raise DataError(f"images of two scales: {listed}; give all images one type")
+        if len(shapes := {part.shape: part.where for part in parts.values() if len(part)}) > 1:
+            listed = ", ".join(f"{where} {shape}" for shape, where in shapes.items())
+            raise DataError(f"images of two shapes (channels, height, width): {listed}; give all images one shape")
         return Images(**parts)
 
     def transforms(self, part: Part) -> tuple[Transform, Transform]:
@@ -173,7 +176,10 @@ class AdaptedData(ImageData):
             return None
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             given = "over an IterableDataset" if isinstance(loader, DataLoader) else described(loader)
-            raise DataError(f"{self._where(name)} is {given}; legal is one torch DataLoader over a map-style data set")
+            read = "; read it into a list: DataLoader(list(dataset), batch_size=...)" if "Iterable" in given else ""
+            raise DataError(
+                f"{self._where(name)} is {given}; legal is one torch DataLoader over a map-style data set{read}"
+            )
         return loader
 
     def _read_settings(self, loader: DataLoader[Any]) -> None:

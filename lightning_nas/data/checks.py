@@ -182,7 +182,8 @@ def count_classes(labels: dict[str, Tensor], given: int | None, named: int = 0) 
         DataError: a part without images; only one class; another number than given; a class without training image.
     """
     if empty := [name for name, part in labels.items() if not len(part)]:
-        raise DataError(f"the {empty[0]} part of the data set has no images")
+        without = "; without such a part it is taken from the training images" if empty[0] != "train" else ""
+        raise DataError(f"the {empty[0]} part of the data set has no images{without}")
     present = torch.unique(labels["train"]).tolist()
     found = max(named, *(int(part.max()) + 1 for part in labels.values()))
     if given is not None and found != given:
@@ -193,10 +194,10 @@ def count_classes(labels: dict[str, Tensor], given: int | None, named: int = 0) 
         raise DataError(f"all training images are of one class ({present[0]}); a search needs at least two")
     if given is None and len(present) < found:
         missing = next(label for label, has in enumerate([*present, -1]) if label != has)
-        raise DataError(
-            f"the labels go up to {found - 1}, but class {missing} has no training image; if that is intended, set "
-            f"{option('num_classes', str(found))}"
-        )
+        instead = f"if that is intended, set {option('num_classes', str(found))}"
+        if found > len(labels["train"]):
+            instead = "number the classes from 0 on, e.g. by sorted(set(labels)).index(label)"
+        raise DataError(f"the labels go up to {found - 1}, but class {missing} has no training image; {instead}")
     return found
 
 
@@ -220,7 +221,8 @@ def check_shape(
     """
     if len(shape) != 3 or (shape[0] > _MOST_COLOURS and shape[1] != shape[2]):  # then the channels may stand last
         many = f", at most {_MOST_COLOURS} channels where height and width differ" if len(shape) == 3 else ""
-        raise DataError(f"the images have the shape {shape}; legal is (channels, height, width){many}")
+        last = "; image.permute(2, 0, 1) puts the channels first" if len(shape) == 3 and shape[2] in (1, 3, 4) else ""
+        raise DataError(f"the images have the shape {shape}; legal is (channels, height, width){many}{last}")
     for key, given, found in (("image_size", image_size, size_found(shape)), ("channels", channels, shape[0])):
         if given is not None and (list(given) if isinstance(given, Sequence) else given) != found:
             raise DataError(f"the images have the shape {shape}, that is {key} {found}, but {option(key)} is {given}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class UserSamples:
 
     Attributes:
         kind: type of the images, "floating point" or an integer's; "" without any.
+        shape: of the first image as (C, H, W); () without any.
 
     Raises:
         DataError: a sample is not such a pair, or the data set fails; also while samples are read.
@@ -37,10 +38,10 @@ class UserSamples:
 
     def __init__(self, dataset: Any, where: str) -> None:
         self.dataset, self.where = dataset, where
-        self.kind = ""
+        self.kind, self.shape = "", tuple[int, ...]()
         self.labels = self._all_labels()
         if len(self):
-            self._image(self._pair(0)[0], 0)
+            self.shape = tuple(self._image(self._pair(0)[0], 0).shape)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -75,7 +76,8 @@ class UserSamples:
             raise DataError(f"{self.where}: the data set fails at sample {index}: {said}") from reason
         if not isinstance(sample, (tuple, list)) or len(sample) != 2:
             raise DataError(
-                f"{self.where}: sample {index} is {described(sample)}; legal are pairs (image, label), a tuple of two"
+                f"{self.where}: sample {index} is {described(sample)}; legal are pairs (image, label), a tuple of "
+                f"two{_instead(sample)}"
             )
         return sample[0], self._label(sample[1], index)
 
@@ -125,6 +127,20 @@ class UserSamples:
         if count and labels.min() < 0:
             raise DataError(f"{self.where} has negative labels; they must count the classes from 0 on")
         return labels.long()
+
+
+def _instead(sample: Any) -> str:
+    """What would serve in place of a sample that is no pair.
+
+    >>> _instead({"pixels": 1, "label": 2})
+    "; return two of 'pixels', 'label' as sample[KEY_OF_THE_IMAGE], sample[KEY_OF_THE_LABEL]"
+    """
+    if isinstance(sample, Mapping):
+        names = ", ".join(shown(str(name)) for name in list(sample)[:6])
+        return f"; return two of {names} as sample[KEY_OF_THE_IMAGE], sample[KEY_OF_THE_LABEL]"
+    if isinstance(sample, (tuple, list)) and len(sample) > 2:
+        return "; return its image and its label alone"
+    return "; there is no label in it"
 
 
 def resolved(dataset: Any) -> tuple[Any, list[int]]:

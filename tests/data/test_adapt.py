@@ -170,12 +170,39 @@ def tensors(x, y):
     return Theirs(TensorDataset(x, y))
 
 
+class Parted(Theirs):
+    """Training images of one channel of 8 x 8, and other validation data."""
+
+    def __init__(self, val):
+        super().__init__(TensorDataset(X, Y))
+        self.other = val
+
+    def val_dataloader(self):
+        return DataLoader(self.other, batch_size=5)
+
+
 X, Y = torch.rand(50, 1, 8, 8), torch.arange(50) % 2
 LOADER = r"Theirs.train_dataloader\(\)"
 BAD = {
     "no loader": (pl.LightningDataModule(), r"LightningDataModule has no train_dataloader\(\)"),
     "iterable": (Theirs(Stream(), shuffle=False), rf"{LOADER} is over an IterableDataset; legal is one"),
     "dict samples": (Theirs(Dicts(0, 50)), rf"{LOADER}: sample 0 is of the type 'dict'; legal are pairs"),
+    "one tensor": (Theirs(TensorDataset(X)), "sample 0 is a tuple of length 1; legal are pairs .*; there is no label"),
+    "three tensors": (Theirs(TensorDataset(X, Y, Y)), "a tuple of length 3; .*; return its image and its label alone"),
+    "absurd labels": (tensors(X, Y * 10**12), r"up to 1000000000000, but class 1 has no .*; number the classes from 0"),
+    "no validation": (
+        Parted(TensorDataset(X[:0], Y[:0])),
+        "the val part .* no images; without such a part it",
+    ),
+    "other validation": (
+        Parted(TensorDataset(X[..., :7], Y)),
+        r"of two shapes .*val.* \(1, 8, 7\), .*\(1, 8, 8\);",
+    ),
+    "dict validation": (
+        Parted(Dicts(0, 50)),
+        r"val_dataloader\(\): sample 0 .*; return two of .image., .label.",
+    ),
+    "streamed validation": (Parted(Stream()), r"val_dataloader\(\) is over an IterableDataset; .*DataLoader\(list"),
     "regression": (tensors(X, torch.rand(50)), r"0 is a Tensor \(\) of torch.float32; .* regression .* not supported"),
     "soft labels": (tensors(X, torch.eye(2)[Y] * 0.9 + 0.05), r"\(2,\) of .*; of class probabilities take the argmax"),
     "several labels": (tensors(X, torch.ones(50, 3).long()), r"several labels per image are not supported: search on"),
@@ -196,7 +223,7 @@ BAD = {
     "negative": (tensors(X, Y - 1), rf"{LOADER} has negative labels"),
     "channels last": (
         tensors(torch.rand(50, 28, 9, 3), Y),
-        r"shape \(28, 9, 3\); legal is \(channels, height",
+        r"shape \(28, 9, 3\); legal is \(channels, height.*; image.permute\(2, 0, 1\) puts",
     ),
     "channels last, few pixels": (
         tensors(torch.rand(50, 8, 12, 3), Y),

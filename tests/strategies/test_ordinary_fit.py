@@ -119,6 +119,8 @@ def test_sizes_of_space_and_data_must_agree(tmp_path: Path) -> None:
         def train_dataloader(self) -> DataLoader[Any]:
             return DataLoader(TensorDataset(torch.rand(160, 1, 8, 8), torch.arange(160) % 4), batch_size=16)
 
+        val_dataloader = train_dataloader
+
     with pytest.raises(DataError, match=r"1x4x4, the data has images .* 1x8x8"):
         trained(DARTS(ToySpace(), arch_warmup_epochs=0), tmp_path, data={"datamodule": Large()})
 
