@@ -254,6 +254,20 @@ class Target:
             )
 
 
+def exactly_cheapest(space: WeightSharingSpace, table: LatencyTable) -> Architecture | None:
+    """The architecture of the least cost by a table; None where the costs of the space do not add up.
+
+    >>> from lightning_nas.testing.toys import ToySpace
+    >>> str(exactly_cheapest(ToySpace(), LatencyTable.macs(ToySpace())))
+    'keep keep'
+    """
+    if not adds_up(space):
+        return None
+    own = AdditiveParts(space, [table])
+    parts = own.parts(np.zeros(own.width))
+    return own.architecture(least(parts, 0, fixed=own.fixed, shared=own.shared).taken)
+
+
 def _limit(name: str, cost: float, space: SearchSpace, table: LatencyTable | None) -> Limit:
     option = NAMES[name]
     if name == "macs" or name == "params":

@@ -1,7 +1,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import groupby, product
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar
 
 import pytest
@@ -15,9 +17,11 @@ from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.sources import Macs
+from lightning_nas.latency.table import Entry, LatencyTable
 from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.strategies.base import SearchModule
+from lightning_nas.strategies.evolution import cheapest
 from lightning_nas.strategies.one_path.spos import SPOS, fair_paths
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.distributed import two_ranks
@@ -266,6 +270,31 @@ def test_a_limit_below_the_cheapest_architecture_is_refused() -> None:
     make_spos(limit=lowest)
     with pytest.raises(ConfigError, match="needs costs"):
         make_spos(limit=10.0, table=False)
+
+
+def test_a_limit_is_legal_down_to_the_cheapest_of_all_architectures() -> None:
+    """Against all alternatives of each node of DARTS' cells, of which costs are sums; changes of one gene miss it."""
+    space, draw = DARTSSpace(image_size=8, in_channels=1, num_classes=4, cells=3, channels=4), Random(2)
+    macs = LatencyTable.macs(space)
+    prices = {key: Entry(median=draw.random() ** 6 + 0.001, iqr=0.0) for key in macs.entries}
+    table = macs.model_copy(update={"entries": prices})
+    best = space.sample(generator(0, "any"))
+    for _, node in groupby(space.decisions, key=lambda decision: decision.name.rpartition("_")[0]):
+        decisions = list(node)
+        names = [decision.name for decision in decisions]
+        taken = (dict(zip(names, options, strict=True)) for options in product(*(d.options for d in decisions)))
+        best = min(
+            (space.validate({**dict(best.choices), **genes}) for genes in taken), key=lambda a: space.cost(a, table)
+        )
+    lowest = space.cost(best, table)
+    climbed = cheapest(space, lambda a: space.cost(a, table), generator(0, "cheapest"))
+    assert space.cost(climbed, table) > lowest * 1.001
+    module = SPOS(space, None, table, limit=lowest * 1.0001)
+    assert space.cost(module._floor, table) == pytest.approx(lowest)
+    with pytest.raises(
+        ConfigError, match=rf"the cheapest architecture of darts costs {lowest:.6g} MACs; legal: at least"
+    ):
+        SPOS(space, None, table, limit=lowest * 0.999)
 
 
 def test_an_evolution_that_was_stopped_begins_anew_and_ends_alike(

@@ -46,6 +46,7 @@ from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.evolution import Evolution, cheapest, ranked
 from lightning_nas.strategies.one_path.uniform import UniformPaths
 from lightning_nas.strategies.options import SearchOptions
+from lightning_nas.strategies.target import exactly_cheapest
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.seeding import generator
 
@@ -133,12 +134,16 @@ class SPOS(UniformPaths):
                 f"strategy.limit={limit:g} needs costs; choose latency_table=measured, macs, params or file"
             )
         found = cheapest(self.space, self._cost, generator(self.seed, "cheapest"))
-        if self._cost(found) > limit:
-            raise ConfigError(
-                f"strategy.limit={limit:g} {self.table.unit}: the cheapest architecture of {self.space.name} that was "
-                f"found costs {self._cost(found):.6g} {self.table.unit}; legal: at least that, or null"
-            )
-        return found
+        if self._cost(found) <= limit:
+            return found
+        exact = exactly_cheapest(self.space, self.table)
+        if exact is not None and self._cost(exact) <= limit:
+            return exact
+        said, cost = ("", self._cost(exact)) if exact is not None else (" that was found", self._cost(found))
+        raise ConfigError(
+            f"strategy.limit={limit:g} {self.table.unit}: the cheapest architecture of {self.space.name}{said} costs "
+            f"{cost:.6g} {self.table.unit}; legal: at least that, or null"
+        )
 
     def _cost(self, architecture: Architecture) -> float:
         return 0.0 if self.table is None else self.space.cost(architecture, self.table)
