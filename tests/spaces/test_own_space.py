@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError
 from lightning_nas.latency.macs import count_macs, count_params, count_space
+from lightning_nas.spaces.own.shapes import Shapes
 from lightning_nas.spaces.own.space import FromModel
 from lightning_nas.testing.spaces import SpaceCase
 
@@ -328,3 +329,30 @@ def test_merged_patches_have_the_channels_of_their_parts_in_turn() -> None:
     assert kept < 16
     weight = module.norm.weight.view(4, 16)[:, :kept].flatten()
     assert torch.equal(network.norm.weight, weight)
+
+
+def test_shapes_without_values_are_those_of_torch() -> None:
+    weight, few = torch.rand(5, 8), torch.rand(4)
+    x, y = torch.rand(2, 5, 8), torch.rand(2, 8, 3)
+    calls = [
+        lambda to: F.linear(to(x), to(weight), to(few[:1].expand(5))),
+        lambda to: F.linear(to(x), to(weight), to(few)),
+        lambda to: F.linear(to(y), to(weight)),
+        lambda to: F.layer_norm(to(x), (5, 8), to(weight)),
+        lambda to: F.layer_norm(to(x), (8,), to(few)),
+        lambda to: F.layer_norm(to(x), [4]),
+        lambda to: F.batch_norm(to(x), to(weight[:, 0]), to(weight[:, 1]), training=True),
+        lambda to: F.batch_norm(to(y), to(few), to(few)),
+    ]
+    for call in calls:
+        expected = found = None
+        try:
+            expected = call(lambda tensor: tensor).shape
+        except RuntimeError as reason:
+            expected = type(reason)
+        try:
+            with Shapes():
+                found = call(lambda tensor: tensor.to("meta")).shape
+        except RuntimeError as reason:
+            found = type(reason)
+        assert found == expected

@@ -469,6 +469,9 @@ def shape_of(full: Sequence[int], axes: Axes, sizes: Sizes, name: str | None = N
 def cut(tensor: Tensor, axes: Axes, sizes: Sizes, name: str) -> Tensor:
     """The part of a shared tensor that a network uses; a view where that is possible."""
     whole = tensor
+    if tensor.is_meta:
+        shape = shape_of(tensor.shape, axes, sizes, name)
+        return tensor if shape == tensor.shape else torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
     for place, axis in enumerate(axes):
         if axis is None:
             continue

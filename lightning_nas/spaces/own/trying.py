@@ -13,6 +13,7 @@ from lightning_nas.spaces.own.axes import divided
 from lightning_nas.spaces.own.elastic import Depth, Element, Found, Kernel, Width, is_inside
 from lightning_nas.spaces.own.inputs import Inputs
 from lightning_nas.spaces.own.reading import Reading, copied
+from lightning_nas.spaces.own.shapes import Shapes
 from lightning_nas.spaces.own.supernet import Form, OwnSupernet
 
 
@@ -122,7 +123,7 @@ def _fails(module: nn.Module, form: Form, inputs: Inputs) -> tuple[str, str] | N
     try:
         for chosen, training in _trials(form):
             gates = Gates.one_hot({form.groups[name]: [number] for name, number in chosen.items()}, shapes)
-            with torch.no_grad():
+            with torch.no_grad(), Shapes():
                 out = supernet.train(training)(inputs.batch(batch, device), gates)
             if tuple(out.shape) != (batch, *form.reading.output):
                 return f"the output has the shape {tuple(out.shape[1:])}", ""
