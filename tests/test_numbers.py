@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 import lightning_nas as ln
 from lightning_nas.callbacks.short_warm_up import ShortWarmUp
+from lightning_nas.cli import presets
 from lightning_nas.data.adapt import AdaptedData, Loaders
 from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.settings import Resuming, Retraining
@@ -36,9 +38,10 @@ UNDER_OTHER_NAMES = (
     WarmupThenCosine,
 )
 PUBLIC = [made for name in ln.__all__ if isinstance(made := getattr(ln, name), type)]
+STRATEGIES = [get_class(presets.content("strategy", name)["_target_"]) for name in presets.names("strategy")]
 MADE = [
     made
-    for made in {*PUBLIC, *UNDER_OTHER_NAMES}
+    for made in {*PUBLIC, *STRATEGIES, *UNDER_OTHER_NAMES}
     if issubclass(made, Checked) and made is not ln.FromModel and _checked(made)[1] and not inspect.isabstract(made)
 ]
 HOSTILE = (-(10**40), float("nan"), float("inf"), "", "\N{SNOWMAN}", {"a": "b"}, ["c"], object())

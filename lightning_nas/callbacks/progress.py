@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from lightning_nas.bars import NotebookLine
 from lightning_nas.errors import ConfigError
 from lightning_nas.signature import Checked
 from lightning_nas.strategies.multi_trial.base import TrialSearch
@@ -63,7 +64,7 @@ class SearchProgress(Checked, ProgressBar):
         super().__init__()
         self.title = f"{stage} {number}/{of}" if of > 1 else stage
         self._enabled = True
-        self._bar: _TwoLines | None = None
+        self._bar: _TwoLines | _InNotebook | None = None
         self._batch = self._validated = 0  # batches done in this epoch
 
     def disable(self) -> None:
@@ -109,7 +110,7 @@ class SearchProgress(Checked, ProgressBar):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._bar is not None:
-            self._bar.metrics = metrics_line(self.get_metrics(trainer, pl_module), self._bar.console.width)
+            self._bar.metrics = metrics_line(self.get_metrics(trainer, pl_module), rich.get_console().width)
             self._bar.finish()
         self._close()
 
@@ -124,7 +125,7 @@ class SearchProgress(Checked, ProgressBar):
             done = int(_batches(trainer, epoch)) + self._batch + self._validated
             total = _batches(trainer, epochs) if epochs > 0 else math.inf
             where = f"epoch {epoch + 1}/{epochs}" if epochs > 0 else f"epoch {epoch + 1}"
-        self._bar.metrics = metrics_line(self.get_metrics(trainer, pl_module), self._bar.console.width)
+        self._bar.metrics = metrics_line(self.get_metrics(trainer, pl_module), rich.get_console().width)
         self._bar.show(f"{self.title} · {where}", done, total)
 
     # -- validate, test, predict ----------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class SearchProgress(Checked, ProgressBar):
     def _open(self) -> None:
         self._close()
         if self._enabled:
-            self._bar = _TwoLines()
+            self._bar = _InNotebook() if rich.get_console().is_jupyter else _TwoLines()
             self._bar.start()
 
     def _close(self) -> None:
@@ -175,46 +176,89 @@ class SearchProgress(Checked, ProgressBar):
         return {key: shown[key] for key in first + rest}
 
 
-class _TwoLines(Progress):
-    """A bar with words on its left, and metrics on the line below."""
+class _Counted:
+    """How far a stage is: the words of a bar, and the share that is done.
+
+    Attributes:
+        metrics: the line below the words.
+    """
 
     def __init__(self) -> None:
         self.metrics = ""
         self._began = time.monotonic()
         self._known: int | None = None  # what was done before this process
+        self._words = ""
+
+    def words(self, words: str, done: int, total: float) -> tuple[str, str]:
+        """The words with the time left, and the share; no share where ``total`` is infinite."""
+        if self._known is None:
+            self._known = done
+        self._words = words
+        if not math.isfinite(total):
+            return words, ""
+        left = time_left(time.monotonic() - self._began, done - self._known, total - done)
+        return f"{words} · {left}" if left else words, f"{done / total:.0%}" if total else ""
+
+    def last_words(self) -> str:
+        """The words with the time taken in the place of the time left."""
+        return f"{self._words} · {duration(time.monotonic() - self._began)}"
+
+
+class _TwoLines(_Counted, Progress):
+    """A bar with words on its left, and metrics on the line below."""
+
+    def __init__(self) -> None:
+        _Counted.__init__(self)
         words = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
         share = TextColumn("{task.fields[share]}", table_column=Column(no_wrap=True))
-        super().__init__(words, BarColumn(None), share, console=rich.get_console(), refresh_per_second=4, expand=True)
+        console = rich.get_console()
+        Progress.__init__(self, words, BarColumn(None), share, console=console, refresh_per_second=4, expand=True)
         self._task: TaskID | None = None
-        self._words = ""
 
     def show(self, words: str, done: int, total: float) -> None:
         """Draw the state of the stage; an infinite ``total`` gives a bar without an end."""
-        if self._known is None:
-            self._known = done
-        known = math.isfinite(total)
-        share = f"{done / total:.0%}" if known and total else ""
-        self._words = words
-        left = time_left(time.monotonic() - self._began, done - self._known, total - done) if known else ""
+        described, share = self.words(words, done, total)
         if self._task is None:
             self._task = self.add_task("", total=None, share="")
-        self.update(
-            self._task,
-            description=f"{words} · {left}" if left else words,
-            completed=done,
-            total=total if known else None,
-            share=share,
-        )
+        known = total if math.isfinite(total) else None
+        self.update(self._task, description=described, completed=done, total=known, share=share)
 
     def finish(self) -> None:
         """Replace the time left by the time taken."""
         if self._task is not None:
-            self.update(self._task, description=f"{self._words} · {duration(time.monotonic() - self._began)}")
+            self.update(self._task, description=self.last_words())
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         if self.metrics:
             yield Text(self.metrics, style="italic", no_wrap=True, overflow="ellipsis")
+
+
+class _InNotebook(_Counted):
+    """The words and metrics of a stage in the output of a notebook's cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._line = NotebookLine()
+
+    def start(self) -> None:
+        """Nothing: the first state makes the output."""
+
+    def show(self, words: str, done: int, total: float) -> None:
+        """Draw the state of the stage, if the last one was drawn long enough ago."""
+        described, share = self.words(words, done, total)
+        self._line.draw(self._lines(f"{described} · {share}" if share else described))
+
+    def finish(self) -> None:
+        """Draw the last state, with the time taken."""
+        if self._words:
+            self._line.draw(self._lines(self.last_words()), now=True)
+
+    def stop(self) -> None:
+        """Nothing: the output stays."""
+
+    def _lines(self, words: str) -> str:
+        return f"{words}\n{self.metrics}".rstrip()
 
 
 def _batches(trainer: pl.Trainer, epochs: int) -> float:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from lightning_nas.cli.config.spelling import hint
+from lightning_nas.errors import ConfigError, shown
 
 # Hydra's flags that take a value
 _VALUED = ("--cfg", "--package", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info")
@@ -43,6 +47,33 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     """The same arguments with all overrides first; a value that begins with ``~/`` is in the home folder."""
     overrides, flags = split(arguments)
     return [*map(_at_home, overrides), *flags]
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra's parser refuses, in one line.
+
+    Raises:
+        ConfigError: a flag that there is not, one without its value, or one with a value that is not legal.
+
+    Example:
+        >>> check_flags(["seed=1", "--cfg", "job"])
+        >>> check_flags(["--multirn"])
+        Traceback (most recent call last):
+        lightning_nas.errors.ConfigError: '--multirn': there is no such flag; did you mean '--multirun'?
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        reason, _, unknown = message.partition("unrecognized arguments: ")
+        if reason:
+            raise ConfigError(reason.removeprefix("argument "))
+        word = unknown.split()[0]
+        raise ConfigError(f"{shown(word)}: there is no such flag; {hint(word, parser._option_string_actions)}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(list(arguments))
 
 
 def _at_home(override: str) -> str:

@@ -5,33 +5,28 @@ import gc
 import logging
 import math
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from lightning_nas.cli import presets
-from lightning_nas.cli.arguments import arranged, value
-from lightning_nas.cli.config.check import check
+from lightning_nas.cli.arguments import arranged, check_flags
 from lightning_nas.cli.config.composing import guarded
-from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.configuration import explained, one_line
 from lightning_nas.cli.presets import conf_dir as conf_dir
 from lightning_nas.cli.search_path import register
-from lightning_nas.errors import ConfigError, EnvironmentFailure, Interrupted, NasError, shown
+from lightning_nas.errors import EnvironmentFailure, Interrupted, NasError, shown
 from lightning_nas.files import replace_file
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
 def run_command(task: Callable[[DictConfig], float | None], config_name: str) -> None:
@@ -44,7 +39,6 @@ def run_command(task: Callable[[DictConfig], float | None], config_name: str) ->
 
     What ``task`` returns is the value of a job that a Hydra sweeper optimises; that of a job that failed is NaN.
     """
-    sys.argv[1:] = arranged(sys.argv[1:])
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     logging.raiseExceptions = False  # a log file on a full disk prints no traceback
@@ -62,6 +56,8 @@ def run_command(task: Callable[[DictConfig], float | None], config_name: str) ->
         return value
 
     try:
+        sys.argv[1:] = arranged(sys.argv[1:])
+        check_flags(sys.argv[1:])
         # for a sweep, of which Hydra tells only its jobs: a flag, an override or any file may ask for one
         with TemporaryDirectory(prefix="lightning_nas_") as place, guarded():
             hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(reporting)()
@@ -127,45 +123,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     return is_out_of_memory(error)
 
 
-def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> Exception:
-    """Hydra's error about an override with the legal values added: the same keys are composed again and checked."""
-    if isinstance(error, OverrideParseException):
-        return ConfigError(f"cannot read {shown(error.override)}: {error}")
-    unknown = _UNKNOWN.match(str(error))
-    if not unknown or unknown[1].startswith("hydra"):
-        return error
-    key, groups = unknown[1], set(presets.groups())
-    name, own = (value(arguments, flag) for flag in ("--config-name", "--config-dir"))
-    searched = [f"hydra.searchpath=[file://{Path(own).resolve()}]"] if own else []
-    single = {text.partition("=")[0]: text for text in arguments if "," not in text}  # not the lists of a sweep
-    chosen = [text for name, text in single.items() if _counts(name, text, key)]
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(conf_dir(), version_base="1.3"), guarded():
-            added = f"+{single.get(key, f'{key}=')}"
-            config = hydra.compose(name or config_name, [*searched, *chosen, added, "paths.output=''"])
-        if "." not in key:
-            legal = groups | {str(known) for known in config} - {key}
-            return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")
-        check(config)
-    except (NasError, HydraException, OmegaConfBaseException) as better:
-        about = key in str(better) or str(better).startswith(f"{key.partition('.')[0]}: ")
-        return better if isinstance(better, ConfigError) and about else error
-    return error
-
-
-def _counts(name: str, override: str, key: str) -> bool:
-    """Whether an override matters for what is legal for ``key``; data of the user's own need a run to fill in sizes."""
-    if name.lstrip("+") == "trusted_modules" or key.startswith(f"{name}."):
-        return True
-    return name in presets.groups() and override.partition("=")[2] in presets.names(name)
-
-
 def _report(error: Exception, code: int) -> int:
-    lines = [line.strip() for line in str(error).partition("Config search path:")[0].splitlines() if line.strip()]
+    text = one_line(error)
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         where = f": {shown(Path(str(error.filename)))}" if error.filename else " (is the disk full?)"
-        lines = [f"{error.strerror}{where}"]
-    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(lines))
-    print(f"error: {text[:800]}", file=sys.stderr)
+        text = f"{error.strerror}{where}"
+    print("error:", "".join(letter if letter.isprintable() else "?" for letter in text[:800]), file=sys.stderr)
     return code

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import Logger
 
@@ -29,11 +26,10 @@ from lightning_nas.cli.build import (
     settings_of,
 )
 from lightning_nas.cli.config.check import check
-from lightning_nas.cli.config.composing import guarded
 from lightning_nas.cli.config.spelling import hint
+from lightning_nas.cli.configuration import configured
 from lightning_nas.cli.described import describe
 from lightning_nas.cli.names import preset_of
-from lightning_nas.cli.search_path import register
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.given import as_search_data
 from lightning_nas.errors import ConfigError, shown
@@ -329,12 +325,7 @@ def compose_names(names: Mapping[str, str]) -> DictConfig:
     for group, name in names.items():
         if name not in (known := presets.names(group)):
             raise ConfigError(f"{group}: there is no preset {shown(name)}; {hint(name, known)}")
-    register()
-    try:
-        with initialize_config_dir(presets.conf_dir(), version_base="1.3"), guarded():
-            return compose("config", [f"{group}={name}" for group, name in names.items()])
-    except (HydraException, OmegaConfBaseException) as reason:
-        raise ConfigError(shown(str(reason), 300)) from None
+    return configured([f"{group}={name}" for group, name in names.items()])
 
 
 def _change(config: DictConfig, changes: Mapping[str, Any]) -> None:

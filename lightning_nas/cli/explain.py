@@ -65,7 +65,7 @@ def asked_for(text: str) -> tuple[str, str]:
     group, equals, name = text.partition("=")
     groups = presets.groups()
     if not equals:
-        homes = [f"{known}={text}" for known in groups if text in presets.names(known)]
+        homes = presets.homes(text)
         advice = f"did you mean {' or '.join(homes)}?" if homes else "legal: GROUP=NAME such as strategy=fbnet"
         raise ConfigError(f"{shown(text)} names no group; {advice}")
     if group not in groups:
@@ -223,14 +223,9 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _composed(*overrides: str) -> Any:
     """The configuration of a run under some overrides."""
-    import hydra
+    from lightning_nas.cli.configuration import configured
 
-    from lightning_nas.cli.config.composing import guarded
-    from lightning_nas.cli.search_path import register
-
-    register()
-    with hydra.initialize_config_dir(presets.conf_dir(), version_base="1.3"), guarded():
-        return hydra.compose("config", ["paths.output=''", *overrides])
+    return configured(["paths.output=''", *overrides])
 
 
 def _part(config: Any, group: str, *, resolve: bool) -> Mapping[str, Any]:

@@ -6,18 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from lightning_nas.cli import presets
 from lightning_nas.cli.build import fill_sizes, read_data
-from lightning_nas.cli.command import explained as explained_error
 from lightning_nas.cli.config.check import check
-from lightning_nas.cli.config.composing import guarded
-from lightning_nas.cli.search_path import register
+from lightning_nas.cli.configuration import configured, one_line
 from lightning_nas.errors import ConfigError, NasError, shown
 from lightning_nas.latency.measure import device_description, measure
 from lightning_nas.latency.table import Conditions
@@ -49,11 +45,9 @@ def explained(overrides: Sequence[str]) -> str:
 
 def _made(overrides: Sequence[str]) -> tuple[FromModel, Mapping[str, float] | None]:
     """The space, and its latency table where the overrides name one."""
-    register()
+    config = configured(["paths.output=''", *overrides])
+    check(config)
     try:
-        with initialize_config_dir(presets.conf_dir(), version_base="1.3"), guarded():
-            config = compose("config", ["paths.output=''", *overrides])
-        check(config)
         if any(config.dataset.get(name) is None for name in _SIZES):
             fill_sizes(config, read_data(config))
             check(config)
@@ -68,6 +62,5 @@ def _made(overrides: Sequence[str]) -> tuple[FromModel, Mapping[str, float] | No
         if isinstance(reason.__cause__, NasError):
             raise reason.__cause__ from None
         raise ConfigError(shown(str(reason), 300)) from None
-    except (HydraException, OmegaConfBaseException) as reason:
-        lines = str(explained_error(reason, "config", overrides)).partition("Config search path:")[0].splitlines()
-        raise ConfigError(" ".join(line.strip() for line in lines if line.strip())) from None
+    except OmegaConfBaseException as reason:
+        raise ConfigError(one_line(reason)) from None

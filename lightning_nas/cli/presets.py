@@ -53,6 +53,11 @@ def names(group: str) -> list[str]:
     return sorted(files(group).keys() | parts().get(group, {}).keys())
 
 
+def homes(name: str) -> list[str]:
+    """``GROUP=NAME`` for every group that has an option of this name."""
+    return [f"{group}={name}" for group in groups() if name in names(group)]
+
+
 def content(group: str, name: str) -> Mapping[str, Any]:
     """The option as its YAML writes it, or as an entry point without a YAML stands for it."""
     file = files(group).get(name)

@@ -47,7 +47,7 @@ from lightning_nas.truth.curves import LearningCurves
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """The parts of one run, and where it writes.
 
@@ -118,6 +118,11 @@ class Run:
     _begun: set[str] = field(default_factory=set)
     _network: nn.Module | None = None
     _table: LatencyTable | None = None
+
+    def __repr__(self) -> str:
+        parts = {"data": self.names.dataset, "space": self.space.name, "strategy": self.names.strategy}
+        described = ", ".join(f"{key}={value!r}" for key, value in {**parts, "seed": self.seed}.items())
+        return f"{type(self).__name__}({str(self.folder)!r}, {described})"
 
     # -- stages -------------------------------------------------------------------------------------------------
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from torch import Tensor, nn
 
+from lightning_nas.bars import tracked
 from lightning_nas.errors import InputError, LatencyTableError
 from lightning_nas.latency.table import UNSTABLE, Conditions, Entry, LatencyTable, Steadiness
 from lightning_nas.processes import check_processes
@@ -196,9 +195,8 @@ class _Rounds:
     def run(self, places: Sequence[int], title: str | None) -> None:
         """Measure the calls at these places for as many rounds as a measurement has."""
         turns = [places[i] for _ in range(_ROUNDS) for i in torch.randperm(len(places), generator=self.generator)]
-        console = Console(stderr=True)
         walls, cpus = [], []
-        for place in track(turns, escape(title or ""), console=console, transient=True, disable=title is None):
+        for place in tracked(turns, escape(title or ""), hidden=title is None, stderr=True):
             repeats, passes = self.plans[place]
             timed = [self._timed(self.calls[place], passes) for _ in range(repeats)]
             self.seconds[place].append(min(wall for wall, _ in timed) / passes)

@@ -9,12 +9,12 @@ from typing import Literal
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pydantic import PositiveFloat
-from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.bars import tracked
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import NumericalError
 from lightning_nas.files import cache_folder, write_json
@@ -76,7 +76,7 @@ class LearningCurves(ShortTraining):
         """
         folder = self.cache_dir / "curves" / self.conditions(space, data, task, seed)
         curves = []
-        for architecture in track(architectures, "training networks to rank", transient=True):
+        for architecture in tracked(architectures, "training networks to rank"):
             file = folder / f"{architecture.key}.json"
             curve = _read(file, self.epochs)
             if curve is None:

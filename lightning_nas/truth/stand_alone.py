@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pydantic import PositiveFloat
-from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.bars import tracked
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import InputError, NumericalError
 from lightning_nas.files import cache_folder, read_json, write_json
@@ -73,7 +73,7 @@ class StandAlone(ShortTraining):
         folder = self.cache_dir / "truth" / self.conditions(space, data, task, seed)
         diverged = set[Architecture]()
         missing = [a for a in architectures if _read(folder / f"{a.key}.json") is None]
-        for architecture in track(missing, "training for the rank check", transient=True, disable=not missing):
+        for architecture in tracked(missing, "training for the rank check", hidden=not missing):
             try:
                 score = self.score(space, self.fit(space, architecture, data, task, seed), data, task)
             except NumericalError as reason:

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import rich
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from lightning_nas.callbacks.progress import SearchProgress, metrics_line
@@ -57,6 +58,7 @@ class Recorded(SearchProgress):
     def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super()._show(trainer, pl_module)
         if self._bar is not None:
+            assert isinstance(self._bar, Progress)
             [task] = self._bar.tasks
             self.states.append((task.completed, task.total or 0.0))
 
@@ -114,7 +116,7 @@ def test_the_time_left_stands_behind_the_epoch(printed: io.StringIO) -> None:
     class Looked(Recorded):
         def on_train_batch_end(self, *args: Any, **more: Any) -> None:
             super().on_train_batch_end(*args, **more)
-            assert self._bar is not None
+            assert isinstance(self._bar, Progress)
             seen.append(self._bar.tasks[0].description)
 
     trainer(Looked("search", 2, 3), max_epochs=2).fit(Line(), loader(3))

@@ -73,7 +73,7 @@ def test_a_mistake_beside_ones_own_configuration_is_explained(mine: Commands) ->
         "strategy.alhpa", "did you mean 'alpha'?"
     )
     mine.run("dataset=mine", "--config-dir", "my_conf").refused("'my_package.MyData' is refused", "trusted_modules")
-    mine.run("dataset=mine").refused("dataset/mine", "Available options", "digits")
+    mine.run("dataset=mine").refused("dataset: there is no preset 'mine'; legal: ", "digits")
 
 
 def _import_from(folder: Path):  # type: ignore[no-untyped-def]

@@ -107,7 +107,7 @@ def test_explaining_counts_what_the_networks_have(
     times = [float(word) for line in text.splitlines() if line.startswith("milliseconds") for word in line.split()[1:]]
     assert len(times) == 3
     assert min(times) > 0
-    for wrong, said in (("search_space.modle=3", "did you mean 'model'?"), ("strategy=fo", "Could not find")):
+    for wrong, said in (("search_space.modle=3", "did you mean 'model'?"), ("strategy=fo", "there is no preset 'fo'")):
         with pytest.raises(ln.NasError, match=said) as caught:
             explain.main([*OWN, wrong])
         assert caught.value.exit_code == 2

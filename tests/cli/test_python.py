@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from commands import Commands
+from hydra.version import getbase
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -231,6 +232,16 @@ def test_a_composed_configuration_runs_without_an_application(
     content = json.loads(result.read_text())
     assert (content["strategy"], content["dataset"]) == ("random_ws", "digits")
     assert (result.parent / "report.html").exists()
+
+
+def test_a_run_is_made_inside_an_application_of_ones_own(tmp_path: Path) -> None:
+    with hydra.initialize_config_dir(conf_dir(), version_base="1.2"):
+        with pytest.raises(ln.NasError, match="strategy: there is no preset 'fbnett'; did you mean 'fbnet'"):
+            ln.Run(tmp_path / "a", strategy="fbnett")
+        run = ln.Run(tmp_path / "a", data="digits", space="fbnet_small", strategy="random_ws", **FAST)
+        assert repr(run) == f"Run('{tmp_path}/a', data='digits', space='fbnet_small', strategy='random_ws', seed=0)"
+        assert hydra.compose("config", ["strategy=darts"]).strategy._target_.endswith(".DARTS")  # it goes on as before
+        assert str(getbase()) == "1.2"
 
 
 @pytest.mark.parametrize(

@@ -42,3 +42,30 @@ def test_it_runs_and_shows_its_figures_and_is_kept_without_outputs(
     (accuracy,) = re.findall(r"(?:test|validation) accuracy +([\d.]+)%", text)
     assert float(accuracy) > WORSE[file.stem]
     assert list(tmp_path.iterdir()) == []
+
+
+CELL = """
+import lightning_nas as ln
+from hydra import compose, initialize_config_module
+from lightning_nas.bars import tracked
+initialize_config_module("lightning_nas.conf", version_base="1.3")
+short = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 1}
+run = ln.Run("here", space="fbnet_small", strategy="random_ws", trainer=short, latency_table="macs", logger="none",
+             callbacks={"rank_check": None, "search_health": None}, stages=["search"])
+run.search()
+print(compose("config", ["strategy=darts"]).strategy._target_, *tracked(range(3), "three steps"))
+run"""
+
+
+def test_a_run_in_a_kernel_shows_its_progress_and_no_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = str(Path(lightning_nas.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = notebook.cells[0].outputs
+    texts = [output.data["text/plain"] for output in outputs if output.output_type != "stream"]
+    assert re.match(r"search · epoch 2/2 · \d+ s", texts[0])
+    assert texts[1:] == ["", "Run('here', data='digits', space='fbnet_small', strategy='random_ws', seed=0)"]
+    printed = [output.text for output in outputs if output.output_type == "stream"]
+    assert printed == ["lightning_nas.strategies.differentiable.darts.DARTS 0 1 2\n"]
+    assert (tmp_path / "here" / "architecture.json").is_file()

@@ -64,10 +64,12 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def test_all_public_strategies_are_found() -> None:
+def test_every_public_strategy_has_a_yaml_file() -> None:
     classes = filter(inspect.isclass, (getattr(ln, name) for name in ln.__all__))
     searches = {found for found in classes if issubclass(found, (SearchModule, TrialSearch))}
-    assert {strategy_class(name) for name in NAMES} == {s for s in searches if not s.__module__.endswith(".base")}
+    made = {s for s in searches if not s.__module__.endswith(".base")}
+    assert len(made) > 20
+    assert made <= {strategy_class(name) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)

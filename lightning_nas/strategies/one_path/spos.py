@@ -33,12 +33,12 @@ from typing import Annotated, ClassVar, Literal, Protocol, Unpack, runtime_check
 import torch
 from annotated_types import Interval
 from pydantic import PositiveFloat
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.bars import tracked
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ranges import Count
@@ -211,7 +211,7 @@ class SPOS(UniformPaths):
             within=None if self.target is None else self.target.nearest,
         )
         total, hidden = self.generations * self.population, self.global_rank > 0
-        self.evolved = list(track(evolution.run(), "evolution", total, transient=True, disable=hidden))
+        self.evolved = list(tracked(evolution.run(), "evolution", total, hidden=hidden))
         self.scored = {candidate.architecture: candidate.score for candidate in self.evolved}
         return ranked(self.evolved)[0].architecture
 
