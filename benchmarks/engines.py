@@ -1,4 +1,4 @@
-"""What engines cost: parallel efficiency with equal children of one thread, and children a second that do nothing.
+"""Cost of engines: parallel efficiency with equal children of one thread, and children a second that do nothing.
 
 python benchmarks/engines.py             # engine=local
 python benchmarks/engines.py --ray       # engine=ray beside it

@@ -1,4 +1,4 @@
-"""What Lightning and the search loop cost over a bare PyTorch loop of the same step.
+"""Cost of Lightning and the search loop over a bare PyTorch loop of the same step.
 
     python benchmarks/overhead.py                # fbnet_small at 32 px, batch 64
     python benchmarks/overhead.py --size 224     # the paper's space, batch 2

@@ -1,4 +1,4 @@
-"""What one path costs: search steps of several methods as shares of a mixed step, on three spaces.
+"""Cost of one path: search steps of several methods as shares of a mixed step, on three spaces.
 
     python benchmarks/paths.py [--space darts nasbench201 proxyless] [--threads 1 --repeats 3]
     python benchmarks/paths.py --memory

@@ -1,4 +1,4 @@
-"""What a search by trials would be on 8, 64 and 512 workers: a discrete-event simulation of driver and workers.
+"""A search by trials on 8, 64 and 512 workers: a discrete-event simulation of driver and workers.
 
     python benchmarks/engines.py --json figures.json     # two workers, measured
     python benchmarks/scaling.py --check figures.json    # the simulation against them, then the table

@@ -25,7 +25,7 @@ Reader = Callable[[Any, tuple[Any, ...], dict[str, Any]], Tensor]
 class Layer(nn.ModuleDict):
     """One of several modules with one form of input and output.
 
-    Run on its own, it is the option with the most parameters; of equals the one that is listed last. Options share
+    Run on its own, it is the option with the most parameters; of several with as many, the last. Options share
     their input and must not change it in place.
 
     Args:
@@ -67,7 +67,7 @@ class Layer(nn.ModuleDict):
 
     @property
     def largest(self) -> str:
-        """The option that runs if nobody chooses."""
+        """The option that runs where no choice is made."""
         return "keep" if self.replaces else max(reversed(list(self)), key=lambda name: count_params(self[name]))
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""What setup.cfg says is there; packages are listed by hand, since ``find:`` does not see the mapped ``conf``."""
+"""All that setup.cfg names is there; packages are listed by hand, since ``find:`` does not see the mapped ``conf``."""
 
 import configparser
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What a run records and checks while it searches."""
+"""Callbacks that record and check a search."""

@@ -1,4 +1,4 @@
-"""Where the images of a folder are: its parts, its classes, and what in it is no image."""
+"""Layout of a folder of images: its parts, its classes, and what in it is no image."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from lightning_nas.errors import DataError, NasError, shown
 from lightning_nas.files import cache_folder, read_json, write_json
 
 Unit = Literal["bytes", "16 bits", "numbers"]
-"""How the pixels of a file are scaled: bytes / 255, 16 bits / 65,535, or numbers as they are."""
+"""Scale of the pixels of a file: bytes / 255, 16 bits / 65,535, or numbers as they are."""
 
 _BYTES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 _WHOLE = 4 * 2**30  # bytes of all files together up to which every file is decoded and digested as a whole
@@ -102,7 +102,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a look at all files of a folder found.
+    """Findings about all files of a folder.
 
     Attributes:
         digest: of the names and contents of all files; the time of their last change does not count.

@@ -1,4 +1,4 @@
-"""What turns a picture into the input of a trained network, as plain values that go with the network."""
+"""Preprocessing of a picture for a trained network, as plain values that are saved with the network."""
 
 from __future__ import annotations
 

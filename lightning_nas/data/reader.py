@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Alternate = Literal["batch", "epoch"]
-"""How batches of the weights part and of the arch part follow each other, see :class:`SearchReader`."""
+"""Order of batches of the weights part and of the arch part, see :class:`SearchReader`."""
 
 
 class SearchReader:

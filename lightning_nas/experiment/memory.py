@@ -1,4 +1,4 @@
-"""Whether a network fits into the memory of the machine, said before it is allocated."""
+"""Check that a network fits into the memory of the machine, before it is allocated."""
 
 from __future__ import annotations
 

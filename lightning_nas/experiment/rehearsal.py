@@ -1,4 +1,4 @@
-"""What would fail only in the middle of a stage, tried before the first one begins."""
+"""Rehearsal of a run: whatever would fail in the middle of a stage is tried before the first one begins."""
 
 from __future__ import annotations
 

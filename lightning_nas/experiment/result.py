@@ -1,4 +1,4 @@
-"""What a run tells: ``result.json``, ``layers.csv``, ``report.html`` and a short table."""
+"""The result of a run: ``result.json``, ``layers.csv``, ``report.html`` and a short table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run retrains, resumes and names things: plain values, whoever set them."""
+"""Settings of a run as plain values: retraining, resuming, names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightning_nas.signature import Checked
 
 @dataclass(frozen=True)
 class Retraining(Checked):
-    """How the answer is trained on the weights and arch parts together (``conf/retrain``).
+    """Training of the answer on the weights and arch parts together (``conf/retrain``).
 
     Attributes:
         from_: "scratch": fresh weights; "inherited": those of the search (``from`` in a configuration).

@@ -1,4 +1,4 @@
-"""What becomes of a target: whether the network of the answer keeps it, and an answer that does where it does not."""
+"""Check of targets: the network of the answer is measured, and the search answers again where it misses one."""
 
 from __future__ import annotations
 

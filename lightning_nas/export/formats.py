@@ -1,4 +1,4 @@
-"""How a network is exported in each format: its file is written and read back."""
+"""The formats of an export: for each, a function that writes the network's file and reads it back."""
 
 from __future__ import annotations
 

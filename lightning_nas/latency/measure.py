@@ -207,7 +207,7 @@ class _Rounds:
             self.waiting.append(max(0.0, 1 - cpu / wall))
 
     def _timed(self, call: Callable[[], object], passes: int) -> tuple[float, float]:
-        """Seconds of wall and CPU time of so many passes."""
+        """Seconds of wall and CPU time for a number of passes."""
         synchronize = torch.cuda.synchronize if self.conditions.device == "cuda" else None
         if synchronize:
             synchronize()
@@ -226,7 +226,7 @@ class _Rounds:
         return [(high - low) / middle for low, middle, high in self._quartiles()]
 
     def timings(self) -> list[Timing]:
-        """Of each call but the reference."""
+        """The timing of each call, without the reference."""
         steady = self.steadiness().machine_is_steady
         return [
             Timing(middle * 1e3, (high - low) * 1e3, steady and high - low <= UNSTABLE * middle)

@@ -74,14 +74,14 @@ def write_report(
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    strategy, space = result.get("strategy"), result.get("search_space")
-    return f"{strategy} on {space}" if strategy and space else "Architecture search"
+    strategy, dataset = result.get("strategy"), result.get("dataset")
+    return f"{strategy} on {dataset}" if strategy and dataset else "Architecture search"
 
 
 def _summary(result: Mapping[str, Any]) -> str:
-    """One line: the data, the seed and the figures that were measured."""
+    """One line: the search space, the seed and the figures that were measured."""
     forms = {
-        "dataset": "data set {}",
+        "search_space": "search space {}",
         "seed": "seed {}",
         "test_acc": "{:.2%} test accuracy",
         "test_ppl": "test perplexity {:.2f}",

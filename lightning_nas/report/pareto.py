@@ -62,7 +62,7 @@ def score_and_cost(folder: Path) -> Section:
     svg = to_svg(front_figure(candidates, cost_axis(folder), y), "pareto", f"Pareto front: {steps}")
     marked = any(candidate.answer for candidate in candidates)
     where = "The diamond is the answer." if marked else "The answer is not among the scored architectures."
-    words = f"{len(candidates)} architectures; on the line are those that nothing cheaper reaches. {where}"
+    words = f"{len(candidates)} architectures; the line joins those that no cheaper one equals. {where}"
     table = read_object(folder / "latency_table.json")
     words += f" Device: {provenance(table)}." if table.get("unit") == "ms" and table.get("device") else ""
     return Section(title, [Pair([Picture(svg, words)])])

@@ -31,7 +31,7 @@ class Mark:
 
 
 Cell: TypeAlias = str | Code | Sequence[str | Code | Mark]
-"""What stands in a cell of a table: text, code, or several of them in a row."""
+"""Content of a table cell: text, code, or several of them in a row."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def classes(content: Mapping[str, Any]) -> Section | None:
     ]
     parts: list[Part] = [
         Words(
-            "Recall: the share of a class's images that the network recognises. Precision: of its answers, the right."
+            "Recall: the share of a class's images that the network recognises. "
+            "Precision: the share of its answers that are right."
         ),
         Table(("Class", "Test images", "Recall", "Precision"), rows, frozenset({1, 2, 3})),
     ]
@@ -120,7 +121,7 @@ def classes(content: Mapping[str, Any]) -> Section | None:
     if matrix and all(len(row) == len(names) == len(matrix) for row in matrix):
         counts: list[list[Cell]] = [[name, *row] for name, row in zip(names, matrix, strict=True)]
         head = ("True class", *names)
-        parts += [Words("Confusion matrix: a row holds the answers for the test images of one class.")]
+        parts += [Words("Confusion matrix: each row has the answers for the test images of one class.")]
         parts += [Table(head, counts, frozenset(range(1, len(head))))]
     return Section("Classes", parts)
 
@@ -176,7 +177,7 @@ def best_architectures(folder: Path, most: int = 10) -> Section:
     if rule := read_object(folder / "result.json").get("answer_rule"):
         words += f" It is chosen by this rule: {rule}."
     if any(candidate.kind in ("sampled", "derived") for candidate in shown):
-        words += " Scores of different epochs are of different weights: only those of the last compare."
+        words += " Scores of different epochs come from different weights: compare only those of the last epoch."
     kinds = list(dict.fromkeys(candidate.kind for candidate in shown))
     said = "; ".join(f"{kind}: {_KINDS[kind]}" for kind in kinds if kind in _KINDS)
     head = (

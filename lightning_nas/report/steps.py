@@ -1,4 +1,4 @@
-"""What to do next: commands and lines of Python to copy, for the folder of a run."""
+"""Next steps: commands and lines of Python to copy, for the folder of a run."""
 
 from __future__ import annotations
 

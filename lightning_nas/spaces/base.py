@@ -111,7 +111,7 @@ class SearchSpace(Checked, ABC):
         return self.validate(choices)
 
     def different(self, count: int, generator: torch.Generator) -> list[Architecture]:
-        """Draw ``count`` different architectures uniformly; fewer if a small space does not have so many."""
+        """Draw ``count`` different architectures uniformly; fewer if the space has fewer."""
         drawn: dict[Architecture, None] = {}
         for _ in range(100 * count):
             drawn[self.canonical(self.sample(generator))] = None

@@ -137,7 +137,7 @@ class SearchModule(Checked, SearchLoop):
     @property
     def answer_rule(self) -> str:
         """How :meth:`choose` finds the answer, in words for the report."""
-        return "the discretisation of the probabilities at the end of the search; scores have no part in it"
+        return "the discretisation of the probabilities at the end of the search; scores are not used"
 
     def choose(self) -> Architecture:
         """The answer of a finished search; may score candidates, by default :meth:`projected`."""

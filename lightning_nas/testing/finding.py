@@ -42,7 +42,7 @@ class FindingCase(SearchCase):
         assert found > by_chance, counts
 
     def found(self, module: SearchModule) -> Architecture:
-        """The result of a search, by ``derive``: ``answer`` may score so many candidates that it cannot miss."""
+        """The result of a search, by ``derive``: ``answer`` may score enough candidates to find the best by chance."""
         return module.derive()
 
     def random_search(self, like: SearchModule, lessons: SearchData, folder: Path) -> Architecture:

@@ -249,7 +249,7 @@ class TrialStrategyCase:
 
 @cache
 def _random_search_finds_the_best(trials: int, seed: int) -> bool:
-    """Whether random search does, with so many trials; once for all the strategies that are compared with it."""
+    """Whether random search finds the best in that number of trials; computed once for all strategies."""
     space = ToySpace(LAYERS)
     module = RandomSearch(space, Classification(), engine=ToyEngine(), trials=trials, seed=seed)
     with TemporaryDirectory() as folder:

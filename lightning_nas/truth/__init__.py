@@ -1,1 +1,1 @@
-"""What a rank check is held against: stand-alone trainings, learning curves and published tables."""
+"""References of a rank check: stand-alone training, learning curves and published tables."""

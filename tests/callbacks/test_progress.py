@@ -1,4 +1,4 @@
-"""What the progress bar prints, on a console of 80 columns."""
+"""The progress bar on a console of 80 columns."""
 
 from __future__ import annotations
 

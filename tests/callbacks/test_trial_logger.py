@@ -1,4 +1,4 @@
-"""What a search by trials writes down."""
+"""The table that a search by trials writes."""
 
 import csv
 from pathlib import Path

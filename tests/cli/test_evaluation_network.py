@@ -27,9 +27,7 @@ def images(tmp_path: Path) -> str:
     return f"dataset.path={tmp_path}/images.npz"
 
 
-def test_the_evaluation_network_is_retrained_and_reported_without_its_auxiliary_classifier(
-    cli: Commands, images: str
-) -> None:
+def test_the_evaluation_network_is_reported_without_its_auxiliary(cli: Commands, images: str) -> None:
     folder = cli.folder / "run"
     ended = cli.run(*DARTS, "dataset=npz", images, "dataset.batch_size=8", f"hydra.run.dir={folder}")
     assert ended.code == 0, ended.err[-2000:]

@@ -1,4 +1,4 @@
-"""What is explained of an option equals the configuration, the constructor and the page of the method."""
+"""The explanation of an option equals the configuration, the constructor and the page of the method."""
 
 import contextlib
 import io
@@ -125,7 +125,7 @@ def test_strategies_that_share_weights_need_a_supernet() -> None:
     assert "strategies that go with it: all" in explained("search_space=fbnet_small")
 
 
-def test_strategies_that_mix_options_in_their_own_way_do_not_go_with_shared_weights() -> None:
+def test_strategies_that_mix_in_their_own_way_need_separate_options() -> None:
     """Told are those that refuse such a space when they are made."""
     refusing = set()
     space = ln.FromModel(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), (1, 16))

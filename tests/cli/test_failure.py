@@ -51,9 +51,7 @@ def test_a_retraining_that_goes_wrong_keeps_the_answer_of_the_search(cli: Comman
     assert not (folder / "result.json").exists()
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint_and_a_run_that_can_go_on(
-    cli: Commands, undisturbed: tuple[Path, Ended]
-) -> None:
+def test_a_full_disk_leaves_the_last_good_checkpoint(cli: Commands, undisturbed: tuple[Path, Ended]) -> None:
     folder = cli.folder / "run"
     arguments = [*TINY, "resume.save_every=4", f"hydra.run.dir={folder}"]
     first = cli.fork(*arguments)

@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> Path:
     return write_table(tmp_path)
 
 
-def test_a_rank_check_by_table_trains_nothing_and_the_derived_cell_is_looked_up(cli: Commands, table: Path) -> None:
+def test_a_rank_check_by_table_trains_nothing(cli: Commands, table: Path) -> None:
     run = f"hydra.run.dir={table.parent / 'run'}"
     truth = (
         "rank_check.truth=table",
@@ -56,7 +56,7 @@ def test_a_rank_check_by_table_trains_nothing_and_the_derived_cell_is_looked_up(
         assert ("(MACs alone" in ended.out) == (content["ranking"] != TOO_FEW)
 
 
-def test_without_a_table_nothing_is_said_and_a_rank_check_by_table_says_what_it_needs(cli: Commands) -> None:
+def test_a_rank_check_by_table_says_that_it_needs_the_table(cli: Commands) -> None:
     cli.environment["LIGHTNING_NAS_DATA"] = ""
     ended = cli.run(*SHORT, "~callbacks.rank_check", "stages=[retrain]", f"architecture={_file(cli.folder)}")
     assert ended.code == 0, ended.err

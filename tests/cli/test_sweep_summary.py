@@ -1,4 +1,4 @@
-"""What is done at the end of a multirun: the runs of this sweep are found, written and printed."""
+"""The end of a multirun: the runs of this sweep are found, written and printed."""
 
 import csv
 import json

@@ -26,7 +26,7 @@ def told(folder: Path) -> list[list[str]]:
     return [[cell for name, cell in zip(header, line, strict=True) if name != "seconds"] for line in lines]
 
 
-def test_killed_and_stopped_while_children_train_it_ends_as_one_that_was_not(cli: Commands) -> None:
+def test_a_search_killed_while_children_train_ends_as_if_it_was_not(cli: Commands) -> None:
     whole, folder = cli.folder / "whole", cli.folder / "run"
     serial = [argument for argument in TRIALS if not argument.startswith("engine.")]
     reference = cli.fork(*serial, "engine=serial", f"hydra.run.dir={whole}")

@@ -1,4 +1,4 @@
-"""What a result says of its answer: the steps behind it, ties, untouched choices, and lengths that do not agree."""
+"""The answer in a result: the steps behind it, ties, untouched choices, and lengths that do not agree."""
 
 from collections.abc import Callable
 from functools import partial

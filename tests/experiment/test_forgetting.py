@@ -1,4 +1,4 @@
-"""What an earlier run left in a folder."""
+"""Files that an earlier run left in a folder."""
 
 from pathlib import Path
 

@@ -76,7 +76,7 @@ def test_the_default_is_fresh_weights(tmp_path: Path) -> None:
     assert "from" not in made.record["retrain"] or made.record["retrain"]["from"] == "scratch"
 
 
-def test_a_trained_network_of_ones_own_is_cut_and_trained_on_without_a_search(tmp_path: Path) -> None:
+def test_a_trained_network_of_ones_own_is_cut_without_a_search(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 64, 10))
     space = ln.FromModel(module, (1, 1, 8, 8))
     network = run(tmp_path, space=space, stages=["retrain"]).retrain("smallest")

@@ -1,4 +1,4 @@
-"""What a run says of its latency table, and of figures of several devices."""
+"""A run's latency table, and figures of several devices."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What Lightning, an optimiser or a callback would refuse in the middle of a run is refused before it begins."""
+"""Refusals by Lightning, an optimiser or a callback come before a run begins, not in the middle of it."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -79,7 +79,7 @@ def test_max_steps_counts_batches_as_for_one_optimiser(limit: int, alternate: An
     assert search.weights_steps + search.arch_steps == (2 if alternate == "batch" else 1) * limit
 
 
-def test_a_search_that_ended_by_max_steps_does_not_go_on_when_it_is_resumed(tmp_path: Path) -> None:
+def test_a_search_that_ended_by_max_steps_is_over_when_resumed(tmp_path: Path) -> None:
     options = {"max_epochs": 3, "max_steps": 4, "default_root_dir": tmp_path}
     first, again = darts(), darts()
     made = trainer(**options)
@@ -146,7 +146,7 @@ def test_a_trainer_in_a_job_of_slurm_with_other_tasks_is_one_line(monkeypatch: p
         built(partial(pl.Trainer, accelerator="cpu", devices=2, strategy="ddp"), logger=False)
 
 
-def test_every_flag_of_the_trainer_is_on_the_page_and_refused_flags_say_what_serves() -> None:
+def test_every_flag_of_the_trainer_is_on_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "trainer.md").read_text()
     flags = set(pl.Trainer.__init__.__annotations__) - {"return"}
     assert {flag for flag in flags if f"`{flag}`" not in page} == set()
@@ -237,7 +237,7 @@ def test_what_can_train_passes() -> None:
 
 
 @pytest.mark.parametrize(("side", "batch"), [(4, 1), (4, 2), (8, 1)])
-def test_batches_of_one_value_per_channel_are_refused_as_torch_refuses_them(side: int, batch: int) -> None:
+def test_batches_of_one_value_per_channel_are_refused_as_by_torch(side: int, batch: int) -> None:
     space = DARTSSpace(image_size=side, in_channels=1, cells=3, channels=4)
     x, sampled = torch.rand(batch, 1, side, side), space.sample(torch.Generator().manual_seed(0))
     try:

@@ -1,4 +1,4 @@
-"""What the search stage says of an answer."""
+"""Warnings of the search stage about an answer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a test accuracy is held against, compared with scikit-learn."""
+"""Figures beside the test accuracy, compared with scikit-learn."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What updates of a controller do on average over all architectures, without a trainer."""
+"""Updates of a controller, averaged over all architectures, without a trainer."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

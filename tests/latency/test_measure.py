@@ -114,7 +114,7 @@ class Machine(Clock):
 
 
 class Timed(nn.Module):
-    """Takes so many microseconds of a machine."""
+    """Takes that number of microseconds of a machine."""
 
     def __init__(self, machine: Machine, microseconds: float) -> None:
         super().__init__()

@@ -99,7 +99,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_browser_shows_every_part_without_complaint(written: Path, tmp_path: Path) -> None:
     page, console = browsed(written, tmp_path)
-    assert page.text("h1") == ["fbnet on fbnet_small"]
+    assert page.text("h1") == ["fbnet on digits"]
     assert page.text("h2") == HEADINGS
     pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert len(pictures) == 12
@@ -240,7 +240,7 @@ def test_the_ten_best_architectures_stand_once_each_in_order(tmp_path: Path) -> 
     assert "The answer was not scored." in page.text("p")[1]
 
 
-def test_an_answer_that_is_not_the_best_score_says_why_and_from_how_many_steps(tmp_path: Path) -> None:
+def test_an_answer_that_is_not_the_best_score_says_why(tmp_path: Path) -> None:
     write_run(tmp_path, choices=2, epochs=3)
     answer = json.loads((tmp_path / "architecture.json").read_text())
     chosen = " ".join(answer["choices"].values())

@@ -250,7 +250,7 @@ def test_a_wrong_choice_is_refused_where_it_is_made(make: Callable[[], object], 
         (_wide, "one value or one label"),
         (lambda: nn.Linear(4, ln.choice.Value([4, 8])), "they are the output"),
         (lambda: nn.Sequential(nn.Linear(4, ln.choice.Value([6, 8])), nn.GroupNorm(2, 8), nn.Linear(8, 5)), "of 4"),
-        (lambda: nn.Sequential(nn.Linear(4, 8), nn.Linear(ln.choice.Value([4, 8]), 5)), "no layer makes so many"),
+        (lambda: nn.Sequential(nn.Linear(4, 8), nn.Linear(ln.choice.Value([4, 8]), 5)), "no layer has that number"),
         (lambda: nn.Sequential(ln.choice.Layer([nn.Linear(4, 4), nn.Linear(4, 3)]), nn.Linear(4, 5)), "one shape"),
         (lambda: nn.Sequential(ln.choice.Layer([nn.Linear(4, 4), nn.ReLU(True)]), nn.Linear(4, 5)), "in place"),
         (

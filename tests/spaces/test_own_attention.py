@@ -132,7 +132,7 @@ def test_fewer_heads_of_torchs_attention_are_torchs_attention_of_them() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_heads_and_the_channels_they_are_given_are_one_decision_where_the_code_needs_it() -> None:
+def test_heads_and_their_channels_are_one_decision_where_needed() -> None:
     space = space_of("wide-split")
     assert sizes(space) == {"attention.heads": ("2", "3", "4"), "up.width": ("32", "48", "64")}
     network = space.extract(space.supernet(), space.smallest)

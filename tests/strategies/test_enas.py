@@ -44,7 +44,7 @@ class TestEnas(StrategyCase):
     """Of 3 architectures that are scored the best is that of all 9 in 20 of 20 seeds, by random search in 5 of 20.
 
     The scores are counted that the answer is chosen by. The controller has learnt from 336 rewards before, each of one
-    batch; random search that scored so many would see all nine.
+    batch; random search with that number of scores would see all nine.
     """
 
     # most paths of the toy mislead the head: weights learn slowly, and first

@@ -141,7 +141,7 @@ def test_entropy_agrees_with_torchs_distribution_and_is_zero_when_certain() -> N
     assert entropy(torch.eye(3)).item() == 0.0
 
 
-def test_one_draw_of_gates_serves_the_whole_batch_and_each_step_has_its_own() -> None:
+def test_each_step_draws_its_gates_once_for_the_whole_batch() -> None:
     module = make_fbnet()
     drawn = [module.gates(module.generator(stream)).values["layers"] for stream in ("weights", "weights", "arch")]
     assert torch.equal(drawn[0], drawn[1])

@@ -38,7 +38,7 @@ class TestMnasNet(TrialStrategyCase):
 
 
 def reward(penalty: MnasNetProduct, accuracy: float, kept: int, latency: float) -> float:
-    """Of an architecture with so many convolutions, by a table that says it takes so many milliseconds."""
+    """The reward of an architecture with ``kept`` convolutions and that latency in milliseconds."""
     architecture = SPACE.validate({f"layer_{i + 1}": "keep" if i < kept else "blur" for i in range(LAYERS)})
     scale = latency / SPACE.cost(architecture, MACS)
     scaled = {key: entry.model_copy(update={"median": entry.median * scale}) for key, entry in MACS.entries.items()}

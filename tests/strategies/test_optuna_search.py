@@ -32,7 +32,7 @@ def make(engine: Engine, seed: int = 0, **options: Any) -> OptunaSearch:
 
 
 def cost_of(kept: int) -> float:
-    """Of an architecture that keeps the image in so many layers."""
+    """The cost of an architecture that keeps the image in that number of layers."""
     options = ("keep",) * kept + ("blur",) * (LAYERS - kept)
     return SPACE.cost(SPACE.validate(dict(zip((d.name for d in SPACE.decisions), options, strict=True))), MACS)
 

@@ -37,7 +37,7 @@ def make(seed: int = 0, sampling: str = "sandwich", **options: Any) -> SPOS:
     return SPOS(space, seed=seed, sampling=sampling, generations=1, population=2, parents=1, **defaults | options)
 
 
-def test_a_step_has_the_gradient_of_labels_and_of_the_divergence_from_the_largest(tmp_path: Path) -> None:
+def test_a_step_has_the_gradients_of_labels_and_of_distillation(tmp_path: Path) -> None:
     module, seen = make(weights_optimizer=partial(torch.optim.SGD, lr=0.0), weights_clip=None), []
 
     class Watch(Callback):

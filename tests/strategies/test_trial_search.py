@@ -1,4 +1,4 @@
-"""What all searches by trials share."""
+"""Searches by trials: what they share."""
 
 from pathlib import Path
 from statistics import median

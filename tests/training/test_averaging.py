@@ -71,7 +71,7 @@ def test_steps_are_sgd_before_the_switch_and_averages_afterwards(tmp_path: Path)
     assert torch.equal(saved["network.1.weight"], module.network[1].weight)
 
 
-def test_a_longer_training_goes_on_from_the_weights_and_not_from_their_mean(tmp_path: Path) -> None:
+def test_a_longer_training_goes_on_from_the_weights_not_their_mean(tmp_path: Path) -> None:
     whole, more = Watch(), Watch()
     fit(child(ASGD), ToyData(), tmp_path / "whole", epochs=7, callbacks=[NonMonotonicAveraging(2), whole], first=True)
     fit(child(ASGD), ToyData(), tmp_path / "short", epochs=6, callbacks=[NonMonotonicAveraging(2)], first=True)

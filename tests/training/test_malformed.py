@@ -85,7 +85,7 @@ def assert_one_line(error: BaseException) -> None:
     assert len(str(error)) < 800
 
 
-def test_a_sealed_checkpoint_with_other_types_resumes_or_is_refused_in_one_line(tmp_path: Path, whole: Path) -> None:
+def test_a_sealed_checkpoint_with_other_types_resumes_or_is_refused(tmp_path: Path, whole: Path) -> None:
     content = load_checked(whole / "checkpoints" / "last-1.ckpt")
     places, rng = list(leaves(content)), random.Random(0)
     assert len(places) > 40

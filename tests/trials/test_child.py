@@ -1,4 +1,4 @@
-"""How one child is trained, looked at and given up."""
+"""One child is trained, looked at and given up."""
 
 from collections.abc import Iterator
 from functools import partial

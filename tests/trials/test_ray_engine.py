@@ -76,7 +76,7 @@ def parent(pid: int) -> int:
 
 
 def slots(engine: RayEngine, count: int, seconds: float = 600.0) -> None:
-    """Wait until it has so many."""
+    """Wait until it has that number of slots."""
     deadline = time.monotonic() + seconds
     while engine.slots != count:
         assert time.monotonic() < deadline, engine.slots

@@ -1,4 +1,4 @@
-"""How large a configuration may be: its files as YAML, and what its interpolations come to.
+"""Limits to the size of a configuration: its files as YAML, and what its interpolations come to.
 
 Both can double with every line: aliases (``b: [*a, *a]``) and interpolations (``b: ${a}${a}``).
 """

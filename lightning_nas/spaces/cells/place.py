@@ -1,4 +1,4 @@
-"""Where a cell stands in a stack of cells, and the modules that depend on it."""
+"""Place of a cell in a stack of cells, and the modules that depend on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each function of a network costs: operations that replay the calls of a run at other sizes.
+"""Cost of each function of a network: operations that replay the calls of a run at other sizes.
 
 A function is one operation of the table for every combination of the options that decide its sizes, so the costs of a
 network's functions add up to its multiply-adds and parameters. A function over a concatenation is counted part by part.

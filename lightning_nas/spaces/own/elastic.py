@@ -1,4 +1,4 @@
-"""What can be searched in a module that was read: its decisions, and the tensors of every size."""
+"""Decisions of a module that was read, and the tensors of every size."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class Prefix:
 
 
 Element = Width | Depth | Kernel | Pick | Prefix | Setting
-"""What a decision changes in one place. Elements with one name are one decision, and have the same options."""
+"""A change in one place under a decision. Elements with one name are one decision, and have the same options."""
 
 
 def element_sizes(elements: Iterable[Element], chosen: Mapping[str, str]) -> Sizes:
@@ -236,7 +236,7 @@ def _child(path: str, parent: str) -> str | None:
 
 @dataclass
 class Found:
-    """What rules made elastic, and what stayed fixed.
+    """Elements that rules made elastic, and those that stayed fixed.
 
     Attributes:
         elements: the decisions, in the order of the module.

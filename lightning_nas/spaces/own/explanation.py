@@ -1,4 +1,4 @@
-"""What is searched in a module, what is coupled with what, and what stays whole and why."""
+"""Explanation of a module's search space: its decisions, what is coupled, and what stays whole and why."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Three = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a search can change in a module; printed, it is a text.
+    """The changes that a search can make in a module; printed, it is a text.
 
     Attributes:
         decisions: (name, options, modules that change with it) of each decision.
         fixed: (what, why) of everything that stays whole.
         parameters: numbers of parameters of the smallest, the middle and the largest network.
         macs: their multiply-adds for one example.
-        milliseconds: their latencies; None if nobody asked for them.
+        milliseconds: their latencies; None if they were not asked for.
     """
 
     decisions: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]

@@ -1,4 +1,4 @@
-"""How channels go through the functions of torch: one rule a function.
+"""Channels followed through the functions of torch: one rule a function.
 
 A rule gets the call of a function and the axes of its tensors, joins the channels that must stay equal, and returns
 the axes of the result. A function that has no rule keeps all channels that it reads, and the explanation names it.

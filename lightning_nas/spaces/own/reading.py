@@ -82,7 +82,7 @@ class Recorded:
 
 @dataclass
 class Reading:
-    """What the run of a module showed.
+    """Record of one run of a module.
 
     Attributes:
         axes: axes of every parameter and buffer, by name.

@@ -1,4 +1,4 @@
-"""What a person wants to be searched: rules over the names and types of modules."""
+"""Rules over the names and types of modules, which say what is searched."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Written(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes elastic in the modules that a rule matches.
+    """A rule: what becomes elastic in the modules that it matches.
 
     Attributes:
         match: glob of module names, ``layer1.*.conv1``; ``*`` goes across dots.

@@ -203,7 +203,7 @@ class FromModel(WeightSharingSpace):
         return option
 
     def explain(self, milliseconds: Mapping[str, float] | Callable[[nn.Module], float] | None = None) -> Explanation:
-        """What is searched, what is coupled with what, what stays whole and why, and the range of sizes.
+        """Explain what is searched, what is coupled, what stays whole and why, and the range of sizes.
 
         Args:
             milliseconds: a latency table of the space, or a function that takes the time of a network; None leaves

@@ -48,7 +48,7 @@ class Leavable(nn.Module):
 
 
 class Form:
-    """How the sizes of a network follow from the options of a module that was read.
+    """Sizes of a network, as they follow from the options of a module that was read.
 
     Args:
         reading: what its run showed.

@@ -274,7 +274,7 @@ def _check(
             raise InputError(f"choice {element.name!r} is the label of a Layer and of a Value; legal: of one of them")
     for place in places:
         if (name := names[id(place.value.choice)]) not in options:
-            raise InputError(f"choice {name}: {place.path}.{place.attribute} follows it, but no layer makes so many")
+            raise InputError(f"choice {name}: {place.path}.{place.attribute} follows it, but no layer has that number")
     wide = {element.channels: element.name for element in elements if isinstance(element, Width)}
     for place in places:
         read = {"in_features": 1, "in_channels": 1}.get(place.attribute)

@@ -166,7 +166,7 @@ class Changing(Policy):
         ]
 
     def _others(self, network: Architecture) -> list[tuple[str, ...]]:
-        """Of each decision taken the legal options but the one it has."""
+        """The other legal options of each decision that was taken."""
         before, found = dict[str, str](), list[tuple[str, ...]]()
         for name, taken in network.choices:
             legal = self.space.options(self.named[name], before)

@@ -123,7 +123,7 @@ class DARTS(DifferentiableSearch):
             return self.arch_loss(batch)
 
     def configure_optimizers(self) -> Any:
-        """Those of every search; before the first step it is checked that the virtual step can be taken."""
+        """The optimisers of every search; before the first step it is checked that the virtual step can be taken."""
         optimizers, schedules = super().configure_optimizers()
         made = optimizers[0]
         if self.order != "first" and (not isinstance(made, SGD) or made.defaults["maximize"]):

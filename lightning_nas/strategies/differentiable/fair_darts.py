@@ -103,7 +103,7 @@ class FairDARTS(DifferentiableSearch):
     def answer_rule(self) -> str:
         if self.threshold is None or self.target is not None:
             return super().answer_rule
-        return f"every option with a gate above {self.threshold:g} at the end of the search; scores have no part in it"
+        return f"every option with a gate above {self.threshold:g} at the end of the search; scores are not used"
 
     def choose(self) -> Architecture:
         """All options above the threshold, an architecture of ``space.wider()``; without one, :meth:`projected`.

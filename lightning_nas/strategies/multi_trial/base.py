@@ -171,10 +171,10 @@ class TrialSearch(Checked, ResumableModule):
     @property
     def answer_rule(self) -> str:
         """How :meth:`answer` chooses, in words for the report."""
-        return "the highest reward of all trials, the first of equals"
+        return "the highest reward of all trials; among equal ones the earliest"
 
     def answer(self) -> Architecture:
-        """The best architecture so far, the first one of equals.
+        """The best architecture so far; among equal rewards the earliest.
 
         Raises:
             NumericalError: every trial failed.

@@ -5,8 +5,8 @@ an architecture is no parameter of its trial; one whose legal options are not al
 set of them. The reward is maximised. With ``minimize_cost`` the latency table's cost is minimised beside it, and the
 report draws the Pareto front. With ``limit`` the sampler is told by how much a cost exceeds it, as a constraint.
 
-The answer is the best reward, of equals the cheapest: the costly end of the Pareto front. With ``limit`` it is the
-best of what keeps the limit.
+The answer is the best reward, among equal ones the cheapest: the costly end of the Pareto front. With ``limit`` it is
+the best of what keeps the limit.
 
 TPE is ``sampler=tpe``, NSGA-II ``sampler=nsga2``; any class of ``optuna.samplers`` that takes a seed goes by its name
 without "Sampler", its arguments as ``sampler_options``.
@@ -177,7 +177,7 @@ class OptunaSearch(TrialSearch):
         if not self.minimize_cost and self.limit is None:
             return super().answer_rule
         within = "" if self.limit is None else f" of the trials that cost at most {self.limit:g}"
-        return f"the highest reward{within}, of equals the cheapest"
+        return f"the highest reward{within}; among equal ones the cheapest"
 
     def answer(self) -> Architecture:
         best = super().answer()

@@ -8,7 +8,7 @@ over. The surrogates are in :mod:`lightning_nas.strategies.surrogate`.
 
 On a space whose architectures do not grow (no ``expansions``) decisions are settled instead, part after part: of random
 architectures the K best of all so far are given every choice of the first part of the decisions, the rest staying as it
-is (of more than 512 choices so many are drawn), the surrogate ranks them and K are trained; then those of the second
+is (of more than 512 choices, 512 are drawn), the surrogate ranks them and K are trained; then those of the second
 part, and after the last again the first, for as many trials as there are.
 
 Differs from the paper: the surrogate is fitted anew at each level, to standardised squared errors instead of

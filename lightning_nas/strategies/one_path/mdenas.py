@@ -7,9 +7,9 @@ turn, :func:`~lightning_nas.functional.multinomial.multinomial_update` moves the
 space's own discretisation: the most probable option of each choice; in cells, of each node the strongest inputs.
 
 A turn is an epoch in the paper. On small data that gives too few turns, of paths that have learnt too little to be
-compared; ``path_batches`` makes a turn of so many batches, whatever the epochs, and ``warmup_epochs`` lets the weights
-learn first. The rule moves nothing to an option that was trained more than the other: it evens out how often options
-are trained, and with many turns the probabilities as well.
+compared; ``path_batches`` is the number of batches in a turn, whatever the epochs, and ``warmup_epochs`` lets the
+weights learn first. The rule moves nothing to an option that was trained more than the other: it evens out how often
+options are trained, and with many turns the probabilities as well.
 
 Options that a turn did not draw have no gradient, and the optimiser leaves them alone.
 

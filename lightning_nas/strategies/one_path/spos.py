@@ -17,10 +17,10 @@ on the labels, and the smallest and two drawn ones on the largest's outputs, on 
 ``sampling="none"`` nothing is trained: the evolution scores with the weights that the supernet began with, which is for
 pretrained ones. Both need networks that are parts of the largest, as those of a person's own module are.
 
-Differs from the paper: the score is the task's alone, of equals the cheaper is better (the authors': top-1, then top-5
-error). The authors draw random candidates without end where the limit leaves few; here genes of the cheapest
-architecture help, and the evolution ends early where nothing new is found. The paper's channel search is a matter of
-the space.
+Differs from the paper: the score is the task's alone; of equal scores the cheaper architecture is better (the authors':
+top-1, then top-5 error). The authors draw random candidates without end where the limit leaves few; here genes of the
+cheapest architecture help, and the evolution ends early where nothing new is found. The paper's channel search is a
+matter of the space.
 
 Recalibrated statistics are reused where a candidate comes again, which is exact. Of different candidates of a chain
 those of a common beginning are equal too, but to use that, the activations of all calibration batches at every
@@ -193,7 +193,7 @@ class SPOS(UniformPaths):
     def answer_rule(self) -> str:
         within = "" if self.limit is None or self.table is None else f" within {self.limit:g} {self.table.unit}"
         weights = "the weights it began with" if self.sampling == "none" else "the shared weights at the end"
-        return f"the best score{within} of an evolution with {weights}; of equals the cheaper"
+        return f"the best score{within} of an evolution with {weights}; among equal scores the cheapest"
 
     def choose(self) -> Architecture:
         """The best architecture of an evolution, which starts anew at every call."""

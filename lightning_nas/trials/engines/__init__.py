@@ -1,1 +1,1 @@
-"""Where children are trained: in this process, in a process each, on other machines, or looked up in a table."""
+"""Engines that train children: in this process, in a process each, on other machines, or by look-up in a table."""
