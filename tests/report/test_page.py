@@ -181,7 +181,8 @@ def test_ids_are_unique_and_references_are_found(written: Path) -> None:
 def test_hostile_text_can_be_read_on_the_page(hostile: Path) -> None:
     page = Page(hostile.read_text())
     assert page.text("pre")[-1] == HOSTILE[3] + HOSTILE[0]
-    assert f"{HOSTILE[1]} on {HOSTILE[0]}" in page.text("h1")
+    assert f"{HOSTILE[1]} on {HOSTILE[1]}" in page.text("h1")
+    assert f"search space {HOSTILE[0]}" in page.text("p")[0]
     for option in HOSTILE:
         assert any(option[:20] in words for words in page.text("text")), option
 
