@@ -35,7 +35,7 @@ COMMANDS = [
 ]
 PYTHON_PAGES = [
     "README.md",
-    *(f"docs/{page}.md" for page in ("start/python", "guides/data", "guides/resume", "api/index")),
+    *(f"docs/{page}.md" for page in ("start/python", "guides/data", "guides/resume", "guides/target", "api/index")),
 ]
 PYTHON = [
     pytest.param(block, id=f"{Path(page).stem}-{number}")

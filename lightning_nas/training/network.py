@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -197,8 +199,22 @@ def origin_of(architecture: Architecture, sizes: dict[str, Any] | None, task: Ta
     return {"architecture": architecture.to_dict(), "network": sizes, "task": described}
 
 
+@contextmanager
+def unannounced() -> Iterator[None]:
+    """Without Lightning's lines on devices and lengths, which every training inside a longer run would repeat."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logging.WARNING, logger.level))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def quiet_trainer(epochs: int, **options: Any) -> pl.Trainer:
-    """Make a Trainer for one process without output, for short trainings inside a longer run."""
+    """Make a Trainer for one process without bar, summary and files, for short trainings inside a longer run."""
     return pl.Trainer(
         max_epochs=epochs,
         devices=1,

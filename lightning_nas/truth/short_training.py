@@ -20,7 +20,7 @@ from lightning_nas.ranges import Count, Epochs
 from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.network import NetworkTraining, quiet_trainer
+from lightning_nas.training.network import NetworkTraining, quiet_trainer, unannounced
 from lightning_nas.training.seeding import seeded
 
 SHORT_SGD = partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -74,7 +74,7 @@ class ShortTraining(Checked):
             callbacks: Lightning callbacks of the training.
             make: makes the network before training; by default ``space.network(architecture)``.
         """
-        with seeded(seed, "truth", architecture.key):
+        with seeded(seed, "truth", architecture.key), unannounced():
             network = space.network(architecture) if make is None else make()
             child = NetworkTraining(
                 network,

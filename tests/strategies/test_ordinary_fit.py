@@ -1,5 +1,6 @@
 """Strategies are trained by a plain Trainer, on ordinary data, with the bits of the command's Trainer."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,18 @@ def test_the_sanity_check_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_trials_are_trained_in_this_process_on_ordinary_data(tmp_path: Path) -> None:
+    lines: list[str] = []
+    listener, lightning = logging.Handler(), logging.getLogger("pytorch_lightning")
+    listener.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    lightning.addHandler(listener)
     for count in (3, 2):  # the second search in the same folder does not continue the first
         search = RandomSearch(ToySpace(), child=Child(epochs=1), trials=count)
         trainer = pl.Trainer(max_epochs=1, default_root_dir=tmp_path, logger=False, **QUIET)
         trainer.fit(search, datamodule=OrdinaryData())
         assert [trial.failed for trial, _ in search.history] == [False] * count
         assert search.answer() in [trial.architecture for trial, _ in search.history]
+    lightning.removeHandler(listener)
+    assert sum("GPU available" in line for line in lines) == 2  # of the searches, not of their children
 
 
 def test_without_data_the_error_says_what_to_pass(tmp_path: Path) -> None:
