@@ -6,7 +6,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from lightning_nas.cli.plugins import conf_packages, node, parts
-from lightning_nas.cli.presets import files
+from lightning_nas.cli.presets import files, names
 
 
 class OtherPackages(SearchPathPlugin):
@@ -32,3 +32,10 @@ def register() -> None:
         ):  # Hydra would take the entry of a name with a YAML for its schema
             point = named[name]
             store.store(name=name, node=node(group, point), group=group, package=package, provider=point.value)
+    for name in names("engine"):  # debug=fast and callbacks=fast look for a preset named after the engine
+        for group, preset, default in (
+            ("debug/steps", f"fast_{name}", "/debug/trials"),
+            ("callbacks/fast", name, "/callbacks/trials@callbacks"),
+        ):
+            if preset not in files(group):
+                store.store(name=preset, node={"defaults": [default]}, group=group, package="_global_")

@@ -143,6 +143,10 @@ def test_parts_without_a_yaml_compose(cli: Commands, site: Path) -> None:
     for name in ("Mine\n  _partial_: true", "Engine\n  _partial_: true", "Task", "Truth"):
         assert f"_target_: other.parts.{name}" in ended.out
     assert "_target_: other.parts.Space\n  image_size: ${dataset.image_size}" in ended.out
+    short = ran(cli, site, "run", "strategy=random", "engine=their_engine", "debug=fast", "--cfg", "job").out
+    assert "\n  trials: 12\n" in short
+    assert "callbacks.trial_logger.TrialLogger" in short
+    assert "callbacks.rank_check" not in short
 
 
 def test_only_the_registered_classes_are_legal(cli: Commands, site: Path) -> None:
