@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.errors import CheckpointError, InputError, shown
-from lightning_nas.files import replace_file
+from lightning_nas.files import read_file, replace_file
 from lightning_nas.ops.states import mismatch
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.description import describe, network_of
@@ -79,7 +80,7 @@ class Trained:
             raise CheckpointError(f"{where} is no trained network of lightning_nas; legal: {FILE} of a run")
         architecture = Architecture.from_dict(content["architecture"], where=where)
         with torch.random.fork_rng([]), torch.device("meta" if space is None else "cpu"):
-            network = _network(architecture, content["network"], space, where)
+            network = _network(architecture, content["network"], space, file)
         state = content["state_dict"]
         _check_state(state, network, where)
         network.load_state_dict(state, assign=True)
@@ -142,15 +143,41 @@ def _file(path: Path) -> Path:
     return path / FILE
 
 
-def _network(architecture: Architecture, sizes: Any, space: SearchSpace | None, where: str) -> nn.Module:
+def _network(architecture: Architecture, sizes: Any, space: SearchSpace | None, file: Path) -> nn.Module:
     if sizes is not None and space is None:
-        return network_of(architecture, sizes, where=where)
+        return network_of(architecture, sizes, where=shown(file))
     if space is None:
-        raise InputError(
-            f"{where}: the search space {shown(architecture.space)} is not one of lightning_nas; pass yours: "
-            "ln.load(FOLDER, space=MINE.evaluation())"
-        )
+        raise InputError(f"{shown(file)}: {_needed(architecture, file)}")
     return space.network(space.validate(architecture))
+
+
+def _needed(architecture: Architecture, file: Path) -> str:
+    """Why no file builds the network, and the space to pass, as the configuration of the run tells it."""
+    try:
+        config = yaml.safe_load(read_file(file.parents[1] / "config.yaml", error=CheckpointError, limit=2**20))
+        space = dict(config["search_space"])
+    except (CheckpointError, yaml.YAMLError, IndexError, KeyError, TypeError, ValueError):
+        space = {}
+    model = space.get("model")
+    if isinstance(model, dict) and str(space.get("_target_")).endswith(".FromBuilder"):
+        given = ", ".join(f"{key}={value!r}" for key, value in model.items() if not key.startswith("_"))
+        target = str(model.get("_target_"))
+        others = [(k, v) for k, v in space.items() if k[0] != "_" and k not in ("model", "model_weights", "name")]
+        settings = "".join(f", {key}={value!r}" for key, value in others if value is not None)
+        call = f"FromBuilder({f'functools.partial({target}, {given})' if given else target}{settings})"
+        return (
+            f"its network is built by {shown(target)}, code of your own, which no file may run; pass the space of the "
+            f"run: ln.load(FOLDER, space={shown(call, 600)[1:-1]}), with FromBuilder of lightning_nas.spaces.own.built"
+        )
+    if str(space.get("_object_")).endswith(".FromModel"):
+        return (
+            "its network was an object in Python, which no file can build; pass the space of the run: "
+            "ln.load(FOLDER, space=ln.FromModel(MODULE, EXAMPLE, rules=RULES)), with what it was made of"
+        )
+    return (
+        f"the search space {shown(architecture.space)} is not one of lightning_nas; pass yours: "
+        "ln.load(FOLDER, space=MINE.evaluation())"
+    )
 
 
 def _check_state(state: Any, network: nn.Module, where: str) -> None:

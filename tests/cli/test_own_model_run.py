@@ -1,5 +1,6 @@
 """A network of torchvision, or of one's own, searched by the command: from its name to the exported file."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 import lightning_nas as ln
 from lightning_nas.cli import explain
+from lightning_nas.spaces.own.built import FromBuilder
 
 MODEL = {"image_size": 8, "patch_size": 4, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
 OWN = (
@@ -62,8 +64,30 @@ def test_a_module_of_ones_own_needs_trust(cli: Commands) -> None:
     folder = cli.folder / "run"
     ended = cli.run(*shorter, *more, "trusted_modules=[mine]", f"hydra.run.dir={folder}", before=with_mine)
     assert ended.code == 0, ended.err[-2000:]
-    with pytest.raises(ln.NasError, match="pass yours"):  # the file of a network imports no module
+    with pytest.raises(ln.NasError, match=r"built by 'mine.net', code of your own") as caught:  # it imports no module
         ln.load(folder)
+    told = str(caught.value).partition("space=")[2].rpartition("), with")[0]
+    assert told.startswith("FromBuilder(functools.partial(mine.net, width=8, num_classes=10), image_size=8")
+    sizes = {"image_size": 8, "in_channels": 1, "num_classes": 10}
+    assert all(f"{key}={value}" in told for key, value in sizes.items())
+
+    def net(width: int, num_classes: int) -> nn.Module:
+        layers = [nn.Conv2d(1, width, 5, padding=2), nn.BatchNorm2d(width), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * width, num_classes))
+
+    network = ln.load(folder, space=FromBuilder(functools.partial(net, width=8, num_classes=10), **sizes))
+    assert sum(p.numel() for p in network.parameters()) == json.loads((folder / "result.json").read_text())["params"]
+
+
+def test_the_network_of_an_object_is_loaded_with_its_space(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
+    space = ln.FromModel(net, (1, 1, 8, 8))
+    quiet = {"callbacks": "none", "logger": "none", "latency_table": "none"}
+    trained = ln.retrain(space.largest, "digits", space, folder=tmp_path / "run", retrain={"epochs": 1}, **quiet)
+    with pytest.raises(ln.NasError, match=r"an object in Python.* space=ln.FromModel\(MODULE, EXAMPLE, rules=RULES\)"):
+        ln.load(tmp_path / "run")
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(ln.load(tmp_path / "run", space=space)(x), trained.eval()(x))
 
 
 def test_trials_build_the_network_in_their_workers(cli: Commands) -> None:
