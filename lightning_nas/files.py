@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,7 +56,31 @@ def read_file(path: Path, *, error: type[InputError] = InputError, limit: int) -
             content = file.read(known.st_size)
     except OSError as reason:
         raise error(f"cannot read {shown(path)}: {reason.strerror}") from None
+    except MemoryError:
+        raise error(f"{shown(path)}: {known.st_size} bytes do not fit into the memory") from None
     return content
+
+
+def check_members(content: bytes, said: str, *, error: type[InputError] = InputError) -> None:
+    """Refuse compressed members of a file of torch, which does not write such: unpacked they can be of any size.
+
+    Args:
+        content: of the file, a zip archive.
+        said: the beginning of the message.
+        error: to raise.
+
+    Raises:
+        error: it is no archive, or its members are compressed or larger than the file.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as reason:
+        raise error(f"{said}: {shown(str(reason), 160)}") from None
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise error(f"{said}: it holds compressed members")
+    if sum(member.file_size for member in members) > len(content):
+        raise error(f"{said}: its members are larger than the file")
 
 
 def parse_json(text: str, *, where: str, error: type[InputError] = InputError) -> Any:

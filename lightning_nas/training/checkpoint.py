@@ -7,7 +7,6 @@ new one gets its name. So there is an intact file at every moment. Files load wi
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -19,7 +18,7 @@ from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.types import _PATH
 
 from lightning_nas.errors import CheckpointError, shown
-from lightning_nas.files import read_file, remove_leftovers, replace_file
+from lightning_nas.files import check_members, read_file, remove_leftovers, replace_file
 
 _MARK = b"sha256:"
 _COMMENT = len(_MARK) + 64
@@ -111,7 +110,7 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
             and plain values.
     """
     content = unsealed(path)
-    _check_members(content, path)
+    check_members(content, f"refused the checkpoint {shown(path)}", error=CheckpointError)
     try:
         loaded = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except Exception as reason:  # noqa: BLE001 - torch raises whatever foreign content makes it raise
@@ -119,19 +118,6 @@ def load_checked(path: Path, map_location: Any | None = None) -> Any:
     if any(value.numel() * value.element_size() > max(len(content), _SMALL) for value in _tensors(loaded)):
         raise CheckpointError(f"refused the checkpoint {shown(path)}: a tensor in it is larger than the file")
     return loaded
-
-
-def _check_members(content: bytes, path: Path) -> None:
-    """Refuse compressed members, which torch does not write, and which can be of any size when they are unpacked."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as reason:
-        raise CheckpointError(f"refused the checkpoint {shown(path)}: {shown(str(reason), 160)}") from None
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise CheckpointError(f"refused the checkpoint {shown(path)}: it holds compressed members")
-    if sum(member.file_size for member in members) > len(content):
-        raise CheckpointError(f"refused the checkpoint {shown(path)}: its members are larger than the file")
 
 
 def _tensors(content: Any) -> Iterator[torch.Tensor]:

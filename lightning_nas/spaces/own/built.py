@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import CheckpointError, InputError, shown
-from lightning_nas.files import read_file
+from lightning_nas.files import check_members, read_file
 from lightning_nas.ops.states import mismatch
 from lightning_nas.ranges import Width
 from lightning_nas.spaces.builders import is_builder, refuse_weights
@@ -146,6 +146,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     file = file / "retrain" / "network.pt" if file.is_dir() else file
     found: Any
     content = read_file(file, error=CheckpointError, limit=_LIMIT)
+    if content[:2] == b"PK":  # as torch has written since 1.6
+        check_members(content, f"model_weights: refused {shown(file)}", error=CheckpointError)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load
