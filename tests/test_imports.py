@@ -10,7 +10,20 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lightning_nas"
 # from the ground up; a part imports only from rows below its own, or from its own row if no circle comes of it
 LEVELS = [
-    {"", "errors", "files", "bars", "architecture", "moved", "ranges", "kinds", "signature", "conf", "processes"},
+    {
+        "",
+        "errors",
+        "files",
+        "bars",
+        "architecture",
+        "moved",
+        "ranges",
+        "kinds",
+        "signature",
+        "conf",
+        "onnx_model",
+        "processes",
+    },
     {"functional"},
     {"ops", "choice"},
     {"spaces"},

@@ -45,13 +45,16 @@ def main(config: DictConfig) -> None:
     out = settings.out or f"latency_{space.name}_{space.digest}.json"
     table.save(out)
     print(f"{len(table)} operations of {space.name} on {settings.measure.on(table.device)}: {out}")
-    print(f"use it with: latency_table=file latency_table.path={out}")
+    told = "" if settings.measure.command is None else " latency_table.command=..., the command of this table"
+    print(f"use it with: latency_table=file latency_table.path={out}{told}")
     found = None
     if settings.samples:
         generator = torch.Generator().manual_seed(settings.seed)
-        found = additivity(space, table, settings.samples, generator)
+        found = additivity(space, table, settings.samples, generator, conditions=settings.measure)
         _show(found)
-    print(table.steadiness)
+    for said in (table.regression, table.steadiness):
+        if said is not None:
+            print(said)
     if found is not None and not found.steadiness.steady:
         print(f"while the networks were measured: {found.steadiness}")
 

@@ -15,8 +15,9 @@ from lightning_nas.cli.build import fill_sizes, read_data
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.configuration import configured, one_line
 from lightning_nas.errors import ConfigError, NasError, shown
-from lightning_nas.latency.measure import device_description, measure
+from lightning_nas.latency.measure import measure
 from lightning_nas.latency.table import Conditions
+from lightning_nas.latency.torch_device import device_description
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.own.space import FromModel
 

@@ -6,18 +6,18 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from torch import nn
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.errors import DataError
+from lightning_nas.errors import DataError, EnvironmentFailure, InputError
 from lightning_nas.experiment.loggers import log_model, make_loggers
-from lightning_nas.experiment.targets import as_searched
+from lightning_nas.experiment.targets import as_searched, conditions_here
 from lightning_nas.export.trained import FILE as TRAINED
 from lightning_nas.files import write_json
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.latency.measure import device_description, measure
+from lightning_nas.latency.measure import measure
+from lightning_nas.latency.measurement import reached
 from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.report.choices import Choices
 from lightning_nas.report.page import write_report
@@ -57,8 +57,8 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
     if table is not None and table.unit == "ms" and same:
         run.figures["latency_predicted_ms"] = run.space.cost(architecture, table)
         run.figures["latency_predicted_device"] = table.described()
-    if table is not None and table.steadiness is not None:
-        run.figures["latency_table_check"] = str(table.steadiness)
+    if table is not None and table.verdict:
+        run.figures["latency_table_check"] = table.verdict
     run.figures |= _tabulated(run, architecture)
     _write_layers(run, architecture, table if searched else None)
     result = collected(run)
@@ -93,11 +93,17 @@ def collected(run: Run) -> dict[str, Any]:
 
 
 def _measured(run: Run, network: nn.Module, table: LatencyTable | None) -> dict[str, Any]:
-    """The latency of the network on this machine, under the conditions of the table where it can have them."""
-    conditions = table.conditions if table is not None and table.conditions else Conditions()
-    if conditions.device == "cuda" and not torch.cuda.is_available():  # a table of another machine
-        conditions = Conditions()
-    timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
+    """The latency of the network on the device of the table; if that is not here, on this machine's processor."""
+    here = None if table is None else conditions_here(run, table)
+    conditions = here or _nearest(table)
+    try:
+        timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
+    except (
+        EnvironmentFailure,
+        InputError,
+    ) as reason:  # the run has its answer: a device that went away must not spoil it
+        run.warn(f"the network of the answer could not be measured: {reason}")
+        return {}
     if not timing.steady:
         log.warning(
             "the latency of the answer was measured while the machine was busy: %.3f ms, IQR %.3f",
@@ -107,15 +113,21 @@ def _measured(run: Run, network: nn.Module, table: LatencyTable | None) -> dict[
         "latency_measured_ms": timing.median_ms,
         "latency_iqr_ms": timing.iqr_ms,
         "latency_steady": timing.steady,
-        "latency_device": conditions.on(device_description(conditions.device)),
+        "latency_device": conditions.on(reached(conditions) or conditions.device),
     }
+
+
+def _nearest(table: LatencyTable | None) -> Conditions:
+    """The conditions of a table of another machine, as far as this one has them."""
+    conditions = table.conditions if table is not None else None
+    return Conditions() if conditions is None or reached(conditions) is None else conditions
 
 
 def _measure_targets(run: Run) -> None:
     """Note the measured latency beside the targets in milliseconds of the same device and conditions."""
     figures = run.figures
     for entry in figures.get("targets") or ():
-        if entry["unit"] == "ms" and entry["device"] == figures["latency_device"]:
+        if entry["unit"] == "ms" and entry["device"] == figures.get("latency_device"):
             entry["measured"] = figures["latency_measured_ms"]
 
 

@@ -64,7 +64,7 @@ class Run:
         seed: of everything random.
         threads: of torch's intra-op pool; None leaves it to torch.
         stages: planned, so that all are checked before the first begins.
-        table: makes the latency table of the space, or None.
+        table: makes the latency table of the space, or None; its ``command``, if it has one, measures the answer too.
         engine: makes what trains or looks up candidates; None for strategies that share weights.
         target: largest costs of the answer by "table", "ms", "macs" and "params", or None; see
             :mod:`lightning_nas.strategies.target`.
@@ -288,8 +288,8 @@ class Run:
                 )
             if is_first_process():
                 self._table.save(self.folder / "latency_table.json")
-            if self._table.steadiness is not None and not self._table.steadiness.steady:
-                self.warn(f"the latency table is {self._table.steadiness}")
+            if self._table.doubt:
+                self.warn(f"the latency table is {self._table.doubt}")
         return self._table
 
     def _table_of_folder(self) -> LatencyTable | None:

@@ -96,7 +96,11 @@ def conditions_of(record: dict[str, Any]) -> dict[str, Any]:
     if overfit := record["trainer"].get("overfit_batches"):
         kept["trainer"]["overfit_batches"] = overfit
     kept["engine"] = _engine_settings(record)
-    kept["latency_table"] = {name: value for name, value in record["latency_table"].items() if name != "cache_dir"}
+    kept["latency_table"] = {
+        name: value
+        for name, value in record["latency_table"].items()
+        if name not in ("cache_dir", "timeout") and not (name in ("command", "by", "networks") and value is None)
+    }
     return kept
 
 

@@ -10,8 +10,10 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.latency.measure import device_description, measure
-from lightning_nas.latency.table import LatencyTable
+from lightning_nas.errors import EnvironmentFailure, InputError
+from lightning_nas.latency.measure import measure
+from lightning_nas.latency.measurement import Measurement, reached
+from lightning_nas.latency.table import Conditions, LatencyTable
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.strategies.target import Target
@@ -28,12 +30,17 @@ def as_searched(run: Run, architecture: Architecture) -> bool:
     return architecture.space == run.space.name and same
 
 
-def measurable(table: LatencyTable) -> bool:
-    """Whether latencies can be measured here as those of the table were."""
+def conditions_here(run: Run, table: LatencyTable) -> Conditions | None:
+    """Those under which networks can be measured now as those of the table were, on its device; None if they cannot.
+
+    A command is that of the run's own latency table, never one that a file names.
+    """
     conditions = table.conditions
-    if conditions is None or (conditions.device == "cuda" and not torch.cuda.is_available()):
-        return False
-    return device_description(conditions.device) == table.device
+    if conditions is not None and conditions.device == "command":
+        source = run.table
+        given = {name: getattr(source, name, None) for name in ("command", "timeout")}
+        conditions = Measurement.of(conditions, **given) if given["command"] is not None else None
+    return conditions if conditions is not None and reached(conditions) == table.device else None
 
 
 def met(
@@ -46,8 +53,8 @@ def met(
 
     .. math:: T' = c \, T / m
 
-    with its cost c by the table and the measured m. An answer that is in another size than was searched, or has a table
-    of another device, is left as it is.
+    with its cost c by the table and the measured m. It is measured on the device of the table; an answer that is in
+    another size than was searched, or has a table of a device that is not here, is left as it is.
 
     Args:
         run: of the search.
@@ -71,9 +78,10 @@ def _corrected(run: Run, target: Target, trainer: pl.Trainer, answer: Architectu
     """The bounds of the table's costs that make up for what the measured network takes longer; None if it keeps all."""
     values = [limit.value for limit in target.limits]
     for k, (limit, cost) in enumerate(zip(target.limits, target.costs(answer), strict=True)):
-        if limit.unit != "ms" or not measurable(limit.table):
+        conditions = conditions_here(run, limit.table) if limit.unit == "ms" else None
+        if conditions is None:
             continue
-        taken = _milliseconds(run, answer, limit.table) if trainer.is_global_zero else 0.0
+        taken = _milliseconds(run, answer, conditions) if trainer.is_global_zero else 0.0
         taken = float(trainer.strategy.broadcast(taken))
         log.info("%s: the answer takes %.3f ms, %.3f ms by the table", limit, taken, cost)
         if taken > limit.asked:
@@ -81,11 +89,16 @@ def _corrected(run: Run, target: Target, trainer: pl.Trainer, answer: Architectu
     return None if values == [limit.value for limit in target.limits] else values
 
 
-def _milliseconds(run: Run, architecture: Architecture, table: LatencyTable) -> float:
-    assert table.conditions is not None
+def _milliseconds(run: Run, architecture: Architecture, conditions: Conditions) -> float:
+    """What the network takes; 0 with a warning if its device does not say: the search that was done is not lost."""
     with torch.random.fork_rng(devices=[]):
         network = run.space.network(architecture)
-    return measure(network, run.space.input_shape, conditions=table.conditions, dtype=run.space.input_dtype).median_ms
+    try:
+        timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
+    except (EnvironmentFailure, InputError) as reason:
+        run.warn(f"the target is kept by the table alone, since the answer could not be measured: {reason}")
+        return 0.0
+    return timing.median_ms
 
 
 def _again(

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -26,6 +23,7 @@ from lightning_nas.export.card import model_card
 from lightning_nas.export.source import network_file
 from lightning_nas.export.trained import Trained
 from lightning_nas.files import replace_file
+from lightning_nas.onnx_model import onnx_model, without_remarks
 from lightning_nas.training.seeding import generator
 
 
@@ -96,12 +94,7 @@ def _torch(source: Source) -> Exported:
 def _onnx(source: Source) -> Exported:
     import onnxruntime
 
-    with _quiet():
-        made = torch.onnx.export(
-            source.program, input_names=["input"], output_names=["logits"], dynamo=True, verbose=False
-        )
-    assert made is not None
-    model = made.model_proto
+    model = onnx_model(source.program)
     entry = model.metadata_props.add()
     entry.key, entry.value = "preprocessing", source.trained.preprocessing.model_dump_json()
     file = source.folder / "network.onnx"
@@ -114,20 +107,6 @@ def _onnx(source: Source) -> Exported:
         return torch.from_numpy(session.run(None, {"input": batch.numpy()})[0])
 
     return Exported(run, 1e-5, said={"opset": model.opset_import[0].version, "onnxruntime": version("onnxruntime")})
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's own remarks on torch and on operators of other packages."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(before)
 
 
 def _py(source: Source) -> Exported:
@@ -197,7 +176,7 @@ def _executorch(source: Source) -> Exported:
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
 
-    with _quiet():  # its memory is planned for one size of the batch
+    with without_remarks():  # its memory is planned for one size of the batch
         program = torch.export.export(source.trained.network, (source.x[:1],), strict=False)
         content = to_edge_transform_and_lower(program).to_executorch().buffer
     file = source.folder / "network.pte"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 from lightning_nas.errors import ConfigError, shown
+from lightning_nas.onnx_model import WRITERS, absent
 
 Format = Literal["torch", "onnx", "py", "safetensors", "executorch"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -19,7 +19,7 @@ FILES = {
     "executorch": ("network.pte",),
 }
 _NEEDS = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "onnx": (*WRITERS, "onnxruntime"),
     "safetensors": ("safetensors",),
     "executorch": ("executorch",),
 }
@@ -45,8 +45,8 @@ def missing(name: str) -> str | None:
 
     >>> missing("py")
     """
-    absent = [package for package in _NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
-    if not absent:
+    lacking = absent(_NEEDS.get(name, ()))
+    if not lacking:
         return None
     wanted = name if name == "executorch" else "'lightning_nas[export]'"
-    return f"{name} needs {', '.join(absent)}, not installed here; pip install {wanted}"
+    return f"{name} needs {', '.join(lacking)}, not installed here; pip install {wanted}"

@@ -19,7 +19,7 @@ from lightning_nas.export.formats import Exported, Source, inputs, write
 from lightning_nas.export.names import FILES, USUAL, check_formats, missing
 from lightning_nas.export.trained import Trained
 from lightning_nas.files import read_json, write_json
-from lightning_nas.latency.measure import device_description
+from lightning_nas.latency.torch_device import device_description
 from lightning_nas.spaces.base import SearchSpace
 
 _RECORD = "export.json"

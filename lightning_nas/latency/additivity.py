@@ -8,7 +8,7 @@ import torch
 from lightning_nas.errors import InputError, LatencyTableError
 from lightning_nas.functional.ranking import kendall_tau
 from lightning_nas.latency.measure import measure_all
-from lightning_nas.latency.table import LatencyTable, Steadiness
+from lightning_nas.latency.table import Conditions, LatencyTable, Steadiness
 from lightning_nas.spaces.base import SearchSpace
 
 
@@ -36,15 +36,31 @@ class Additivity:
 
 
 def additivity(
-    space: SearchSpace, table: LatencyTable, samples: int, generator: torch.Generator, progress: bool = True
+    space: SearchSpace,
+    table: LatencyTable,
+    samples: int,
+    generator: torch.Generator,
+    progress: bool = True,
+    *,
+    conditions: Conditions | None = None,
 ) -> Additivity:
-    """Measure ``samples`` random architectures as whole networks and compare with the predictions of a table.
+    """Measure random architectures as whole networks and compare with the predictions of a table.
+
+    Args:
+        space: of the table.
+        table: that was measured.
+        samples: architectures.
+        generator: chooses them.
+        progress: whether to show a progress bar on stderr.
+        conditions: with which the table was measured, if that was by a command; None for the table's.
 
     Raises:
         LatencyTableError: the table was not measured, so its conditions are unknown.
-        InputError: fewer than two samples.
+        InputError: fewer than two samples, or the device is not here.
+        EnvironmentFailure: the command fails.
     """
-    if table.conditions is None:
+    conditions = conditions or table.conditions
+    if conditions is None:
         raise LatencyTableError("additivity needs a measured table; this one has no conditions of a measurement")
     if samples < 2:
         raise InputError(f"samples={samples}: ranking needs at least 2 architectures")
@@ -52,7 +68,7 @@ def additivity(
     title = f"measuring {samples} networks of {space.name}" if progress else None
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers
         networks = (space.subject(space.network(architecture)) for architecture in architectures)
-        timings, steadiness = measure_all(networks, table.conditions, title)
+        timings, steadiness = measure_all(networks, conditions, title)
     measured = [timing.median_ms for timing in timings]
     predicted = [space.cost(architecture, table) for architecture in architectures]
     pairs = list(zip(predicted, measured, strict=True))

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lightning_nas.errors import LatencyTableError, shown
 from lightning_nas.files import read_json, write_json
@@ -23,7 +23,7 @@ Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(max_length=200)]
 Unit = Literal["ms", "MACs", "params"]
-Device = Literal["cpu", "cuda"]
+Device = Literal["cpu", "cuda", "onnxruntime", "command"]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 DType = Literal["float32", "bfloat16", "float16"]
@@ -35,11 +35,11 @@ class Conditions(Strict):
     """Conditions of a latency measurement.
 
     Attributes:
-        device: "cpu" or "cuda".
-        threads: intra-op threads of torch.
+        device: "cpu" or "cuda", by torch; "onnxruntime" for the processor; "command" for a device of the user's.
+        threads: intra-op threads; a command has its own.
         batch_size: examples per forward pass.
-        dtype: type of weights and images.
-        memory_format: memory format of weights and images.
+        dtype: type of weights and images; "float32" in ONNX files.
+        memory_format: memory format of weights and images in torch; ONNX files have one, so there it stays as it is.
         min_run_time: seconds spent on each operation, at least.
 
     Example:
@@ -54,13 +54,22 @@ class Conditions(Strict):
     memory_format: MemoryFormat = "channels_last"
     min_run_time: Seconds = 0.03
 
+    @model_validator(mode="after")
+    def _device_has_them(self) -> Self:
+        fixed = {"onnxruntime": ("dtype", "memory_format"), "command": ("dtype", "memory_format", "threads")}
+        for name in fixed.get(self.device, ()):
+            usual, came = type(self).model_fields[name].default, getattr(self, name)
+            if came != usual:
+                raise ValueError(f"{name}: got {shown(came)}; device={self.device} has {shown(usual)} alone")
+        return self
+
     def on(self, device: str) -> str:
         """The device, and how much of it is used: figures with different texts are never compared.
 
         >>> Conditions(batch_size=8).on("Intel Xeon")
         'Intel Xeon, 1 thread, batch 8'
         """
-        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device in ("cpu", "onnxruntime") else ""
         batch = f", batch {self.batch_size}" if self.batch_size > 1 else ""
         dtype = f", {self.dtype}" if self.dtype != "float32" else ""
         layout = f", {self.memory_format}" if self.memory_format != "channels_last" else ""
@@ -119,6 +128,37 @@ class Steadiness(Strict):
         return f"not steady: {others}{vary}, {drift}; measure again when the machine is idle"
 
 
+class Regression(Strict):
+    """How a table was fitted to networks that were measured whole, and how well it predicts networks that were not.
+
+    Attributes:
+        networks: that were measured.
+        error: mean of abs(predicted - measured) / measured, each network predicted by a fit to four fifths of the
+            networks that leaves it out.
+        worst: the largest of these errors.
+        unseen: entries that are in none of the networks; they have what their multiply-adds suggest.
+
+    Example:
+        >>> print(Regression(networks=60, error=0.031, worst=0.09, unseen=0))
+        fitted to 60 networks: off by 3.1 % (mean) and 9.0 % (worst) on networks left out
+    """
+
+    networks: Annotated[int, Field(ge=1)]
+    error: Amount
+    worst: Amount
+    unseen: Annotated[int, Field(ge=0)]
+
+    @property
+    def good(self) -> bool:
+        """Whether predictions are off by at most a tenth (mean)."""
+        return self.error <= UNSTABLE
+
+    def __str__(self) -> str:
+        errors = f"off by {100 * self.error:.1f} % (mean) and {100 * self.worst:.1f} % (worst) on networks left out"
+        unseen = f"; {self.unseen} entries are in none of them" if self.unseen else ""
+        return f"fitted to {self.networks} networks: {errors}{unseen}"
+
+
 class LatencyTable(Strict, Mapping[str, float]):
     """A frozen mapping from the cost key of an operation to its cost (the median), with the origin of the numbers.
 
@@ -137,6 +177,7 @@ class LatencyTable(Strict, Mapping[str, float]):
         constant: what every network costs beyond its operations, in the unit of the table: the median over random
             networks that were measured whole, at least 0. 0 for counts and published tables.
         steadiness: how steady the machine was while it measured; None for counts and published tables.
+        regression: how the entries were fitted to whole networks; None where each was measured.
         entries: one entry per cost key.
 
     Example:
@@ -164,13 +205,23 @@ class LatencyTable(Strict, Mapping[str, float]):
     conditions: Conditions | None = None
     constant: Amount = 0.0
     steadiness: Steadiness | None = None
+    regression: Regression | None = None
     entries: dict[str, Entry]
 
     @model_validator(mode="after")
     def _time_passes(self) -> Self:
-        if self.conditions is not None and (never := [k for k, entry in self.entries.items() if entry.median == 0]):
+        each_measured = self.conditions is not None and self.regression is None
+        if each_measured and (never := [k for k, entry in self.entries.items() if entry.median == 0]):
             raise ValueError(f"{shown(never[0])} was measured, yet took no time")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The content; tables that were not fitted are written without the key."""
+        content: dict[str, Any] = dumped(self)
+        if self.regression is None:
+            del content["regression"]
+        return content
 
     def __getitem__(self, key: str) -> float:
         return self.entries[key].median
@@ -200,29 +251,41 @@ class LatencyTable(Strict, Mapping[str, float]):
         dtype: DType = "float32",
         memory_format: MemoryFormat = "channels_last",
         min_run_time: Seconds = 0.03,
+        command: str | None = None,
+        timeout: Seconds | None = None,
+        by: Literal["operations", "networks"] | None = None,
+        networks: int | None = None,
         progress: bool = True,
     ) -> LatencyTable:
-        """Measure every operation of a search space on this machine, in milliseconds.
+        """Measure every operation of a search space on a device, in milliseconds.
 
         Args:
             space: the search space.
-            device: "cpu" or "cuda".
-            threads: intra-op threads of torch.
+            device: "cpu" or "cuda", by torch; "onnxruntime"; "command".
+            threads: intra-op threads.
             batch_size: examples per forward pass.
             dtype: type of weights and images.
             memory_format: memory format of weights and images.
             min_run_time: seconds spent on each operation, at least.
+            command: that measures an ONNX file on your device: "ssh phone ./bench {model}"; see
+                :class:`~lightning_nas.latency.measurement.Measurement` for this and the next three.
+            timeout: seconds that one run of it may take; None for 60.
+            by: "operations" or "networks"; None for "networks" with a command, else "operations".
+            networks: random networks that are measured whole; None for as many as are usual.
             progress: whether to show a progress bar on stderr.
 
         Raises:
             LatencyTableError: illegal conditions.
             InputError: the machine has no such device.
+            EnvironmentFailure: the command fails.
         """
         from lightning_nas.latency.measure import measure_space
+        from lightning_nas.latency.measurement import Measurement
 
         given: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size, "dtype": dtype}
-        given |= {"memory_format": memory_format, "min_run_time": min_run_time}
-        return measure_space(space, fit(Conditions, given, where="LatencyTable.measure"), progress)
+        given |= {"memory_format": memory_format, "min_run_time": min_run_time, "command": command}
+        given |= {"timeout": timeout, "by": by, "networks": networks}
+        return measure_space(space, fit(Measurement, given, where="LatencyTable.measure"), progress)
 
     @classmethod
     def macs(cls, space: SearchSpace) -> LatencyTable:
@@ -250,7 +313,7 @@ class LatencyTable(Strict, Mapping[str, float]):
         if isinstance(content, dict) and content.get("format") == 1 and type(content["format"]) is int:
             content = {"constant": 0.0, "steadiness": None, **content, "format": FORMAT}
         table = fit(cls, content, where=where)
-        given = {"": table.model_fields_set}
+        given = {"": {*table.model_fields_set, "regression"}}
         if table.conditions is not None:
             given["conditions."] = table.conditions.model_fields_set
         legal = {"": cls.model_fields, "conditions.": Conditions.model_fields}
@@ -266,6 +329,17 @@ class LatencyTable(Strict, Mapping[str, float]):
         'a phone'
         """
         return self.conditions.on(self.device) if self.conditions else self.device
+
+    @property
+    def verdict(self) -> str:
+        """How far to believe the figures; "" for counts and published tables."""
+        return "; ".join(str(part) for part in (self.steadiness, self.regression) if part is not None)
+
+    @property
+    def doubt(self) -> str | None:
+        """The verdict if it is a bad one."""
+        bad = (self.steadiness and not self.steadiness.steady) or (self.regression and not self.regression.good)
+        return self.verdict if bad else None
 
     def save(self, path: str | Path) -> None:
         """Write the table to a file, atomically.

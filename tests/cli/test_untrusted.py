@@ -89,6 +89,10 @@ OVERLAYS = {  # the group of the file, and what it says
     ),
     "tag": ("strategy", "alpha: !!python/object/apply:os.mkdir [{canary}]"),
     "trust": ("strategy", f"{GLOBAL}trusted_modules: [os]\nstrategy: {EVIL}"),
+    "latency": (
+        "latency_table",
+        "_target_: lightning_nas.latency.sources.Measured\ndevice: command\ncommand: mkdir {canary} {{model}}",
+    ),
     "hydra's callbacks": ("strategy", f"{GLOBAL}hydra:\n  callbacks:\n    x: {EVIL}"),
     "hydra's launcher": ("strategy", f"{GLOBAL}hydra:\n  launcher: {EVIL}"),
     "logging": (

@@ -9,10 +9,14 @@ import pytest
 from torch import nn
 
 import lightning_nas as ln
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, EnvironmentFailure
 from lightning_nas.experiment import result, search, targets
-from lightning_nas.latency.measure import Timing, device_description
+from lightning_nas.latency.command import described
+from lightning_nas.latency.measure import Timing
+from lightning_nas.latency.measurement import Measurement
+from lightning_nas.latency.sources import File
 from lightning_nas.latency.table import Conditions, Entry, LatencyTable
+from lightning_nas.latency.torch_device import device_description
 from lightning_nas.testing.multi_trial import ToyEngine
 from lightning_nas.testing.toys import ToyData, ToySpace
 
@@ -107,3 +111,67 @@ def test_a_target_is_refused_where_nothing_takes_it(tmp_path: Path) -> None:
         run(tmp_path, stages=["retrain"])
     with pytest.raises(ConfigError, match="the strategy is made already"):
         run(tmp_path, strategy=ln.DARTS(SPACE))
+
+
+# -- a table of another device ----------------------------------------------------------------------------------------
+
+COMMAND = "ssh phone ./bench {model}"
+
+
+def phone(folder: Path) -> str:
+    """The file of a table that a command measured."""
+    file = folder / "phone.json"
+    update = {"device": described(COMMAND), "conditions": Conditions(device="command")}
+    TABLE.model_copy(update=update).save(file)
+    return str(file)
+
+
+def test_the_answer_is_measured_by_the_command_of_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, stop_watch = [], slower(1.25)
+
+    def measure(network: nn.Module, *_: object, conditions: Conditions, **__: object) -> Timing:
+        seen.append(conditions)
+        timing: Timing = stop_watch(network)
+        return timing
+
+    for module in (targets, result):
+        monkeypatch.setattr(module, "measure", measure)
+    made = run(tmp_path / "run", latency_table=File(phone(tmp_path), command=COMMAND, timeout=9.0))
+    made.search()
+    made.report()
+    assert seen == [Measurement(device="command", command=COMMAND, timeout=9.0)] * 2
+    [entry] = json.loads((tmp_path / "run" / "result.json").read_text())["targets"]
+    assert entry["device"] == described(COMMAND)
+    assert entry["measured"] == pytest.approx(1.25 * entry["cost"])
+    assert entry["measured"] <= TARGET
+    told = (tmp_path / "run" / "report.html").read_text()
+    assert "2.250 ms: kept" in told
+    assert described(COMMAND) in told
+
+
+def test_no_command_in_a_file_of_a_table_is_run(tmp_path: Path) -> None:
+    made = run(tmp_path / "run", latency_table=File(phone(tmp_path)))
+    made.search()
+    made.report()
+    content = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert content["latency_predicted_device"] == described(COMMAND)
+    assert content["latency_device"] == Conditions().on(device_description("cpu"))
+    [entry] = content["targets"]
+    assert entry["measured"] is None
+    assert entry["cost"] <= TARGET == entry["bound"]
+
+
+def test_a_device_that_went_away_costs_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: object, **__: object) -> Timing:
+        raise EnvironmentFailure("the command 'ssh' failed with exit code 255: 'no route to host'")
+
+    for module in (targets, result):
+        monkeypatch.setattr(module, "measure", measure)
+    made = run(tmp_path / "run", latency_table=File(phone(tmp_path), command=COMMAND))
+    made.search()
+    made.report()
+    content = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert content["latency_measured_ms"] is None
+    assert content["targets"][0]["cost"] <= TARGET
+    assert [warning for warning in content["warnings"] if "no route to host" in warning]
+    assert "2.250 ms: kept" in (tmp_path / "run" / "report.html").read_text()

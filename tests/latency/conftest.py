@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+from torch.onnx._internal.exporter import _registration
 
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
@@ -26,3 +27,11 @@ def data() -> Path:
     if not folder or not Path(folder, "fbnet_hwnas_lut.json").exists():
         pytest.skip("needs the published tables: LIGHTNING_NAS_DATA=FOLDER")
     return Path(folder)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second less for each ONNX file: torch reads its operators once."""
+    pytest.importorskip("onnxscript")
+    made = _registration.ONNXRegistry.from_torchlib()
+    monkeypatch.setattr(_registration.ONNXRegistry, "from_torchlib", lambda *_, **__: made)

@@ -9,11 +9,12 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from lightning_nas.errors import InputError, LatencyTableError
-from lightning_nas.latency import sources
+from lightning_nas.latency import sources, torch_device
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.latency.measure import device_description
+from lightning_nas.latency.measurement import Measurement
 from lightning_nas.latency.sources import File, Macs, Measured, NoTable, Params
 from lightning_nas.latency.table import Conditions, Entry, LatencyTable, Steadiness
+from lightning_nas.latency.torch_device import device_description
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
@@ -29,7 +30,8 @@ def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> lis
     """The measurements that were asked for; each takes no time and finds 1 ms."""
     seen: list[Conditions] = []
 
-    def instead(space: SearchSpace, conditions: Conditions) -> LatencyTable:
+    def instead(space: SearchSpace, asked: Measurement) -> LatencyTable:
+        conditions = asked.conditions
         seen.append(conditions)
         entries = dict.fromkeys(space.operations(), Entry(median=1.0, iqr=0.0))
         facts = {"device": device_description("cpu"), "space": space.name, "space_digest": space.digest}
@@ -75,7 +77,7 @@ def test_other_conditions_have_another_file(
 
 def test_another_device_has_another_file(space: FBNetSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Measured(str(tmp_path)).file(space)
-    monkeypatch.setattr(sources, "device_description", lambda _: "elsewhere")
+    monkeypatch.setattr(torch_device, "device_description", lambda _: "elsewhere")
     assert Measured(str(tmp_path)).file(space) != here
 
 

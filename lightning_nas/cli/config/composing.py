@@ -25,7 +25,7 @@ from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.overriding import apply_overrides
 from lightning_nas.cli.config.plain import join, trusted_modules, walk
 from lightning_nas.cli.config.targets import check_target, full_name, is_a, resolve, under
-from lightning_nas.cli.config.written import Asked, check_written
+from lightning_nas.cli.config.written import Asked, check_command, check_written
 from lightning_nas.cli.presets import conf_dir
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.kinds import is_entry
@@ -129,13 +129,14 @@ def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
     Args:
         config: the composed configuration with its ``hydra`` node.
         overrides: the overrides on the command line. Only they may set ``trusted_modules``, since a file could trust
-            the classes that it names, and places outside the run's folder.
+            the classes that it names, the ``command`` that measures latencies, and places outside the run's folder.
 
     Raises:
         ConfigError: one line naming the key.
     """
     content: Any = OmegaConf.to_container(config, resolve=False)
     trusted = trusted_modules(content)
+    overrides = _typed(config, overrides)
     if trusted and not any(_TRUSTING.match(override) for override in overrides):
         names = ",".join(trusted)
         raise ConfigError(f"trusted_modules may only be set on the command line: trusted_modules=[{names}]")
@@ -149,10 +150,26 @@ def check_composition(config: DictConfig, overrides: Sequence[str]) -> None:
             _check_made(key, value, trusted)
     if hydra["job"]["env_set"]:
         raise ConfigError("hydra.job.env_set: a configuration may not set environment variables; set them in the shell")
+    check_command(config, content, Asked(overrides))
     check_written(content, Asked(overrides, conf_dir()))
     for part in ("hydra_logging", "job_logging"):
         _literal(hydra[part], f"hydra.{part}")
         check_log_section(config, part)
+
+
+def _typed(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """The overrides that a person typed: those of a sweep's job may come from the sweeper's parameters in a file.
+
+    Raises:
+        ConfigError: the parameters of the sweep are no mapping.
+    """
+    asked, swept = Asked(overrides), set[str]()
+    for part in ("hydra.sweeper.params", "hydra.sweeper.search_space"):
+        params = OmegaConf.select(config, part)
+        if params is not None and not OmegaConf.is_dict(params):
+            raise ConfigError(f"{part}: got {shown(params)}; legal: a mapping")
+        swept |= {str(name).lstrip("+~") for name in params or () if f"{part}.{name}" not in asked}
+    return [text for text in overrides if text.partition("=")[0].lstrip("+~") not in swept]
 
 
 def _check_made(key: str, entry: dict[str, Any], trusted: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas.cli.config.plain import join, walk
 from lightning_nas.cli.config.targets import under
@@ -39,6 +40,7 @@ _THEIRS = {
     "lightning_nas.trials.engines.ray": ("address",),
     "hydra_plugins": ("setup", "additional_parameters", "srun_args", "python", "pre_dispatch"),
 }
+_SOURCES = "lightning_nas.latency.sources"
 _TOP = {
     "paths.output": "${hydra:runtime.output_dir}",
     "paths.cache": "${oc.env:LIGHTNING_NAS_CACHE,${oc.env:HOME,.}/.cache/lightning_nas}",
@@ -56,20 +58,57 @@ _OVERRIDE = re.compile(r"[+~]{0,2}(?P<key>[^=@]+)=(?P<value>.*)", re.DOTALL)
 
 
 class Asked:
-    """The keys that the user set: on the command line, or in ``local/default.yaml`` of the library's groups."""
+    """The keys that the user set: on the command line, or in ``local/default.yaml`` of the library's groups.
 
-    def __init__(self, overrides: Sequence[str], conf: str | Path) -> None:
+    Args:
+        overrides: on the command line.
+        conf: the folder of groups; None if the command line alone counts.
+    """
+
+    def __init__(self, overrides: Sequence[str], conf: str | Path | None = None) -> None:
         found = [match for override in overrides if (match := _OVERRIDE.fullmatch(override))]
         self._keys = {match["key"] for match in found}
         # a mapping sets all keys below it, where `group=option` leaves them to the file of the option
         self._whole = {match["key"] for match in found if match["value"].lstrip().startswith("{")}
-        local = Path(conf) / "local" / "default.yaml"
-        if local.is_file():
+        local = Path(conf or "") / "local" / "default.yaml"
+        if conf is not None and local.is_file():
             content = yaml.safe_load(local.read_text(encoding="utf-8"))
             self._keys |= {key for key, _ in walk(content)}
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys or any(key.startswith(f"{whole}.") for whole in self._whole)
+
+
+def check_command(config: DictConfig, content: dict[str, Any], typed: Asked) -> None:
+    """Refuse a command that measures latencies unless it was typed: a file could run anything by it.
+
+    Args:
+        config: the composed configuration.
+        content: the same with its interpolations.
+        typed: the keys on the command line.
+
+    Raises:
+        ConfigError: one line that names the key.
+    """
+    found = [
+        (join(key, "command"), entry["command"])
+        for key, entry in walk(content)
+        if is_entry(entry) and under(str(entry["_target_"]), [_SOURCES]) and "command" in entry
+    ]
+    for place in ("measure", "latency_table"):
+        key, node = f"{place}.command", content.get(place)
+        written = node.get("command") if isinstance(node, dict) else None
+        found.append((key, written if written is not None else OmegaConf.select(config, key)))  # wherever `place` leads
+    for key, value in found:
+        if value is None:
+            continue
+        if key not in typed:
+            raise ConfigError(
+                f"{key}: got {shown(value)}; a command is run on this machine, so it may only be set on the command "
+                f"line: '{key}=\"...\"'"
+            )
+        if "${" in str(value):
+            raise ConfigError(f"{key}: got {shown(value)}; legal: plain text, no interpolation")
 
 
 def check_written(content: dict[str, Any], asked: Asked) -> None:

@@ -155,6 +155,50 @@ def test_trusted_modules_count_on_the_command_line_alone(conf: Path) -> None:
         assert compose("config", ["overlay=evil", "trusted_modules=[os]"]).trusted_modules == ["os"]
 
 
+MEASURED = "_target_: lightning_nas.latency.sources.Measured, device: command, command: 'CANARY {model}'"
+COMMANDS = {
+    "of the table": f"latency_table: {{{MEASURED}}}",
+    "of a file": f"latency_table: {{{MEASURED.replace('Measured', 'File')}}}",
+    "elsewhere": f"latency_table: ${{evil}}\nevil: {{{MEASURED}}}",
+    "at another place": "latency_table: {command: '${evil}'}\nevil: CANARY {model}",
+    "of the latency command": "measure: {device: command, command: 'CANARY {model}'}",
+    "of the latency command elsewhere": "measure: ${evil}\nevil: {command: 'CANARY {model}'}",
+}
+
+
+@pytest.mark.parametrize("way", COMMANDS)
+def test_a_command_that_measures_counts_on_the_command_line_alone(conf: Path, way: str) -> None:
+    (conf / "overlay" / "evil.yaml").write_text(f"# @package _global_\n{COMMANDS[way]}\n")
+    with guarded(), initialize_config_dir(str(conf), version_base="1.3"):
+        with pytest.raises(ConfigError, match=r"command: got .*it may only be set on the command line"):
+            compose("config", ["overlay=evil"])
+        place = "measure" if "latency command" in way else "latency_table"
+        if "elsewhere" not in way:
+            mine = compose("config", ["overlay=evil", f"++{place}.command='mine {{model}}'"])
+            assert mine[place].command == "mine {model}"
+            with pytest.raises(ConfigError, match="legal: plain text, no interpolation"):
+                compose("config", ["overlay=evil", f"++{place}.command=${{oc.env:HOME}}"])
+
+
+def test_a_command_is_typed_as_part_of_a_mapping_too(conf: Path) -> None:
+    with guarded(), initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose("config", [f"+latency_table={{{MEASURED}}}"])
+        assert config.latency_table.command == "CANARY {model}"
+
+
+@pytest.mark.parametrize(
+    "param", ["trusted_modules: '[os]'", "+trusted_modules: '[os]'", "++latency_table.command: 'evil {model}'"]
+)
+def test_what_a_file_lets_a_sweep_set_was_not_typed(conf: Path, param: str) -> None:
+    text = f"# @package _global_\nhydra: {{mode: MULTIRUN, sweeper: {{params: {{{param}}}}}}}\n"
+    (conf / "overlay" / "evil.yaml").write_text(text)
+    key, value = yaml.safe_load(param).popitem()
+    with guarded(), initialize_config_dir(str(conf), version_base="1.3"):
+        job = ["overlay=evil", f"++{key.lstrip('+')}='{value}'" if "command" in key else f"{key.lstrip('+')}={value}"]
+        with pytest.raises(ConfigError, match=r"may only be set on the command line"):
+            compose("config", job)
+
+
 def test_hydras_own_groups_pass() -> None:
     with guarded(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for logging in ("default", "disabled", "none", "stdout"):
