@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from lightning_nas.errors import ConfigError, EnvironmentFailure, shown
+from lightning_nas.files import replace_file
 from lightning_nas.latency.device import Device, Stopwatch, Turn
 from lightning_nas.latency.onnx_runtime import check_installed, onnx_file
 from lightning_nas.onnx_model import WRITERS
@@ -71,10 +72,7 @@ class Command(Device):
             self._folder = tempfile.TemporaryDirectory(prefix="lightning_nas_")
         self._files += 1
         file = Path(self._folder.name, f"network_{self._files}.onnx")
-        try:
-            file.write_bytes(content)
-        except OSError as reason:
-            raise EnvironmentFailure(f"cannot write {shown(file)}: {reason.strerror or reason}") from None
+        replace_file(file, content)
         return _Runs(self, file)
 
     def close(self) -> None:

@@ -142,7 +142,7 @@ def test_a_table_is_fitted_to_networks_that_a_command_timed(tmp_path: Path) -> N
     assert len(log.read_text().splitlines()) == 3 * 7
     [file] = (tmp_path / "cache").iterdir()
     assert LatencyTable.load(file) == File(str(file), command=command)(space) == table
-    with pytest.raises(LatencyTableError, match=r"was made for 'command .*', not by the 'command other \{model\}'"):
+    with pytest.raises(LatencyTableError, match=r"was made for 'command .*, not by the 'command other \{model\}'"):
         File(str(file), command="other {model}")(space)
     with pytest.raises(LatencyTableError, match="not for this device and these conditions"):
         Measured(path=str(file), device="command", command="other {model}")(space)

@@ -100,7 +100,8 @@ def test_the_sanity_check_changes_nothing(tmp_path: Path) -> None:
     assert ends[0] == ends[1]
 
 
-def test_trials_are_trained_in_this_process_on_ordinary_data(tmp_path: Path) -> None:
+def test_trials_are_trained_in_this_process_on_ordinary_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="pytorch_lightning")
     lines: list[str] = []
     listener, lightning = logging.Handler(), logging.getLogger("pytorch_lightning")
     listener.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
