@@ -40,6 +40,7 @@ _THEIRS = {
     "lightning_nas.trials.engines.ray": ("address",),
     "hydra_plugins": ("setup", "additional_parameters", "srun_args", "python", "pre_dispatch"),
 }
+_DISPATCH = re.compile(r"all|\d{1,9}(\*n_jobs)?", re.ASCII)  # Joblib evaluates other texts
 _SOURCES = "lightning_nas.latency.sources"
 _TOP = {
     "paths.output": "${hydra:runtime.output_dir}",
@@ -144,7 +145,7 @@ def _check_entry(key: str, entry: dict[str, Any], target: str, asked: Asked) -> 
             raise _refused(where, value)
         if name in _of(_NAMES, target) and not (plain or inside):
             raise ConfigError(f"{where}: got {shown(value)}; a configuration may give a plain name, no other folder")
-        if name in _of(_THEIRS, target):
+        if name in _of(_THEIRS, target) and not (name == "pre_dispatch" and _DISPATCH.fullmatch(str(value))):
             raise _refused(where, value)
 
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from lightning_nas.cli.config.composing import guarded
+from lightning_nas.cli.config.written import Asked, check_written
 from lightning_nas.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -205,6 +206,26 @@ def test_hydras_own_groups_pass() -> None:
             overrides = [f"hydra/job_logging={logging}", "hydra.mode=RUN"]
             config = compose("config", overrides, return_hydra_config=True)
             assert config.hydra.launcher._target_.endswith("BasicLauncher")
+
+
+def dispatching(text: str) -> Any:
+    """A composed configuration with Joblib's launcher, which evaluates this text."""
+    with guarded(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        content: Any = OmegaConf.to_container(compose("config", return_hydra_config=True))
+    target = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+    content["hydra"]["launcher"] = {"_target_": target, "pre_dispatch": text}
+    return content
+
+
+@pytest.mark.parametrize("text", ["2*n_jobs", "all", "8"])
+def test_joblibs_launcher_may_dispatch_as_it_usually_does(text: str) -> None:
+    check_written(dispatching(text), Asked([]))
+
+
+@pytest.mark.parametrize("text", ["n_jobs.__class__", "2**99", "print(n_jobs)", "2*n_jobs+1"])
+def test_joblibs_launcher_evaluates_nothing_else(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.pre_dispatch: got"):
+        check_written(dispatching(text), Asked([]))
 
 
 @pytest.mark.parametrize("place", PLACES)
