@@ -1,4 +1,4 @@
-"""What a device is to a measurement: it gives each network a stopwatch, and every round asks for one turn of it."""
+"""The devices of a measurement: each gives a network a stopwatch, and every round asks for one turn of it."""
 
 from __future__ import annotations
 

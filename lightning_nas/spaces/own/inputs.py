@@ -1,4 +1,4 @@
-"""What a module is given: one tensor, several in a row, or several by name."""
+"""The inputs of a module: one tensor, several in a row, or several by name."""
 
 from __future__ import annotations
 
