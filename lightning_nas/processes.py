@@ -1,4 +1,4 @@
-"""How many processes and threads a machine of this size bears."""
+"""The number of processes and threads that a machine of this size bears."""
 
 from __future__ import annotations
 

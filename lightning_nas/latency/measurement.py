@@ -1,4 +1,4 @@
-"""How a latency table is measured: the conditions, which it keeps, and what is asked of one measurement."""
+"""The conditions of a latency table, which it keeps, and the settings of one measurement, which it does not."""
 
 from __future__ import annotations
 
