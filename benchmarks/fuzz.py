@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -165,6 +166,15 @@ def violations(ended: Ended, seconds: float) -> Iterator[str]:
         yield "printed a secret of the environment"
 
 
+def watched(place: Place, command: Callable[[], Ended], seconds: float) -> tuple[Ended, list[str]]:
+    """How a command ended and what is wrong with that, files included that it may not touch."""
+    before = place.outside()
+    ended = command()
+    after = place.outside()
+    touched = [f"touched {name}" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    return ended, [*violations(ended, seconds), *touched]
+
+
 # -- settings -----------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +305,8 @@ def main() -> None:
         shutil.rmtree(home, ignore_errors=True)
         place = Place(home)
         arguments = makers[sort](place, draw)
-        before = place.outside()
-        ended = run(place, arguments, given.seconds)
-        after = place.outside()
+        ended, wrong = watched(place, partial(run, place, arguments, given.seconds), given.seconds)
         codes[ended.code] = codes.get(ended.code, 0) + 1
-        wrong = list(violations(ended, given.seconds))
-        wrong += [f"touched {name}" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
         if not wrong:
             shutil.rmtree(home)
             continue

@@ -23,13 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import hydra
 import torch
-from fuzz import Ended, Place, data_files, violations, written
+from fuzz import Ended, Place, data_files, watched, written
 from hostile import VALUES, keys
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -201,12 +202,8 @@ def main() -> None:
         shutil.rmtree(home, ignore_errors=True)
         place = Place(home)
         arguments = [*overrides, f"{sign}{key}={written(value)}", f"hydra.run.dir={place.run}"]
-        before = place.outside()
-        ended = forked(place, arguments, chosen.seconds)
-        after = place.outside()
+        ended, wrong = watched(place, partial(forked, place, arguments, chosen.seconds), chosen.seconds)
         codes[ended.code] = codes.get(ended.code, 0) + 1
-        wrong = list(violations(ended, chosen.seconds))
-        wrong += [f"touched {name}" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
         shutil.rmtree(home)
         if wrong:
             found += 1

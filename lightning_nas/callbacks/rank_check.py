@@ -25,6 +25,7 @@ from lightning_nas.functional.ranking import (
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ranges import Count, Ranked
 from lightning_nas.report.figures import rank_scatter
+from lightning_nas.report.record import number
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Task
@@ -86,7 +87,6 @@ class RankCheck(RecordingCallback):
         self.architectures: list[Architecture] = []
         self.truths: list[float] = []
         self.macs: list[float] = []
-        self.last: dict[str, Any] = {}  # the row of the last check
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -111,8 +111,7 @@ class RankCheck(RecordingCallback):
             known = truth if math.isfinite(truth) else None
             self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": known})
         figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
-        self.last = {"epoch": epoch, "step": pl_module.position, **figures}
-        self.record("rank.csv", self.last)
+        self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
         for name in ("kendall_tau", "spearman", "kendall_tau_macs"):
             if figures[name] is not None:
                 pl_module.log(f"rank/{name}", figures[name], rank_zero_only=True, prog_bar=name == "kendall_tau")
@@ -145,22 +144,23 @@ class RankCheck(RecordingCallback):
 
     def figures(self) -> dict[str, Any]:
         """The last check by the names of ``result.json``."""
-        row = self.last
-        if row.get("kendall_tau") is None:
+        rows = self.tables["rank.csv"].read() if "rank.csv" in self.tables else []
+        row = rows[-1] if rows else {}
+        if number(row.get("kendall_tau")) is None:
             return {}
         return {
-            "kendall_tau": row["kendall_tau"],
-            "kendall_tau_interval": [row["low"], row["high"]],
-            "kendall_tau_architectures": row["architectures"],
-            "kendall_tau_chance": row["chance"],
-            "kendall_tau_macs": row["kendall_tau_macs"],
-            "ranking": row["verdict"],
+            "kendall_tau": number(row["kendall_tau"]),
+            "kendall_tau_interval": [number(row["low"]), number(row["high"])],
+            "kendall_tau_architectures": int(row["architectures"]),
+            "kendall_tau_chance": number(row["chance"]),
+            "kendall_tau_macs": number(row["kendall_tau_macs"]),
+            "ranking": row["verdict"] or None,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"truths": self.truths, "last": self.last}
+        return super().state_dict() | {"truths": self.truths}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if len(state_dict["truths"]) == len(self.architectures):  # else an inexact resume with another setting
-            self.truths, self.last = state_dict["truths"], dict(state_dict["last"])
+            self.truths = state_dict["truths"]

@@ -33,7 +33,8 @@ def within_memory(what: str, make: Callable[[], Made], *, memory: int | None = N
     """What ``make`` makes, if its parameters with gradients and optimiser state fit into memory.
 
     Parameters are counted as modules get them, before they are filled. From 2 GB on they are counted to the end before
-    any is filled, so that an absurd size is refused at once. Activations come on top, see :func:`check_activations`.
+    any is filled, so that an absurd size is refused at once. Activations come on top, see
+    :func:`check_training_memory`.
 
     Args:
         what: the network, in words.

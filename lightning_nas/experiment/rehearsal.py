@@ -81,9 +81,8 @@ def rehearse(
             batch = data.retrain_loader(lambda: 0, searched=True).batches[0]
             said = data.as_option("batch_size", len(batch[0]))
             network = check_batch(said, batch[0], lambda: module.space.network(some))
-            if network is not None and isinstance(
-                module.engine, SerialEngine | LocalEngine
-            ):  # the others train elsewhere
+            here = isinstance(module.engine, SerialEngine | LocalEngine)  # the others train elsewhere
+            if network is not None and here:
                 check_memory("a candidate", said, batch, trainer, memory, network)
     else:
         loader = data.search_loader(module.alternate, lambda: 0, 0, trainer.world_size)

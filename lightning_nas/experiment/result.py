@@ -98,10 +98,7 @@ def _measured(run: Run, network: nn.Module, table: LatencyTable | None) -> dict[
     conditions = here or _nearest(table)
     try:
         timing = measure(network, run.space.input_shape, conditions=conditions, dtype=run.space.input_dtype)
-    except (
-        EnvironmentFailure,
-        InputError,
-    ) as reason:  # the run has its answer: a device that went away must not spoil it
+    except (EnvironmentFailure, InputError) as reason:  # a device that went away must not spoil the answer
         run.warn(f"the network of the answer could not be measured: {reason}")
         return {}
     if not timing.steady:

@@ -127,7 +127,7 @@ def chance_level(scores: Tensor, truth: Tensor) -> float:
     if len(scores) < 2:
         return math.nan
     pairs = scores.cpu().numpy(), truth.cpu().numpy()
-    side = "less" if kendalltau(*pairs).statistic < 0 else "greater"
+    side = "less" if kendall_tau(scores, truth) < 0 else "greater"
     return float(kendalltau(*pairs, alternative=side).pvalue)
 
 
@@ -138,7 +138,7 @@ BELOW_CHANCE = "ranks worse than chance"
 
 
 def verdict(tau: float, interval: tuple[float, float], chance: float, by_macs: float) -> str:
-    """What a rank check can say: one of ``TOO_FEW``, ``BETTER``, ``BELOW_MACS``, ``BELOW_CHANCE``.
+    """The statement that a rank check allows: one of ``TOO_FEW``, ``BETTER``, ``BELOW_MACS``, ``BELOW_CHANCE``.
 
     Too few architectures where the interval holds 0 or the tau of multiply-adds, or where more than 2.5 % of random
     orders are as far from 0 on the same side: of three architectures in perfect order every resample is perfect,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.functional.projection import MOST_SHARED, Floats, Part, Shared
+from lightning_nas.functional.projection import MOST_SHARED, Floats, Part, Shared, least
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace, look_up
 from lightning_nas.spaces.gates import Joint
@@ -145,6 +145,12 @@ class AdditiveParts(Parts):
             Part(scores[places].sum(1), costs[places].sum(1), marks)
             for places, marks in zip(self._places, self._marks, strict=True)
         ]
+
+    def cheapest(self) -> list[Architecture]:
+        """The architecture of the least cost by each table."""
+        parts = self.parts(np.zeros(self.width))
+        found = [least(parts, k, fixed=self.fixed, shared=self.shared) for k in range(len(self.fixed))]
+        return [self.architecture(one.taken) for one in found]
 
 
 def adds_up(space: SearchSpace) -> bool:

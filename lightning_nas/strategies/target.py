@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError, shown
-from lightning_nas.functional.projection import Floats, Shared, least, project
+from lightning_nas.functional.projection import Floats, Shared, project
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.evolution import blended, cheapest
@@ -232,9 +232,7 @@ class Target:
         if self._additive is None:
             costs = [partial(self.space.cost, table=limit.table) for limit in self.limits]
             return [cheapest(self.space, cost, generator(self.seed, "cheapest")) for cost in costs]
-        own, parts = self._additive, self._additive.parts(np.zeros(self._additive.width))
-        taken = [least(parts, k, fixed=own.fixed, shared=own.shared).taken for k in range(len(self.limits))]
-        return [own.architecture(numbers) for numbers in taken]
+        return self._additive.cheapest()
 
     def _check(self) -> None:
         found = "" if self._additive else " that was found"
@@ -261,11 +259,7 @@ def exactly_cheapest(space: WeightSharingSpace, table: LatencyTable) -> Architec
     >>> str(exactly_cheapest(ToySpace(), LatencyTable.macs(ToySpace())))
     'blur blur'
     """
-    if not adds_up(space):
-        return None
-    own = AdditiveParts(space, [table])
-    parts = own.parts(np.zeros(own.width))
-    return own.architecture(least(parts, 0, fixed=own.fixed, shared=own.shared).taken)
+    return AdditiveParts(space, [table]).cheapest()[0] if adds_up(space) else None
 
 
 def _limit(name: str, cost: float, space: SearchSpace, table: LatencyTable | None) -> Limit:

@@ -96,6 +96,17 @@ def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_pat
     assert ToySpace().best in check.architectures
 
 
+def test_the_check_of_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
+    module, first = toy_search(), RankCheck(worth, architectures=6, every_n_epochs=1, top_k=2)
+    trainer = fit(module, ToyData(), tmp_path, epochs=1, callbacks=[first])
+    assert first.figures()["kendall_tau_architectures"] == 6
+    resumed = RankCheck(worth, architectures=6, every_n_epochs=1, top_k=2)
+    resumed.setup(trainer, module, "fit")
+    old = {"rows": first.state_dict()["rows"], "truths": first.truths, "tau": 0.5, "tau_macs": 0.1}
+    resumed.load_state_dict(old)
+    assert resumed.figures() == first.figures()
+
+
 def test_ranks_of_too_few_architectures_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"architectures=2.*architectures >= 3"):
         RankCheck(worth, architectures=2, top_k=1)

@@ -20,6 +20,8 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from test_resume import assert_same, result
 
+from lightning_nas import processes
+from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.process import process
 
 
@@ -135,3 +137,9 @@ def test_a_run_puts_back_what_it_changed_in_its_process(monkeypatch: pytest.Monk
         assert os.environ["OMP_NUM_THREADS"] == str(before[1] + 1)
         assert signal.getsignal(signal.SIGTERM) != before[3][1]
     assert state() == before
+
+
+def test_many_times_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    with pytest.raises(ConfigError, match="threads=33: this machine has 2 cores; legal: at most 32"), process(33):
+        pass

@@ -7,7 +7,10 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
-from lightning_nas.errors import InputError, LatencyTableError
+from lightning_nas import processes
+from lightning_nas.errors import ConfigError, InputError, LatencyTableError
+from lightning_nas.latency import measure as measure_module
+from lightning_nas.latency.device import Device, Stopwatch, Turn
 from lightning_nas.latency.measure import Clock, measure, measure_all, measure_space
 from lightning_nas.latency.table import Conditions, Steadiness
 from lightning_nas.spaces.base import Operation
@@ -195,3 +198,41 @@ def test_a_space_without_operations_has_no_table() -> None:
 
     with pytest.raises(LatencyTableError, match=r"toy lists no operations.*latency_table=none"):
         measure_space(Bare(), Conditions(), progress=False)
+
+
+class Called(Device):
+    """A machine elsewhere: 1 ms to be called, and 2 ms for each parameter."""
+
+    rounds = 3
+
+    def description(self) -> str:
+        return "elsewhere"
+
+    def stopwatch(self, network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype) -> Stopwatch:
+        return Elapsed(1e-3 + 2e-3 * sum(p.numel() for p in network.parameters()))
+
+
+class Elapsed(Stopwatch):
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def turn(self) -> Turn:
+        return Turn(self.seconds, self.seconds, self.seconds)
+
+
+def test_a_call_is_counted_once_in_a_network_and_not_in_its_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure_module, "open_device", lambda *_: Called())
+    space = FBNetSpace(input_shape=(1, 8, 8), num_classes=3, stem=(4, 2), stages=[(4, 1, 1)], head=8)
+    table = measure_space(space, Conditions(), progress=False)
+    for key, operation in space.operations().items():
+        parameters = sum(p.numel() for p in operation.build().parameters())
+        assert table[key] == pytest.approx(max(2.0 * parameters, 0.01))  # at least 1 % of the 1 ms
+    architecture = space.sample(torch.Generator().manual_seed(3))
+    parameters = sum(p.numel() for p in space.network(architecture).parameters())
+    assert space.cost(architecture, table) + table.constant == pytest.approx(1.0 + 2.0 * parameters, rel=0.01)
+
+
+def test_many_times_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    with pytest.raises(ConfigError, match="threads=33: this machine has 2 cores; legal: at most 32"):
+        measure(nn.Identity(), (1,), conditions=Conditions(threads=33))

@@ -71,8 +71,7 @@ class Asked:
         self._keys = {match["key"] for match in found}
         # a mapping sets all keys below it, where `group=option` leaves them to the file of the option
         self._whole = {match["key"] for match in found if match["value"].lstrip().startswith("{")}
-        local = Path(conf or "") / "local" / "default.yaml"
-        if conf is not None and local.is_file():
+        if conf is not None and (local := Path(conf) / "local" / "default.yaml").is_file():
             content = yaml.safe_load(local.read_text(encoding="utf-8"))
             self._keys |= {key for key, _ in walk(content)}
 

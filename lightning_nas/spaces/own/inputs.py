@@ -79,10 +79,9 @@ def inputs_of(example: Any) -> Inputs:
     if not given or not all(isinstance(x, Tensor) for x in given) or not all(type(name) is str for name in names):
         raise InputError(f"example: got {shown(' '.join(repr(example).split()))}; legal: {_LEGAL}")
     shapes = [f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in given]
-    one = len({x.shape[0] for x in given if x.dim()}) == 1
-    if min(x.dim() for x in given) < (2 if isinstance(nest, Tensor) else 1) or not one or any(
-        0 in x.shape or x.is_complex() for x in given
-    ):  # fmt: skip
+    least = 2 if isinstance(nest, Tensor) else 1
+    usable = all(x.dim() >= least and 0 not in x.shape and not x.is_complex() for x in given)
+    if not usable or len({x.shape[0] for x in given}) > 1:
         raise InputError(f"example: got {', '.join(shapes)}; legal: {_LEGAL}")
 
     def kept(x: Tensor) -> Tensor:
