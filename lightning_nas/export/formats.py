@@ -165,6 +165,8 @@ def _safetensors(source: Source) -> Exported:
     trained.architecture.save(source.folder / "config.json", trained.sizes)
     replace_file(source.folder / "README.md", model_card(trained, source.result).encode())
     read = {name: value.clone() for name, value in load_file(file).items()}  # aligned, as in a network
+    for name, parameter in trained.network.named_parameters(remove_duplicate=False):
+        read[name].requires_grad_(parameter.requires_grad)  # torch takes other kernels for weights without
 
     def run(batch: Tensor) -> Tensor:
         return torch.func.functional_call(trained.network, read, batch, strict=True)  # type: ignore[no-any-return]

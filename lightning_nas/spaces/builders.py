@@ -1,4 +1,4 @@
-"""Functions that build a network, by name: those of torchvision, which files may name too."""
+"""What builds networks and layers, by name: of torchvision and torch, which files may name too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 LIBRARY = "torchvision.models"
+LAYERS = (
+    *("Identity", "Linear", "Conv1d", "Conv2d", "Conv3d", "ChannelShuffle"),
+    *(f"{kind}{rank}d" for kind in ("BatchNorm", "InstanceNorm") for rank in (1, 2, 3)),
+    *("LayerNorm", "RMSNorm", "GroupNorm", "LocalResponseNorm"),
+    *(f"{kind}Pool{rank}d" for kind in ("Avg", "Max", "AdaptiveAvg", "AdaptiveMax") for rank in (1, 2, 3)),
+    *("ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Sigmoid", "Tanh"),
+    *("Hardswish", "Hardsigmoid", "Hardtanh", "Softplus", "Softsign", "Dropout", "Dropout1d", "Dropout2d"),
+    *("Dropout3d", "AlphaDropout", "FeatureAlphaDropout"),
+)
+"""Layers of ``torch.nn`` that take one tensor, and numbers and words as arguments."""
 _WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
 
 

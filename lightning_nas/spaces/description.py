@@ -68,7 +68,10 @@ def describe(space: SearchSpace) -> dict[str, Any] | None:
     bound.apply_defaults()
     arguments = {key: _plain(value) for key, value in list(bound.arguments.items())[1:] if key != "input_shape"}
     if _BUILDER in arguments:  # its weights are in the file already
-        arguments |= {_BUILDER: described(arguments[_BUILDER]), "model_weights": None}
+        from lightning_nas.spaces.own.templates import with_plain_layers
+
+        rules = with_plain_layers(bound.arguments["rules"])
+        arguments |= {_BUILDER: described(arguments[_BUILDER]), "model_weights": None, "rules": _plain(rules)}
         if arguments[_BUILDER] is None or not is_plain(arguments["rules"]):
             return None
     return {"class": name, "arguments": arguments}

@@ -22,6 +22,12 @@ OWN = (
 )
 RUN = ("strategy=spos", *OWN, *(text for text in TINY if "search_space" not in text and "candidates" not in text))
 RUN = tuple(text for text in RUN if "arch_warmup" not in text)
+
+
+def _choice(option: str) -> str:
+    return f'search_space.rules=[{{match: "*.mlp.0", choices: [keep, {option}]}}]'
+
+
 RUN += ("strategy.generations=1", "strategy.population=4", "strategy.parents=2", "trainer.max_epochs=2")
 
 
@@ -29,6 +35,9 @@ def test_a_named_network_goes_from_search_to_export(cli: Commands) -> None:
     folder = cli.folder / "run"
     stages = ("stages=[search,retrain,export]", "export.formats=[safetensors]")
     stages += ("retrain.from=inherited", "retrain.optimizer.lr=0.01")
+    linear = "{_target_: torch.nn.Linear, bias: false}"
+    layers = f"[keep, {linear}, [{{_target_: torch.nn.LayerNorm}}, {{_target_: torch.nn.Linear}}]]"
+    stages += (f'search_space.rules=[{{match: "*", width: true}}, {{match: "*.mlp.0", choices: {layers}}}]',)
     ended = cli.run(*RUN, *stages, f"hydra.run.dir={folder}")
     assert ended.code == 0, ended.err[-2000:]
     result = json.loads((folder / "result.json").read_text())
@@ -36,6 +45,8 @@ def test_a_named_network_goes_from_search_to_export(cli: Commands) -> None:
     assert 0 <= result["inherited_acc"] <= 1
     network = ln.load(folder)  # no space is given
     assert type(network) is torchvision.models.VisionTransformer
+    chosen = json.loads((folder / "architecture.json").read_text())["choices"]
+    assert chosen["encoder.layers.encoder_layer_0.mlp.0"] in ("keep", "linear", "layernorm_linear")
     assert network.conv_proj.in_channels == 1
     assert sum(p.numel() for p in network.parameters()) == result["params"]
     assert json.loads((folder / "export" / "export.json").read_text())["files"]["model.safetensors"]["difference"] == 0
@@ -110,6 +121,14 @@ def test_trials_build_the_network_in_their_workers(cli: Commands) -> None:
         ("search_space.model.hidden_dim=15", "refuses its arguments"),
         ("search_space.model_weights=/nothing", "cannot read '/nothing'"),
         ("search_space.rules=[{match: foo}]", "rule 1 matches no module"),
+        (_choice("{_target_: torch.nn.Liner}"), "choices[1]._target_: 'torch.nn.Liner' is refused"),
+        (_choice("{_target_: torch.nn.Transformer}"), "legal are layers of torch.nn"),
+        (_choice("{a: [{_target_: os.system, command: ls}]}"), "choices[1].a[0]._target_: 'os.system' is refused"),
+        (_choice("{_target_: torch.nn.Linear, bais: false}"), "did you mean 'bias'?"),
+        (_choice("{_target_: torch.nn.Linear, out_features: 7}"), "linear fits nowhere"),
+        (_choice("{_target_: torch.nn.Linear, device: {_target_: torch.nn.ReLU}}"), "plain values"),
+        (_choice("{_target_: torch.nn.Linear, _partial_: false}"), "_partial_: got False; legal: true"),
+        ('search_space.rules=[{match: "*", width: {_target_: torch.nn.ReLU}}]', "'torch.nn.ReLU' is refused"),
         ("task._target_=torchvision.models.resnet18", "'torchvision.models.resnet18' is refused"),
     ],
 )

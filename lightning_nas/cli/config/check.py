@@ -8,7 +8,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from lightning_nas.cli.config.bounds import LARGEST
-from lightning_nas.cli.config.models import check_model
+from lightning_nas.cli.config.models import SIZES, check_model, is_choice
 from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.plain import join, plain, trusted_modules, walk
 from lightning_nas.cli.config.signature import Signature, signature
@@ -126,6 +126,8 @@ def _check_entry(key: str, entry: dict[str, Any], made: Callable[..., Any], late
     for name, value in given.items():
         argument = legal.arguments.get(name)
         if argument is None or join(key, name) in late or (value is None and argument.default is None):
+            continue
+        if is_choice(key) and value in SIZES:
             continue
         for annotation in (limit(defined, name), argument.annotation):
             _check_value(join(key, name), value, kind(annotation))

@@ -11,7 +11,8 @@ A configuration file may come from a stranger, so a ``_target_`` is refused unle
 
 The classes that other installed packages name in entry points are legal too (:mod:`lightning_nas.cli.plugins`).
 
-At ``search_space.model`` alone, what ``torchvision.models`` offers for classification is legal, functions too
+At ``search_space.model`` alone, what ``torchvision.models`` offers for classification is legal, functions too; in the
+``choices`` of ``search_space.rules`` alone, the layers of torch that take numbers
 (:mod:`lightning_nas.cli.config.models`).
 
 ``trusted_modules`` adds prefixes, for functions and private names too. Dots count: ``mine`` allows ``mine.Net``, not
@@ -27,11 +28,11 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-from lightning_nas.cli.config.models import MODEL
+from lightning_nas.cli.config.models import MODEL, is_choice
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.plugins import registered
 from lightning_nas.errors import ConfigError, shown
-from lightning_nas.spaces.builders import LIBRARY, is_builder
+from lightning_nas.spaces.builders import LAYERS, LIBRARY, is_builder
 
 SPACE = ("lightning_nas.spaces.base.SearchSpace",)
 STRATEGY = (
@@ -151,7 +152,7 @@ def check_target(target: object, key: str, trusted: Sequence[str] = ()) -> str:
     if not isinstance(target, str) or len(target) > 200 or not _DOTTED.fullmatch(target):
         raise ConfigError(f"{key}: {shown(target)} is not the dotted name of a class")
     legal = (*WRITTEN, LIBRARY) if key == f"{MODEL}._target_" else WRITTEN
-    allowed = under(target, legal) and "._" not in target
+    allowed = (under(target, legal) and "._" not in target) or _is_layer(target, key)
     if not allowed and not under(target, trusted) and target not in registered():
         raise _refused(target, key, target)
     return target
@@ -171,7 +172,7 @@ def resolve(target: object, key: str, trusted: Sequence[str] = ()) -> Callable[.
     name = check_target(target, key, trusted)
     found = _imported(name, key)
     defined = full_name(found)
-    is_trusted = name in (*trusted, *registered()) or under(defined, trusted)
+    is_trusted = name in (*trusted, *registered()) or under(defined, trusted) or _is_layer(name, key)
     if not is_trusted and not (_is_network(found) if key == f"{MODEL}._target_" else _is_part(found, defined)):
         raise _refused(name, key, defined)
     if not callable(found):
@@ -186,6 +187,11 @@ def _is_part(found: Any, defined: str) -> bool:
     if kinds is None or not isinstance(found, type) or found.__name__ in _FUNCTIONS_CALLED:
         return False
     return not kinds or is_a(found, kinds)
+
+
+def _is_layer(target: str, key: str) -> bool:
+    """Whether a target is a layer of torch at a place where one may be named."""
+    return is_choice(key.removesuffix("._target_")) and target in (f"torch.nn.{name}" for name in LAYERS)
 
 
 def _is_network(found: Any) -> bool:
@@ -243,6 +249,10 @@ def _refused(target: str, key: str, defined: str) -> ConfigError:
             f"{key}: {what} is refused: legal are networks for classification of {LIBRARY}; "
             f"add trusted_modules=[{top}] if you trust it"
         )
+    if is_choice(key.removesuffix("._target_")):
+        near = hint(target.removeprefix("torch.nn."), LAYERS)
+        near = near if under(target, ["torch.nn"]) else f"add trusted_modules=[{top}] if you trust it"
+        raise ConfigError(f"{key}: {what} is refused: legal are layers of torch.nn such as torch.nn.Conv2d; {near}")
     near = f"add trusted_modules=[{top}] if you trust it"
     if top == "lightning_nas":
         near = f"a run builds no {shown(defined.rpartition('.')[2])}" if part in _PARTS else hint(part, _PARTS)

@@ -83,10 +83,10 @@ class FromBuilder(FromModel):
         """The network with weights drawn anew from torch's global generator, or with those of the file."""
         with torch.device("cpu"):
             network = self._raw((1, *self.input_shape))
-            place_choices(network, self._told)
+            place_choices(network, self._replaced, self._sites)
             take_values(network)
             convert(network)
-            drop_options(network, self._misfits)
+            drop_options(network, self._dropped)
             vary(network, self._loose)
             if mismatch(network.state_dict(), self._module.state_dict()):
                 network = with_classes(network, self._reading, self.num_classes)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, PositiveInt, StrictBool, ValidationError, field_
 from torch import nn
 
 from lightning_nas.errors import InputError, shown
+from lightning_nas.spaces.own.templates import Template, with_plain_layers
 
 KEEP, SKIP = "keep", "skip"
 RATIOS, DIVISOR = (0.5, 0.75, 1.0), 8
@@ -55,7 +56,8 @@ class Rule:
         width: (ratios, divisor) of the output channels, or None.
         depth: residual blocks may be left out.
         kernel: sizes of kernels, () for all odd sizes from 3; None for the module's own.
-        choices: operations in the place of the module, by name: ``keep``, ``skip``, a module or what makes one.
+        choices: operations in the place of the module, by name: ``keep``, ``skip``, a module, what makes one, or a
+            template of layers of torch.
         frozen: nothing of the module is searched, whatever other rules say.
     """
 
@@ -93,7 +95,8 @@ def parse(written: Sequence[Any] | None, paths: Sequence[tuple[str, nn.Module]])
             place = ".".join(str(part) for part in first["loc"]) or "rule"
             said = f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
             legal = ", ".join(Written.model_fields)
-            raise InputError(f"rule {number}: got {shown(entry)}; {said}; keys: {legal}") from None
+            came = shown(with_plain_layers(entry))
+            raise InputError(f"rule {number}: got {came}; {said}; keys: {legal}") from None
         rule = _rule(told)
         if not any(rule.matches(path, module) for path, module in paths):
             near = ", ".join(path for path, _ in paths[1:4])
@@ -119,26 +122,30 @@ def _rule(told: Written) -> Rule:
 
 
 def named_choices(told: Sequence[Any]) -> tuple[tuple[str, Any], ...]:
-    """Options of a rule by name: ``keep``, ``skip``, a module, or a function of the module that it replaces.
+    """Options of a rule by name: ``keep``, ``skip``, a module, a function of the module that it replaces, or layers.
 
     Raises:
         ValueError: what is wrong with them.
     """
     named = dict[str, Any]()
     for number, entry in enumerate(told, start=1):
-        if isinstance(entry, dict) and len(entry) == 1:
+        if isinstance(entry, dict) and len(entry) == 1 and "_target_" not in entry:
             [(name, make)] = entry.items()
+            make = Template.of(make) or make
         elif entry in (KEEP, SKIP):
             name = make = entry
+        elif (template := Template.of(entry)) is not None:
+            name, make = template.name, template
         else:
             function = entry.func if isinstance(entry, functools.partial) else entry
             made = type(function) if isinstance(function, nn.Module) else function
             name, make = getattr(made, "__name__", "").lower(), entry
             name = name if re.fullmatch(r"\w+", name) else f"option_{number}"
-        if not isinstance(make, nn.Module) and not callable(make) and make not in (KEEP, SKIP):
+        if not isinstance(make, (nn.Module, Template)) and not callable(make) and make not in (KEEP, SKIP):
             raise ValueError(
-                f"option {number} is {shown(make)}; legal: keep, skip, a module or a function that makes one from the "
-                "module it replaces, or {name: one of these}"
+                f"option {number} is {shown(with_plain_layers(make))}; legal: keep, skip, a layer "
+                "{_target_: torch.nn.Conv2d, kernel_size: 5} or several in a list, a module or a function that makes "
+                "one from the module it replaces, or {name: one of these}"
             )
         if name in named:
             raise ValueError(f"two options are called {name}; name them: {{{name}: ...}}")

@@ -37,9 +37,18 @@ from lightning_nas.spaces.own.networks import extracted, fresh, narrowed, with_c
 from lightning_nas.spaces.own.reading import copied, read
 from lightning_nas.spaces.own.rules import KEEP, SKIP, parse
 from lightning_nas.spaces.own.supernet import OwnSupernet
+from lightning_nas.spaces.own.templates import sites
 from lightning_nas.spaces.own.trying import working
 from lightning_nas.spaces.own.varied import Setting, vary
-from lightning_nas.spaces.own.written import drop_options, has_choices, place_choices, take_values, written
+from lightning_nas.spaces.own.written import (
+    check_fits,
+    drop_options,
+    has_choices,
+    place_choices,
+    replaced_by_rules,
+    take_values,
+    written,
+)
 from lightning_nas.spaces.sizes import classes_of
 
 
@@ -61,10 +70,12 @@ class FromModel(WeightSharingSpace):
         rules: what becomes elastic; by default everything that can. Each is a mapping with ``match``, a glob of module
             names, and ``type``, the name of a class, and of these: ``width`` (True, or ``ratios`` and ``divisor``),
             ``depth`` (True: residual blocks may be left out), ``kernel`` (True, or sizes: the centre is kept),
-            ``choices`` (operations in the place of the module: ``"keep"``, ``"skip"``, a module, a function of the
+            ``choices`` (operations in the place of the module: ``"keep"``, ``"skip"``, a layer of torch as in
+            ``{"_target_": "torch.nn.Conv2d", "kernel_size": 5}`` or several in a list, a module, a function of the
             module that makes one, or ``{name: one of these}``) and ``frozen`` (True: nothing of these modules is
-            searched). Of several rules for a module the last counts. A module with choices of its own
-            (:mod:`lightning_nas.choice`) needs rules only for what else is to be searched.
+            searched). Channels, stride and padding that a layer is not given are those of its place, and so are the
+            words ``in`` and ``out``, as in ``"groups": "in"``. Of several rules for a module the last counts. A module
+            with choices of its own (:mod:`lightning_nas.choice`) needs rules only for what else is to be searched.
         num_classes: width of the output; if the module's is another, its last layer is replaced by a fresh one.
         name: name of the space, which its architectures carry.
 
@@ -111,13 +122,17 @@ class FromModel(WeightSharingSpace):
         self._module = copy.deepcopy(module)
         given = has_choices(module)
         told = parse([] if rules is None and given else rules, list(self._module.named_modules()))
-        place_choices(self._module, told)
+        self._replaced = replaced_by_rules(self._module, told)
+        self._sites = sites(self._module, self._inputs, self._replaced)
+        misfits = place_choices(self._module, self._replaced, self._sites)
         places = take_values(self._module)
         convert(self._module)
         reading = read(self._module, self._inputs)
-        misfits = reading.misfits
-        if misfits:
-            drop_options(self._module, misfits)
+        self._dropped = reading.misfits
+        misfits = {**misfits, **self._dropped}
+        check_fits(self._replaced, misfits)
+        if self._dropped:
+            drop_options(self._module, self._dropped)
             reading = read(self._module, self._inputs)
         if num_classes is not None and num_classes != reading.classes:
             self._module = with_classes(self._module, reading, num_classes)
@@ -137,7 +152,6 @@ class FromModel(WeightSharingSpace):
             form = None if together else form
         self._form = form
         self._reading, self.fixed = reading, found.fixed
-        self._told, self._misfits = told, misfits
         if not self._form.elements:
             reasons = "; ".join(f"{what}: {why}" for what, why in found.fixed[:3])
             raise InputError(f"nothing of the module can be searched: {reasons or 'no rule names anything'}")

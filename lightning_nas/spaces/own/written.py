@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ from lightning_nas.spaces.own.elastic import (
 )
 from lightning_nas.spaces.own.reading import Reading
 from lightning_nas.spaces.own.rules import KEEP, SKIP, Rule
+from lightning_nas.spaces.own.supernet import _put
+from lightning_nas.spaces.own.templates import Site, Template
 from lightning_nas.spaces.own.varied import Setting, Varied
 
 _MAKES = {"out_features": 0, "out_channels": 0, "embedding_dim": 1}
@@ -299,25 +301,62 @@ def _check(
 # -- operations of rules ----------------------------------------------------------------------------------------
 
 
-def place_choices(module: nn.Module, rules: Sequence[Rule]) -> None:
-    """Replace modules that rules give a choice of operations by layers of these; the module is changed.
-
-    Raises:
-        InputError: an option cannot be made.
-    """
-    done = list[str]()
-    for path, child in list(module.named_modules()):
-        if not path or any(is_inside(path, other) for other in done):
+def replaced_by_rules(module: nn.Module, rules: Sequence[Rule]) -> dict[str, Rule]:
+    """The modules that rules give a choice of operations, by path, and the rule of each."""
+    found = dict[str, Rule]()
+    for path, child in module.named_modules():
+        if not path or any(is_inside(path, other) for other in found):
             continue
         matching = [rule for rule in reversed(rules) if rule.matches(path, child)]
         rule = next((rule for rule in matching if rule.choices), None)
-        if rule is None or any(other.frozen for other in matching):
-            continue
-        done.append(path)
-        layer = Layer({name: _option(make, child, f"{path}: {name}") for name, make in rule.choices})
-        layer.replaces = True
-        parent, _, name = path.rpartition(".")
-        setattr(module.get_submodule(parent), name, layer)
+        if rule is not None and not any(other.frozen for other in matching):
+            found[path] = rule
+    return found
+
+
+def place_choices(
+    module: nn.Module, rules: Mapping[str, Rule], sites: Mapping[str, Site]
+) -> dict[tuple[str, str], str]:
+    """Replace modules by layers of the operations that rules name; the module is changed.
+
+    Args:
+        module: the module.
+        rules: of :func:`replaced_by_rules`.
+        sites: shapes at these modules.
+
+    Returns:
+        For each (path, option) that cannot be there, why.
+
+    Raises:
+        InputError: an option of the user's cannot be made.
+    """
+    misfits = dict[tuple[str, str], str]()
+    for path, rule in rules.items():
+        child, options = module.get_submodule(path), dict[str, nn.Module]()
+        for name, make in rule.choices:
+            try:
+                options[name] = _option(make, child, sites.get(path), f"{path}: {name}")
+            except ValueError as reason:
+                misfits[path, name] = shown(str(reason), 160)[1:-1]
+        if len(options) > 1:
+            layer = Layer(options)
+            layer.replaces = True
+            _put(module, path, layer)
+    return misfits
+
+
+def check_fits(rules: Mapping[str, Rule], misfits: Mapping[tuple[str, str], str]) -> None:
+    """Refuse an option of a rule that fits in none of its places.
+
+    Raises:
+        InputError: there is one, with the reason.
+    """
+    for rule in {id(rule): rule for rule in rules.values()}.values():
+        paths = [path for path, own in rules.items() if own is rule]
+        for name, _ in rule.choices:
+            if all((path, name) in misfits for path in paths):
+                why = misfits[paths[0], name]
+                raise InputError(f"choices of {rule.match}: {name} fits nowhere; at {paths[0]}: {why}")
 
 
 def drop_options(module: nn.Module, options: Iterable[tuple[str, str]]) -> None:
@@ -327,15 +366,18 @@ def drop_options(module: nn.Module, options: Iterable[tuple[str, str]]) -> None:
         assert isinstance(layer, Layer)
         del layer[option]
         if list(layer) == [KEEP]:
-            parent, _, name = path.rpartition(".")
-            setattr(module.get_submodule(parent), name, layer[KEEP])
+            _put(module, path, layer[KEEP])
 
 
-def _option(make: Any, replaced: nn.Module, what: str) -> nn.Module:
+def _option(make: Any, replaced: nn.Module, site: Site | None, what: str) -> nn.Module:
     if make == KEEP:
         return replaced
     if make == SKIP:
         return nn.Identity()
+    if isinstance(make, Template):
+        if site is None:
+            raise ValueError("cannot be sized: the module does not run, or takes or returns more than one tensor")
+        return make.built(site)
     try:
         made = copy.deepcopy(make) if isinstance(make, nn.Module) else make(replaced)
     except Exception as reason:  # any code of the user's
