@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lightning_nas.errors import CheckpointError, InputError, shown
 from lightning_nas.files import read_file, replace_file
 from lightning_nas.ops.states import mismatch
 from lightning_nas.spaces.base import SearchSpace
+from lightning_nas.spaces.builders import trusted_code
 from lightning_nas.spaces.description import describe, network_of
 from lightning_nas.training.checkpoint import load_checked, sealed
 
@@ -63,15 +64,19 @@ class Trained:
         replace_file(Path(path), *sealed(buffer.getbuffer()))
 
     @classmethod
-    def load(cls, path: str | Path, space: SearchSpace | None = None) -> Trained:
+    def load(
+        cls, path: str | Path, space: SearchSpace | None = None, *, trusted_modules: Sequence[str] = ()
+    ) -> Trained:
         """Read the trained network of a run.
 
         Args:
             path: folder of a run that was retrained, or its file ``retrain/network.pt``.
             space: of the network that was trained, where it is one of a person's own.
+            trusted_modules: modules whose code the run's configuration may name, as in the command of the run.
 
         Raises:
             CheckpointError: there is no trained network, or the file is damaged or foreign; nothing in it is executed.
+            InputError: the network is of code that is not trusted, or of an object.
             InvalidArchitecture: the sizes in the file are not those of a space.
         """
         file = _file(Path(path).expanduser())
@@ -79,6 +84,10 @@ class Trained:
         if not isinstance(content, dict) or content.keys() != _KEYS or content["format"] != _FORMAT:
             raise CheckpointError(f"{where} is no trained network of lightning_nas; legal: {FILE} of a run")
         architecture = Architecture.from_dict(content["architecture"], where=where)
+        if isinstance(trusted_modules, str):
+            raise InputError(f"trusted_modules: got {shown(trusted_modules)}; legal: a list such as ['mine']")
+        if content["network"] is None and space is None and trusted_modules:
+            space = _trusted_space(file, trusted_modules)
         with torch.random.fork_rng([]), torch.device("meta" if space is None else "cpu"):
             network = _network(architecture, content["network"], space, file)
         state = content["state_dict"]
@@ -96,7 +105,7 @@ class Trained:
         )
 
 
-def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
+def load(folder: str | Path, space: SearchSpace | None = None, *, trusted_modules: Sequence[str] = ()) -> nn.Module:
     """The trained network of a run, in eval mode.
 
     It is the network whose figures the report shows: retrained, with averaged weights where they were averaged, and
@@ -106,9 +115,12 @@ def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
         folder: of a run that was retrained, or its file ``retrain/network.pt``.
         space: of the network, where it is a search space of your own; see
             :meth:`~lightning_nas.spaces.base.SearchSpace.evaluation`.
+        trusted_modules: modules with code of your own that built the network, as in the command of the run; they are
+            imported, and no others.
 
     Raises:
         CheckpointError: there is no trained network, or the file is damaged or foreign.
+        InputError: the network is of code that is not trusted, or of an object.
         InvalidArchitecture: the sizes in the file are not those of a space.
 
     Example:
@@ -116,7 +128,7 @@ def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
         Traceback (most recent call last):
         lightning_nas.errors.CheckpointError: there is no folder 'outputs/nothing'
     """
-    return Trained.load(folder, space).network
+    return Trained.load(folder, space, trusted_modules=trusted_modules).network
 
 
 def sizes_of(space: SearchSpace, num_classes: int) -> dict[str, Any] | None:
@@ -153,11 +165,7 @@ def _network(architecture: Architecture, sizes: Any, space: SearchSpace | None, 
 
 def _needed(architecture: Architecture, file: Path) -> str:
     """Why no file builds the network, and the space to pass, as the configuration of the run tells it."""
-    try:
-        config = yaml.safe_load(read_file(file.parents[1] / "config.yaml", error=CheckpointError, limit=2**20))
-        space = dict(config["search_space"])
-    except (CheckpointError, yaml.YAMLError, IndexError, KeyError, TypeError, ValueError):
-        space = {}
+    space = _space_entry(file)
     model = space.get("model")
     if isinstance(model, dict) and str(space.get("_target_")).endswith(".FromBuilder"):
         given = ", ".join(f"{key}={value!r}" for key, value in model.items() if not key.startswith("_"))
@@ -166,7 +174,8 @@ def _needed(architecture: Architecture, file: Path) -> str:
         settings = "".join(f", {key}={value!r}" for key, value in others if value is not None)
         call = f"FromBuilder({f'functools.partial({target}, {given})' if given else target}{settings})"
         return (
-            f"its network is built by {shown(target)}, code of your own, which no file may run; pass the space of the "
+            f"its network is built by {shown(target)}, code of your own, which no file may run; if you trust it: "
+            f"ln.load(FOLDER, trusted_modules=[{target.partition('.')[0]!r}]), or pass the space of the "
             f"run: ln.load(FOLDER, space={shown(call, 600)[1:-1]}), with FromBuilder of lightning_nas.spaces.own.built"
         )
     if str(space.get("_object_")).endswith(".FromModel"):
@@ -178,6 +187,31 @@ def _needed(architecture: Architecture, file: Path) -> str:
         f"the search space {shown(architecture.space)} is not one of lightning_nas; pass yours: "
         "ln.load(FOLDER, space=MINE.evaluation())"
     )
+
+
+def _space_entry(file: Path) -> dict[str, Any]:
+    """The entry "search_space" of the run's configuration; empty if there is none."""
+    try:
+        config = yaml.safe_load(read_file(file.parents[1] / "config.yaml", error=CheckpointError, limit=2**20))
+        return dict(config["search_space"])
+    except (CheckpointError, yaml.YAMLError, IndexError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _trusted_space(file: Path, trusted: Sequence[str]) -> SearchSpace | None:
+    """The space that the run's configuration describes, with code of trusted modules; None if it has no network."""
+    space = _space_entry(file)
+    if not isinstance(space.get("model"), dict) or not str(space.get("_target_")).endswith(".FromBuilder"):
+        return None
+    from lightning_nas.spaces.own.built import FromBuilder
+
+    given = {key: value for key, value in space.items() if key[:1] != "_" and key != "model_weights"}
+    try:
+        given["model"] = trusted_code(given["model"], trusted)
+        given["rules"] = trusted_code(given.get("rules"), trusted)
+        return FromBuilder(**given)
+    except (InputError, TypeError, ValueError) as reason:
+        raise InputError(f"{shown(file.parents[1] / 'config.yaml')}: {reason}") from None
 
 
 def _check_state(state: Any, network: nn.Module, where: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lightning_nas.errors import InputError, shown
@@ -44,6 +45,24 @@ def is_builder(made: Any) -> bool:
     (True, True, False)
     """
     return any(made is known for known in builders().values())
+
+
+def builders_like(network: nn.Module) -> Iterator[Any]:
+    """The functions of torchvision that build networks with the parameters' names of one, without arguments.
+
+    >>> from torchvision import models
+    >>> [builder.__name__ for builder in builders_like(models.squeezenet1_1(num_classes=10))]
+    ['squeezenet1_1']
+    """
+    from torch import device
+
+    place, names = type(network).__module__, list(network.state_dict())
+    for builder in builders().values() if place.startswith(f"{LIBRARY}.") else ():
+        if builder.__module__ == place and not isinstance(builder, type):
+            with device("meta"):
+                found = list(builder().state_dict())
+            if found == names:
+                yield builder
 
 
 def refuse_weights(arguments: Mapping[str, Any]) -> None:
@@ -94,6 +113,47 @@ def builder_of(content: Any) -> partial[nn.Module]:
         raise InputError(f"model: {shown(target)} is no network of {LIBRARY}")
     refuse_weights(arguments)
     return partial(builders()[name], **arguments)
+
+
+def trusted_code(told: Any, trusted: Sequence[str]) -> Any:
+    """Entries with ``_target_`` at any depth as functions with their arguments; layers of torch stay as they are.
+
+    A function must be named and defined in a trusted module, or be one of :func:`builders`; only then it is imported.
+
+    Raises:
+        InputError: a function is of another module, or does not exist.
+    """
+    if isinstance(told, list):
+        return [trusted_code(entry, trusted) for entry in told]
+    if not isinstance(told, dict):
+        return told
+    given = {key: trusted_code(entry, trusted) for key, entry in told.items() if key not in ("_target_", "_partial_")}
+    if "_target_" not in told:
+        return given
+    target = str(told["_target_"])
+    place, _, name = target.rpartition(".")
+    if place == "torch.nn" and name in LAYERS:
+        return told
+    if place == LIBRARY and name in builders():
+        refuse_weights(given)
+        return partial(builders()[name], **given)
+    try:
+        found = getattr(import_module(place), name) if under(target, trusted) else None
+    except (ImportError, AttributeError, ValueError) as reason:
+        raise InputError(f"{shown(target)} cannot be imported: {shown(str(reason))}") from None
+    defined = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
+    if not callable(found) or not (target in trusted or under(defined, trusted)):
+        raise InputError(f"{shown(target)} is not trusted; legal: code of {', '.join(trusted)}, or trust it too")
+    return partial(found, **given)
+
+
+def under(name: str, prefixes: Iterable[str]) -> bool:
+    """Whether a dotted name is one of the prefixes or lies below one.
+
+    >>> under("mine.Net", ["mine"]), under("mine2.Net", ["mine"])
+    (True, False)
+    """
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def is_plain(value: Any) -> bool:

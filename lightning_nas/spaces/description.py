@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -62,6 +63,8 @@ def describe(space: SearchSpace) -> dict[str, Any] | None:
         True
     """
     name = type(space).__name__
+    if name == "FromModel" and (twin := _twin(space)) is not None:
+        return describe(twin)
     if name not in _MODULES or type(space) is not _class(name):
         return None
     bound = inspect.signature(type(space).__init__).bind_partial(None, **space.made_with)
@@ -75,6 +78,15 @@ def describe(space: SearchSpace) -> dict[str, Any] | None:
         if arguments[_BUILDER] is None or not is_plain(arguments["rules"]):
             return None
     return {"class": name, "arguments": arguments}
+
+
+@lru_cache(maxsize=8)
+def _twin(space: SearchSpace) -> SearchSpace | None:
+    """The space of a network of torchvision that was given as an object, by the function that builds it."""
+    from lightning_nas.spaces.own.built import twin
+    from lightning_nas.spaces.own.space import FromModel
+
+    return twin(space) if type(space) is FromModel else None
 
 
 def rebuilt(content: Any, *, where: str = "search space") -> SearchSpace:

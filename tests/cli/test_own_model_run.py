@@ -13,6 +13,8 @@ from torch import nn
 
 import lightning_nas as ln
 from lightning_nas.cli import explain
+from lightning_nas.spaces.builders import trusted_code
+from lightning_nas.spaces.description import describe
 from lightning_nas.spaces.own.built import FromBuilder
 
 MODEL = {"image_size": 8, "patch_size": 4, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
@@ -57,7 +59,7 @@ def test_a_named_network_goes_from_search_to_export(cli: Commands) -> None:
     assert json.loads((folder / "result.json").read_text())["test_acc"] == result["test_acc"]
 
 
-def test_a_module_of_ones_own_needs_trust(cli: Commands) -> None:
+def test_a_module_of_ones_own_needs_trust(cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     (cli.folder / "mine.py").write_text(
         "from torch import nn\n"
         "def net(width, num_classes):\n"
@@ -77,8 +79,17 @@ def test_a_module_of_ones_own_needs_trust(cli: Commands) -> None:
     assert ended.code == 0, ended.err[-2000:]
     with pytest.raises(ln.NasError, match=r"built by 'mine.net', code of your own") as caught:  # it imports no module
         ln.load(folder)
+    assert "ln.load(FOLDER, trusted_modules=['mine'])" in str(caught.value)
     told = str(caught.value).partition("space=")[2].rpartition("), with")[0]
     assert told.startswith("FromBuilder(functools.partial(mine.net, width=8, num_classes=10), image_size=8")
+    for trusted, said in ((["other"], "'mine.net' is not trusted"), ("mine", r"legal: a list such as \['mine'\]")):
+        with pytest.raises(ln.NasError, match=said):
+            ln.load(folder, trusted_modules=trusted)
+    assert "mine" not in sys.modules
+    monkeypatch.syspath_prepend(cli.folder)
+    network = ln.load(folder, trusted_modules=["mine"])
+    assert sum(p.numel() for p in network.parameters()) == json.loads((folder / "result.json").read_text())["params"]
+    del sys.modules["mine"]
     sizes = {"image_size": 8, "in_channels": 1, "num_classes": 10}
     assert all(f"{key}={value}" in told for key, value in sizes.items())
 
@@ -90,6 +101,33 @@ def test_a_module_of_ones_own_needs_trust(cli: Commands) -> None:
     assert sum(p.numel() for p in network.parameters()) == json.loads((folder / "result.json").read_text())["params"]
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("os.system", "'os.system' is not trusted"),
+        ("trusty.system", "'trusty.system' is not trusted"),  # is os.system
+        ("trusty.os.system", "cannot be imported"),
+        ("trusty2.net", "'trusty2.net' is not trusted"),
+        ("trusty.nothing", "cannot be imported"),
+        ("torch.nn.Sequential", "'torch.nn.Sequential' is not trusted"),
+        ("torchvision.models.get_model", "is not trusted"),
+    ],
+)
+def test_no_code_is_called_that_is_not_trusted(
+    target: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trusty.py").write_text("import os\nfrom os import system\ndef net(width=3): return width\n")
+    (tmp_path / "trusty2.py").write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trusty", raising=False)
+    assert trusted_code({"_target_": "trusty.net", "_partial_": True, "width": 4}, ["trusty"])() == 4
+    layer = {"_target_": "torch.nn.Conv2d", "kernel_size": 3}
+    assert trusted_code([{"choices": ["keep", layer]}], []) == [{"choices": ["keep", layer]}]
+    for told in ({"_target_": target}, [{"choices": ["keep", {"a": {"_target_": target, "command": "ls"}}]}]):
+        with pytest.raises(ln.NasError, match=said):
+            trusted_code(told, ["trusty"])
+
+
 def test_the_network_of_an_object_is_loaded_with_its_space(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
     space = ln.FromModel(net, (1, 1, 8, 8))
@@ -99,6 +137,26 @@ def test_the_network_of_an_object_is_loaded_with_its_space(tmp_path: Path) -> No
         ln.load(tmp_path / "run")
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(ln.load(tmp_path / "run", space=space)(x), trained.eval()(x))
+
+
+def test_the_network_of_torchvision_is_loaded_without_its_space(tmp_path: Path) -> None:
+    net = torchvision.models.shufflenet_v2_x0_5(num_classes=10)
+    net.conv1[0] = nn.Conv2d(1, 24, 3, 2, 1, bias=False)  # type: ignore[operator]
+    space = ln.FromModel(net, (1, 1, 8, 8), rules=[{"match": "stage4.*", "width": True}])
+    quiet = {"callbacks": "none", "logger": "none", "latency_table": "none"}
+    trained = ln.retrain(space.smallest, "digits", space, folder=tmp_path / "run", retrain={"epochs": 1}, **quiet)
+    network, x = ln.load(tmp_path / "run"), torch.rand(2, 1, 8, 8)
+    assert type(network) is torchvision.models.ShuffleNetV2
+    assert torch.equal(network(x), trained.eval()(x))
+    assert ln.zoo.network(tmp_path / "run" / "architecture.json").load_state_dict(network.state_dict())
+
+
+def test_a_changed_network_of_torchvision_needs_its_space() -> None:
+    net = torchvision.models.squeezenet1_1(num_classes=10)
+    rules = [{"match": "features.12.*", "width": True}]
+    assert describe(ln.FromModel(net, (1, 3, 32, 32), rules)) is not None
+    net.classifier[2] = nn.ReLU6()
+    assert describe(ln.FromModel(net, (1, 3, 32, 32), rules)) is None
 
 
 def test_trials_build_the_network_in_their_workers(cli: Commands) -> None:

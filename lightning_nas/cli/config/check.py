@@ -13,9 +13,10 @@ from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.plain import join, plain, trusted_modules, walk
 from lightning_nas.cli.config.signature import Signature, signature
 from lightning_nas.cli.config.spelling import closest, hint
-from lightning_nas.cli.config.targets import PLACES, check_target, full_name, is_a, resolve, under
+from lightning_nas.cli.config.targets import PLACES, check_target, full_name, is_a, resolve
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.kinds import Kind, is_entry, kind
+from lightning_nas.spaces.builders import under
 
 _STAGES = (
     *(["search"], ["retrain"], ["search", "retrain"], ["retrain", "export"], ["search", "retrain", "export"]),

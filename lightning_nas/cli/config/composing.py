@@ -24,11 +24,12 @@ from lightning_nas.cli.config.models import check_model
 from lightning_nas.cli.config.moved import modernise
 from lightning_nas.cli.config.overriding import apply_overrides
 from lightning_nas.cli.config.plain import join, trusted_modules, walk
-from lightning_nas.cli.config.targets import check_target, full_name, is_a, resolve, under
+from lightning_nas.cli.config.targets import check_target, full_name, is_a, resolve
 from lightning_nas.cli.config.written import Asked, check_command, check_written
 from lightning_nas.cli.presets import conf_dir
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.kinds import is_entry
+from lightning_nas.spaces.builders import under
 
 _PARTS = {
     "hydra.launcher": "hydra.plugins.launcher.Launcher",

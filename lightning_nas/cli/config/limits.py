@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Interval
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from lightning_nas.cli.config.targets import under
 from lightning_nas.errors import shown
 from lightning_nas.ranges import Epochs
+from lightning_nas.spaces.builders import under
 
 _RATE = NonNegativeFloat
 _SHARE = Annotated[float, Interval(ge=0, le=1)]

@@ -32,7 +32,7 @@ from lightning_nas.cli.config.models import MODEL, is_choice
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.plugins import registered
 from lightning_nas.errors import ConfigError, shown
-from lightning_nas.spaces.builders import LAYERS, LIBRARY, is_builder
+from lightning_nas.spaces.builders import LAYERS, LIBRARY, is_builder, under
 
 SPACE = ("lightning_nas.spaces.base.SearchSpace",)
 STRATEGY = (
@@ -118,15 +118,6 @@ _SUMMARY = (
     "the parts of a run in lightning_nas, torch.optim, pytorch_lightning, torchmetrics and torchvision.transforms"
 )
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
-
-
-def under(name: str, prefixes: Iterable[str]) -> bool:
-    """Whether a dotted name is one of the prefixes or lies below one.
-
-    >>> under("mine.Net", ["mine"]), under("mine2.Net", ["mine"])
-    (True, False)
-    """
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def full_name(made: Any) -> str:

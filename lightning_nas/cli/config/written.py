@@ -15,9 +15,9 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_nas.cli.config.plain import join, walk
-from lightning_nas.cli.config.targets import under
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.kinds import is_entry
+from lightning_nas.spaces.builders import under
 
 # by the beginning of a target: arguments that are folders and files, names of files, and addresses of machines
 _FOLDERS = {

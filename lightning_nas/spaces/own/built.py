@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from lightning_nas.errors import CheckpointError, InputError, shown
 from lightning_nas.files import check_members, read_file
 from lightning_nas.ops.states import mismatch
 from lightning_nas.ranges import Width
-from lightning_nas.spaces.builders import is_builder, refuse_weights
+from lightning_nas.spaces.builders import builders_like, is_builder, refuse_weights
 from lightning_nas.spaces.own.attention import convert
 from lightning_nas.spaces.own.networks import with_channels, with_classes
 from lightning_nas.spaces.own.space import FromModel
@@ -111,6 +113,35 @@ class FromBuilder(FromModel):
                 f"model_weights: {shown(name)} has the shape {theirs} in the file and {ours} in the network"
             )
         network.load_state_dict(self._state)
+
+
+def twin(space: FromModel) -> FromBuilder | None:
+    """The space of a function of torchvision that builds the module of a space; None if there is none.
+
+    With the module's weights the function's network prints as the module does and computes the same, to the bit.
+
+    Example:
+        >>> import torchvision
+        >>> space = FromModel(torchvision.models.squeezenet1_1(num_classes=10), (1, 3, 32, 32))
+        >>> found = twin(space)
+        >>> found.made_with["model"].__name__, found.decisions == space.decisions
+        ('squeezenet1_1', True)
+    """
+    if not space._inputs.is_plain or len(space.input_shape) != 3:
+        return None
+    channels, *sides = space.input_shape
+    sizes: dict[str, Any] = {"image_size": tuple(sides), "in_channels": channels, "num_classes": space.num_classes}
+    x = torch.rand(2, *space.input_shape, generator=torch.Generator().manual_seed(0))
+    for builder in builders_like(space.made_with["module"]):
+        with suppress(InputError, RuntimeError):  # its weights have other shapes
+            found = FromBuilder(builder, space.made_with.get("rules"), name=space.name, **sizes)
+            networks = copy.deepcopy(found._module).eval(), copy.deepcopy(space._module).eval()
+            networks[0].load_state_dict(networks[1].state_dict())
+            with torch.no_grad():
+                alike = torch.equal(*(network(x) for network in networks))
+            if alike and repr(networks[0]) == repr(networks[1]) and found.decisions == space.decisions:
+                return found
+    return None
 
 
 def _called(builder: Callable[..., nn.Module]) -> nn.Module:
