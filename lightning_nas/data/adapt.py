@@ -122,7 +122,7 @@ class AdaptedData(ImageData):
         with own_data():
             return super().as_option(name, value)
 
-    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Batches:
+    def _training(self, name: Literal["weights", "arch", "searched"], rank: int = 0, world_size: int = 1) -> Batches:
         with own_data():
             return super()._training(name, rank, world_size)
 

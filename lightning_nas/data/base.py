@@ -91,8 +91,10 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
     # -- loaders ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Numbered[Batch]:
-        """Training batches of a part, with the classes that the search sees.
+    def _training(
+        self, name: Literal["weights", "arch", "searched"], rank: int = 0, world_size: int = 1
+    ) -> Numbered[Batch]:
+        """Training batches of a part, with the classes that the search sees; "searched" is weights and arch together.
 
         Raises:
             DataError: the part is smaller than one batch of all processes.
@@ -119,6 +121,7 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
         rank: int = 0,
         world_size: int = 1,
         *,
+        held_out: bool = False,
         limit: int | float = 1.0,
     ) -> SearchLoader:
         """Batches ``{"weights": (x, y), "arch": (x, y)}`` of a search.
@@ -129,12 +132,13 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
             position: returns how many batches were seen so far.
             rank: of this process.
             world_size: number of processes.
+            held_out: with None, whether the weights do not see the arch part; else they get both parts together.
             limit: Lightning's ``limit_train_batches``.
 
         Raises:
             DataError: a part is smaller than one batch of all processes.
         """
-        weights = self._training("weights", rank, world_size)
+        weights = self._training("weights" if alternate or held_out else "searched", rank, world_size)
         arch = self._training("arch", rank, world_size) if alternate else None
         return SearchLoader(weights, arch, position, alternate=alternate or "batch", limit=limit, **self._loading)
 
@@ -221,7 +225,13 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
         module, limit = trainer.lightning_module, trainer.limit_train_batches
         loader: Loader[Any]
         if isinstance(module, SearchReader):
-            loader = self.search_loader(module.alternate, lambda: module.position, *self._process, limit=limit)
+            loader = self.search_loader(
+                module.alternate,
+                lambda: module.position,
+                *self._process,
+                held_out=module.holds_out_arch,
+                limit=limit,
+            )
         elif isinstance(module, ResumableModule):
             loader = self.retrain_loader(lambda: module.position, *self._process, limit=limit)
         else:

@@ -175,7 +175,7 @@ class ImageData(SearchData):
 
     # -- loaders ------------------------------------------------------------------------------------------------
 
-    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Batches:
+    def _training(self, name: Literal["weights", "arch", "searched"], rank: int = 0, world_size: int = 1) -> Batches:
         return self._searched.shuffled(name, rank, world_size)
 
     def _calibration(self) -> Batches:

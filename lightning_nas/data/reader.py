@@ -17,9 +17,12 @@ class SearchReader:
     Attributes:
         alternate: "batch" puts both parts into every batch; "epoch" gives one pass of weights batches and then one
             pass of arch batches; None gives weights batches alone.
+        holds_out_arch: with None, whether the weights do not see the arch part, because architectures are scored on it;
+            else they are trained on both parts together.
         position: batches seen since the run began. The next batch is a function of it, which makes a resumed search
             equal to an uninterrupted one.
     """
 
     alternate: Alternate | None
+    holds_out_arch: bool = False
     position: int

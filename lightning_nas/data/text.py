@@ -159,8 +159,8 @@ class TextData(SearchData):
     def _whole(self) -> Tensor:
         return torch.cat([self._parts["weights"], self._parts["arch"]])
 
-    def _training(self, name: Literal["weights", "arch"], rank: int = 0, world_size: int = 1) -> Windows:
-        return self._windows(name, self._parts[name], rank, world_size)
+    def _training(self, name: Literal["weights", "arch", "searched"], rank: int = 0, world_size: int = 1) -> Windows:
+        return self._windows(name, self._whole() if name == "searched" else self._parts[name], rank, world_size)
 
     def _calibration(self) -> Windows:
         return self._windows("retrain", self._whole(), 0, 1)

@@ -85,7 +85,7 @@ def rehearse(
             if network is not None and here:
                 check_memory("a candidate", said, batch, trainer, memory, network)
     else:
-        loader = data.search_loader(module.alternate, lambda: 0, 0, trainer.world_size)
+        loader = data.search_loader(module.alternate, lambda: 0, 0, trainer.world_size, held_out=module.holds_out_arch)
         check_lengths(trainer, len(loader), len(data.evaluation_loader("val", 0, trainer.world_size, searched=True)))
         batch = loader.batches[0]["weights"]
         said = data.as_option("batch_size", len(batch[0]))

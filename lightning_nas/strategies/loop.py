@@ -87,7 +87,7 @@ class SearchLoop(ResumableModule, SearchReader):
         warm_up: name of the setting that is the number of epochs without architecture steps.
         lengths: names of the settings that the number of epochs must agree with.
         shortened: whether this is a debugging run, whose warm-up was shortened to fit.
-        alternate: order of the batches of the two parts; None for a search that reads the weights part only.
+        alternate: order of the batches of the two parts; None for a search without architecture steps.
         weights_steps: number of weights steps so far.
         arch_steps: number of architecture steps so far.
     """

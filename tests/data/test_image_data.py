@@ -214,6 +214,23 @@ def test_an_empty_arch_part_is_legal_for_searches_that_do_not_read_it(data):
     assert [list(batch) for batch in module.search_loader(None, start)] == [["weights"]] * 27
 
 
+def test_a_search_that_does_not_read_the_arch_part_trains_on_it_unless_it_is_held_out(data, numbers):
+    module = data(arch_fraction=0.5)
+    arch = {
+        number
+        for batch in module.search_loader("epoch", start)
+        if "arch" in batch
+        for number in numbers(batch["arch"][0])
+    }
+    for held, shared in ((True, 0), (False, len(arch))):
+        seen = set()
+        for t in range(0, 300, 10):
+            for batch in module.search_loader(None, lambda t=t: t, held_out=held):
+                assert list(batch) == ["weights"]
+                seen |= set(numbers(batch["weights"][0]))
+        assert len(seen & arch) == shared
+
+
 def test_cutout_can_be_added_for_retraining_only(data):
     module = data(mean=[0.25] * 3, std=[2.0] * 3)
     plain = [x for x, _ in module.retrain_loader(start)]

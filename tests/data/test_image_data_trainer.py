@@ -74,7 +74,7 @@ def quiet(folder):
     [
         (Search("batch"), [["weights", "arch"]] * 28),
         (Search("epoch"), [["weights"]] * 28 + [["arch"]] * 7),
-        (Search(None), [["weights"]] * 28),
+        (Search(None), [["weights"]] * 36),
         (Network(), ["xy"] * 90),
     ],
 )

@@ -75,6 +75,7 @@ class MdeNAS(SearchModule):
 
     warm_up: ClassVar[str] = "warmup_epochs"
     lengths: ClassVar[tuple[str, ...]] = ("warmup_epochs",)
+    holds_out_arch = True
 
     def __init__(
         self,

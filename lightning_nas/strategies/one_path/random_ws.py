@@ -45,7 +45,7 @@ class RandomWS(UniformPaths):
         >>> search = RandomWS(ToySpace(), candidates=3)
         >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
         >>> search.steps_taken, search.answer().space
-        ({'weights': 4}, 'toy')
+        ({'weights': 8}, 'toy')
     """
 
     defaults: ClassVar[SearchOptions] = {"weights_optimizer": partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4)}

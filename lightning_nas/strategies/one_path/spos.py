@@ -95,7 +95,7 @@ class SPOS(UniformPaths):
         >>> search = SPOS(ToySpace(), generations=2, population=3, parents=2)
         >>> quiet_trainer(1).fit(search, datamodule=ToyData(304, val_fraction=0.15))
         >>> search.steps_taken, search.answer().space
-        ({'weights': 4}, 'toy')
+        ({'weights': 8}, 'toy')
     """
 
     defaults: ClassVar[SearchOptions] = {
