@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +10,12 @@ from pydantic import PositiveInt
 
 from lightning_nas.data.augmented import InMemoryImages
 from lightning_nas.data.images import NPZ
-from lightning_nas.data.options import KnownOptions, Share, option
+from lightning_nas.data.options import KnownOptions, option
 from lightning_nas.data.samples import Arrays, Samples
 from lightning_nas.data.split import Images
 from lightning_nas.data.vision import FashionMNIST
 from lightning_nas.errors import DataError
-from lightning_nas.ranges import BatchSize, Side, Width
+from lightning_nas.ranges import Side, Width
 
 TRAIN, TEST = 15_000, 5_000  # the first images of each part
 
@@ -48,6 +48,8 @@ class TinyImages(InMemoryImages):
         (250, 0.3)
     """
 
+    defaults: ClassVar[KnownOptions] = {"batch_size": 250, "val_fraction": 0.3}
+
     def __init__(
         self,
         *,
@@ -57,8 +59,6 @@ class TinyImages(InMemoryImages):
         image_size: Side | None = 14,
         channels: Width | None = 1,
         num_classes: PositiveInt | None = 10,
-        batch_size: BatchSize = 250,
-        val_fraction: Share = 0.3,
         **options: Unpack[KnownOptions],
     ) -> None:
         super().__init__(
@@ -67,9 +67,7 @@ class TinyImages(InMemoryImages):
             image_size=image_size,
             channels=channels,
             num_classes=num_classes,
-            batch_size=batch_size,
-            val_fraction=val_fraction,
-            **options,
+            **TinyImages.defaults | options,
         )
         self.root, self.path, self.download = root, path, download
 

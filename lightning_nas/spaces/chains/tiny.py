@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lightning_nas.architecture import Architecture, Decision
 from lightning_nas.errors import InputError
 from lightning_nas.ops.blocks import relu_conv_bn
-from lightning_nas.ops.mixed import Choice, Mix, MixedOp, plain
+from lightning_nas.ops.mixed import Choice, Mix, plain
 from lightning_nas.ranges import Width
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.chain import chain_graph, chosen_state
@@ -228,7 +228,7 @@ class TinyNetwork(nn.Module):
 class TinySupernet(Supernet):
     """The same with layers that mix their options."""
 
-    def __init__(self, stem: nn.Module, layers: Sequence[MixedOp], reduction: nn.Module, head: nn.Module) -> None:
+    def __init__(self, stem: nn.Module, layers: Sequence[nn.Module], reduction: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.stem, self.layers, self.reduction, self.head = stem, nn.ModuleList(layers), reduction, head
         self.to(memory_format=torch.channels_last)  # as the images; a training step takes half the time on a CPU
