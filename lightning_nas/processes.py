@@ -1,17 +1,26 @@
-"""The number of processes and threads that a machine of this size bears."""
+"""The memory of this machine, and the number of processes and threads that it bears."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from lightning_nas.errors import ConfigError
 
 _EACH, _LEAST = 8, 32  # processes for each core, and on a small machine
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def cores() -> int:
     """Number of processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine, or of the container that this process runs in."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    texts = [Path(file).read_text().strip() for file in _CGROUPS if Path(file).is_file()]
+    return min([physical, *(int(text) for text in texts if text.isdigit())])
 
 
 def check_processes(said: str, count: int) -> None:

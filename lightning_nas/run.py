@@ -12,7 +12,6 @@ from omegaconf import DictConfig, open_dict
 from lightning_nas.cli.command import run_command
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.names import with_folder
-from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.process import signals
 from lightning_nas.experiment.work import at_work
 
@@ -40,8 +39,6 @@ def main(config: DictConfig) -> float | None:
         given = None
         if "search" in config.stages:
             run.search()
-        elif config.architecture is None:
-            raise ConfigError("stages=[retrain] needs architecture=FILE or architecture=ZOO_NAME")
         else:
             given = run.given(config.architecture)
         if "retrain" in config.stages:

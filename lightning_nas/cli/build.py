@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback
 
 from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.callbacks.short_warm_up import ShortWarmUp
+from lightning_nas.cli.before_data import check_before_data
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.cli.names import chosen
@@ -60,6 +61,7 @@ def build(config: DictConfig) -> Run:
         built(instantiate(config.trainer), logger=False)
     settings = settings_of(config, parts)
     warnings = check_lengths(config, instantiate(config.strategy), callbacks, settings["retraining"])
+    check_before_data(config, parts, settings["retraining"])
     data = read_data(config)
     fill_sizes(config, data)
     check_sides(config.search_space)

@@ -1,7 +1,7 @@
 """Images with the usual augmentation: flips, crops, cutout, normalisation by channel."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from lightning_nas.data.module import ImageData
 from lightning_nas.data.options import AugmentedOptions, ImageOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
-from lightning_nas.data.samples import Part, Transform
+from lightning_nas.data.samples import Part, Transform, piece_length
 from lightning_nas.data.transforms import Cutout, Finish, moments
 from lightning_nas.errors import DataError
 from lightning_nas.ranges import Finite
@@ -103,12 +103,15 @@ class AugmentedImages(ImageData):
                 raise DataError(f"{option(key)} has {len(value)} values, but the images have {channels} channels")
         return mean, std
 
-    def _sampled(self, part: Part, step: ImageStep | None) -> Tensor:
-        if taken := part.take(range(len(part))):
-            return taken[0]
+    def _sampled(self, part: Part, step: ImageStep | None) -> Iterator[Tensor]:
+        if first := part.take([0]):
+            for indices in torch.split(torch.arange(len(part)), piece_length(first[0].numel())):
+                if taken := part.take(indices.tolist()):
+                    yield taken[0]
+            return
         order = torch.randperm(len(part), generator=generator(self.seed, "normalisation"))
         images = [part[i][0] for i in order[:_SAMPLED].tolist()]
-        return torch.stack([step(image) if step else image for image in images])
+        yield torch.stack([step(image) if step else image for image in images])
 
 
 def _words(step: ImageStep) -> str:

@@ -1,5 +1,6 @@
 """Checks of images and labels, and their conversion to tensors."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_nas.data.options import option
-from lightning_nas.data.samples import Arrays
+from lightning_nas.data.samples import Arrays, piece_length, pieces, pixels
 from lightning_nas.errors import DataError, shown
 
 Numbers = np.ndarray[Any, Any] | Tensor
@@ -25,9 +26,7 @@ _ONE_HOT = (
 
 
 def as_images(x: Numbers, where: str) -> Tensor:
-    """Images as a tensor (N, C, H, W), uint8 or float32.
-
-    Floating point is cast; uint16 is divided by 65,535 and a bool is 0 or 1.
+    """Images as a tensor (N, C, H, W) of their own type, on the same memory wherever that is possible.
 
     Args:
         x: numpy array (N, H, W) or (N, H, W, C), or tensor (N, H, W) or (N, C, H, W); uint8, uint16, bool or floating
@@ -37,35 +36,71 @@ def as_images(x: Numbers, where: str) -> Tensor:
     Raises:
         DataError: another shape or type, no images, or a pixel that is not a finite number.
     """
+    given, tensors = type_of(x), isinstance(x, Tensor)
     layout = "arrays are (N, H, W) or (N, H, W, C), channels last"
-    if isinstance(x, Tensor):
+    if tensors:
         layout = "tensors are (N, H, W) or (N, C, H, W), channels first"
-        x = _numpy(x.permute(0, 2, 3, 1) if x.ndim == 4 else x)
-    if x.dtype.kind not in "fb" and x.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+    if not given.startswith(("float", "bfloat")) and given not in ("uint8", "uint16", "bool"):
         raise DataError(
-            f"{where} has the type {shown(str(x.dtype))}; legal are uint8 (0 to 255), uint16 (0 to 65,535), bool and "
+            f"{where} has the type {shown(given)}; legal are uint8 (0 to 255), uint16 (0 to 65,535), bool and "
             "floating point"
         )
-    if x.ndim not in (3, 4) or 0 in x.shape[1:]:
-        raise DataError(f"{where} has the shape {x.shape}; legal are images: {layout}")
-    most = _MOST_CHANNELS if x.shape[1] == x.shape[2] else _MOST_COLOURS  # else the channels may stand elsewhere
-    if x.shape[3:] > (most,):
-        seen = x.shape if layout.startswith("arrays") or x.ndim == 3 else (x.shape[0], x.shape[3], *x.shape[1:3])
+    shape = tuple(x.shape)
+    if len(shape) not in (3, 4) or 0 in shape[1:]:
+        raise DataError(f"{where} has the shape {shape}; legal are images: {layout}")
+    height, width = shape[-2:] if tensors else shape[1:3]
+    channels = 1 if len(shape) == 3 else shape[1] if tensors else shape[3]
+    if channels > (_MOST_CHANNELS if height == width else _MOST_COLOURS):  # else the channels may stand elsewhere
         raise DataError(
-            f"{where} has the shape {seen}; legal are square images of at most {_MOST_CHANNELS} channels, others "
+            f"{where} has the shape {shape}; legal are square images of at most {_MOST_CHANNELS} channels, others "
             f"of at most {_MOST_COLOURS}: {layout}"
         )
-    if not len(x):
+    if not shape[0]:
         raise DataError(f"{where} has no images")
-    images = torch.from_numpy(np.require(x, np.uint8 if x.dtype == np.uint8 else np.float32, ["C", "W"]))
-    if x.dtype.kind == "u" and images.is_floating_point():
-        images = images / 65535
-    if images.is_floating_point() and not images.isfinite().all():
-        first = int((~images.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise DataError(f"{where} has a pixel that is NaN or infinite, first in image {first}")
-    if x.dtype.kind == "f" and 0 < (largest := float(np.abs(x).max())) < _LEAST:
+    images = x.detach().cpu() if isinstance(x, Tensor) else _tensor(x)
+    if images.ndim == 3:
+        images = images[:, None]
+    elif not tensors:
+        images = images.permute(0, 3, 1, 2)
+    if images.is_floating_point():
+        _check_floats(images, where)
+    return images
+
+
+def type_of(x: Numbers) -> str:
+    """The name of the type of an array's or tensor's numbers, whatever their byte order.
+
+    >>> type_of(np.zeros(1, ">u2")), type_of(torch.zeros(1))
+    ('uint16', 'float32')
+    """
+    return str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else x.dtype.name
+
+
+def _tensor(x: np.ndarray[Any, Any]) -> Tensor:
+    """An array as a tensor on its memory; copied where torch knows no such type or steps, or images are scattered."""
+    native = x.dtype.newbyteorder("=")
+    wanted = np.dtype(np.float64) if native.kind == "f" and native.itemsize > 8 else native
+    if x.dtype != wanted or max(x.strides) != x.strides[0]:
+        x = np.ascontiguousarray(x, wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an array that may not be written to: nothing here does
+        try:
+            return torch.from_numpy(x)
+        except ValueError:
+            return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def _check_floats(images: Tensor, where: str) -> None:
+    """Refuse pixels that are not finite numbers as float32, or too small for it."""
+    largest = 0.0
+    for number, piece in enumerate(pieces(images)):
+        finite = pixels(piece).isfinite()
+        if not finite.all():
+            first = int((~finite).flatten(1).any(1).nonzero()[0]) + number * piece_length(images[0].numel())
+            raise DataError(f"{where} has a pixel that is NaN or infinite, first in image {first}")
+        largest = max(largest, float(piece.double().abs().max()))
+    if 0 < largest < _LEAST:
         raise DataError(f"{where} has no pixel above {largest:.3g}, too little for float32; multiply all by one number")
-    return images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
 
 
 def as_labels(y: Numbers, length: int, where: str) -> Tensor:
@@ -125,9 +160,9 @@ def check_same_type(arrays: Mapping[str, Numbers], where: str) -> None:
     Raises:
         DataError: they have not.
     """
-    kinds = {name: "floating point" if "float" in str(x.dtype) else str(x.dtype) for name, x in arrays.items()}
-    if len(set(kinds.values())) > 1:
-        listed = ", ".join(f"{name} is {shown(str(arrays[name].dtype))}" for name in kinds)
+    types = {name: type_of(x) for name, x in arrays.items()}
+    if len({"floating point" if "float" in name else name for name in types.values()}) > 1:
+        listed = ", ".join(f"{name} is {shown(given)}" for name, given in types.items())
         raise DataError(f"{where}: {listed}; integers and floats differ in scale, give all images one type")
 
 

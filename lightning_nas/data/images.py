@@ -16,10 +16,14 @@ from lightning_nas.data.options import ArrayOptions, KnownOptions, option
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
 from lightning_nas.errors import DataError, shown
+from lightning_nas.processes import machine_memory
 from lightning_nas.ranges import Side, Width
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
-_LIMIT = 16 * 2**30
+_INSTEAD = (
+    ", the memory of this machine: store pixels as uint8, give fewer or smaller images, or a folder of image files, "
+    "which are read one by one"
+)
 
 
 class Digits(InMemoryImages):
@@ -80,8 +84,9 @@ class NPZ(InMemoryImages):
     """Images in a numpy file with the arrays ``x_train``, ``y_train`` and optionally ``x_test``, ``y_test``.
 
     Images are (N, H, W) or (N, H, W, C) with at most 16 channels (4 if not square): uint8 or uint16, divided by their
-    largest value, or bool or floating point (read as float32). Training and test images have one type. Labels are
-    integers, (N,) or (N, 1), and count the classes from 0. Pickled objects in the file are refused.
+    largest value, or bool or floating point (used as float32). They are kept in memory in the type that they are stored
+    in. Training and test images have one type. Labels are integers, (N,) or (N, 1), and count the classes from 0.
+    Pickled objects in the file are refused.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
     images, y int64 (N,).
@@ -92,7 +97,8 @@ class NPZ(InMemoryImages):
         options: of :class:`~lightning_nas.data.augmented.InMemoryImages`.
 
     Raises:
-        DataError: in ``setup``, if the file is missing, damaged, larger than 16 GiB, or its arrays are not as above.
+        DataError: in ``setup``, if the file is missing, damaged or too large for the memory, or its arrays are not as
+            above.
 
     Example:
         >>> import tempfile
@@ -113,7 +119,8 @@ class NPZ(InMemoryImages):
     def load(self) -> Images:
         if self.path is None:
             raise DataError(f"a numpy file with {', '.join(_KEYS)} is needed: {option('path', 'FILE')}")
-        arrays = read_npz(Path(self.path).expanduser(), _KEYS, named=option("path", "FILE"), limit=_LIMIT)
+        file, named = Path(self.path).expanduser(), option("path", "FILE")
+        arrays = read_npz(file, _KEYS, named=named, limit=machine_memory(), instead=_INSTEAD)
         where = shown(Path(self.path))
         missing = [key for key in _KEYS if key not in arrays]
         if missing and missing != ["x_test", "y_test"]:

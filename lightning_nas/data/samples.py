@@ -1,7 +1,7 @@
 """Samples by index, in memory or on disk, subsets of them, and the transform of images."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,6 +44,20 @@ def spread(count: int, most: int) -> range:
     return range(0, count, max(1, -(-count // most)))
 
 
+def piece_length(values: int) -> int:
+    """Number of images, of so many values each, that are handled at once: 8 MB as float64, and at most 1,024.
+
+    >>> piece_length(8 * 8), piece_length(3 * 32 * 32)
+    (1024, 341)
+    """
+    return max(1, min(1024, 2**20 // max(1, values)))
+
+
+def pieces(images: Tensor) -> Iterator[Tensor]:
+    """The images (n, ...) piece by piece, see :func:`piece_length`; a copy of all may not fit."""
+    return iter(torch.split(images, piece_length(images[:1].numel())))
+
+
 def digest_of(*tensors: Tensor) -> str:
     """Hexadecimal digest of the types, shapes and values of tensors.
 
@@ -53,8 +67,8 @@ def digest_of(*tensors: Tensor) -> str:
     sha = hashlib.sha256()
     for tensor in tensors:
         sha.update(repr((str(tensor.dtype), tuple(tensor.shape))).encode())
-        for some in torch.split(tensor.detach().cpu().reshape(-1), 2**24):  # a copy of all may not fit
-            sha.update(some.contiguous().view(torch.uint8).numpy().tobytes())
+        for piece in pieces(tensor.detach() if tensor.ndim else tensor.detach()[None]):
+            sha.update(piece.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:32]
 
 
@@ -73,11 +87,22 @@ class Transform:
     zero: Sequence[float] = (0.0,)
 
 
+def pixels(images: Tensor) -> Tensor:
+    """Images as transforms take them: uint8 as it is, all others as float32, uint16 divided by 65,535.
+
+    >>> pixels(torch.tensor([0, 65535], dtype=torch.uint16)).tolist(), pixels(torch.tensor([True])).tolist()
+    ([0.0, 1.0], [1.0])
+    """
+    if images.dtype == torch.uint8:
+        return images
+    return images.float() / 65535 if images.dtype == torch.uint16 else images.float()
+
+
 class Arrays:
-    """Images and labels held in memory.
+    """Images and labels held in memory, in the type and the order in which they came.
 
     Args:
-        images: (n, C, H, W), uint8 or float32.
+        images: (n, C, H, W), uint8, uint16, bool or floating point.
         labels: (n,) int64.
     """
 
@@ -88,12 +113,13 @@ class Arrays:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], int(self.labels[index])
+        images, labels = self.take([index])
+        return images[0], int(labels[0])
 
     def take(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The images and labels at ``indices``."""
+        """The images, uint8 or float32, and labels at ``indices``."""
         chosen = torch.as_tensor(indices)
-        return self.images[chosen], self.labels[chosen]
+        return pixels(self.images[chosen].contiguous()), self.labels[chosen]
 
     def digest(self) -> str:
         """Digest of all images and labels."""

@@ -1,11 +1,13 @@
 """Cutout and normalisation of images, as transforms of torchvision (v2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+
+from lightning_nas.data.samples import pieces
 
 
 class Cutout(v2.Transform):  # type: ignore[misc]
@@ -62,21 +64,33 @@ class Finish:
         return finished
 
 
-def moments(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of images (n, C, H, W); bytes are divided by 255.
+def moments(parts: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of images (n, C, H, W), one part after another.
 
-    The standard deviation of a constant channel is given as 1.
+    Bytes are divided by 255. The standard deviation of a constant channel is given as 1.
 
-    >>> moments(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
+    >>> moments([torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1)])
     ([0.5], [0.5])
     """
-    scale = 1.0 if images.is_floating_point() else 255.0
-    count = images.numel() // images.shape[1]
-    total = squares = torch.zeros(images.shape[1], dtype=torch.float64)
-    for start in range(0, len(images), 1024):  # a large data set in float64 would not fit
-        values = images[start : start + 1024].double() / scale
-        total, squares = total + values.sum((0, 2, 3)), squares + values.square().sum((0, 2, 3))
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(0).sqrt()
+    sums, count = torch.zeros((), dtype=torch.float64), 0
+    for images in parts:
+        for piece in pieces(images):
+            sums = sums + (_sums(piece) if piece.is_floating_point() else _sums_of_bytes(piece))
+            count += piece.numel() // piece.shape[1]
+    mean, square = sums / count
+    std = (square - mean.square()).clamp_min(0).sqrt()
     # below that share of the mean a deviation is rounding, whatever the unit
     return mean.tolist(), torch.where(std > 1e-6 * mean.abs(), std, 1.0).tolist()
+
+
+def _sums(images: Tensor) -> Tensor:
+    """Sums (2, C) of the values and of their squares by channel."""
+    values = images.double()
+    return torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+
+
+def _sums_of_bytes(images: Tensor) -> Tensor:
+    """The same of bytes divided by 255, by how often each comes, which takes a third of the time."""
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+    values = torch.arange(256, dtype=torch.float64) / 255
+    return torch.stack([values, values.square()]) @ counts.double().T

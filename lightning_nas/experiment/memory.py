@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +13,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from lightning_nas.errors import ConfigError
+from lightning_nas.processes import machine_memory
 from lightning_nas.training.recalibrate import kept_buffers
 from lightning_nas.training.seeding import seeded
 
@@ -22,7 +21,6 @@ Made = TypeVar("Made")
 _AT_ONCE = 2**31  # bytes; a network that needs more is counted to its end before it is made
 _COPIES = 4  # of each parameter: itself, its gradient, and the two averages of Adam
 _FILLS = ("uniform_", "normal_", "zero_", "fill_", "kaiming_uniform_", "kaiming_normal_")
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class _TooLarge(Exception):
@@ -201,13 +199,6 @@ def is_out_of_memory(reason: Exception) -> bool:
         return True
     words = ("alloc", "out of memory")
     return isinstance(reason, RuntimeError) and any(word in str(reason).lower() for word in words)
-
-
-def machine_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this process runs in."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    texts = [Path(file).read_text().strip() for file in _CGROUPS if Path(file).is_file()]
-    return min([physical, *(int(text) for text in texts if text.isdigit())])
 
 
 def training_memory(trainer: Any) -> int:

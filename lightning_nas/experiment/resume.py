@@ -61,16 +61,27 @@ def checkpoint_to_resume(named: str | None, trainer: pl.Trainer, module: nn.Modu
     return path
 
 
+def named_file(named: str) -> Path:
+    """The file of a checkpoint that is named, other than "last".
+
+    Raises:
+        InputError: it is not there.
+    """
+    file = Path(named).expanduser()
+    if not file.is_file():
+        raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
+    return file
+
+
 def _open(named: str | None, folder: Path) -> tuple[Path, Any] | None:
     """The checkpoint and what is in it, without the tensors' values."""
     if named is None:
         return None
     if named == "last":
         opened = newest(folder / "checkpoints" / "last.ckpt")
-    elif (file := Path(named).expanduser()).is_file():
-        opened = file, load_checked(file, map_location="meta")
     else:
-        raise InputError(f"ckpt_path={shown(named)} is no file; legal: last, or a checkpoint file")
+        file = named_file(named)
+        opened = file, load_checked(file, map_location="meta")
     if opened is not None:
         check_form(opened[1])
     return opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -17,6 +18,7 @@ from lightning_nas.experiment.inherited import inherit
 from lightning_nas.experiment.memory import training_memory, within_memory
 from lightning_nas.experiment.rehearsal import check_batch, check_lengths, check_memory, check_training
 from lightning_nas.experiment.resume import checkpoint_to_resume
+from lightning_nas.experiment.settings import Retraining
 from lightning_nas.experiment.tested import tested
 from lightning_nas.experiment.trainer import built, in_one_line, make_trainer, stage_seconds
 from lightning_nas.export.trained import FILE as TRAINED
@@ -139,14 +141,7 @@ def check_retraining(run: Run) -> None:
         raise ConfigError(
             f"retrain.drop_path={settings.drop_path}: networks of {run.space.name} have no paths to drop; legal: 0"
         )
-    optimizer = check_training(
-        "retrain.", settings.optimizer, settings.scheduler, settings.epochs, network.parameters()
-    )
-    if settings.average_after and not isinstance(optimizer, ASGD):
-        raise ConfigError(
-            f"retrain.average_after={settings.average_after} needs retrain.optimizer._target_=torch.optim.ASGD, not "
-            f"{type(optimizer).__name__}; legal: null"
-        )
+    check_optimizer(settings, network.parameters())
     try:
         loader = run.data.retrain_loader(lambda: 0, 0, trainer.world_size, batch_size=settings.batch_size, **of_images)
     except DataError as reason:
@@ -157,6 +152,24 @@ def check_retraining(run: Run) -> None:
     memory = training_memory(run.trainer)
     check_memory("the network of retraining", said, batch, trainer, memory, network)
     check_lengths(trainer, len(loader), len(run.data.evaluation_loader("val", 0, trainer.world_size)))
+
+
+def check_optimizer(settings: Retraining, parameters: Iterable[nn.Parameter] | None = None) -> None:
+    """Refuse an optimiser or a schedule that cannot train.
+
+    Args:
+        settings: of the retraining.
+        parameters: of the network; None while it is not known.
+
+    Raises:
+        ConfigError: it refuses its arguments, or averages are asked for that it does not take.
+    """
+    optimizer = check_training("retrain.", settings.optimizer, settings.scheduler, settings.epochs, parameters)
+    if settings.average_after and not isinstance(optimizer, ASGD):
+        raise ConfigError(
+            f"retrain.average_after={settings.average_after} needs retrain.optimizer._target_=torch.optim.ASGD, not "
+            f"{type(optimizer).__name__}; legal: null"
+        )
 
 
 def _of_images(run: Run) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.report.record import read_object
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.spaces.description import describe
+from lightning_nas.spaces.own.explanation import SIZES
 from lightning_nas.spaces.own.space import FromModel
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
@@ -271,7 +272,7 @@ class Run:
         """
         if isinstance(architecture, Architecture):
             return self.home(architecture).validate(architecture)
-        if isinstance(self.space, FromModel) and architecture in ("smallest", "middle", "largest"):
+        if isinstance(self.space, FromModel) and architecture in SIZES:
             named: Architecture = getattr(self.space, architecture)
             return named
         return self.space.validate(named_architecture(architecture))

@@ -95,6 +95,14 @@ class Measured:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return fit(Measurement, {name: given[name] for name in Measurement.model_fields}, where="latency_table")
 
+    def check(self) -> None:
+        """Refuse a device that is not here.
+
+        Raises:
+            InputError: says which.
+        """
+        open_device(self.measurement).close()
+
     def file(self, space: SearchSpace) -> Path:
         """File of the table of ``space``; its name depends on space, device and conditions."""
         if self.path is not None:
@@ -159,10 +167,21 @@ class File:
     command: str | None = None
     timeout: Seconds | None = None
 
+    def check(self) -> None:
+        """Refuse a file that is not there or not such a table, and one of another command.
+
+        Raises:
+            LatencyTableError: says what is wrong.
+        """
+        self._table()
+
     def __call__(self, space: SearchSpace) -> LatencyTable:
+        return self._table().check(space)
+
+    def _table(self) -> LatencyTable:
         if self.path is None:
             raise LatencyTableError("latency_table=file needs the file: latency_table.path=FILE")
-        table = LatencyTable.load(self.path).check(space)
+        table = LatencyTable.load(self.path)
         if self.command is not None and table.device != described(self.command):
             raise LatencyTableError(
                 f"{shown(Path(self.path))} was made for {shown(table.device, 180)}, not by the "

@@ -26,7 +26,7 @@ from lightning_nas.training.seeding import mix
 from lightning_nas.training.signals import StopRequest
 from lightning_nas.trials.archive import Archive
 from lightning_nas.trials.engines.base import Engine
-from lightning_nas.trials.ledger import Event, Ledger
+from lightning_nas.trials.ledger import MOST_TRIALS, Event, Ledger
 from lightning_nas.trials.requests import Inherited, Request, Response
 
 _PATIENCE = 0.2  # seconds between two checks for a signal
@@ -397,6 +397,8 @@ def _complete(ledger: Ledger) -> Iterator[None]:
     """Turns what an incomplete event raises into an error of the checkpoint."""
     try:
         yield
+    except CheckpointError:  # names the line
+        raise
     except (InputError, KeyError, OverflowError, ValueError) as reason:
         raise CheckpointError(f"{ledger.path.name}: an event is incomplete: {shown(str(reason))}") from None
 
@@ -442,7 +444,7 @@ def _response(event: Event) -> Response:
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
+    if type(value) is not int or not 0 <= value < MOST_TRIALS:
         raise ValueError(f"{shown(value)} is no number of a trial or an attempt")
     return value
 

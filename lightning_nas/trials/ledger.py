@@ -2,7 +2,8 @@
 
 The first line, ``{"event": "began", "conditions": {...}}``, holds the settings; then follow
 ``{"event": "proposed", "trial": 0, "architecture": {...}, ...}``, then ``started`` for each attempt, then ``finished``,
-``failed`` or ``lost`` as in :class:`~lightning_nas.trials.requests.Response`. Only the search writes it.
+``failed`` or ``lost`` as in :class:`~lightning_nas.trials.requests.Response`. Only the search writes it. Each line ends
+with ``"crc"``, the CRC-32 of the line without it; lines of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import weakref
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +23,10 @@ from lightning_nas.training.exact import differences
 
 Event = dict[str, Any]
 EVENTS = ("proposed", "started", "finished", "failed", "lost")
+MOST_TRIALS = 2**31
+_KEYS = {"event", "trial", "architecture", "info", "parent", "bars", "attempt", "curve", "seconds", "reason"}
 _BLOCK, _BLOCKS = 2**12, 2**20  # bytes read at once: of one line, of a file
+_CRC = ',"crc":'
 _line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -137,7 +142,8 @@ class Ledger:
 
     def append(self, event: str, content: Event) -> int:
         """Write one event; :meth:`sync` flushes it to the disk. Returns its place, a byte offset."""
-        place, line = self.bytes, _line({"event": event, **content}).encode() + b"\n"
+        body = _line({"event": event, **content}).encode()
+        place, line = self.bytes, body[:-1] + f'{_CRC}"{_crc(body)}"}}\n'.encode()
         try:
             write_all(self._file.fileno(), line)
         except OSError as reason:
@@ -218,7 +224,7 @@ def _whole(path: Path) -> tuple[int, int]:
         file.seek(begins)
         last = file.read(end - begins - 1)
     try:
-        parse_json(last.decode(), where="")
+        _parsed(last)
     except (InputError, UnicodeDecodeError):  # nothing depends on it yet
         return lines - 1, begins
     return lines, end
@@ -247,20 +253,37 @@ def _digest(path: Path, size: int) -> Any:
 
 def _event(line: bytes, place: int, path: Path) -> Event:
     content = _content(line, place, path)
-    if not isinstance(content, dict) or content.get("event") not in EVENTS or type(content.get("trial")) is not int:
+    content = content if isinstance(content, dict) else {}
+    trial = content.get("trial")
+    named = content.get("event") in EVENTS and content.keys() <= _KEYS
+    if type(trial) is not int or not 0 <= trial < MOST_TRIALS or not named:
         raise CheckpointError(
-            f"{_where(place, path)} is not an event of a trial; legal: an object with event, one of {EVENTS}"
+            f"{_where(place, path)} is not an event of a trial; legal: an object with trial, a number from 0 on, and "
+            f"event, one of {EVENTS}"
         )
     return content
 
 
 def _content(line: bytes, place: int, path: Path) -> Any:
     try:
-        return parse_json(line.decode(), where="it")
+        return _parsed(line)
     except (InputError, UnicodeDecodeError) as reason:
         raise CheckpointError(
             f"{_where(place, path)} is damaged ({shown(str(reason))}); start in another folder"
         ) from None
+
+
+def _parsed(line: bytes) -> Any:
+    content = parse_json(line.decode(), where="it")
+    if isinstance(content, dict) and "crc" in content:
+        body = line.rpartition(_CRC.encode())[0] + b"}"
+        if content.pop("crc") != _crc(body):
+            raise InputError("it was changed after it was written")
+    return content
+
+
+def _crc(body: bytes) -> str:
+    return f"{zlib.crc32(body):08x}"
 
 
 def _where(place: int, path: Path) -> str:

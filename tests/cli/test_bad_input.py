@@ -10,6 +10,7 @@ from typing import Any
 import hydra
 import numpy as np
 import pytest
+import torch
 from commands import TINY, Commands, Ended
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -81,6 +82,34 @@ def test_data_files_that_are_none(cli: Commands) -> None:
     cli.run("dataset=npz", f"dataset.path={piece}").refused("not a numpy .npz file")
 
 
+TRIALS = ("strategy=evolution", "callbacks=trials")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([*TRIALS, "engine.slots=1000"], ["engine.slots=1000: this machine has"]),
+        ([*TRIALS, "engine.threads=1000"], ["engine.threads=1000: this machine has"]),
+        ([*TRIALS, "engine.gpus=900"], ["engine.gpus=900, engine.slots=null: this machine has"]),
+        ([*TRIALS, "engine=ray", "engine.gpus=1.5"], ["engine.gpus=1.5: legal"]),
+        ([*TRIALS, "engine=table", "engine.path=none.npz"], ["there is no file", "pass engine.path=FILE"]),
+        (["latency_table=file", "latency_table.path=none.json"], ["none.json"]),
+        (["stages=[retrain]"], ["needs architecture=FILE"]),
+        (["stages=[retrain]", "architecture=none.json"], ["architecture='none.json' is neither"]),
+        (["ckpt_path=none.ckpt"], ["ckpt_path='none.ckpt' is no file"]),
+        (["retrain.average_after=2"], ["retrain.average_after=2 needs"]),
+        (["retrain.optimizer.momentum=0", "retrain.optimizer.nesterov=true"], ["retrain.optimizer: it cannot train"]),
+        pytest.param(
+            ["latency_table=measured", "latency_table.device=cuda"],
+            ["torch sees no GPU here"],
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_settings_are_refused_before_data_are_read(cli: Commands, overrides: list[str], words: list[str]) -> None:
+    cli.run(*overrides, "dataset=npz").refused(*words)  # a path is missing, which reading the data would say
+
+
 def test_a_search_space_of_other_images(cli: Commands) -> None:
     cli.run("search_space=fbnet").refused("3x224x224", "1x8x8", "fbnet_small")
 
@@ -103,6 +132,8 @@ def test_a_search_space_of_other_images(cli: Commands) -> None:
         (["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1000"], ["trainer.devices=1000: this machine"]),
         (["strategy=p_darts", "+trainer.max_time=00:00:00:00"], ["trainer.max_time: got '00:00:00:00'", "no time"]),
         (["callbacks.rank_check.architectures=100000"], ["rank_check.architectures: got 100000", "2000"]),
+        (["search_space=[0,1]"], ["cannot be composed", "the option of a group is a name or a list of names"]),
+        (["+callbacks=[1]"], ["cannot be composed", "the option of a group is a name or a list of names"]),
     ],
 )
 def test_what_does_not_go_together_or_beyond_its_range_is_refused_at_once(

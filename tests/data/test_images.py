@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from lightning_nas.data import images
+from lightning_nas.data.checks import as_images, type_of
 from lightning_nas.data.images import NPZ
+from lightning_nas.data.samples import Arrays
 from lightning_nas.errors import DataError
 
 real = Path(os.environ.get("LIGHTNING_NAS_DATA", ""))
@@ -171,8 +173,49 @@ def test_files_that_are_no_numpy_archive_are_one_line(tmp_path, write_npz, label
         for key in ("x_train.npy", "y_train.npy"):
             archive.writestr(key, "words")
     assert "x_train is not a numpy array" in message(tmp_path / "text.npz")
-    monkeypatch.setattr(images, "_LIMIT", 10_000)
-    assert "unpacks to" in message(write_npz(**labelled()))
+    monkeypatch.setattr(images, "machine_memory", lambda: 10_000)
+    monkeypatch.setattr(np, "load", None)  # nothing of it is read
+    assert "legal: at most 10000, the memory of this machine: store pixels as" in message(write_npz(**labelled()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of the memory is not known here")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_images_are_held_in_memory_once_and_in_their_type(dtype, tmp_path):
+    x = np.frombuffer(np.random.default_rng(0).bytes(90_000_000), dtype).reshape(-1, 25, 20, 3)
+    for name, some in (("small", x[:99]), ("large", x)):
+        np.savez(tmp_path / f"{name}.npz", x_train=some, y_train=np.arange(len(some)) % 3)
+    setup(str(tmp_path / "small.npz")).digest()  # whatever is imported only now
+    size = (tmp_path / "large.npz").stat().st_size
+    del x
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = memory("VmHWM")
+    setup(str(tmp_path / "large.npz")).digest()
+    assert memory("VmHWM") - before < 1.5 * size
+
+
+def memory(name):
+    """A line of the kernel's about this process, in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in text.splitlines() if line.startswith(name)).split()[1])
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [np.asfortranarray, lambda x: x[:, ::-1], lambda x: x.astype(x.dtype.newbyteorder()), np.ascontiguousarray],
+    ids=["Fortran order", "negative steps", "other byte order", "read only"],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.bool_, np.float16, np.float32, np.float64, np.longdouble])
+def test_images_in_any_order_of_memory_are_the_same(kept, dtype):
+    x = np.random.default_rng(0).integers(0, 2 if dtype == np.bool_ else 256, (40, 5, 6, 3)).astype(dtype)
+    given = kept(x)
+    given.flags.writeable = False
+    made = as_images(given, "x")
+    assert type_of(given) == str(np.dtype(dtype))
+    largest = {np.uint8: 255, np.uint16: 65535}.get(dtype, 1)
+    found = Arrays(made, torch.zeros(40)).take([3, 7])[0]
+    assert found.is_contiguous()
+    expected = np.asarray(given, np.float32)[[3, 7]].transpose(0, 3, 1, 2) / np.float32(largest)
+    np.testing.assert_array_equal(found / 255 if dtype == np.uint8 else found, expected)
 
 
 def test_damaged_files_never_end_in_another_error(write_npz, labelled, tmp_path):

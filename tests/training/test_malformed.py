@@ -137,6 +137,8 @@ def test_numbers_beyond_a_float_are_refused(tmp_path: Path) -> None:
 
 def test_events_of_other_types_are_refused_in_one_line(tmp_path: Path, whole: Path) -> None:
     lines = [json.loads(line) for line in (whole / "trials.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["crc"]  # as of earlier versions; with it whatever is changed is refused
     places, rng, refused = list(leaves(lines)), random.Random(1), 0
     for number in range(200):
         path = places[number * 7 % len(places)]

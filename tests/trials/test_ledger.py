@@ -2,6 +2,7 @@ import json
 import os
 import resource
 import signal
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,27 @@ def test_it_gives_back_what_was_written_in_order_and_to_the_bit(tmp_path: Path) 
     again = Ledger(path)
     assert again.found == EVENTS
     assert again.events == len(EVENTS)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == EVENTS
+    for line, event in zip(path.read_text().splitlines(), EVENTS, strict=True):
+        crc = zlib.crc32(json.dumps(event, separators=(",", ":")).encode())
+        assert json.loads(line) == {**event, "crc": f"{crc:08x}"}
+
+
+@given(st.data())
+def test_a_line_with_another_byte_is_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = tmp_path_factory.mktemp("changed") / "trials.jsonl"
+    content = bytearray(write(path))
+    end = content.rindex(b"\n", 0, -1)  # a damaged last line is dropped
+    place = data.draw(st.sampled_from([i for i in range(end) if content[i] != ord("\n")]))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"line \d of"):
+        list(Ledger(path).read())
+
+
+def test_lines_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    path.write_text("".join(json.dumps(event, separators=(",", ":")) + "\n" for event in EVENTS))
+    assert Ledger(path).found == EVENTS
 
 
 @given(st.data())
@@ -63,6 +84,10 @@ def test_cut_off_anywhere_it_holds_the_whole_lines_and_goes_on_after_them(
         b'{"event": "proposed"}',
         b'{"event": "proposed", "trial": true}',
         b'{"event": "proposed", "trial": "0"}',
+        b'{"event": "failed", "trial": -1}',
+        b'{"event": "failed", "trial": 2147483648}',
+        b'{"event":"failed","trial":0,"crc":"00000000"}',
+        b'{"event":"failed","trial":0,"crc":1}',
         b'{"event": "pickled", "trial": 0}',
         b'{"event": "failed", "trial": 0, "trial": 1}',
         b'{"event": "failed", "trial": 0, "seconds": NaN}',

@@ -16,6 +16,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from lightning_nas.cli.config.bounds import TooMuch, bounded, check_file
@@ -27,7 +28,7 @@ from lightning_nas.cli.config.plain import join, trusted_modules, walk
 from lightning_nas.cli.config.targets import check_target, full_name, is_a, resolve
 from lightning_nas.cli.config.written import Asked, check_command, check_written
 from lightning_nas.cli.presets import conf_dir
-from lightning_nas.errors import ConfigError, shown
+from lightning_nas.errors import ConfigError, NasError, shown
 from lightning_nas.kinds import is_entry
 from lightning_nas.spaces.builders import under
 
@@ -74,6 +75,13 @@ def guarded() -> Iterator[None]:
             raise ConfigError("the configuration is nested too deeply") from None
         except TooMuch as reason:
             raise ConfigError(f"the configuration cannot be composed: {str(reason).splitlines()[0]}") from None
+        except (TypeError, AttributeError, LookupError, ValueError, AssertionError) as reason:
+            if isinstance(reason, (NasError, OmegaConfBaseException)):  # they say what is wrong
+                raise
+            raise ConfigError(
+                f"the configuration cannot be composed, Hydra ends with {type(reason).__name__} "
+                f"({shown(str(reason), 160)}); the option of a group is a name or a list of names"
+            ) from reason
         return config
 
     def bounded_file(file: Any) -> Any:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from lightning_nas.spaces.own.elastic import Element
 
+SIZES = ("smallest", "middle", "largest")
+"""Networks of a space that have names."""
+
 Three = tuple[float, float, float]
 """Figures of the smallest, the middle and the largest network."""
 
@@ -35,7 +38,7 @@ class Explanation:
             lines.append(f"  {name}: {' | '.join(options)}" + (f"; with {', '.join(members)}" if members else ""))
         lines.append("stays whole:" if self.fixed else "nothing stays whole")
         lines += [f"  {what}: {why}" for what, why in self.fixed]
-        lines.append(_line("", ("smallest", "middle", "largest")))
+        lines.append(_line("", SIZES))
         lines.append(_line("parameters", [f"{count:,}" for count in self.parameters]))
         lines.append(_line("MACs", [f"{count:,}" for count in self.macs]))
         if self.milliseconds is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_nas.signature import Checked
 from lightning_nas.trials.requests import Request, Response
@@ -45,6 +45,17 @@ class Engine(Checked, ABC):
 
     instant: bool = False
     digest: str = ""
+
+    @classmethod
+    def check(cls, **settings: Any) -> None:
+        """Refuse what this machine cannot serve, before data are read and a job is made of them.
+
+        Args:
+            settings: of the constructor, without the job; what is left out has its default.
+
+        Raises:
+            InputError: names the setting.
+        """
 
     @property
     @abstractmethod

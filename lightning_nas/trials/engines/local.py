@@ -6,6 +6,7 @@ import atexit
 from collections import deque
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -54,6 +55,10 @@ class LocalEngine(Engine):
         self._server: JobServer | None = None  # begins with the first child
         self._running: dict[ChildProcess, int] = {}  # and their slots
         atexit.register(self.close)  # before the interpreter waits for processes
+
+    @classmethod
+    def check(cls, *, slots: int | None = None, threads: int = 1, gpus: float = 0.0, **_: Any) -> None:
+        slots_of(slots, threads=threads, gpus=gpus)
 
     @property
     def slots(self) -> int:

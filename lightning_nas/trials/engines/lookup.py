@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-from lightning_nas.errors import ConfigError
+from lightning_nas.errors import ConfigError, DataError, shown
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.trials.engines.base import Engine, Job
 from lightning_nas.trials.requests import Request, Response
@@ -30,19 +31,19 @@ class TableEngine(Engine):
     instant = True
 
     def __init__(self, job: Job, *, path: str | None = None, dataset: Dataset = "cifar10", epochs: Epochs = 12) -> None:
-        space, file = job.space(), table_file(path)
+        space, file = job.space(), _file(path)
         if not isinstance(space, NASBench201Space):
             raise ConfigError(
                 f"engine=table has only the cells of NAS-Bench-201, not search_space={space.name}; "
                 "choose search_space=nasbench201 or nasbench201_small, or engine=local"
             )
-        if file is None:
-            raise ConfigError(
-                f"engine=table needs {FILE}: set the environment variable {VARIABLE} to its folder, or engine.path=FILE"
-            )
         self._results = _results(file, space, dataset, epochs)
         self.digest = hashlib.sha256(json.dumps(sorted(self._results.items())).encode()).hexdigest()[:16]
         self._ended: list[Response] = []
+
+    @classmethod
+    def check(cls, *, path: str | None = None, **_: Any) -> None:
+        _file(path)
 
     @property
     def slots(self) -> int:
@@ -56,6 +57,17 @@ class TableEngine(Engine):
         del timeout
         ended, self._ended = self._ended, []
         return ended
+
+
+def _file(path: str | None) -> Path:
+    file = table_file(path)
+    if file is None:
+        raise ConfigError(
+            f"engine=table needs {FILE}: set the environment variable {VARIABLE} to its folder, or engine.path=FILE"
+        )
+    if not file.is_file():
+        raise DataError(f"there is no file {shown(file)}; pass engine.path=FILE")
+    return file
 
 
 def _results(

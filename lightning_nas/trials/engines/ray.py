@@ -8,6 +8,7 @@ death of a machine. A worker of the cluster keeps its job server, so the data ar
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from lightning_nas.trials.requests import Request, Response
 log = logging.getLogger(__name__)
 _FRESH = 1.0  # seconds for which the number of slots is not looked at again
 _STORE = 2**27  # bytes of Ray's object store: nothing large goes through it
+_NO_RAY = "engine=ray needs Ray; pip install lightning_nas[ray], or use engine=local"
 _kept: tuple[tuple[bytes, str, str], JobServer] | None = None  # in a worker of the cluster
 
 
@@ -93,6 +95,12 @@ class RayEngine(Engine):
             message = self._nobody_has()
             self.close()
             raise ConfigError(message)
+
+    @classmethod
+    def check(cls, *, gpus: float = 0.0, **_: Any) -> None:
+        check_gpus(gpus)
+        if importlib.util.find_spec("ray") is None:
+            raise ConfigError(_NO_RAY)
 
     @property
     def slots(self) -> int:
@@ -168,7 +176,7 @@ def _connected(address: str | None) -> tuple[Any, bool]:
         try:
             import ray
         except ImportError:
-            raise ConfigError("engine=ray needs Ray; pip install lightning_nas[ray], or use engine=local") from None
+            raise ConfigError(_NO_RAY) from None
         if ray.is_initialized():  # by the caller; whose it stays
             return ray, False
         if address is None:

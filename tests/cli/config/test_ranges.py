@@ -23,8 +23,9 @@ from lightning_nas.cli.config.signature import Argument, signature
 from lightning_nas.cli.config.targets import full_name, resolve
 from lightning_nas.errors import ConfigError
 from lightning_nas.experiment import memory
-from lightning_nas.experiment.memory import machine_memory, within_memory
+from lightning_nas.experiment.memory import within_memory
 from lightning_nas.kinds import kind
+from lightning_nas.processes import machine_memory
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
 CONF = Path(__file__).parents[3] / "conf"
