@@ -10,6 +10,7 @@ import torchvision
 from helpers import attention_modules as modules
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import lightning_nas as ln
 from lightning_nas.errors import InputError
@@ -22,6 +23,9 @@ SHAPE = (1, modules.LENGTH, modules.SIDE)
 VISION = {
     "vit": lambda: torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=5),
     "swin": lambda: torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5),
+    "swin_v2": lambda: torchvision.models.SwinTransformer(
+        [4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2
+    ),
 }
 
 

@@ -311,13 +311,14 @@ def _heads(call: Call, axis: tuple[Part, ...], new: Shape, kept: Sequence[int]) 
     """
     copies = new[kept[0]] if new[kept[0]] in (2, 3) and len(kept) > 2 else 1
     for place, times in ([(kept[1], copies)] if copies > 1 else []) + [(kept[0], 1)]:
-        each = math.prod(new[j] for j in kept if j > place)
+        each, one = math.prod(new[j] for j in kept if j > place), axis[: len(axis) // times]
         told = call.args[1] if len(call.args) > 1 and isinstance(call.args[1], (tuple, list)) else call.args[1:]
         free = len(told) == len(new) and told[place] == -1
         named = any(map(_is_number_of_heads, call.sizes(new[place])))
-        if len(axis) == 1 and axis[0].times == 1 and each > 1 and (free or named):
+        undivided = len(axis) == 1 or (len(one) == 1 and axis == one * times and not one[0].channels.root.heads)
+        if undivided and axis[0].times == 1 and each > 1 and (free or named):
             heads = Channels(new[place], axis[0].channels.root.name, heads=True)
-            axis[0].channels.root.divide((Part(heads, Fraction(each)),) * times)
+            axis[0].channels.root.divide((Part(heads, Fraction(each)),) * (times // len(axis) or 1))
             call.paired += [(heads, read)] if (read := call.read()) is not None else []
             axis = divided(axis) or ()
         one = axis[: len(axis) // times]
@@ -549,12 +550,31 @@ def take(call: Call) -> list[Axes]:
             made += axes[place : place + len(axes) - named]
             place += len(axes) - named
         else:
-            if entry != slice(None):
+            part = axes[place] if entry == slice(None) else _share(axes, entry)
+            if entry != slice(None) and part is None:
                 call.whole(axes[place], why="takes a part of them")
             if type(entry) is slice:
-                made.append(axes[place] if entry == slice(None) else None)
+                made.append(part)
             place += 1
     return [made]
+
+
+def _share(axes: Axes, entry: Any) -> Axis:
+    """The part of a bias that a slice takes, if it is one of two or three equal ones such as that of the keys."""
+    axis = axes[0]
+    if len(axes) > 1 or axis is None or type(entry) is not slice:
+        return None
+    size = sum(part.length for part in axis)
+    start, stop, step = entry.indices(size)
+    taken = stop - start
+    if step != 1 or taken < 2 or size not in (2 * taken, 3 * taken) or start % taken:
+        return None
+    if len(axis) == 1 and axis[0].times == 1 and not axis[0].channels.root.heads:
+        part = Part(Channels(taken, axis[0].channels.root.name))
+        axis[0].channels.root.divide((part,) * (size // taken))
+        return (part,)
+    one = axis[: len(axis) * taken // size]
+    return one if axis == one * (size // taken) else None
 
 
 def pad(call: Call) -> list[Axes]:
@@ -595,6 +615,7 @@ _POINTWISE = {
     *("sub", "rsub", "isub", "mul", "rmul", "imul", "div", "rdiv", "truediv", "rtruediv", "true_divide"),
     *("neg", "abs", "exp", "sqrt", "rsqrt", "pow", "square", "clamp", "clip", "clamp_min", "clamp_max"),
     *("maximum", "minimum", "multiply", "divide", "subtract", "zeros_like", "ones_like", "empty_like", "masked_fill"),
+    *("zero", "fill"),
 }
 _POOLS = {
     f"{kind}_pool{rank}d" for kind in ("avg", "max", "adaptive_avg", "adaptive_max", "lp") for rank in (1, 2, 3)
