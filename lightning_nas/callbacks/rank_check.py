@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -13,6 +14,8 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.base import RecordingCallback, is_due, show
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.ranking import (
+    BELOW_CHANCE,
+    BELOW_MACS,
     bootstrap_interval,
     chance_level,
     diverged_last,
@@ -43,7 +46,9 @@ class RankCheck(RecordingCallback):
     the rank correlation of the multiply-adds with the truth: a search that ranks no better has learned little.
     ``chance`` is the share of random orders with a tau as far from 0, and ``verdict`` what so many architectures can
     say (:func:`~lightning_nas.functional.ranking.verdict`). An architecture that diverges when it is trained alone
-    counts as the worst; ``rank_points.csv`` has no truth for it.
+    counts as the worst; ``rank_points.csv`` has no truth for it. ``score_spread`` is the standard deviation of the
+    scores, ``score_error`` the root mean square of the standard errors that the number of validation samples gives
+    them: where the spread is smaller, the search cannot tell the architectures apart.
 
     Args:
         truth: returns the true score of each architecture.
@@ -64,7 +69,7 @@ class RankCheck(RecordingCallback):
     files: ClassVar = {
         "rank.csv": (
             *("epoch", "step", "kendall_tau", "low", "high", "p_tau", "spearman", "precision_at_k", "k"),
-            *("architectures", "kendall_tau_macs", "spearman_macs", "chance", "verdict"),
+            *("architectures", "kendall_tau_macs", "spearman_macs", "chance", "verdict", "score_spread", "score_error"),
         ),
         "rank_points.csv": ("epoch", "key", "score", "truth"),
     }
@@ -111,6 +116,7 @@ class RankCheck(RecordingCallback):
             known = truth if math.isfinite(truth) else None
             self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": known})
         figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
+        figures |= {"score_spread": statistics.stdev(scores), "score_error": _error(pl_module, scores)}
         self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
         for name in ("kendall_tau", "spearman", "kendall_tau_macs"):
             if figures[name] is not None:
@@ -155,7 +161,26 @@ class RankCheck(RecordingCallback):
             "kendall_tau_chance": number(row["chance"]),
             "kendall_tau_macs": number(row["kendall_tau_macs"]),
             "ranking": row["verdict"] or None,
+            "score_spread": number(row["score_spread"]),
+            "score_error": number(row["score_error"]),
         }
+
+    def doubts(self) -> Iterator[str]:
+        """What the last check says against the search."""
+        figures = self.figures()
+        if figures.get("ranking") in (BELOW_CHANCE, BELOW_MACS):
+            yield f"rank check: the search {figures['ranking']}, so its answer rests on wrong scores"
+        spread, error = figures.get("score_spread"), figures.get("score_error")
+        if spread is not None and error is not None and spread < error:
+            yield (
+                f"rank check: the scores of {len(self.architectures)} architectures spread by {spread:.4f}, less than "
+                f"their standard error, {error:.4f}: the search cannot tell them apart"
+            )
+        if lost := sum(not math.isfinite(truth) for truth in self.truths):
+            yield (
+                f"rank check: {lost} of {len(self.truths)} architectures diverged when they were trained alone; they "
+                "count as the worst"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"truths": self.truths}
@@ -164,3 +189,11 @@ class RankCheck(RecordingCallback):
         super().load_state_dict(state_dict)
         if len(state_dict["truths"]) == len(self.architectures):  # else an inexact resume with another setting
             self.truths = state_dict["truths"]
+
+
+def _error(module: SearchModule, scores: Sequence[float]) -> float | None:
+    """The root mean square of the standard errors of scores; None where the task does not know them."""
+    _, scored = module.data.score_batches(module.score_batches)
+    errors = [module.task.score_error(score, sum(len(y) for _, y in scored)) for score in scores]
+    known = [error for error in errors if error is not None]
+    return math.sqrt(statistics.fmean(error**2 for error in known)) if known else None

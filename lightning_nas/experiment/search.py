@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from lightning_nas.experiment.resume import checkpoint_to_resume
 from lightning_nas.experiment.targets import met
 from lightning_nas.experiment.trainer import make_trainer, stage_seconds
 from lightning_nas.export.trained import sizes_of
-from lightning_nas.functional.ranking import BELOW_CHANCE, BELOW_MACS
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.report.choices import Choices
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
@@ -195,13 +193,8 @@ def _of_shared_weights(
                 callback.record_candidates(trainer, module)
             if isinstance(callback, RankCheck):
                 run.figures |= callback.figures()
-                if run.figures.get("ranking") in (BELOW_CHANCE, BELOW_MACS):
-                    run.warn(f"rank check: the search {run.figures['ranking']}, so its answer rests on wrong scores")
-                if lost := sum(not math.isfinite(truth) for truth in callback.truths):
-                    run.warn(
-                        f"rank check: {lost} of {len(callback.truths)} architectures diverged when they were trained "
-                        "alone; they count as the worst"
-                    )
+                for doubt in callback.doubts():
+                    run.warn(doubt)
         _write_evolution(run, module)
     return architecture
 

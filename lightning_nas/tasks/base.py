@@ -83,6 +83,11 @@ class Task(Checked, ABC):
         """Score that architectures are ranked by, higher is better; by default the metric ``score_name``."""
         return self.evaluate(network, batches, num_classes)
 
+    def score_error(self, score: float, samples: int) -> float | None:
+        """Standard error of a score that was taken on so many samples; None where it is not known."""
+        del score, samples
+        return None
+
     def reward(self, figure: float) -> float:
         """Reward of a value of the metric ``score_name``: of the order of 1, higher is better."""
         return figure

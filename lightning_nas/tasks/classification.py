@@ -1,5 +1,6 @@
 """Image classification."""
 
+import math
 from typing import Annotated
 
 from annotated_types import Interval
@@ -42,6 +43,14 @@ class Classification(Task):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(output, target, label_smoothing=self.label_smoothing)
+
+    def score_error(self, score: float, samples: int) -> float:
+        r"""That of a share, :math:`\sqrt{p (1 - p) / n}`.
+
+        >>> Classification().score_error(0.5, 100)
+        0.05
+        """
+        return math.sqrt(score * (1 - score) / samples)
 
     def metrics(self, num_classes: int, *, synced: bool = True) -> MetricCollection:
         top = {"acc": 1} | ({"acc_top5": 5} if num_classes > 5 else {})

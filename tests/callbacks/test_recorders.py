@@ -1,11 +1,13 @@
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import binom, kendalltau, spearmanr
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
@@ -72,6 +74,10 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
         assert float(row["spearman"]) == pytest.approx(spearmanr(scores, truth).statistic)
         assert float(row["p_tau"]) == pytest.approx((float(row["kendall_tau"]) + 1) / 2)
         assert float(row["low"]) <= float(row["kendall_tau"]) <= float(row["high"])
+        assert float(row["score_spread"]) == pytest.approx(np.std(scores, ddof=1))
+        images = sum(len(y) for _, y in module.data.score_batches(module.score_batches)[1])
+        binomial = [binom(images, score).std() / images for score in scores]
+        assert float(row["score_error"]) == pytest.approx(np.sqrt(np.mean(np.square(binomial))))
     macs = [count_macs(module.space.network(a), module.space.input_shape) for a in check.architectures]
     for row in rows:
         assert float(row["kendall_tau_macs"]) == pytest.approx(kendalltau(macs, check.truths).statistic)
@@ -105,6 +111,23 @@ def test_the_check_of_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path
     old = {"rows": first.state_dict()["rows"], "truths": first.truths, "tau": 0.5, "tau_macs": 0.1}
     resumed.load_state_dict(old)
     assert resumed.figures() == first.figures()
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"kendall_tau": 0.6, "verdict": "ranks worse than multiply-adds alone"}, r"worse than multiply.*wrong scores"),
+        ({"kendall_tau": 0.6, "score_spread": 0.01, "score_error": 0.02}, r"3 arch.*0\.0100, less than.*0\.0200"),
+        ({"kendall_tau": 0.6, "score_spread": 0.02, "score_error": 0.01}, "^$"),
+        ({"kendall_tau": None, "score_spread": 0.0, "score_error": 0.01}, "^$"),
+    ],
+)
+def test_what_speaks_against_a_search_is_said(row: dict[str, Any], said: str, tmp_path: Path) -> None:
+    module, check = toy_search(), RankCheck(worth, architectures=3, every_n_epochs=9, top_k=2)
+    trainer = fit(module, ToyData(), tmp_path, epochs=1)
+    check.setup(trainer, module, "fit")
+    check.record("rank.csv", dict.fromkeys(check.files["rank.csv"], 1.0) | {"architectures": 3, "verdict": ""} | row)
+    assert re.search(said, "; ".join(check.doubts()))
 
 
 def test_ranks_of_too_few_architectures_are_refused() -> None:
