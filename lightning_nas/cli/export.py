@@ -15,12 +15,12 @@ _USAGE = """\
 lightning-nas export RUN [formats=[torch,onnx,py,safetensors,executorch]] [out=FOLDER]
 
 RUN is the folder of a run that was retrained. Each file is read back and compared with the network; without formats=
-all are written but executorch, as far as their packages are installed:
+all are written but executorch, as far as their packages are installed and the network fits the format:
   torch        network.pt2, a program of torch.export, any batch size
   onnx         network.onnx, any batch size, run by ONNX Runtime
   py           network.py, readable, needs torch alone: build() and load()
   safetensors  model.safetensors with a model card, README.md
-  executorch   network.pte, where executorch is installed
+  executorch   network.pte for XNNPACK, where executorch is installed
 Sizes, latencies and differences are in export.json. Without out= the files are in RUN/export."""
 
 

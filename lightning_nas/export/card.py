@@ -11,7 +11,7 @@ import torch
 from lightning_nas import __version__
 from lightning_nas.export.trained import Trained
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.report.quantities import accuracy, latency
+from lightning_nas.report.quantities import accuracy, inherited, latency
 
 _TEXT = """\
 ---
@@ -22,7 +22,7 @@ tags: [neural-architecture-search, lightning_nas]
 
 # A network of the search space {space}
 
-{made} from scratch{dataset} by lightning_nas {version}.
+{made} from {start}{dataset} by lightning_nas {version}.
 
 | | |
 |---|---|
@@ -85,6 +85,7 @@ def model_card(trained: Trained, result: Mapping[str, Any]) -> str:
     rows = {
         "test accuracy": accuracy(said),
         "test perplexity": said.get("test_ppl"),
+        "before training": inherited(said),
         "parameters": f"{count_params(trained.network):,}",
         "multiply-adds of one input": f"{count_macs(trained.network, tuple(known.input_shape), dtype):,}",
         "latency": latency(said),
@@ -98,6 +99,7 @@ def model_card(trained: Trained, result: Mapping[str, Any]) -> str:
         task="text-generation" if is_text else "image-classification",
         space=architecture.space,
         made=f"Found by the strategy {strategy} and trained" if strategy else "Trained",
+        start="scratch" if inherited(said) is None else "inherited weights",
         dataset=f" on {dataset}" if dataset else "",
         version=__version__,
         figures="\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None),

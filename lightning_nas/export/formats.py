@@ -175,12 +175,15 @@ def _safetensors(source: Source) -> Exported:
 
 
 def _executorch(source: Source) -> Exported:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
 
     with without_remarks():  # its memory is planned for one size of the batch
         program = torch.export.export(source.trained.network, (source.x[:1],), strict=False)
-        content = to_edge_transform_and_lower(program).to_executorch().buffer
+        forget_layouts(program)
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        content = lowered.to_executorch().buffer
     file = source.folder / "network.pte"
     replace_file(file, content)
     method = Runtime.get().load_program(file).load_method("forward")
@@ -188,7 +191,19 @@ def _executorch(source: Source) -> Exported:
     def run(batch: Tensor) -> Tensor:
         return torch.cat([method.execute([one.clone()])[0].clone() for one in batch.unsqueeze(1)])
 
-    return Exported(run, 1e-5, said={"batch": 1, "executorch": version("executorch")})
+    return Exported(run, 1e-5, said={"batch": 1, "backend": "xnnpack", "executorch": version("executorch")})
+
+
+def forget_layouts(program: torch.export.ExportedProgram) -> None:
+    """Leave out the steps of a program that only order its tensors by channels last.
+
+    Kernels of ExecuTorch that XNNPACK does not replace, such as batch norm, take channels first alone.
+    """
+    for node in list(program.graph.nodes):
+        if node.kwargs.get("memory_format") is torch.channels_last:
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
 
 
 def _tensors(trained: Trained) -> Iterator[tuple[str, Tensor]]:

@@ -64,6 +64,7 @@ class _Writer:
         self._choices = choices
         self._names: dict[tuple[str, str], str] = {}
         self._calls = _calls(self.network, x)
+        self._bodies: dict[str, str | None] = {}
 
     def built(self, module: nn.Module, name: str, depth: int) -> str:
         """The expression that makes a module."""
@@ -88,7 +89,8 @@ class _Writer:
         body = self._forward(module, name)
         if body is None and not module.state_dict():
             return "nn.Identity()"
-        own = [*module.named_children(), *module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        children = [(key, part) for key, part in module.named_children() if not self._changes_nothing(part, name, key)]
+        own = [*children, *module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         parts = [f"{key}={self._part(part, f'{name}.{key}', depth + 1)}" for key, part in own]
         return _listed(f"{self._class(module, body)}(", parts, ")", depth)
 
@@ -119,17 +121,33 @@ class _Writer:
             self.classes.append(text if body is None else f"{text}\n{body}")
         return known
 
+    def _changes_nothing(self, module: nn.Module, parent: str, key: str) -> bool:
+        """Whether a child is a step that gives its input back, as drop-path does outside of training."""
+        if type(module) is nn.Identity:
+            return True
+        name = f"{parent}.{key}".removeprefix(".")
+        return not (_is_of_torch(module) or module.state_dict()) and self._forward(module, name) is None
+
     def _forward(self, module: nn.Module, name: str) -> str | None:
         """The text of the forward pass; None for a module that is never called, or gives its input back."""
-        if name not in self._calls:
-            return None
+        if name not in self._bodies:
+            self._bodies[name] = self._traced(module, name) if name in self._calls else None
+        return self._bodies[name]
+
+    def _traced(self, module: nn.Module, name: str) -> str | None:
         graph = traced(module, *self._calls[name])
         graph.owning_module = module  # type: ignore[assignment]
         [output] = [node for node in graph.nodes if node.op == "output"]
         if isinstance(output.args[0], fx.Node) and output.args[0].op == "placeholder":
             return None
-        for node in graph.nodes:
-            if node.op == "call_module" and not _is_of_torch(module.get_submodule(str(node.target))):
+        for node in list(graph.nodes):
+            if node.op != "call_module":
+                continue
+            key, child = str(node.target), module.get_submodule(str(node.target))
+            if "." not in key and self._changes_nothing(child, name, key):
+                node.replace_all_uses_with(node.all_input_nodes[0])
+                graph.erase_node(node)
+            elif not _is_of_torch(child):
                 node.args = tuple(value for value in node.args if is_input(value))
                 node.kwargs = {key: value for key, value in node.kwargs.items() if is_input(value)}
         return _method(graph)
@@ -159,10 +177,10 @@ def _is_of_torch(module: nn.Module) -> bool:
 
 
 def _calls(network: nn.Module, x: Tensor) -> dict[str, Call]:
-    """The arguments of the first call of every module."""
+    """The arguments of the first call of every module; one that has several names is called by all of them."""
     found: dict[str, Call] = {}
     hooks = []
-    for name, module in network.named_modules():
+    for name, module in network.named_modules(remove_duplicate=False):
 
         def note(_: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
             found.setdefault(name, (args, kwargs))
@@ -200,7 +218,10 @@ def _method(graph: fx.Graph) -> str:
         names[node] = _name(node, names)
         lines.append(f"        {names[node]} = {text}")
     [output] = [node for node in graph.nodes if node.op == "output"]
-    lines.append(f"        return {_text(output.args[0], names)}")
+    last = _text(output.args[0], names)
+    if len(lines) > 1 and lines[-1].startswith(f"        {last} = "):
+        last = lines.pop().partition(" = ")[2]
+    lines.append(f"        return {last}")
     return "\n".join(lines)
 
 
@@ -378,12 +399,20 @@ def load():
 
 
 def normalised(pixels):
-    """The network's input of bytes (N, C, H, W) in the size and channels of PREPROCESSING; words stay as they are."""
+    """The network's input of pixels (N, C, H, W) in the size and channels of PREPROCESSING; words stay as they are.
+
+    Pixels are bytes (uint8), numbers of 16 bits (uint16), or floats as in training: from 0 to 1 for image files.
+    """
     mean, std = PREPROCESSING["mean"], PREPROCESSING["std"]
     if mean is None:
         return pixels
-    scaled = pixels.float() * (1 / 255) if pixels.dtype == torch.uint8 else pixels
-    return (scaled - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.float() * (1 / 255)
+    elif pixels.dtype == torch.uint16:
+        pixels = pixels.float() / 65535
+    elif not pixels.is_floating_point():
+        raise TypeError(f"pixels are uint8, uint16 or floats, not {{pixels.dtype}}")
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 '''
 
 

@@ -148,6 +148,11 @@ def _file(path: Path) -> Path:
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {shown(path)}; legal: the folder of a run that was retrained")
     if not (path / FILE).is_file():
+        searching = (path / "checkpoints").is_dir() and not (path / "architecture.json").is_file()
+        if searching or (path / FILE.parent / "checkpoints").is_dir():
+            raise CheckpointError(
+                f"{shown(path)} has no trained network yet; go on with the command of the run and ckpt_path=last"
+            )
         raise CheckpointError(
             f"{shown(path)} has no trained network ({FILE}); the stage retrain writes one, e.g. "
             f"stages=[retrain] architecture={shown(path / 'architecture.json')}"

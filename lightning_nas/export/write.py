@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_nas.errors import CheckpointError, InputError, NumericalError, shown
+from lightning_nas.errors import CheckpointError, InputError, NasError, NumericalError, shown
 from lightning_nas.export.formats import Exported, Source, inputs, write
 from lightning_nas.export.names import FILES, USUAL, check_formats, missing
 from lightning_nas.export.trained import Trained
@@ -42,7 +42,7 @@ def export_network(
         folder: of a run that was retrained, or its file ``retrain/network.pt``.
         formats: of "torch" (``network.pt2``), "onnx" (``network.onnx``), "py" (``network.py``), "safetensors"
             (``model.safetensors``, with a model card) and "executorch" (``network.pte``); None for all but the last
-            whose packages are installed.
+            whose packages are installed and that can hold the network.
         out: folder of the files; None for ``export`` in the run's folder.
         space: of the network, where it is a search space of your own, as in :func:`~lightning_nas.export.trained.load`.
 
@@ -53,6 +53,7 @@ def export_network(
     Raises:
         ConfigError: a format that there is not, or that needs a package.
         CheckpointError: there is no trained network, or its file is damaged or foreign; nothing in it is executed.
+        InputError: a format that was asked for cannot hold this network.
         NumericalError: a file computes something else than the network; it is removed.
 
     Example:
@@ -100,8 +101,12 @@ def export_trained(
         for name in wanted:
             if name in skipped:
                 continue
-            made = write(name, source)
-            files[FILES[name][0]] = {"format": name, **_compared(made, name, folder, outputs), **made.said}
+            try:
+                files[FILES[name][0]] = _written(name, source, outputs)
+            except InputError as reason:
+                if formats is not None:
+                    raise
+                skipped[name] = str(reason)
         latency = milliseconds(lambda: trained.network(x[:1]))
     content = {
         "format": 1,
@@ -130,6 +135,22 @@ def milliseconds(call: Callable[[], Any]) -> float:
     return round(1e3 * statistics.median(times), 4)
 
 
+def _written(name: str, source: Source, outputs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Write a file, compare it, and return its entry; a file that is wrong or cannot be read back is removed."""
+    try:
+        made = write(name, source)
+        return {"format": name, **_compared(made, name, source.folder, outputs), **made.said}
+    except Exception as reason:  # other packages raise any error at a network that they cannot write or run
+        for file in FILES[name]:
+            (source.folder / file).unlink(missing_ok=True)
+        if isinstance(reason, (NasError, OSError, MemoryError)):
+            raise
+        said = next(iter(str(reason).strip().splitlines()), type(reason).__name__)
+        raise InputError(
+            f"{name}: the network cannot be written in this format: {shown(said, 200)}; leave it out of formats=[...]"
+        ) from reason
+
+
 def _compared(made: Exported, name: str, folder: Path, outputs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Any]:
     """The entries of a file, after its outputs were held against the network's."""
     file = folder / FILES[name][0]
@@ -140,8 +161,6 @@ def _compared(made: Exported, name: str, folder: Path, outputs: Sequence[tuple[T
         return said
     said["difference"] = max(_difference(made.run(batch), wanted) for batch, wanted in outputs)
     if not said["difference"] <= made.limit:
-        for written in FILES[name]:
-            (folder / written).unlink(missing_ok=True)
         raise NumericalError(
             f"{shown(file)} differs from the trained network by {said['difference']:.3g} of the largest output; "
             f"at most {made.limit:g} is right. The file was removed"

@@ -122,6 +122,13 @@ def test_a_folder_without_a_trained_network_says_how_to_get_one(tmp_path: Path) 
         ln.load(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("stage", ["", "retrain"])
+def test_a_run_that_was_stopped_says_how_to_go_on(tmp_path: Path, stage: str) -> None:
+    (tmp_path / stage / "checkpoints").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"no trained network yet; go on with .* ckpt_path=last"):
+        ln.load(tmp_path)
+
+
 def test_a_space_of_ones_own_is_passed(tmp_path: Path) -> None:
     space = ToySpace()
     network = space.network(space.best).eval()

@@ -31,6 +31,7 @@ from lightning_nas.errors import InputError, NumericalError
 from lightning_nas.experiment.folder import forget
 from lightning_nas.experiment.run import Run
 from lightning_nas.export import formats as written_formats
+from lightning_nas.export.card import model_card
 from lightning_nas.export.formats import Exported, Source
 from lightning_nas.export.names import FILES, USUAL, missing
 from lightning_nas.export.source import network_code, network_file
@@ -180,6 +181,14 @@ def test_the_card_holds_the_figures_and_its_lines_run(
     assert torch.equal(names["network"](x), wanted)
 
 
+def test_the_card_says_what_the_training_began_with(folder: Path) -> None:
+    trained = Trained.load(folder)
+    assert "rained from scratch" in model_card(trained, {})
+    card = model_card(trained, {"inherited_acc": 0.91})
+    assert "rained from inherited weights" in card
+    assert "| before training | 91.00%" in card
+
+
 # -- one Python file ------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +218,9 @@ def files(
 def test_a_network_as_one_file_is_equal_to_the_bit(name: str, files: dict[str, tuple[Path, Tensor]]) -> None:
     folder, wanted = files[name]
     assert torch.equal(torch.load(folder / "y.pt", weights_only=True), wanted)
-    assert max(map(len, (folder / "network.py").read_text().splitlines())) < 200
+    text = (folder / "network.py").read_text()
+    assert max(map(len, text.splitlines())) < 200
+    assert not re.search(r"^ +(\w+) = .*\n +return \1$", text, flags=re.MULTILINE)  # a name for nothing
 
 
 @pytest.mark.usefixtures("files")
@@ -221,6 +232,10 @@ def test_the_file_of_a_run_is_equal_and_normalises(exported: Path, folder: Path,
     data.setup()
     pixels, _ = data._of(searched=False).parts["test"][0]
     assert torch.equal(module.normalised(pixels[None]), next(iter(data.test_dataloader()))[0][:1])
+    deep = (pixels[None].int() * 257).to(torch.uint16)
+    assert torch.allclose(module.normalised(deep), module.normalised(pixels[None]))
+    with pytest.raises(TypeError, match=r"uint8, uint16 or floats, not torch\.int64"):
+        module.normalised(pixels[None].long())
     assert module.PREPROCESSING["classes"] == [str(digit) for digit in range(10)]
     assert module.build().state_dict().keys() == ln.load(folder).state_dict().keys()
 
@@ -245,6 +260,39 @@ def test_the_file_refuses_other_weights(exported: Path, tmp_path: Path, damage: 
         torch.save(module.build().state_dict(), file)
     with pytest.raises(ValueError, match="is damaged, or holds other weights"):
         module.load()
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+class Unchanged(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Step(nn.Module):
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.act, self.drop, self.shuffle = act, Unchanged(), nn.Identity()
+        self.kept = nn.ModuleList([nn.Identity()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kept[0](self.shuffle(self.drop(self.act(x))))
+
+
+def test_a_layer_that_blocks_share_is_in_each_of_them() -> None:
+    shared = Doubled()
+    _, expression = network_code(nn.Sequential(Step(shared), Step(shared)), torch.ones(2, 3))
+    assert expression.count("act=Doubled()") == 2
+
+
+def test_steps_that_change_nothing_are_left_out() -> None:
+    classes, expression = network_code(Step(Doubled()), torch.ones(2, 3))
+    assert not re.search("drop|shuffle|Unchanged", classes + expression)
+    assert "kept=nn.ModuleList([nn.Identity()])" in expression
+    assert "return self.kept[0](" in classes
 
 
 def test_what_depends_on_values_is_refused_in_one_line() -> None:
@@ -321,6 +369,43 @@ def test_a_file_that_computes_nan_is_removed(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(NumericalError, match=r"network.pt2' differs from the trained network by inf"):
         export_trained(drawn(ToySpace())[0], tmp_path, ["torch"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_format_that_cannot_hold_the_network_is_left_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(source: Source) -> Exported:
+        (source.folder / "network.pt2").write_text("half")
+        raise RuntimeError("no such operator\nand a long trace")
+
+    monkeypatch.setitem(written_formats._MAKERS, "torch", failing)
+    record = export_network(folder, out=tmp_path)
+    assert "torch" not in [said["format"] for said in record["files"].values()]
+    assert "cannot be written in this format: 'no such operator'; leave it out" in record["skipped"]["torch"]
+    assert not (tmp_path / "network.pt2").exists()
+    with pytest.raises(InputError, match="torch: the network cannot be written in this format: 'no such operator'"):
+        export_network(folder, ["torch"], tmp_path)
+
+
+def test_a_program_without_layouts_computes_the_same() -> None:
+    trained, x = drawn(preset("fbnet_small"))
+    program = torch.export.export(trained.network, (x,), strict=False)
+    written_formats.forget_layouts(program)
+    with torch.no_grad():
+        assert torch.allclose(program.module()(x), trained.network(x), atol=1e-6)
+    values = [node.meta.get("val") for node in program.run_decompositions().graph.nodes]
+    images = [value for value in values if isinstance(value, Tensor) and value.ndim == 4]
+    assert images
+    assert all(value.is_contiguous() for value in images)
+
+
+@pytest.mark.parametrize("name", ["fbnet_small", "nas_rl_cnn_small", "nas_rl_rnn_small"])
+def test_executorch_runs_the_network(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("executorch.runtime")
+    record = export_trained(drawn(preset(name))[0], tmp_path, ["executorch"])
+    assert record["files"]["network.pte"]["difference"] <= 1e-5
+    assert record["files"]["network.pte"]["backend"] == "xnnpack"
 
 
 @pytest.mark.usefixtures("quick")
