@@ -78,7 +78,7 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> E
     single = {text.partition("=")[0]: text for text in arguments if "," not in text}  # not the lists of a sweep
     chosen = [text for name, text in single.items() if _counts(name, text, key)]
     try:
-        added = f"+{single.get(key, f'{key}=')}"
+        added = f"+{next((text for text in arguments if text.partition('=')[0] == key), f'{key}=')}"
         with composing():
             config = compose(name or config_name, [*searched, *chosen, added, "paths.output=''"])
         if "." not in key:

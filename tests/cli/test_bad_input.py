@@ -132,6 +132,8 @@ def test_a_search_space_of_other_images(cli: Commands) -> None:
         (["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1000"], ["trainer.devices=1000: this machine"]),
         (["strategy=p_darts", "+trainer.max_time=00:00:00:00"], ["trainer.max_time: got '00:00:00:00'", "no time"]),
         (["callbacks.rank_check.architectures=100000"], ["rank_check.architectures: got 100000", "2000"]),
+        (["strategy.arch_optimizer.betas=[0.1,0.2]"], ["use +strategy.arch_optimizer.betas=[0.1,0.2]"]),
+        (["strategy.arch_optimizer.betas=[7,8]"], ["betas: got [7, 8]; legal: list of 2"]),
         (["search_space=[0,1]"], ["cannot be composed", "the option of a group is a name or a list of names"]),
         (["+callbacks=[1]"], ["cannot be composed", "the option of a group is a name or a list of names"]),
     ],
