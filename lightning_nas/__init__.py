@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lightning_nas.callbacks.rank_check import RankCheck
     from lightning_nas.callbacks.search_health import SearchHealth
     from lightning_nas.callbacks.trial_logger import TrialLogger
-    from lightning_nas.cli.python import Run, retrain, search
+    from lightning_nas.cli.python import Run, compare, retrain, search
     from lightning_nas.data.arrays import ArrayData
     from lightning_nas.data.base import SearchData
     from lightning_nas.data.folder import ImageFolder, ImageNet
@@ -168,6 +168,7 @@ _HOME = {
     "TrialSearch": "strategies.multi_trial.base",
     "WeightSharingSpace": "spaces.base",
     "as_search_data": "data.given",
+    "compare": "cli.python",
     "count_macs": "latency.macs",
     "count_params": "latency.macs",
     "export_network": "export.write",
@@ -256,6 +257,7 @@ __all__ = [
     "WeightSharingSpace",
     "as_search_data",
     "choice",
+    "compare",
     "count_macs",
     "count_params",
     "export_network",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from lightning_nas.cli.command import run_command
 from lightning_nas.cli.config.check import check
-from lightning_nas.cli.names import with_folder
+from lightning_nas.cli.names import own_data, with_folder
 from lightning_nas.experiment.process import signals
 from lightning_nas.experiment.work import at_work
 
@@ -49,16 +49,6 @@ def main(config: DictConfig) -> float | None:
 
             print(lines(written, run.folder / "export"))
         return run.score
-
-
-def own_data(config: DictConfig) -> None:
-    """Wrap a LightningDataModule that is not of this library, so that a search gets its four parts in our order."""
-    node = config.dataset
-    if not str(node.get("_target_", "")).startswith("lightning_nas."):
-        sizes = dict.fromkeys(("image_size", "channels", "num_classes", "search_classes"))
-        wrapper = {"_target_": "lightning_nas.data.adapt.AdaptedData", "module": node, "seed": config.seed, **sizes}
-        with open_dict(config):
-            config.dataset = wrapper
 
 
 if __name__ == "__main__":

@@ -38,3 +38,13 @@ def with_folder(config: DictConfig) -> None:
     except (OmegaConfBaseException, ValueError):
         with open_dict(config):
             config.paths.output = str(default_folder())
+
+
+def own_data(config: DictConfig) -> None:
+    """Wrap a LightningDataModule that is not of this library, so that a search gets its four parts in our order."""
+    node = config.dataset
+    if not str(node.get("_target_", "")).startswith("lightning_nas."):
+        sizes = dict.fromkeys(("image_size", "channels", "num_classes", "search_classes"))
+        wrapper = {"_target_": "lightning_nas.data.adapt.AdaptedData", "module": node, "seed": config.seed, **sizes}
+        with open_dict(config):
+            config.dataset = wrapper

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -13,6 +13,9 @@ from lightning_nas.cli.composed import Composed, Strategy
 from lightning_nas.cli.names import default_folder
 from lightning_nas.experiment.run import Run as ExperimentRun
 from lightning_nas.spaces.base import SearchSpace
+
+if TYPE_CHECKING:
+    from lightning_nas.experiment.comparison.comparison import Comparison
 
 
 class Run(ExperimentRun):
@@ -128,3 +131,61 @@ def retrain(
     name = "random_ws" if isinstance(space, str) else "random"
     run = Run(folder or default_folder(), data=data, space=space, strategy=name, stages=["retrain"], **settings)
     return run.retrain(architecture)
+
+
+def compare(
+    strategies: Sequence[str],
+    *,
+    seeds: int | Sequence[int] = 10,
+    budget: Mapping[str, float],
+    folder: str | Path | None = None,
+    against: str | None = None,
+    hand_made: str | None = None,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Compare strategies on equal terms, as ``lightning-nas compare`` does.
+
+    Random search, one random draw, the networks of most parameters and most multiply-adds, random search with shared
+    weights (where a strategy shares weights) and a hand-made network (where there is one) take part always. A finished
+    run in the folder is not made again; a failed one is counted and named.
+
+    Args:
+        strategies: names of presets, ``["evolution", "darts"]``.
+        seeds: their number, or themselves; the same for every method.
+        budget: of every search: ``{"trials": 100}``, ``{"epochs": 30}`` or ``{"seconds": 600}``.
+        folder: of the comparison; ``comparisons/<date>/<time>`` unless given.
+        against: the method that the others are compared with; None for random search.
+        hand_made: an architecture file or a name of the zoo; None for that of the space, if it has one.
+        overrides: further keys as on the command line: ``["search_space=nasbench201", "engine=table"]``. Several values
+            are several tasks: ``"dataset=digits,fashion_mnist"``.
+        say: told a line after each run; None for silence.
+
+    Returns:
+        Its ``rows`` (one a run), ``findings`` (figures by method) and ``folder``.
+
+    Raises:
+        InputError: something asked for cannot be done; before anything runs.
+        NumericalError: every run failed.
+
+    Example:
+        >>> compare(["evolution"], seeds=1, budget={"trials": 20})
+        Traceback (most recent call last):
+        lightning_nas.errors.ConfigError: seeds: got 1; legal: a number of at least 2, as one run shows no spread, ...
+    """
+    from lightning_nas.cli.compare import Asked, new_folder, sort_overrides
+    from lightning_nas.cli.comparison import compare_overrides
+
+    asked, place = Asked(), Path(folder or new_folder())
+    sort_overrides(asked, overrides)
+    named = {"against": against, "hand_made": hand_made}
+    command = [f"strategies=[{','.join(strategies)}]", f"seeds={seeds if isinstance(seeds, int) else [*seeds]}"]
+    command += [f"budget.{unit}={amount}" for unit, amount in budget.items()]
+    command += [f"{key}={value}" for key, value in named.items() if value is not None]
+    return compare_overrides(
+        *(place, strategies, seeds, budget, asked.overrides, asked.tasks, asked.own),
+        against=against,
+        hand_made=hand_made,
+        command=["lightning-nas", "compare", *command, *overrides, f"out={place}"],
+        say=say or (lambda _: None),
+    )
