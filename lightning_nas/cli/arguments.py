@@ -43,6 +43,22 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return overrides, flags
 
 
+def trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without ``trusted_modules=[A,B]``, and the modules that it names.
+
+    >>> trusted(["RUN", "trusted_modules=[mine, ours]", "formats=[py]"])
+    (['RUN', 'formats=[py]'], ['mine', 'ours'])
+    """
+    others, modules = list[str](), list[str]()
+    for argument in arguments:
+        name, _, given = argument.partition("=")
+        if name == "trusted_modules":
+            modules += [module.strip(" '\"") for module in given.strip("[]").split(",") if module.strip()]
+        else:
+            others.append(argument)
+    return others, modules
+
+
 def arranged(arguments: Sequence[str]) -> list[str]:
     """The same arguments with all overrides first; a value that begins with ``~/`` is in the home folder."""
     overrides, flags = split(arguments)

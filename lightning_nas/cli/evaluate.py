@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_nas.cli.arguments import asks_for_help
+from lightning_nas.cli.arguments import asks_for_help, trusted
 from lightning_nas.errors import ConfigError, DataError, shown
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 _ANY_SPACE = "lightning_nas.spaces.nasbench201.space.NASBench201Space"
 _USAGE = """\
-lightning-nas evaluate RUN [dataset=NAME] [dataset.KEY=VALUE ...]
+lightning-nas evaluate RUN [dataset=NAME] [dataset.KEY=VALUE ...] [trusted_modules=[MINE]]
 
 RUN is the folder of a run that was retrained. Without dataset= the network is tested on the run's own test part, and
-the figure equals the reported one to the digit; with it on the test part of other data, normalised as in training."""
+the figure equals the reported one to the digit; with it on the test part of other data, normalised as in training.
+trusted_modules= names modules of yours that built the network, as in the command of the run."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,11 +37,11 @@ def main(arguments: Sequence[str]) -> None:
         return
     if not arguments:
         raise ConfigError("evaluate takes the folder of a run, e.g. lightning-nas evaluate RUN dataset=digits")
-    folder, *overrides = arguments
+    (folder, *overrides), modules = trusted(arguments)
 
     from lightning_nas.export.trained import Trained
 
-    trained = Trained.load(folder)
+    trained = Trained.load(folder, trusted_modules=modules)
     figure, part = evaluate(Path(folder), trained, overrides)
     print("\n".join(f"{name:<10}{value!r}" for name, value in {**figure, **part}.items()))
 

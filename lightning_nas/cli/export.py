@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_nas.cli.arguments import asks_for_help
+from lightning_nas.cli.arguments import asks_for_help, trusted
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.export.names import check_formats
 
 _USAGE = """\
-lightning-nas export RUN [formats=[torch,onnx,py,safetensors,executorch]] [out=FOLDER]
+lightning-nas export RUN [formats=[torch,onnx,py,safetensors,executorch]] [out=FOLDER] [trusted_modules=[MINE]]
 
 RUN is the folder of a run that was retrained. Each file is read back and compared with the network; without formats=
 all are written but executorch, as far as their packages are installed and the network fits the format:
@@ -21,7 +21,8 @@ all are written but executorch, as far as their packages are installed and the n
   py           network.py, readable, needs torch alone: build() and load()
   safetensors  model.safetensors with a model card, README.md
   executorch   network.pte for XNNPACK, where executorch is installed
-Sizes, latencies and differences are in export.json. Without out= the files are in RUN/export."""
+Sizes, latencies and differences are in export.json. Without out= the files are in RUN/export.
+trusted_modules= names modules of yours that built the network, as in the command of the run."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,10 +37,10 @@ def main(arguments: Sequence[str]) -> None:
         return
     if not arguments:
         raise ConfigError("export takes the folder of a run, e.g. lightning-nas export RUN formats=[onnx,py]")
-    folder, *others = arguments
+    (folder, *others), modules = trusted(arguments)
     options = dict(text.partition("=")[::2] for text in others)
     if unknown := [text for text in others if not text.startswith(("formats=", "out="))]:
-        raise ConfigError(f"{shown(unknown[0])}: export takes formats=[...] and out=FOLDER")
+        raise ConfigError(f"{shown(unknown[0])}: export takes formats=[...], out=FOLDER and trusted_modules=[...]")
     if len(options) < len(others):
         raise ConfigError("export: an option is given twice")
     formats = [name.strip() for name in options["formats"].strip("[]").split(",")] if "formats" in options else None
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     from lightning_nas.export.write import export_network, folder_of
 
     out = folder_of(folder, options.get("out"))
-    print(lines(export_network(folder, formats, out), out))
+    print(lines(export_network(folder, formats, out, trusted_modules=modules), out))
 
 
 def lines(content: dict[str, Any], folder: Path) -> str:

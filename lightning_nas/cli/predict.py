@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lightning_nas.cli.arguments import asks_for_help
+from lightning_nas.cli.arguments import asks_for_help, trusted
 from lightning_nas.errors import ConfigError
 
 _USAGE = """\
-lightning-nas predict RUN IMAGE [IMAGE ...]
+lightning-nas predict RUN IMAGE [IMAGE ...] [trusted_modules=[MINE]]
 
 RUN is the folder of a run that was retrained, or its file retrain/network.pt. Each picture is brought to the size, the
-channels and the scale that the network was trained on; a line says its class and the probability."""
+channels and the scale that the network was trained on; a line says its class and the probability. trusted_modules=
+names modules of yours that built the network, as in the command of the run."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,16 +25,17 @@ def main(arguments: Sequence[str]) -> None:
     if asks_for_help(arguments):
         print(_USAGE)
         return
-    if len(arguments) < 2:
+    named, modules = trusted(arguments)
+    if len(named) < 2:
         raise ConfigError("predict takes the folder of a run and image files, e.g. lightning-nas predict RUN image.png")
-    folder, *files = arguments
+    folder, *files = named
 
     import torch
 
     from lightning_nas.cli.listing import table
     from lightning_nas.export.trained import Trained
 
-    trained = Trained.load(folder)
+    trained = Trained.load(folder, trusted_modules=modules)
     with torch.no_grad():
         shares = trained.network(trained.preprocessing.images(files)).softmax(1)
     names = trained.preprocessing.classes

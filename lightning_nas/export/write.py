@@ -32,6 +32,8 @@ def export_network(
     formats: Sequence[str] | None = None,
     out: str | Path | None = None,
     space: SearchSpace | None = None,
+    *,
+    trusted_modules: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the trained network of a run in several formats, with its preprocessing and the names of its classes.
 
@@ -45,6 +47,7 @@ def export_network(
             whose packages are installed and that can hold the network.
         out: folder of the files; None for ``export`` in the run's folder.
         space: of the network, where it is a search space of your own, as in :func:`~lightning_nas.export.trained.load`.
+        trusted_modules: modules with code of your own that built the network, likewise.
 
     Returns:
         The content of ``export.json``: of each file its size in bytes, its SHA-256, the largest difference of an
@@ -63,7 +66,7 @@ def export_network(
     """
     check_formats(formats if formats is not None else USUAL[:1])
     path = Path(folder).expanduser()
-    trained = Trained.load(path, space)
+    trained = Trained.load(path, space, trusted_modules=trusted_modules)
     file = path / "result.json"
     result = read_json(file, error=CheckpointError) if file.is_file() else {}
     same = isinstance(result, dict) and result.get("architecture") == trained.architecture.to_dict()

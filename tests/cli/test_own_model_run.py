@@ -9,10 +9,12 @@ import pytest
 import torch
 import torchvision
 from commands import TINY, Commands
+from PIL import Image
 from torch import nn
 
 import lightning_nas as ln
 from lightning_nas.cli import explain
+from lightning_nas.cli.main import main
 from lightning_nas.spaces.builders import trusted_code
 from lightning_nas.spaces.description import describe
 from lightning_nas.spaces.own.built import FromBuilder
@@ -59,7 +61,11 @@ def test_a_named_network_goes_from_search_to_export(cli: Commands) -> None:
     assert json.loads((folder / "result.json").read_text())["test_acc"] == result["test_acc"]
 
 
-def test_a_module_of_ones_own_needs_trust(cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_of_ones_own_needs_trust(
+    cli: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = cli.folder / "picture.png"
+    Image.new("L", (8, 8), 100).save(picture)
     (cli.folder / "mine.py").write_text(
         "from torch import nn\n"
         "def net(width, num_classes):\n"
@@ -87,6 +93,11 @@ def test_a_module_of_ones_own_needs_trust(cli: Commands, monkeypatch: pytest.Mon
             ln.load(folder, trusted_modules=trusted)
     assert "mine" not in sys.modules
     monkeypatch.syspath_prepend(cli.folder)
+    for command in (["export", "formats=[py]"], ["evaluate"], ["predict", str(picture)]):
+        name, *rest = command
+        assert main([name, str(folder), *rest]) == 2
+        assert "trusted_modules=['mine']" in capsys.readouterr().err
+        assert main([name, str(folder), *rest, "trusted_modules=[mine]"]) == 0, command
     network = ln.load(folder, trusted_modules=["mine"])
     assert sum(p.numel() for p in network.parameters()) == json.loads((folder / "result.json").read_text())["params"]
     del sys.modules["mine"]

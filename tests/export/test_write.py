@@ -313,11 +313,11 @@ def test_what_depends_on_values_is_refused_in_one_line() -> None:
     ("arguments", "said"),
     [
         ([], "export takes the folder of a run"),
-        (["RUN", "RUN"], "export takes formats=[...] and out=FOLDER"),
+        (["RUN", "RUN"], "export takes formats=[...], out=FOLDER and trusted_modules"),
         (["nowhere"], "there is no folder 'nowhere'"),
         (["RUN", "formats=[onx]"], "got 'onx'; legal: torch, onnx, py, safetensors, executorch"),
         (["RUN", "formats=[]"], "legal: torch"),
-        (["RUN", "format=py"], "export takes formats=[...] and out=FOLDER"),
+        (["RUN", "format=py"], "export takes formats=[...], out=FOLDER and trusted_modules"),
         (["RUN", "formats=py", "formats=torch"], "an option is given twice"),
         (["DAMAGED", "formats=py"], "its checksum differs"),
     ],
