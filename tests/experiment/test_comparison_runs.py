@@ -282,6 +282,7 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"hand_made: .* another space"):
         compared(tmp_path, fakes, ["a"], hand_made="resnet")
     assert not fakes.searched
+    assert not (tmp_path / "asked.json").exists()  # the folder is free for the command put right
 
 
 def test_every_run_failing_is_an_error(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lightning_nas.experiment.comparison.findings import Findings, find
 from lightning_nas.experiment.comparison.page import page
 from lightning_nas.experiment.comparison.plan import Maker, Plan, check_unchanged
 from lightning_nas.experiment.comparison.practices import Practice, hardware, practices, versions
-from lightning_nas.experiment.comparison.runs import COLUMNS, Row, run_all
+from lightning_nas.experiment.comparison.runs import COLUMNS, Row, prepare, run_all
 from lightning_nas.experiment.folder import locked
 from lightning_nas.experiment.loggers import closed, make_loggers
 from lightning_nas.experiment.settings import Names
@@ -57,8 +57,9 @@ def compare_all(plan: Plan, maker: Maker, command: Sequence[str], say: Callable[
         NumericalError: every run failed.
     """
     with locked(plan.folder):
+        known = prepare(plan, maker)
         check_unchanged(plan, maker)
-        rows, curves, known = run_all(plan, maker, say)
+        rows, curves = run_all(plan, maker, known, say)
         findings = find(plan, rows, curves, known, torch.Generator().manual_seed(0))
         filled = practices(plan, rows, curves, findings, command, len(known) == len(plan.tasks))
         made = Comparison(plan.folder, plan, rows, findings, filled)

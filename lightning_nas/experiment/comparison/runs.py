@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,18 @@ class Curve:
     values: tuple[float, ...]
 
 
-def run_all(plan: Plan, maker: Maker, say: Callable[[str], None]) -> tuple[list[Row], list[Curve], dict[str, Known]]:
+def prepare(plan: Plan, maker: Maker) -> dict[str, Known]:
+    """The tables of the tasks that have one, before anything runs.
+
+    Raises:
+        InputError: data or a table cannot be read, or the hand-made network is not of the space.
+    """
+    return {task: table for task in plan.tasks if (table := _prepared(plan, maker, task))}
+
+
+def run_all(
+    plan: Plan, maker: Maker, known: Mapping[str, Known], say: Callable[[str], None]
+) -> tuple[list[Row], list[Curve]]:
     """Make every run that is not finished, and read what all of them came to.
 
     A run that fails is counted and named, and the others go on; a later call tries it again. Where a table has the
@@ -104,17 +115,14 @@ def run_all(plan: Plan, maker: Maker, say: Callable[[str], None]) -> tuple[list[
     Args:
         plan: what to run.
         maker: of the runs.
+        known: tables by task.
         say: told a line after each run.
 
     Returns:
-        The rows, the curves of searches by trials, and the tables by task.
-
-    Raises:
-        InputError: a table cannot be read, or the hand-made network is not of the space; before anything runs.
+        The rows, and the curves of searches by trials.
     """
     jobs = list(itertools.product(plan.tasks, plan.seeds, plan.methods))
     rows, curves = list[Row](), list[Curve]()
-    known = {task: table for task in plan.tasks if (table := _prepared(plan, maker, task))}
     for place, (task, seed, method) in enumerate(jobs, start=1):
         made_with = plan.seeds[0] if task in known and method.kind not in ("search", "one draw") else seed
         folder, began = plan.run_folder(task, method.name, made_with), time.monotonic()
@@ -125,7 +133,7 @@ def run_all(plan: Plan, maker: Maker, say: Callable[[str], None]) -> tuple[list[
         curves += [curve] if curve else []
         ended = f"failed: {row.failed}" if row.figure is None else f"{row.figure:.4f}"
         say(f"{place}/{len(jobs)} {task} {method.name} seed {seed}: {ended} ({time.monotonic() - began:.1f} s)")
-    return rows, curves, known
+    return rows, curves
 
 
 def _prepared(plan: Plan, maker: Maker, task: str) -> Known | None:
