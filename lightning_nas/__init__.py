@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from lightning_nas.data.given import as_search_data
     from lightning_nas.data.images import NPZ, Digits
     from lightning_nas.data.text import TextData
-    from lightning_nas.data.tiny import TinyImages
     from lightning_nas.data.vision import CIFAR10, CIFAR100, FashionMNIST
     from lightning_nas.errors import NasError
     from lightning_nas.export.trained import load
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.chains.mobile import MobileSpace
     from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
     from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
-    from lightning_nas.spaces.chains.tiny import TinySpace
     from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
     from lightning_nas.spaces.darts.space import DARTSSpace
     from lightning_nas.spaces.eas.space import EASSpace
@@ -162,8 +160,6 @@ _HOME = {
     "ShuffleNetSpace": "spaces.chains.spos_shufflenet",
     "Task": "tasks.base",
     "TextData": "data.text",
-    "TinyImages": "data.tiny",
-    "TinySpace": "spaces.chains.tiny",
     "TrialLogger": "callbacks.trial_logger",
     "TrialSearch": "strategies.multi_trial.base",
     "WeightSharingSpace": "spaces.base",
@@ -250,8 +246,6 @@ __all__ = [
     "ShuffleNetSpace",
     "Task",
     "TextData",
-    "TinyImages",
-    "TinySpace",
     "TrialLogger",
     "TrialSearch",
     "WeightSharingSpace",

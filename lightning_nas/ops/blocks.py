@@ -33,12 +33,12 @@ def conv_bn(
 
 
 def relu_conv_bn(
-    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, affine: bool = True
+    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, affine: bool = True
 ) -> nn.Sequential:
     """ReLU, convolution without bias, batch norm; "same" padding for odd kernels. The input is not changed."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         relu=nn.ReLU(),
-        conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
         norm=nn.BatchNorm2d(out_channels, affine=affine),
     )
     return nn.Sequential(layers)

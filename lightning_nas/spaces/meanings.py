@@ -12,7 +12,6 @@ _KINDS = {
     "sep_conv": "separable convolution",
     "dil_conv": "dilated convolution",
     "dil_sep_conv": "dilated separable convolution",
-    "depthwise": "depthwise convolution",
     "max_pool": "max pooling",
     "avg_pool": "average pooling",
 }

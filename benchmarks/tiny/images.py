@@ -1,4 +1,4 @@
-"""The images of this library's own benchmark (``benchmarks/tiny``): part of Fashion-MNIST at half its size."""
+"""The images of the pilot: part of Fashion-MNIST at half its size."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ TRAIN, TEST = 15_000, 5_000  # the first images of each part
 class TinyImages(InMemoryImages):
     """The first 15,000 training and 5,000 test images of Fashion-MNIST, 14 x 14 pixels, each the mean of 2 x 2.
 
-    The networks of :class:`~lightning_nas.spaces.chains.tiny.TinySpace` are trained on these images for the benchmark.
-    With the default division (4,500 images for validation, drawn from seed 0) a search sees the very same parts.
+    With the default division, 4,500 training images are for validation, drawn from seed 0.
 
     Batches are ``(x, y)``: x float32 (N, 1, 14, 14) with mean 0 and standard deviation 1 over the training images, y
     int64 (N,) from 0 to 9. Training images are not augmented. Source: Xiao et al., 2017, arXiv:1708.07747.
@@ -41,11 +40,6 @@ class TinyImages(InMemoryImages):
 
     Raises:
         DataError: in ``setup``, if neither or both of ``root`` and ``path`` are given, or there are no such images.
-
-    Example:
-        >>> data = TinyImages(root="data", download=True)  # downloads 30 MB in setup()
-        >>> data.batch_size, data.val_fraction
-        (250, 0.3)
     """
 
     defaults: ClassVar[KnownOptions] = {"batch_size": 250, "val_fraction": 0.3}

@@ -1,8 +1,6 @@
-r"""The space of this library's own benchmark, all of whose networks can be trained (``benchmarks/tiny``).
+r"""A space so small that every network of it can be trained on two cores; its operations and widths are for a pilot.
 
-Six layers with three options each: :math:`3^6 = 729` networks. No paper has this space. Its options are chosen so that
-neither multiply-adds nor parameters rank its networks: the 1x1 convolution has most of both and sees no neighbours, the
-depthwise convolution sees neighbours and mixes no channels, so a good network alternates.
+Six layers with a few options each: :math:`3^6 = 729` networks with three operations. No paper has this space.
 """
 
 from __future__ import annotations
@@ -24,30 +22,31 @@ from lightning_nas.ranges import Width
 from lightning_nas.spaces.base import Keys, Operation, Supernet, WeightSharingSpace, no_auxiliary
 from lightning_nas.spaces.chain import chain_graph, chosen_state
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.spaces.meanings import operation_meaning
 from lightning_nas.spaces.sides import ImageSize, by, pair, size_of
-from lightning_nas.spaces.sizes import InputShape, classes_of, sized_by_images
+from lightning_nas.spaces.sizes import classes_of
 
-OPTIONS = ("conv_1x1", "depthwise_3x3", "avg_pool_3x3")
 GROUP = "layers"
+_KERNELS = {"conv_1x1": 1, "conv_3x3": 3, "depthwise_3x3": 3, "depthwise_5x5": 5}
+_POOLS = {
+    "avg_pool_3x3": partial(nn.AvgPool2d, 3, stride=1, padding=1, count_include_pad=False),
+    "max_pool_3x3": partial(nn.MaxPool2d, 3, stride=1, padding=1),
+}
+OPERATIONS = (*_KERNELS, "mlp_1x1", *_POOLS, "skip")
 _STAGES, _LAYERS = 2, 3  # layers of each stage
 
 
 class TinySpace(WeightSharingSpace):
-    r"""Six layers of three options, the space of this library's own benchmark: :math:`3^6 = 729` networks.
+    r"""Six layers that choose among a few operations of equal shape.
 
     A strided 3x3 convolution, three layers, a reduction (2x2 mean pooling and a 1x1 convolution to twice the channels),
-    three layers, mean pooling, classifier. Each layer, ``layer_1`` to ``layer_6``, keeps its shape and takes a 1x1
-    convolution, a depthwise 3x3 convolution (both after ReLU, before batch norm), or 3x3 mean pooling.
+    three layers, mean pooling, classifier. Convolutions stand after ReLU and before batch norm; ``mlp_1x1`` is two 1x1
+    convolutions with three times the channels between them.
 
-    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes). Gates are one group, "layers", with
-    a row for each layer.
-
-    Source: none; see ``benchmarks/tiny`` for how the space was chosen and trained.
+    Networks and supernet take images (N, C, H, W) and give logits (N, num_classes). Gates are one group, "layers".
 
     Args:
+        options: of each layer, from ``OPERATIONS``.
         name: name of the space, which its architectures carry.
-        input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``.
         image_size: height and width of the images, at least 4.
         in_channels: channels of the images.
         num_classes: width of the classifier.
@@ -55,20 +54,13 @@ class TinySpace(WeightSharingSpace):
 
     Raises:
         InputError: images below 4 pixels.
-
-    Example:
-        >>> space = TinySpace()
-        >>> a = space.validate({d.name: o for d, o in zip(space.decisions, OPTIONS * 2)})
-        >>> tuple(space.network(a)(torch.zeros(2, 1, 14, 14)).shape)
-        (2, 10)
     """
 
-    @sized_by_images(small={})
     def __init__(
         self,
+        options: Sequence[str],
         name: str = "tiny",
         *,
-        input_shape: InputShape | None = None,
         image_size: ImageSize = 14,
         in_channels: Width = 1,
         num_classes: PositiveInt = 10,
@@ -77,24 +69,18 @@ class TinySpace(WeightSharingSpace):
         size = size_of(image_size)
         if size < 4:
             raise InputError(f"the space {name!r} needs images of at least 4 pixels, got {size}")
+        self.choices = tuple(options)
         self.name, self.input_shape, self.num_classes = name, (in_channels, *pair(size)), num_classes
         first = -(-size // 2)
         self.stages = ((channels, first), (2 * channels, -(-first // 2)))  # width, size
-        self.decisions = tuple(Decision(f"layer_{i}", OPTIONS) for i in range(1, _STAGES * _LAYERS + 1))
-        self.gate_shapes = {GROUP: (len(self.decisions), len(OPTIONS))}
-        self.gate_options = {GROUP: OPTIONS}
-
-    def meaning(self, option: str) -> str:
-        return operation_meaning(option)
+        self.decisions = tuple(Decision(f"layer_{i}", self.choices) for i in range(1, _STAGES * _LAYERS + 1))
+        self.gate_shapes = {GROUP: (len(self.decisions), len(self.choices))}
+        self.gate_options = {GROUP: self.choices}
 
     def every(self) -> list[Architecture]:
-        """All 729 architectures; the options of the last layer change first.
-
-        >>> len(set(TinySpace().every()))
-        729
-        """
+        """All architectures; the options of the last layer change first."""
         names = [decision.name for decision in self.decisions]
-        chosen = itertools.product(OPTIONS, repeat=len(names))
+        chosen = itertools.product(self.choices, repeat=len(names))
         return [Architecture(self.name, tuple(zip(names, options, strict=True))) for options in chosen]
 
     # -- networks -----------------------------------------------------------------------------------------------
@@ -132,17 +118,21 @@ class TinySpace(WeightSharingSpace):
     def supernet(self, mix: Mix | None = None) -> TinySupernet:
         """Every layer mixes its three options."""
         made = mix or plain
-        layers = self._layers(lambda _, width: made(Choice(OPTIONS, _operation, width, width)))
+        layers = self._layers(lambda _, width: made(Choice(self.choices, _operation, width, width)))
         return TinySupernet(self._stem(), layers, self._reduction(), self._head(self.num_classes))
 
     def gates(self, architecture: Architecture) -> Gates:
         """One-hot rows, one a layer."""
-        return Gates.one_hot({GROUP: [OPTIONS.index(o) for o in self.validate(architecture).options]}, self.gate_shapes)
+        return Gates.one_hot(
+            {GROUP: [self.choices.index(o) for o in self.validate(architecture).options]}, self.gate_shapes
+        )
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
         """The most probable option of every layer."""
         best = probabilities[GROUP].argmax(-1).tolist()
-        return Architecture(self.name, tuple((d.name, OPTIONS[i]) for d, i in zip(self.decisions, best, strict=True)))
+        return Architecture(
+            self.name, tuple((d.name, self.choices[i]) for d, i in zip(self.decisions, best, strict=True))
+        )
 
     def extract(self, supernet: Supernet, architecture: Architecture) -> TinyNetwork:
         """The chosen layers with a copy of the supernet's weights and batch-norm statistics."""
@@ -186,7 +176,7 @@ class TinySpace(WeightSharingSpace):
         return self._fixed() | {
             f"{option} {width}x{by(size)}": Operation(partial(_operation, option, width, width), (width, *pair(size)))
             for width, size in self.stages
-            for option in OPTIONS
+            for option in self.choices
         }
 
     def cost_keys(self, architecture: Architecture) -> Keys:
@@ -197,16 +187,23 @@ class TinySpace(WeightSharingSpace):
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """Fixed parts are always run; each option adds itself."""
         layers = range(len(self.decisions))
-        rows = tuple(tuple((f"{option} {self._shape(i)}",) for option in OPTIONS) for i in layers)
+        rows = tuple(tuple((f"{option} {self._shape(i)}",) for option in self.choices) for i in layers)
         return tuple(self._fixed()), {GROUP: rows}
 
 
 def _operation(option: str, in_channels: int, out_channels: int) -> nn.Module:
-    if option == "avg_pool_3x3":
-        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    if option == "conv_1x1":
-        return relu_conv_bn(in_channels, out_channels)
-    return relu_conv_bn(in_channels, out_channels, 3, groups=in_channels)
+    if option in _POOLS:
+        return _POOLS[option]()
+    if option == "skip":
+        return nn.Identity()
+    if option == "mlp_1x1":
+        inner = 3 * in_channels
+        return nn.Sequential(relu_conv_bn(in_channels, inner), relu_conv_bn(inner, out_channels))
+    if option.startswith("conv"):
+        return relu_conv_bn(in_channels, out_channels, _KERNELS[option])
+    kernel = _KERNELS[option]
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=in_channels, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(out_channels))
 
 
 class TinyNetwork(nn.Module):
