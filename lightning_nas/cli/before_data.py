@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,19 +13,23 @@ from lightning_nas.experiment.resume import named_file
 from lightning_nas.experiment.retrain import check_optimizer
 from lightning_nas.experiment.run import named_architecture
 from lightning_nas.experiment.settings import Retraining
-from lightning_nas.latency.sources import File, Measured
+from lightning_nas.latency.sources import File, Macs, Measured, NoTable, Params
 from lightning_nas.spaces.own.explanation import SIZES
 from lightning_nas.spaces.own.space import FromModel
+from lightning_nas.strategies.target import check_unit
 from lightning_nas.trials.engines.base import Engine
 
 
-def check_before_data(config: DictConfig, parts: Parts, retraining: Retraining) -> None:
+def check_before_data(
+    config: DictConfig, parts: Parts, retraining: Retraining, target: Mapping[str, float] | None
+) -> None:
     """Refuse what this machine cannot serve, files that are not there, and a retraining that cannot take a step.
 
     Args:
         config: of the run.
         parts: the classes that it names.
         retraining: its settings of the retraining.
+        target: costs of the answer by what they are of; None for none.
 
     Raises:
         InputError: names the setting.
@@ -43,5 +49,8 @@ def check_before_data(config: DictConfig, parts: Parts, retraining: Retraining) 
     if config.ckpt_path not in (None, "last"):
         named_file(config.ckpt_path)
     source = instantiate(config.latency_table)
+    for name, cost in (target or {}).items():
+        if isinstance(source, Macs | Params | NoTable):
+            check_unit(name, cost, source.unit)
     if config.ckpt_path is None and "ranking" not in stages and isinstance(source, File | Measured):
         source.check()

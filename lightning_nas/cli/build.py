@@ -61,7 +61,7 @@ def build(config: DictConfig) -> Run:
         built(instantiate(config.trainer), logger=False)
     settings = settings_of(config, parts)
     warnings = check_lengths(config, instantiate(config.strategy), callbacks, settings["retraining"])
-    check_before_data(config, parts, settings["retraining"])
+    check_before_data(config, parts, settings["retraining"], settings["target"])
     data = read_data(config)
     fill_sizes(config, data)
     check_sides(config.search_space)

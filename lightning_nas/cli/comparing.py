@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_nas.cli import presets
 from lightning_nas.cli.before_data import check_before_data
-from lightning_nas.cli.build import build, callbacks_of, check_lengths, parts_of, retraining_of
+from lightning_nas.cli.build import build, callbacks_of, check_lengths, parts_of, retraining_of, target_of
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.configuration import configured
@@ -93,7 +93,7 @@ class Overridden:
             parts = parts_of(config)
             parts.check()
             retraining = retraining_of(config)
-            check_before_data(config, parts, retraining)
+            check_before_data(config, parts, retraining, target_of(config))
             check_lengths(config, instantiate(config.strategy), callbacks_of(config), retraining)
         return parts
 

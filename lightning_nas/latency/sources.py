@@ -199,6 +199,8 @@ class Macs:
         'MACs'
     """
 
+    unit = "MACs"
+
     def __call__(self, space: SearchSpace) -> LatencyTable:
         return count_space(space, "MACs")
 
@@ -212,12 +214,16 @@ class Params:
         'params'
     """
 
+    unit = "params"
+
     def __call__(self, space: SearchSpace) -> LatencyTable:
         return count_space(space, "params")
 
 
 class NoTable:
     """No table, for strategies that ignore the cost."""
+
+    unit = None
 
     def __call__(self, space: SearchSpace) -> None:
         del space

@@ -268,11 +268,31 @@ def _limit(name: str, cost: float, space: SearchSpace, table: LatencyTable | Non
         own = table is not None and table.unit == _UNITS[name]
         count = LatencyTable.macs if name == "macs" else LatencyTable.params
         table = table if own else count(space)
-    if table is None:
-        raise ConfigError(f"{option}={cost:g} needs costs; choose latency_table=measured, macs, params or file")
-    if name == "ms" and table.unit != "ms":
+    check_unit(name, cost, None if table is None else table.unit)
+    assert table is not None
+    return Limit(option, cost, cost, table.unit, table)
+
+
+def check_unit(name: str, cost: float, unit: str | None) -> None:
+    """Refuse a target in the unit of a table where there is none, and one in milliseconds where it has others.
+
+    Args:
+        name: "table", "ms", "macs" or "params".
+        cost: of the target, for the message.
+        unit: of the table; None for no table.
+
+    Raises:
+        ConfigError: names the target.
+
+    Example:
+        >>> check_unit("ms", 2.5, "MACs")
+        Traceback (most recent call last):
+        lightning_nas.errors.ConfigError: target_ms=2.5 needs latencies, and the latency table is in MACs; choose ...
+    """
+    if unit is None and name in ("table", "ms"):
+        raise ConfigError(f"{NAMES[name]}={cost:g} needs costs; choose latency_table=measured, macs, params or file")
+    if name == "ms" and unit != "ms":
         raise ConfigError(
-            f"{option}={cost:g} needs latencies, and the latency table is in {table.unit}; choose "
+            f"{NAMES[name]}={cost:g} needs latencies, and the latency table is in {unit}; choose "
             "latency_table=measured or file"
         )
-    return Limit(option, cost, cost, table.unit, table)

@@ -95,6 +95,8 @@ TRIALS = ("strategy=evolution", "callbacks=trials")
         ([*TRIALS, "engine=table", "engine.path=none.npz"], ["there is no file", "pass engine.path=FILE"]),
         (["latency_table=file", "latency_table.path=none.json"], ["none.json"]),
         (["stages=[retrain]"], ["needs architecture=FILE"]),
+        (["target_ms=2", "latency_table=macs"], ["target_ms=2 needs latencies, and the latency table is in MACs"]),
+        (["target=2", "latency_table=none"], ["target=2 needs costs"]),
         (["stages=[retrain]", "architecture=none.json"], ["architecture='none.json' is neither"]),
         (["ckpt_path=none.ckpt"], ["ckpt_path='none.ckpt' is no file"]),
         (["retrain.average_after=2"], ["retrain.average_after=2 needs"]),
