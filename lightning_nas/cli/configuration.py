@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.version import VersionBase
 from omegaconf import DictConfig
@@ -78,9 +79,9 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> E
     single = {text.partition("=")[0]: text for text in arguments if "," not in text}  # not the lists of a sweep
     chosen = [text for name, text in single.items() if _counts(name, text, key)]
     try:
-        added = f"+{next((text for text in arguments if text.partition('=')[0] == key), f'{key}=')}"
+        added = next((text for text in arguments if text.partition("=")[0] == key and not _is_sweep(text)), f"{key}=")
         with composing():
-            config = compose(name or config_name, [*searched, *chosen, added, "paths.output=''"])
+            config = compose(name or config_name, [*searched, *chosen, f"+{added}", "paths.output=''"])
         if "." not in key:
             legal = groups | {str(known) for known in config} - {key}
             return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")
@@ -89,6 +90,15 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> E
         about = key in str(better) or str(better).startswith(f"{key.partition('.')[0]}: ")
         return better if isinstance(better, ConfigError) and about else error
     return error
+
+
+def _is_sweep(override: str) -> bool:
+    """Whether an override has several values, one for each job; a list is one value.
+
+    >>> _is_sweep("seed=1,2"), _is_sweep("stages=[search,retrain]")
+    (True, False)
+    """
+    return bool(OverridesParser.create().parse_override(override).is_sweep_override())
 
 
 def _counts(name: str, override: str, key: str) -> bool:
