@@ -35,7 +35,7 @@ MADE: dict[str, Callable[[], SearchModule]] = {
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("fbnet", (8, 8, None)), ("mdenas", (8, 1, None)), ("random_ws", (8, None, None))],
+    [("fbnet", (8, 8, None)), ("mdenas", (8, 1, None)), ("random_ws", (16, None, None))],
 )
 def test_the_steps_are_those_that_the_optimisers_and_the_rule_took(
     name: str, expected: tuple[int | None, ...], tmp_path: Path
