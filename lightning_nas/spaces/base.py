@@ -245,6 +245,10 @@ class SearchSpace(Checked, ABC):
         """Return the space of the network that is retrained: another size of this space, or this space."""
         return self
 
+    def as_written(self) -> SearchSpace:
+        """This space in the form that files can describe, if it has another one."""
+        return self
+
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw inputs (count, *input_shape): normal numbers for images, uniform words for texts."""
         shape = (count, *self.input_shape)

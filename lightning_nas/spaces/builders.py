@@ -115,6 +115,36 @@ def builder_of(content: Any) -> partial[nn.Module]:
     return partial(builders()[name], **arguments)
 
 
+def layer(told: Any) -> tuple[str, dict[str, Any]] | None:
+    """A class of ``LAYERS``, or a partial of one, as its name and arguments; None for anything else.
+
+    >>> from torch import nn
+    >>> layer(partial(nn.Conv2d, kernel_size=5)), layer(nn.Transformer)
+    (('Conv2d', {'kernel_size': 5}), None)
+    """
+    from torch import nn
+
+    function, given = (told.func, told.keywords) if isinstance(told, partial) else (told, {})
+    name = getattr(function, "__name__", "")
+    is_layer = name in LAYERS and getattr(nn, name) is function and not getattr(told, "args", ())
+    return (name, dict(given)) if is_layer else None
+
+
+def with_plain_layers(rules: Any) -> Any:
+    """Rules with the layers of torch in them as plain values, which files can hold.
+
+    >>> from torch import nn
+    >>> with_plain_layers([{"choices": ["keep", {"wide": partial(nn.Conv2d, kernel_size=5)}]}])
+    [{'choices': ['keep', {'wide': {'_target_': 'torch.nn.Conv2d', 'kernel_size': 5}}]}]
+    """
+    if isinstance(rules, Mapping):
+        return {key: with_plain_layers(value) for key, value in rules.items()}
+    if isinstance(rules, (list, tuple)):
+        return [with_plain_layers(value) for value in rules]
+    found = layer(rules) if isinstance(rules, (partial, type)) else None
+    return rules if found is None else {"_target_": f"torch.nn.{found[0]}", **found[1]}
+
+
 def trusted_code(told: Any, trusted: Sequence[str]) -> Any:
     """Entries with ``_target_`` at any depth as functions with their arguments; layers of torch stay as they are.
 

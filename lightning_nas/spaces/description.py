@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -19,7 +18,7 @@ from torch import nn
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import InputError, InvalidArchitecture, shown
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.builders import builder_of, described, is_plain
+from lightning_nas.spaces.builders import builder_of, described, is_plain, with_plain_layers
 from lightning_nas.spaces.sides import Sides, pair
 from lightning_nas.spaces.sizes import classes_of
 
@@ -62,31 +61,19 @@ def describe(space: SearchSpace) -> dict[str, Any] | None:
         >>> rebuilt(described).digest == NASBench201Space(input_shape=(1, 8, 8), num_classes=10).digest
         True
     """
+    space = space.as_written()
     name = type(space).__name__
-    if name == "FromModel" and (twin := _twin(space)) is not None:
-        return describe(twin)
     if name not in _MODULES or type(space) is not _class(name):
         return None
     bound = inspect.signature(type(space).__init__).bind_partial(None, **space.made_with)
     bound.apply_defaults()
     arguments = {key: _plain(value) for key, value in list(bound.arguments.items())[1:] if key != "input_shape"}
     if _BUILDER in arguments:  # its weights are in the file already
-        from lightning_nas.spaces.own.templates import with_plain_layers
-
         rules = with_plain_layers(bound.arguments["rules"])
         arguments |= {_BUILDER: described(arguments[_BUILDER]), "model_weights": None, "rules": _plain(rules)}
         if arguments[_BUILDER] is None or not is_plain(arguments["rules"]):
             return None
     return {"class": name, "arguments": arguments}
-
-
-@lru_cache(maxsize=8)
-def _twin(space: SearchSpace) -> SearchSpace | None:
-    """The space of a network of torchvision that was given as an object, by the function that builds it."""
-    from lightning_nas.spaces.own.built import twin
-    from lightning_nas.spaces.own.space import FromModel
-
-    return twin(space) if type(space) is FromModel else None
 
 
 def rebuilt(content: Any, *, where: str = "search space") -> SearchSpace:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, PositiveInt, StrictBool, ValidationError, field_
 from torch import nn
 
 from lightning_nas.errors import InputError, shown
-from lightning_nas.spaces.own.templates import Template, with_plain_layers
+from lightning_nas.spaces.builders import with_plain_layers
+from lightning_nas.spaces.own.templates import Template
 
 KEEP, SKIP = "keep", "skip"
 RATIOS, DIVISOR = (0.5, 0.75, 1.0), 8

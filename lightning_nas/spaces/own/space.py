@@ -216,6 +216,16 @@ class FromModel(WeightSharingSpace):
             return f"{option}: {' '.join(repr(modules[0]).split())}"[:100]
         return option
 
+    def as_written(self) -> FromModel:
+        """The space of the function of torchvision that builds the module, if there is one; else this space."""
+        return self._written
+
+    @cached_property
+    def _written(self) -> FromModel:
+        from lightning_nas.spaces.own.built import twin
+
+        return (twin(self) if type(self) is FromModel else None) or self
+
     def explain(self, milliseconds: Mapping[str, float] | Callable[[nn.Module], float] | None = None) -> Explanation:
         """Explain what is searched, what is coupled, what stays whole and why, and the range of sizes.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import shown
-from lightning_nas.spaces.builders import LAYERS
+from lightning_nas.spaces.builders import LAYERS, layer
 from lightning_nas.spaces.own.inputs import Inputs, arguments
 from lightning_nas.spaces.own.reading import BATCH, copied
 
@@ -68,11 +68,8 @@ class Template:
             if f"torch.nn.{name}" != told["_target_"] or name not in LAYERS:
                 raise ValueError(f"{shown(told['_target_'])} is no layer; legal: torch.nn.{', torch.nn.'.join(LAYERS)}")
             return cls(((name, {key: value for key, value in told.items() if key not in ("_target_", "_partial_")}),))
-        function, given = (told.func, told.keywords) if isinstance(told, functools.partial) else (told, {})
-        name = getattr(function, "__name__", "")
-        if name in LAYERS and getattr(nn, name) is function and not getattr(told, "args", ()):
-            return cls(((name, dict(given)),))
-        return None
+        found = layer(told)
+        return None if found is None else cls((found,))
 
     @property
     def name(self) -> str:
@@ -87,16 +84,16 @@ class Template:
         """
         shape, told = site.taken, list[tuple[Any, dict[str, Any]]]()
         for name, given in self.layers:
-            layer = getattr(nn, name)
+            kind = getattr(nn, name)
             try:
-                told.append((layer, _filled(name, given, shape, site.made)))
+                told.append((kind, _filled(name, given, shape, site.made)))
                 with torch.device("meta"), torch.no_grad():
-                    shape = tuple(layer(**told[-1][1]).eval()(torch.empty(shape)).shape)
+                    shape = tuple(kind(**told[-1][1]).eval()(torch.empty(shape)).shape)
             except Exception as reason:  # noqa: BLE001  torch raises whatever wrong sizes make it raise
                 raise ValueError(f"{name}: {reason}") from None
         if shape != site.made:
             raise ValueError(f"gives the shape {shape[1:]}, keep gives {site.made[1:]}")
-        made = [layer(**given) for layer, given in told]
+        made = [kind(**given) for kind, given in told]
         return made[0] if len(made) == 1 else nn.Sequential(*made)
 
 
@@ -156,20 +153,3 @@ def _note(found: dict[str, Site], path: str, module: nn.Module, args: tuple[Any,
     del module
     if args and isinstance(args[0], Tensor) and isinstance(made, Tensor):
         found.setdefault(path, Site(tuple(args[0].shape), tuple(made.shape)))
-
-
-def with_plain_layers(rules: Any) -> Any:
-    """Rules with the layers of torch in them as plain values, which files can hold.
-
-    >>> with_plain_layers([{"choices": ["keep", {"wide": functools.partial(nn.Conv2d, kernel_size=5)}]}])
-    [{'choices': ['keep', {'wide': {'_target_': 'torch.nn.Conv2d', 'kernel_size': 5}}]}]
-    """
-    if isinstance(rules, Mapping):
-        return {key: with_plain_layers(value) for key, value in rules.items()}
-    if isinstance(rules, (list, tuple)):
-        return [with_plain_layers(value) for value in rules]
-    template = Template.of(rules) if isinstance(rules, (functools.partial, type)) else None
-    if template is None:
-        return rules
-    [(name, given)] = template.layers
-    return {"_target_": f"torch.nn.{name}", **given}
