@@ -182,5 +182,5 @@ def test_a_file_cut_short_or_too_large_is_refused(folder: Path) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("arch.npy", "w") as member:
         for _ in range(129):
             member.write(bytes(2**20))
-    with pytest.raises(DataError, match="the limit is 134217728"):
+    with pytest.raises(DataError, match="legal: at most 134217728"):
         ask()
