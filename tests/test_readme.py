@@ -53,6 +53,7 @@ INSTEAD = {  # other options, for commands with some word
     "strategy=spos": {  # milliseconds, which no architecture keeps on a busy machine
         "strategy.candidates=2": ("strategy.generations=2", "strategy.population=2", "strategy.limit=1000")
     },
+    "target=2.5": {"dataset.num_workers=0": ("dataset.num_workers=0", "target=1000")},  # likewise
     "strategy=evolution": {
         **dict.fromkeys(("~callbacks.rank_check", "strategy.candidates=2", "strategy.score_batches=1"), ()),
     },
