@@ -33,11 +33,7 @@ _OF_SHARED = (  # keys that the other family of strategies lacks
     *("rank_check", "rank_check.truth", "callbacks.architecture_logger", "callbacks.rank_check"),
     *("callbacks.search_health", "trainer.max_epochs"),
 )
-_COSTLY = (
-    "fbnet",
-    "mnasnet",
-    "proxyless",
-)  # their objectives have a cost, so they keep the latency table of their YAML
+_COSTLY = ("fbnet", "mnasnet", "proxyless")  # objectives with a cost: they keep the latency table of their YAML
 SET_HERE = {
     "seed": "seeds=N",
     "strategy": "strategies=[...]",

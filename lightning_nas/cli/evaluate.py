@@ -35,9 +35,10 @@ def main(arguments: Sequence[str]) -> None:
     if asks_for_help(arguments):
         print(_USAGE)
         return
-    if not arguments:
+    given, modules = trusted(arguments)
+    if not given:
         raise ConfigError("evaluate takes the folder of a run, e.g. lightning-nas evaluate RUN dataset=digits")
-    (folder, *overrides), modules = trusted(arguments)
+    folder, *overrides = given
 
     from lightning_nas.export.trained import Trained
 

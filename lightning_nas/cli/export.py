@@ -35,9 +35,10 @@ def main(arguments: Sequence[str]) -> None:
     if asks_for_help(arguments):
         print(_USAGE)
         return
-    if not arguments:
+    given, modules = trusted(arguments)
+    if not given:
         raise ConfigError("export takes the folder of a run, e.g. lightning-nas export RUN formats=[onnx,py]")
-    (folder, *others), modules = trusted(arguments)
+    folder, *others = given
     options = dict(text.partition("=")[::2] for text in others)
     if unknown := [text for text in others if not text.startswith(("formats=", "out="))]:
         raise ConfigError(f"{shown(unknown[0])}: export takes formats=[...], out=FOLDER and trusted_modules=[...]")

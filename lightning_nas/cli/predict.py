@@ -25,10 +25,10 @@ def main(arguments: Sequence[str]) -> None:
     if asks_for_help(arguments):
         print(_USAGE)
         return
-    named, modules = trusted(arguments)
-    if len(named) < 2:
+    given, modules = trusted(arguments)
+    if len(given) < 2:
         raise ConfigError("predict takes the folder of a run and image files, e.g. lightning-nas predict RUN image.png")
-    folder, *files = named
+    folder, *files = given
 
     import torch
 

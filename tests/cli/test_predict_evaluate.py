@@ -78,6 +78,8 @@ def test_evaluate_gives_the_reported_figure(
         (["predict", "RUN", "nothing.png"], "cannot read 'nothing.png'"),
         (["predict", "RUN", "RUN/result.json"], "cannot identify image file"),
         (["evaluate"], "evaluate takes the folder of a run"),
+        (["evaluate", "trusted_modules=[mine]"], "evaluate takes the folder of a run"),
+        (["predict", "a.png", "trusted_modules=[mine]"], "predict takes the folder of a run and image files"),
         (["evaluate", "RUN", "dataset=digit"], "did you mean 'digits'?"),
         (["evaluate", "RUN", "dataset.flop=1"], "dataset.flop"),
         (["evaluate", "RUN", "retrain.epochs=1"], "evaluate takes dataset=NAME and dataset.KEY=VALUE"),

@@ -313,6 +313,7 @@ def test_what_depends_on_values_is_refused_in_one_line() -> None:
     ("arguments", "said"),
     [
         ([], "export takes the folder of a run"),
+        (["trusted_modules=[mine]"], "export takes the folder of a run"),
         (["RUN", "RUN"], "export takes formats=[...], out=FOLDER and trusted_modules"),
         (["nowhere"], "there is no folder 'nowhere'"),
         (["RUN", "formats=[onx]"], "got 'onx'; legal: torch, onnx, py, safetensors, executorch"),
