@@ -27,7 +27,7 @@ LEVELS = [
     {"functional"},
     {"ops", "choice"},
     {"spaces"},
-    {"latency", "tasks", "training", "data", "zoo"},
+    {"latency", "tasks", "training", "data", "zoo", "proxies"},
     {"truth"},
     {"trials"},
     {"strategies"},
