@@ -48,7 +48,7 @@ def check_search(strategy: Callable[..., Any], epochs: Any, longest_warm_up: int
     kind.check_lengths(epochs, settings, shortened=longest_warm_up is not None)
     if longest_warm_up is not None:
         return []
-    length, named = settings.get("stage_epochs", epochs), "trainer.max_epochs"
+    length, named = settings.get(kind.schedule_length or "", epochs), "trainer.max_epochs"
     schedules = {f"strategy.{key}": settings.get(key) for key in ("weights_scheduler", "arch_scheduler")}
     said = [check_schedule(key, schedule, length, named) for key, schedule in schedules.items()]
     return [doubt for doubt in said if doubt]

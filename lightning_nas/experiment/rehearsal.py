@@ -92,7 +92,7 @@ def rehearse(
         check_batch(said, batch[0], lambda: module.space.network(some))
         run = _weights_pass(module, trainer)
         check_memory("this supernet", said, batch, trainer, memory, module.supernet, run)
-        epochs = getattr(module, "stage_epochs", trainer.max_epochs or 1)
+        epochs = getattr(module, module.schedule_length or "", trainer.max_epochs or 1)
         for name, training in module.trainings.items():
             given = training.scheduler
             schedule = given.of(epochs) if isinstance(given, OverEpochs) else given

@@ -109,6 +109,34 @@ def straight_through(chosen: Tensor, probabilities: Tensor) -> Tensor:
     return chosen + (probabilities - probabilities.detach())
 
 
+def reinmax(logits: Tensor, chosen: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""Return the values of ``chosen`` with the gradient of ReinMax (Liu et al., NeurIPS 2023, arXiv:2304.08612).
+
+    .. math:: \frac{\partial L}{\partial \theta} = 2 \, g^T J\Big(\frac{D + \pi_\tau}{2}\Big)
+              - \frac{1}{2} g^T J(\pi), \qquad J(\pi) = \mathrm{diag}(\pi) - \pi \pi^T
+
+    with the gradient :math:`g` of the gates, one-hot :math:`D \sim \pi = \mathrm{softmax}(\theta)` and
+    :math:`\pi_\tau = \mathrm{softmax}(\theta / \tau)`. At :math:`\tau = 1` its mean over :math:`D` is the exact
+    gradient where the loss is quadratic in the gates; that of :func:`straight_through` is where the loss is linear.
+
+    Args:
+        logits: (choices, options).
+        chosen: (choices, options), one-hot rows drawn from the softmax of the logits.
+        temperature: of :math:`\pi_\tau`, at least 1 in the paper.
+
+    Source: sections 3.2 and 4, algorithm 2.
+
+    Example:
+        >>> theta = torch.zeros(1, 2, requires_grad=True)
+        >>> gates = reinmax(theta, torch.tensor([[1.0, 0.0]]))
+        >>> gates.tolist(), torch.autograd.grad(gates[0, 0], theta)[0].tolist()
+        ([[1.0, 0.0]], [[0.25, -0.25]])
+    """
+    middle = ((chosen + (logits / temperature).softmax(-1)) / 2).log()
+    second = ((middle - logits).detach() + logits).softmax(-1)
+    return straight_through(chosen, 2 * second - logits.softmax(-1) / 2)
+
+
 def keep_total(new: Tensor, old: Tensor) -> Tensor:
     """Shift each row of ``new`` logits so that its options together keep their probability under ``old``.
 

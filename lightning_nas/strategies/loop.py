@@ -86,6 +86,7 @@ class SearchLoop(ResumableModule, SearchReader):
     Attributes:
         warm_up: name of the setting that is the number of epochs without architecture steps.
         lengths: names of the settings that the number of epochs must agree with.
+        schedule_length: name of the setting that is the length of a learning-rate schedule; None for all epochs.
         shortened: whether this is a debugging run, whose warm-up was shortened to fit.
         alternate: order of the batches of the two parts; None for a search without architecture steps.
         weights_steps: number of weights steps so far.
@@ -94,6 +95,7 @@ class SearchLoop(ResumableModule, SearchReader):
 
     warm_up: ClassVar[str] = "arch_warmup_epochs"
     lengths: ClassVar[tuple[str, ...]] = ("arch_warmup_epochs",)
+    schedule_length: ClassVar[str | None] = None
 
     def __init__(self, seed: int, weights: GroupTraining, accumulate: Count, arch: ArchSteps | None) -> None:
         super().__init__(seed)

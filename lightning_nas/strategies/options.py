@@ -8,7 +8,7 @@ annotations and defaults from the constructors of the parent classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from annotated_types import Interval
@@ -30,6 +30,7 @@ COLDEST, HOTTEST = 0.01, 10_000
 Temperature = Annotated[float, Interval(ge=COLDEST, le=HOTTEST)]
 """Of gates: at lower ones they are one-hot and have no gradient in float32, at higher ones all alike."""
 
+AnswerBy = Literal["probabilities", "perturbation"]
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 ControllerFactory = Callable[[SearchSpace, torch.Generator], Controller]
@@ -64,6 +65,23 @@ class DifferentiableOptions(ArchOptions, total=False):
 
     theta_std: NonNegativeFloat
     penalty: Penalty | None
+
+
+class PerturbableOptions(DifferentiableOptions, total=False):
+    """The same, for methods whose answer may be found by perturbation."""
+
+    answer_by: AnswerBy
+    perturbation_steps: NonNegativeInt
+
+
+class DecayOptions(DifferentiableOptions, total=False):
+    """The same, for methods whose gates are a softmax of the logits."""
+
+    beta_decay: NonNegativeFloat
+
+
+class SoftmaxOptions(PerturbableOptions, DecayOptions, total=False):
+    """Both together."""
 
 
 class TrialOptions(TypedDict, total=False):

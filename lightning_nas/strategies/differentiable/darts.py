@@ -33,7 +33,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
-from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.options import SoftmaxOptions
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.training.recalibrate import kept_buffers
 
@@ -83,7 +83,7 @@ class DARTS(DifferentiableSearch):
         table: LatencyTable | None = None,
         *,
         order: Literal["first", "second", "exact"] = "first",
-        **options: Unpack[DifferentiableOptions],
+        **options: Unpack[SoftmaxOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         if order != "first" and self.alternate != "batch":

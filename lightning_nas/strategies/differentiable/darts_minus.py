@@ -17,7 +17,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.altered import AuxiliaryMixedOp
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.strategies.differentiable.darts import DARTS
-from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.options import SoftmaxOptions
 from lightning_nas.tasks.base import Task
 
 Decay = Literal["linear", "cosine", "slow_cosine"]
@@ -62,7 +62,7 @@ class DARTSMinus(DARTS):
         beta: NonNegativeFloat = 1.0,
         decay: Decay = "linear",
         order: Literal["first", "second", "exact"] = "first",
-        **options: Unpack[DifferentiableOptions],
+        **options: Unpack[SoftmaxOptions],
     ) -> None:
         super().__init__(space, task, table, order=order, **options)
         self.beta, self.decay = beta, decay
@@ -70,6 +70,14 @@ class DARTSMinus(DARTS):
 
     def make_supernet(self) -> Supernet:
         return self.space.supernet(AuxiliaryMixedOp)
+
+    def supernet_copy(self) -> Supernet:
+        """A copy without the auxiliary connections, which no network that is derived has."""
+        supernet = super().supernet_copy()
+        for module in supernet.modules():
+            if isinstance(module, AuxiliaryMixedOp):
+                module.beta = 0.0
+        return supernet
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)

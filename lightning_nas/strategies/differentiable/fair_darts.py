@@ -10,7 +10,7 @@ Differs from the paper: where a search space takes one option a choice it answer
 in which nothing is above the threshold. What is shown and scored during the search is by that rule too.
 """
 
-from typing import Annotated, Literal, Unpack
+from typing import Annotated, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval
@@ -56,6 +56,9 @@ class FairDARTS(DifferentiableSearch):
         >>> search.steps_taken, search.answer().space
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
+
+    softmax: ClassVar[bool] = False
+    perturbable: ClassVar[bool] = False
 
     def __init__(
         self,

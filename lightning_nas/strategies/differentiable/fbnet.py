@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, Unpack
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
 from torch.optim import SGD, Adam
 
@@ -66,8 +66,11 @@ class FBNet(AnnealedSearch):
         anneal: the factor an epoch itself, whatever the length of the search; None for ``last_temperature``.
         candidates: number of architectures sampled for the answer.
         answer_by: "sample" answers with the best of ``candidates`` sampled architectures and the most probable one,
-            "argmax" with the most probable one.
+            "argmax" with the most probable one, "perturbation" with the options whose removal from the supernet hurts
+            most, see :mod:`~lightning_nas.strategies.differentiable.perturbation`.
+        perturbation_steps: weights steps of a copy of the supernet after each decision by "perturbation".
         theta_std: standard deviation of the initial logits; 0 for equal logits.
+        beta_decay: weight of the regulariser of beta-DARTS at the end of the search; 0 for none.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`, without ``penalty``.
 
     Raises:
@@ -106,12 +109,25 @@ class FBNet(AnnealedSearch):
         last_temperature: Temperature = 0.56,
         anneal: PositiveFloat | None = None,
         candidates: Count = 10,
-        answer_by: Literal["sample", "argmax"] = "sample",
+        answer_by: Literal["sample", "argmax", "perturbation"] = "sample",
+        perturbation_steps: NonNegativeInt = 0,
         theta_std: NonNegativeFloat = 0.0,
+        beta_decay: NonNegativeFloat = 0.0,
         **options: Unpack[ArchOptions],
     ) -> None:
         penalty = FBNetProduct(alpha, beta)
-        super().__init__(space, task, table, theta_std=theta_std, penalty=penalty, **FBNet.defaults | options)
+        given = FBNet.defaults | options
+        super().__init__(
+            space,
+            task,
+            table,
+            theta_std=theta_std,
+            penalty=penalty,
+            answer_by="perturbation" if answer_by == "perturbation" else "probabilities",
+            perturbation_steps=perturbation_steps,
+            beta_decay=beta_decay,
+            **given,
+        )
         self.temperature, self.last_temperature, self.anneal = temperature, last_temperature, anneal
         self.candidates, self.answer_by = candidates, answer_by
 
@@ -159,7 +175,7 @@ class FBNet(AnnealedSearch):
 
     @property
     def answer_rule(self) -> str:
-        if self.answer_by == "argmax":
+        if self.answer_by != "sample":
             return super().answer_rule
         return (
             f"the best score of the most probable architecture and {self.candidates} samples, with the shared weights "
@@ -169,10 +185,10 @@ class FBNet(AnnealedSearch):
     def choose(self) -> Architecture:
         """The best of the most probable architecture and ``candidates`` samples, by inherited weights.
 
-        The cheaper of two equals; with ``answer_by="argmax"`` the most probable one.
+        The cheaper of two equals; with ``answer_by="argmax"`` the most probable one, with "perturbation" that.
         """
-        if self.answer_by == "argmax":
-            return self.projected()
+        if self.answer_by != "sample":
+            return super().choose()
         generator = self.generator("answer")
         samples = [self.kept(self.sample(generator), generator) for _ in range(self.candidates)]
         sampled = dict.fromkeys([self.projected(), *samples])

@@ -13,12 +13,12 @@ from typing import Unpack
 
 import torch
 
-from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, straight_through
+from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, reinmax, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import AnnealedSearch
-from lightning_nas.strategies.options import DifferentiableOptions, Temperature
+from lightning_nas.strategies.differentiable.base import AnnealedSearch, Estimator, check_estimator, drawn_gates
+from lightning_nas.strategies.options import SoftmaxOptions, Temperature
 from lightning_nas.tasks.base import Task
 
 
@@ -39,7 +39,13 @@ class GDAS(AnnealedSearch):
         table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         temperature: in the first epoch.
         last_temperature: in the last epoch.
+        estimator: gradient of the sampled gates, "straight_through" as in the paper, or "reinmax", see
+            :func:`~lightning_nas.functional.relaxation.reinmax`: of the second order, at temperatures from 1 on. It
+            needs the gradient of every gate, so that all operations run in architecture steps.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
+
+    Raises:
+        ConfigError: "reinmax" with a temperature below 1.
 
     Example:
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
@@ -58,15 +64,19 @@ class GDAS(AnnealedSearch):
         *,
         temperature: Temperature = 10.0,
         last_temperature: Temperature = 0.1,
-        **options: Unpack[DifferentiableOptions],
+        estimator: Estimator = "straight_through",
+        **options: Unpack[SoftmaxOptions],
     ) -> None:
+        check_estimator(estimator, temperature, last_temperature)
         super().__init__(space, task, table, **options)
-        self.temperature, self.last_temperature = temperature, last_temperature
+        self.temperature, self.last_temperature, self.estimator = temperature, last_temperature, estimator
 
     def gates(self, generator: torch.Generator) -> Gates:
         values = {}
         for group, theta in self.theta.items():
             noise = gumbel_noise(theta.shape, generator)
             soft = gumbel_softmax(theta.log_softmax(-1), noise, self.tau)
-            values[group] = straight_through(largest(soft), soft)
-        return Gates.drawn(values)
+            one = largest(soft)
+            exact = self.estimator == "reinmax"
+            values[group] = reinmax(theta, one, self.tau) if exact else straight_through(one, soft)
+        return drawn_gates(values, self.estimator)

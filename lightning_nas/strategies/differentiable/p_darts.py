@@ -10,7 +10,7 @@ a checkpoint has one shape. A space of fixed depth is searched at the same depth
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
@@ -27,8 +27,9 @@ from lightning_nas.ops.mixed import is_skip
 from lightning_nas.ranges import Epochs
 from lightning_nas.spaces.base import Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
-from lightning_nas.strategies.options import DifferentiableOptions, SchedulerFactory
+from lightning_nas.strategies.differentiable.base import small_noise
+from lightning_nas.strategies.differentiable.staged import StagedSearch, StagedSupernet
+from lightning_nas.strategies.options import DecayOptions, SchedulerFactory
 from lightning_nas.strategies.parts import flat
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.schedules import OverEpochs, cosine_stages
@@ -36,7 +37,7 @@ from lightning_nas.training.schedules import OverEpochs, cosine_stages
 Rate = Annotated[float, Interval(ge=0, lt=1)]
 
 
-class PDARTS(DifferentiableSearch):
+class PDARTS(StagedSearch):
     r"""Progressive differentiable search with deeper supernets and fewer options in each stage (P-DARTS).
 
     Every stage s is a first-order DARTS of its own logits :math:`\alpha^s` (choices, options) on a deeper supernet,
@@ -75,8 +76,11 @@ class PDARTS(DifferentiableSearch):
         ({'weights': 8, 'architecture': 8}, 'toy')
     """
 
+    perturbable: ClassVar[bool] = False
+    per_stage: ClassVar[str] = "added_cells"
     lengths: ClassVar[tuple[str, ...]] = ("arch_warmup_epochs", "stage_epochs", "added_cells")
-    defaults: ClassVar[DifferentiableOptions] = {"weights_scheduler": cosine_stages(), "arch_warmup_epochs": 1}
+    schedule_length: ClassVar[str | None] = "stage_epochs"
+    defaults: ClassVar[DecayOptions] = {"weights_scheduler": cosine_stages(), "arch_warmup_epochs": 1}
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class PDARTS(DifferentiableSearch):
         dropped: Sequence[NonNegativeInt] = (3, 2),
         skip_dropout: Sequence[Rate] = (0.0, 0.4, 0.7),
         max_skips: NonNegativeInt = 2,
-        **options: Unpack[DifferentiableOptions],
+        **options: Unpack[DecayOptions],
     ) -> None:
         if not len(added_cells) == len(skip_dropout) == len(dropped) + 1:
             raise ConfigError(
@@ -98,74 +102,31 @@ class PDARTS(DifferentiableSearch):
             )
         self.spaces = [space.deeper(cells) for cells in added_cells]  # make_supernet needs them
         super().__init__(space, task, table, **PDARTS.defaults | options)
-        self.stage_epochs, self.added_cells = stage_epochs, added_cells
+        self.stages, self.stage_epochs, self.added_cells = len(added_cells), stage_epochs, added_cells
         self.dropped, self.skip_dropout = dropped, skip_dropout
         self.max_skips = max_skips
         self._mixed = [module for module in self.supernet.modules() if isinstance(module, SkipDropoutMixedOp)]
         self.theta.update(self._later_theta())
-        for group, shape in space.gate_shapes.items():
-            self.register_buffer(f"kept_{group}", torch.ones(shape, dtype=torch.bool))
+        self._keep_all()
 
     def make_supernet(self) -> Supernet:
         return StagedSupernet([space.supernet(SkipDropoutMixedOp) for space in self.spaces], lambda: self.stage)
 
     # -- stages -------------------------------------------------------------------------------------------------
 
-    @property
-    def stage(self) -> int:
-        """The current stage, from 0."""
-        return min(self.current_epoch // self.stage_epochs, len(self.spaces) - 1)
-
-    @property
-    def _epoch_of_stage(self) -> int:
-        return self.current_epoch - self.stage * self.stage_epochs
-
-    @classmethod
-    def check_lengths(cls, epochs: int, settings: Mapping[str, Any], *, shortened: bool = False) -> None:
-        """Refuse a search that ends before its last stage takes architecture steps; a debugging run may.
-
-        Raises:
-            ConfigError: names all lengths and what a whole search has.
-        """
-        stages, length, warm_up = (settings[name] for name in ("added_cells", "stage_epochs", "arch_warmup_epochs"))
-        whole = len(stages) * length
-        said = (
-            f"trainer.max_epochs={epochs}, strategy.stage_epochs={length}, strategy.arch_warmup_epochs={warm_up}; a "
-            f"whole search of {len(stages)} stages has max_epochs={whole}, its warm-up less than a stage"
-        )
-        if warm_up >= min(epochs, length):
-            raise ConfigError(f"no architecture step can be taken: {said}")
-        if epochs <= whole - length + warm_up and not shortened:
-            raise ConfigError(f"the last stage, whose logits are the answer, takes no architecture step: {said}")
-
-    @property
-    def first_arch_epoch(self) -> int:
-        """The end of the warm-up of the last stage that the search comes to."""
-        return min((self.epochs - 1) // self.stage_epochs, len(self.spaces) - 1) * self.stage_epochs + (
-            self.arch_warmup_epochs
-        )
-
     def make_schedule(self, make: SchedulerFactory, optimizer: Optimizer) -> Any:
         """A learning-rate schedule; one whose length is open takes that of a stage."""
         return (make.of(self.stage_epochs) if isinstance(make, OverEpochs) else make)(optimizer)
 
-    def _arch_is_due(self) -> bool:
-        return self._epoch_of_stage >= self.arch_warmup_epochs and self.position % self.arch_every == 0
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         first = self.skip_dropout[self.stage]
-        rate = skip_rate(first, self._epoch_of_stage, self.stage_epochs, self.arch_warmup_epochs)
+        rate = skip_rate(first, self.epoch_of_stage, self.stage_epochs, self.arch_warmup_epochs)
         for mixed in self._mixed:
             mixed.rate = rate
 
-    def on_train_epoch_end(self) -> None:
-        super().on_train_epoch_end()
-        ends = (self.current_epoch + 1) % self.stage_epochs == 0
-        if ends and self.stage < len(self.dropped):
-            for group, rows in self.probabilities().items():
-                kept = self.get_buffer(f"kept_{group}")
-                kept &= keep_largest(rows, max(2, int(kept[0].sum()) - self.dropped[self.stage]))
+    def end_stage(self) -> None:
+        self.keep(lambda left: max(2, left - self.dropped[self.stage]))
 
     # -- DARTS in the current stage -----------------------------------------------------------------------------
 
@@ -201,20 +162,14 @@ class PDARTS(DifferentiableSearch):
                 "and took no step; see max_epochs, max_time, max_steps, stage_epochs, arch_warmup_epochs"
             )
 
-    def _logits(self, group: str) -> Tensor:
-        return self.logits(group).masked_fill(~self.get_buffer(f"kept_{group}"), -math.inf)
+    def competing(self, group: str) -> Tensor:
+        return self.logits(group).masked_fill(~self.kept_options(group), -math.inf)
 
     def gates(self, generator: torch.Generator) -> Gates:
-        active = {
-            group: tuple(
-                tuple(i for i, kept in enumerate(row) if kept) for row in self.get_buffer(f"kept_{group}").tolist()
-            )
-            for group in self.space.gate_shapes
-        }
-        return Gates({group: self._logits(group).softmax(-1) for group in self.space.gate_shapes}, active)
+        return Gates({group: self.competing(group).softmax(-1) for group in self.space.gate_shapes}, self.active())
 
     def distribution(self) -> dict[str, Tensor]:
-        return {group: self._logits(group).softmax(-1) for group in self.space.gate_shapes}
+        return {group: self.competing(group).softmax(-1) for group in self.space.gate_shapes}
 
     def inherited(self, architecture: Architecture) -> nn.Module:
         assert isinstance(self.supernet, StagedSupernet)
@@ -254,38 +209,3 @@ def skip_rate(first: float, epoch: int, epochs: int, warmup: int) -> float:
     [0.384, 0.24, 0.4, 0.1471518]
     """
     return first * (epochs - epoch - 1) / epochs if epoch < warmup else first * math.exp(-0.2 * (epoch - warmup))
-
-
-def keep_largest(rows: Tensor, count: int) -> Tensor:
-    """Mask of the ``count`` largest entries of each row.
-
-    >>> keep_largest(torch.tensor([[0.1, 0.4, 0.5]]), 2).tolist()
-    [[False, True, True]]
-    """
-    kept = torch.zeros_like(rows, dtype=torch.bool)
-    return kept.scatter_(-1, rows.topk(count, -1).indices, True)
-
-
-class StagedSupernet(Supernet):
-    """The supernets of all stages, of which the current one runs.
-
-    Args:
-        supernets: one for each stage.
-        stage: returns the number of the current stage.
-    """
-
-    def __init__(self, supernets: Sequence[Supernet], stage: Callable[[], int]) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList(supernets)
-        self._stage = stage
-
-    @property
-    def present(self) -> Supernet:
-        """The supernet of the current stage."""
-        supernet = self.stages[self._stage()]
-        assert isinstance(supernet, Supernet)
-        return supernet
-
-    def forward(self, x: Tensor, gates: Gates) -> Tensor:
-        logits: Tensor = self.present(x, gates)
-        return logits

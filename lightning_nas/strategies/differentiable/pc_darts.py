@@ -24,7 +24,7 @@ from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import Gated, Supernet, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch, small_noise
-from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.options import SoftmaxOptions
 from lightning_nas.tasks.base import Task
 
 
@@ -56,7 +56,7 @@ class PCDARTS(DifferentiableSearch):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
-    defaults: ClassVar[DifferentiableOptions] = {"arch_warmup_epochs": 4}  # the paper: a third of the search
+    defaults: ClassVar[SoftmaxOptions] = {"arch_warmup_epochs": 4}  # the paper: a third of the search
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class PCDARTS(DifferentiableSearch):
         table: LatencyTable | None = None,
         *,
         k: Count = 4,
-        **options: Unpack[DifferentiableOptions],
+        **options: Unpack[SoftmaxOptions],
     ) -> None:
         self.k = k  # make_supernet needs it
         super().__init__(space, task, table, **PCDARTS.defaults | options)
@@ -84,6 +84,9 @@ class PCDARTS(DifferentiableSearch):
     def preferences(self) -> dict[str, Tensor]:
         """The probabilities times the weights of the edges."""
         return {group: rows * self._edges(group).detach() for group, rows in self.probabilities().items()}
+
+    def mixture(self) -> dict[str, Tensor]:
+        return self.preferences()
 
     def inherited(self, architecture: Architecture) -> nn.Module:
         return Gated(copy.deepcopy(self.supernet), self.space.gates(architecture))

@@ -40,7 +40,7 @@ from lightning_nas.ranges import Count
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
-from lightning_nas.strategies.options import DifferentiableOptions
+from lightning_nas.strategies.options import SoftmaxOptions
 from lightning_nas.strategies.penalties import Costs, MnasNetProduct, MulLog
 from lightning_nas.tasks.base import Batch, Task
 
@@ -73,7 +73,7 @@ class ProxylessNAS(DifferentiableSearch):
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
-        ConfigError: "reinforce" with a penalty that is not a reward.
+        ConfigError: "reinforce" with a penalty that is not a reward; "two_path" with ``beta_decay``.
         LatencyTableError: the penalty is not defined for the costs of the table.
 
     Example:
@@ -85,7 +85,7 @@ class ProxylessNAS(DifferentiableSearch):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
-    defaults: ClassVar[DifferentiableOptions] = {
+    defaults: ClassVar[SoftmaxOptions] = {
         "penalty": MulLog(scale=1000.0),
         "weights_optimizer": partial(SGD, lr=0.2, momentum=0.9, nesterov=True, weight_decay=4e-5),
         "weights_clip": None,
@@ -103,12 +103,16 @@ class ProxylessNAS(DifferentiableSearch):
         update: Literal["full", "two_path", "reinforce"] = "full",
         samples: Count = 10,
         baseline_rate: Annotated[float, Interval(gt=0, le=1)] = 0.99,
-        **options: Unpack[DifferentiableOptions],
+        **options: Unpack[SoftmaxOptions],
     ) -> None:
         options = ProxylessNAS.defaults | options
         penalty = options["penalty"]
         if update == "reinforce" and not isinstance(penalty, MnasNetProduct | None):
             raise ConfigError("strategy.update=reinforce needs a reward: strategy/penalty=proxyless_reward, or null")
+        if update == "two_path" and options.get("beta_decay"):
+            raise ConfigError(
+                "strategy.beta_decay needs strategy.update=full or reinforce: two_path moves two logits of each choice"
+            )
         super().__init__(space, task, table, **options)
         self.update, self.samples, self.baseline_rate = update, samples, baseline_rate
         self.baseline: float | None = None
@@ -183,7 +187,7 @@ class ProxylessNAS(DifferentiableSearch):
         mean = rewards.mean().item()
         self.baseline = mean if self.baseline is None else self.baseline + self.baseline_rate * (mean - self.baseline)
         self.log_batch("arch/reward", mean)
-        return reinforce_loss(log_probabilities, rewards, self.baseline)
+        return self.decayed(reinforce_loss(log_probabilities, rewards, self.baseline))
 
     @torch.no_grad()
     def reward(self, batch: Batch, gates: Gates) -> float:

@@ -13,12 +13,13 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, straight_through
+from lightning_nas.errors import ConfigError
+from lightning_nas.functional.relaxation import gumbel_noise, gumbel_softmax, largest, reinmax, straight_through
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
-from lightning_nas.strategies.differentiable.base import AnnealedSearch
-from lightning_nas.strategies.options import DifferentiableOptions, Temperature
+from lightning_nas.strategies.differentiable.base import AnnealedSearch, Estimator, check_estimator, drawn_gates
+from lightning_nas.strategies.options import SoftmaxOptions, Temperature
 from lightning_nas.tasks.base import Batch, Task
 
 
@@ -40,8 +41,14 @@ class SNAS(AnnealedSearch):
         table: cost of each operation, for logging and for a penalty; None measures it where a penalty needs it.
         temperature: in the first epoch.
         last_temperature: in the last epoch.
+        estimator: gradient of "hard" samples, "straight_through", or "reinmax", see
+            :func:`~lightning_nas.functional.relaxation.reinmax`: of the second order, at temperatures from 1 on. It
+            needs the gradient of every gate, so that all operations run.
         hard: run only the largest option of each sample, with a straight-through gradient.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
+
+    Raises:
+        ConfigError: "reinmax" without ``hard``, or with a temperature below 1.
 
     Example:
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
@@ -61,9 +68,14 @@ class SNAS(AnnealedSearch):
         temperature: Temperature = 1.0,
         last_temperature: Temperature = 0.03,
         hard: bool = False,
-        **options: Unpack[DifferentiableOptions],
+        estimator: Estimator = "straight_through",
+        **options: Unpack[SoftmaxOptions],
     ) -> None:
+        check_estimator(estimator, temperature, last_temperature)
+        if estimator == "reinmax" and not hard:
+            raise ConfigError("strategy.estimator=reinmax is a gradient of one-hot samples: set strategy.hard=true")
         super().__init__(space, task, table, **options)
+        self.estimator = estimator
         self.temperature, self.last_temperature, self.hard = temperature, last_temperature, hard
 
     def arch_step_comes(self, first: int, end: int) -> bool:
@@ -102,6 +114,11 @@ class SNAS(AnnealedSearch):
             group: gumbel_softmax(theta, gumbel_noise(theta.shape, generator), self.tau)
             for group, theta in self.theta.items()
         }
+        if self.estimator == "reinmax":
+            return drawn_gates(
+                {group: reinmax(self.theta[group], largest(rows), self.tau) for group, rows in values.items()},
+                self.estimator,
+            )
         if self.hard:
             return Gates.drawn({group: straight_through(largest(rows), rows) for group, rows in values.items()})
         return Gates.soft(values)

@@ -73,7 +73,7 @@ ATTACKS = [
     *("lightning_nas.training.metrics.MetricsFile", "lightning_nas.training.csv_table.CSVTable"),
     *("lightning_nas.trials.ledger.Ledger", "lightning_nas.trials.job.ObjectsJob", "lightning_nas.report.page.Page"),
     *("lightning_nas.training.exact.ExactCheckpoint", "lightning_nas.latency.table.LatencyTable"),
-    *("lightning_nas.trials.engines.base.Job", "lightning_nas.strategies.differentiable.p_darts.StagedSupernet"),
+    *("lightning_nas.trials.engines.base.Job", "lightning_nas.strategies.differentiable.staged.StagedSupernet"),
     *("pytorch_lightning.callbacks.LambdaCallback", "pytorch_lightning.callbacks.OnExceptionCheckpoint"),
     *("pytorch_lightning.plugins.TorchCheckpointIO", "torch.optim.swa_utils.AveragedModel"),
     *("torchvision.transforms.Lambda", "torchvision.transforms.v2.Lambda"),
