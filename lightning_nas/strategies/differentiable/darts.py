@@ -21,14 +21,16 @@ running statistics of batch norm as they are, and the passes on the training bat
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack
+from typing import Annotated, Any, Literal, Unpack
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from torch.optim import SGD
 
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.hypergradient import VirtualStep, unrolled_gradient
+from lightning_nas.functional.smoothing import radius_of, random_rows, worst_rows
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
@@ -61,11 +63,15 @@ class DARTS(DifferentiableSearch):
             weights, with the finite difference of the paper. "exact": the same by double differentiation. The virtual
             step has ``weights_clip`` and the momentum and decay of ``weights_optimizer``, which must be SGD; it looks
             at one batch also where ``accumulate`` is more than 1.
+        perturb: weights of the options in the weights steps, as in SmoothDARTS (Chen and Hsieh, ICML 2020,
+            arXiv:2002.05283): the softmax itself ("none"), with uniform noise on each entry ("random"), or where seven
+            steps of ascent on the training loss lead ("adversarial", nine more passes a step).
+        perturb_radius: largest change of an entry after the last epoch; 0.03 in the first one, linear between.
         options: of :class:`~lightning_nas.strategies.differentiable.base.DifferentiableSearch`.
 
     Raises:
-        ConfigError: "second" or "exact" with ``alternate="epoch"``, because the virtual step needs both batches, or, at
-            the start of the fit, with another optimiser of the weights than SGD.
+        ConfigError: "second" or "exact" with ``alternate="epoch"``, because the virtual step needs both batches, with
+            ``perturb``, or, at the start of the fit, with another optimiser of the weights than SGD.
 
     Example:
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
@@ -83,15 +89,35 @@ class DARTS(DifferentiableSearch):
         table: LatencyTable | None = None,
         *,
         order: Literal["first", "second", "exact"] = "first",
+        perturb: Literal["none", "random", "adversarial"] = "none",
+        perturb_radius: Annotated[float, Interval(gt=0, le=1)] = 0.3,
         **options: Unpack[SoftmaxOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         if order != "first" and self.alternate != "batch":
             raise ConfigError(f"strategy.order={order} needs strategy.alternate=batch: it looks at two batches at once")
-        self.order = order
+        if perturb != "none" and order != "first":
+            raise ConfigError(
+                f"strategy.perturb={perturb} needs strategy.order=first: {order} looks through other steps"
+            )
+        self.order, self.perturb, self.perturb_radius = order, perturb, perturb_radius
 
     def gates(self, generator: torch.Generator) -> Gates:
         return Gates.soft({group: theta.softmax(-1) for group, theta in self.theta.items()})
+
+    def weights_loss(self, batch: Batch) -> Tensor:
+        if self.perturb == "none":
+            return super().weights_loss(batch)
+        rows = {group: theta.detach().softmax(-1) for group, theta in self.theta.items()}
+        radius = radius_of(self.perturb_radius, self.current_epoch, self.epochs)
+        draw = self.generator("perturb")
+        if self.perturb == "random":
+            return self.task_loss(batch, Gates.soft(random_rows(rows, radius, draw)))
+        training = self.supernet.training
+        self.supernet.eval()
+        found = worst_rows(rows, radius, draw, lambda near: self.held_out_loss(batch, Gates.soft(near)))
+        self.supernet.train(training)
+        return self.task_loss(batch, Gates.soft(found))
 
     def arch_backward(self, batch: Batch, weights_batch: Batch | None) -> Tensor:
         if self.order == "first" or weights_batch is None:  # the weights part is the shorter one
