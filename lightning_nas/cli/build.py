@@ -213,6 +213,7 @@ def parts_of(config: DictConfig) -> Parts:
         engine=get_class(config.engine._target_) if config.engine else None,
         child=bool(config.child),
         child_named=_child_asked_for(),
+        judge=get_class(config.child._target_) if config.child and "_target_" in config.child else None,
         callbacks={str(n): get_class(node._target_) for n, node in (config.callbacks or {}).items() if node},
     )
 

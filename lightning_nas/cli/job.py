@@ -11,9 +11,9 @@ from lightning_nas.data.given import as_search_data
 from lightning_nas.kinds import is_entry
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
-from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Job, Worker
 from lightning_nas.trials.job import ObjectsJob
+from lightning_nas.trials.judge import Judge
 
 _PARTS = ("dataset", "search_space", "task", "child", "seed", "trusted_modules")
 
@@ -56,7 +56,7 @@ class ConfiguredJob(Job):
         data.setup("fit")
         space, task, child = self.space(), _made(self.content["task"]), _made(self.content["child"])
         assert isinstance(task, Task)
-        assert isinstance(child, Child)
+        assert isinstance(child, Judge)
         return ObjectsJob(data, space, task, child).worker()
 
     def _check_targets(self) -> None:

@@ -9,9 +9,11 @@ from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.errors import ConfigError
-from lightning_nas.spaces.base import WeightSharingSpace
+from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.strategies.multi_trial.proxy_search import JUDGES, ProxySearch
 from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.judge import Judge
 
 _SHARED = (ArchitectureLogger, RankCheck, SearchHealth)
 _AUTOMATIC = "it works with one optimiser that Lightning steps, and a search steps its own"
@@ -39,6 +41,7 @@ class Parts:
         engine: trains the candidates, or looks them up; None for a search that shares weights.
         child: whether it is said how candidates are trained.
         child_named: the training of candidates that was asked for by name, if any.
+        judge: the class that trains or scores candidates, if any.
         callbacks: by name.
     """
 
@@ -48,6 +51,7 @@ class Parts:
     engine: type | None = None
     child: bool = False
     child_named: str | None = None
+    judge: type | None = None
     callbacks: Mapping[str, type] = field(default_factory=dict)
 
     @property
@@ -66,7 +70,8 @@ class Parts:
         Raises:
             ConfigError: a strategy that shares weights on a space without a supernet, or with an engine; one that
                 trains candidates without an engine or a training for them, with a training where they are looked up,
-                or with callbacks that look at shared weights; a callback of Lightning's that cannot work in a search.
+                or with callbacks that look at shared weights; scores of images for networks of words, or a
+                training where a score is searched on; a callback of Lightning's that cannot work in a search.
         """
         for name, callback in self.callbacks.items():
             for kind in callback.__mro__:
@@ -84,11 +89,23 @@ class Parts:
             raise ConfigError(
                 f"child={self.child_named}: this engine trains nothing, it looks results up; leave it out"
             )
+        scores = self.judge is not None and issubclass(self.judge, ProxySearch.judges)
+        if issubclass(self.strategy, ProxySearch) and not scores:
+            raise ConfigError(f"strategy=proxy searches on a score without training; legal: {JUDGES}")
+        if self.judge is not None and issubclass(self.judge, Judge) and self.judge.images_only and self._reads_words:
+            raise ConfigError(
+                f"child: {self.judge.__name__} scores networks of images, and those of search_space={self.space_name} "
+                "take words; choose a space of images, or child=default"
+            )
         for name, callback in self.callbacks.items():
             if issubclass(callback, _SHARED):
                 raise ConfigError(
                     f"callbacks.{name} looks at shared weights, this strategy has none; use callbacks=trials"
                 )
+
+    @property
+    def _reads_words(self) -> bool:
+        return issubclass(self.space, SearchSpace) and not self.space.input_dtype.is_floating_point
 
     def _check_sharing(self) -> None:
         if not issubclass(self.space, WeightSharingSpace):

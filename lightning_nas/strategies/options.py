@@ -23,8 +23,8 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.strategies.penalties import Penalty
 from lightning_nas.strategies.target import Wanted
-from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
+from lightning_nas.trials.judge import Judge
 
 COLDEST, HOTTEST = 0.01, 10_000
 Temperature = Annotated[float, Interval(ge=COLDEST, le=HOTTEST)]
@@ -88,7 +88,7 @@ class TrialOptions(TypedDict, total=False):
     """Options of :class:`~lightning_nas.strategies.multi_trial.base.TrialSearch`."""
 
     engine: Engine | None
-    child: Child | None
+    child: Judge | None
     seed: Seed
     trials: Count
     seconds: PositiveFloat | None

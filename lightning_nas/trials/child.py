@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -25,13 +23,12 @@ from lightning_nas.spaces.inheriting import InheritingSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.checkpoint import load_checked, sealed
 from lightning_nas.training.seeding import generator
-from lightning_nas.trials.requests import Inherited, Request, Response
+from lightning_nas.trials.judge import Judge
+from lightning_nas.trials.requests import Inherited, Request
 from lightning_nas.truth.short_training import SHORT_SGD, EachEpoch, ShortTraining
 
-log = logging.getLogger(__name__)
 
-
-class Child(ShortTraining):
+class Child(ShortTraining, Judge):
     """Train a child on the weights and arch parts and evaluate it on the validation part after every epoch.
 
     A child ends early if its figure has not improved for ``patience`` epochs, or if its best reward so far is below the
@@ -71,19 +68,7 @@ class Child(ShortTraining):
         )
         self.patience = patience
 
-    def work(self, request: Request, space: SearchSpace, data: SearchData, task: Task) -> Response:
-        """Train the child of a request; an error becomes a failed response with its reason."""
-        began = time.monotonic()
-        asked = (request.trial, request.attempt)
-        try:
-            curve = self._trained(request, space, data, task)
-        except Exception as error:
-            log.debug("trial %d failed", request.trial, exc_info=True)
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            return Response(*asked, "failed", (), time.monotonic() - began, reason)
-        return Response(*asked, "finished", tuple(curve), time.monotonic() - began)
-
-    def _trained(self, request: Request, space: SearchSpace, data: SearchData, task: Task) -> list[float]:
+    def curve(self, request: Request, space: SearchSpace, data: SearchData, task: Task) -> list[float]:
         curve, rewards = list[float](), list[float]()
 
         def look(network: nn.Module) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lightning_nas.data.base import SearchData
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
-from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Job, Worker
+from lightning_nas.trials.judge import Judge
 from lightning_nas.trials.requests import Request, Response
 
 
@@ -21,16 +21,21 @@ class ObjectsJob(Job):
         data: for training and for the figure on the validation part; ``setup("fit")`` is called when a worker is made.
         space: the search space.
         task: loss and figure of merit.
-        child: how each child is trained.
+        child: how each child is trained, or scored without a training.
+
+    Raises:
+        ConfigError: the child cannot judge networks of this space.
 
     Example:
         >>> from lightning_nas.tasks.classification import Classification
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
+        >>> from lightning_nas.trials.child import Child
         >>> ObjectsJob(ToyData(), ToySpace(), Classification(), Child(epochs=1)).space().name
         'toy'
     """
 
-    def __init__(self, data: SearchData, space: SearchSpace, task: Task, child: Child) -> None:
+    def __init__(self, data: SearchData, space: SearchSpace, task: Task, child: Judge) -> None:
+        child.check(space.input_dtype.is_floating_point)
         self._data, self._space, self._task, self._child = data, space, task, child
 
     def space(self) -> SearchSpace:

@@ -23,7 +23,7 @@ from lightning_nas.testing.multi_trial import ToyEngine
 CONF = Path(conf_dir())
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
 # parts of other options
-PARTLY = ("local/", "trainer/length/", "callbacks/default/", "callbacks/fast/", "debug/steps/")
+PARTLY = ("local/", "trainer/length/", "callbacks/default/", "callbacks/fast/", "debug/steps/", "debug/child/")
 CHOICES = ["=".join(option.rsplit("/", 1)) for option in OPTIONS if not option.startswith(PARTLY)]
 # what else to choose where a group is a part of some options
 NEEDS = {
@@ -32,6 +32,7 @@ NEEDS = {
     "strategy/weights_scheduler": ["strategy=enas"],
     "engine": ["strategy=random"],
     "child": ["strategy=random"],
+    "proxy": ["strategy=proxy"],
     "engine/budget": ["strategy=random", "engine=table", "search_space=nasbench201"],
     "engine/lookup": ["strategy=random", "engine=table", "search_space=nasbench201"],
 }

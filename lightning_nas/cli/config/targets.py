@@ -42,6 +42,7 @@ STRATEGY = (
 TASK = ("lightning_nas.tasks.base.Task",)
 DATA = ("pytorch_lightning.core.datamodule.LightningDataModule",)
 ENGINE = ("lightning_nas.trials.engines.base.Engine",)
+JUDGE = ("lightning_nas.trials.judge.Judge",)
 CALLBACK = ("pytorch_lightning.callbacks.callback.Callback",)
 LOGGER = ("pytorch_lightning.loggers.logger.Logger",)
 OPTIMIZER = ("torch.optim.optimizer.Optimizer",)
@@ -83,7 +84,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     ),
     "lightning_nas.tasks": TASK,
     "lightning_nas.training.schedules": SCHEDULER,
-    "lightning_nas.trials.child": ("lightning_nas.trials.child.Child",),
+    "lightning_nas.trials.child": JUDGE,
+    "lightning_nas.trials.proxy_child": JUDGE,
+    "lightning_nas.trials.training_losses": JUDGE,
+    "lightning_nas.proxies": ("lightning_nas.proxies.base.Proxy",),
     "lightning_nas.trials.engines": ENGINE,
     "lightning_nas.truth": (
         "lightning_nas.truth.short_training.ShortTraining",

@@ -42,10 +42,10 @@ from lightning_nas.training.module import ResumableModule
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.archive import History
 from lightning_nas.trials.book import Proposal, Trial, Trials
-from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.engines.serial import SerialEngine
 from lightning_nas.trials.job import ObjectsJob
+from lightning_nas.trials.judge import Judge
 from lightning_nas.trials.ledger import Ledger
 
 WORST = 0.0  # reward of a failed trial; rewards of tasks are at least 0
@@ -107,7 +107,7 @@ class TrialSearch(Checked, ResumableModule):
         table: LatencyTable | None = None,
         *,
         engine: Engine | None = None,
-        child: Child | None = None,
+        child: Judge | None = None,
         seed: Seed = 0,
         trials: Count = 30,
         seconds: PositiveFloat | None = None,
@@ -144,7 +144,7 @@ class TrialSearch(Checked, ResumableModule):
 
     # -- what a strategy defines --------------------------------------------------------------------------------
 
-    def usual_child(self) -> Child:
+    def usual_child(self) -> Judge:
         """How a trial is trained, if neither an engine nor a child was given."""
         return usual_child(self.task)
 
