@@ -193,8 +193,7 @@ class RankCheck(RecordingCallback):
 
 def _error(module: SearchModule, scores: Sequence[float]) -> float | None:
     """The root mean square of the standard errors of scores; None where the task does not know them."""
-    _, scored = module.data.score_batches(module.score_batches)
-    samples = sum(len(y) for _, y in scored)
+    samples = sum(len(y) for _, y in module.scoring())
     errors = [module.task.score_error(score, samples) for score in scores]
     known = [error for error in errors if error is not None]
     return math.sqrt(statistics.fmean(error**2 for error in known)) if known else None

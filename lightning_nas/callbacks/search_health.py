@@ -138,12 +138,12 @@ class SearchHealth(RecordingCallback):
 
     def _examine(self, module: SearchModule, probabilities: Mapping[str, Tensor]) -> dict[str, float | None]:
         """The figures of ``health.csv``; undefined ones are None. Needs no other process."""
-        _, evaluation = module.data.score_batches(module.score_batches)
         share, probability = skip_dominance(probabilities, module.space.gate_options)
         with untouched(module):
-            supernet = module.task.evaluate(module.validated(), evaluation, module.space.num_classes)
+            supernet = module.task.evaluate(module.validated(), module.scoring(), module.space.num_classes)
             derived = module.score(module.derive())
-        eigenvalue = arch_eigenvalue(module, evaluation[:1], self.iterations) if self.iterations else None
+        first = [*module.data.score_batches(1)]
+        eigenvalue = arch_eigenvalue(module, first, self.iterations) if self.iterations else None
         return {
             "skip_share": share,
             "skip_probability": probability,

@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -16,6 +17,8 @@ from lightning_nas.signature import Checked
 from lightning_nas.training.module import ResumableModule
 
 log = logging.getLogger(__name__)
+
+_KEPT = 2**29  # bytes of batches that score architectures
 
 
 class SearchData(Checked, pl.LightningDataModule, ABC):
@@ -42,7 +45,8 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.doubts: list[str] = []
-        self._score_batches: dict[tuple[int, str], tuple[list[Batch], list[Batch]]] = {}
+        self._calibrating: list[Batch] = []
+        self._scoring: dict[tuple[int | None, str], Iterable[Batch]] = {}
 
     # -- after setup --------------------------------------------------------------------------------------------
 
@@ -194,22 +198,34 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
             "persistent_workers": self.persistent_workers,
         }
 
-    def score_batches(self, count: int, part: Literal["val", "arch"] = "val") -> tuple[list[Batch], list[Batch]]:
-        """Batches that architectures are scored with, the same at every call.
+    def calibration_batches(self, count: int) -> list[Batch]:
+        """Training batches to recalibrate batch norm on, the same at every call.
 
         Args:
-            count: number of batches to recalibrate batch norm on, and at most that many to score on.
-            part: to score on, in order and without augmentation.
-
-        Returns:
-            The training batches for recalibration, and the batches to score on.
+            count: number of batches.
         """
-        if (count, part) not in self._score_batches:
+        made = self._calibrating
+        if len(made) < count:
             training = self._calibration()
-            scored = self._scored(part)
-            batches = [training[t] for t in range(count)], [scored[t] for t in range(min(count, len(scored)))]
-            self._score_batches[count, part] = batches
-        return self._score_batches[count, part]
+            made += [training[t] for t in range(len(made), count)]
+        return made[:count]
+
+    def score_batches(self, count: int | None = None, part: Literal["val", "arch"] = "val") -> Iterable[Batch]:
+        """Batches to score architectures on, in order and without augmentation, the same at every call.
+
+        They are kept in memory up to half a gigabyte, and read again at every call beyond that.
+
+        Args:
+            count: at most that many batches; None for the whole part.
+            part: to score on.
+        """
+        if (count, part) not in self._scoring:
+            batches = self._scored(part)
+            limit = len(batches) if count is None else min(count, len(batches))
+            small = limit * sum(tensor.nbytes for tensor in batches[0]) <= _KEPT
+            kept = [batches[t] for t in range(limit)] if small else self._loader(batches, limit=limit)
+            self._scoring[count, part] = kept
+        return self._scoring[count, part]
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 

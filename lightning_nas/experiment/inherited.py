@@ -74,7 +74,7 @@ def write_inherited(run: Run, module: SearchModule, architecture: Architecture) 
     if run.retraining.from_ != "inherited":
         return
     network = module.inherited(architecture)
-    recalibrate(network, module.data.score_batches(module.score_batches)[0])
+    recalibrate(network, module.calibration())
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     buffer = io.BytesIO()
     torch.save({"architecture": architecture.to_dict(), "state_dict": state}, buffer)
@@ -93,7 +93,7 @@ def inherit(run: Run, architecture: Architecture, network: nn.Module) -> None:
     file = run.folder / FILE
     if not file.is_file() and isinstance(run.space, WeightSharingSpace) and run.space.pretrained:
         begun = run.space.extract(run.space.supernet(), architecture)
-        recalibrate(begun, run.data.score_batches(_BATCHES)[0])
+        recalibrate(begun, run.data.calibration_batches(_BATCHES))
         network.load_state_dict(begun.state_dict())
         return
     content = load_checked(file, "cpu")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -49,7 +50,8 @@ class SearchModule(Checked, SearchLoop):
         weights_scheduler: makes the learning-rate schedule of the weights; one step an epoch. None: a constant rate.
         weights_clip: largest gradient norm of the weights step; None for no clipping.
         accumulate: weights batches whose gradients are averaged before one step.
-        score_batches: number of batches on which batch norm is recalibrated, and at most scored, for one architecture.
+        calibration_batches: training batches on which batch norm is recalibrated before an architecture is scored.
+        score_batches: at most that many batches of the scored part; None for the whole of it.
         target: largest cost of the answer in the unit of the table, or costs by "table", "ms", "macs" and "params";
             None for no bound. See :mod:`lightning_nas.strategies.target`.
         arch: how architecture parameters are trained, given by subclasses that have some.
@@ -74,7 +76,8 @@ class SearchModule(Checked, SearchLoop):
         weights_scheduler: SchedulerFactory | None = cosine(),
         weights_clip: PositiveFloat | None = 5.0,
         accumulate: Count = 1,
-        score_batches: Count = 4,
+        calibration_batches: Count = 4,
+        score_batches: Count | None = None,
         target: Wanted | None = None,
         arch: ArchSteps | None = None,
     ) -> None:
@@ -83,7 +86,7 @@ class SearchModule(Checked, SearchLoop):
         self.target = Target.of(space, table, target, seed)
         with seeded(seed, "supernet"):
             self.supernet = self.make_supernet()
-        self.score_batches = score_batches
+        self.calibration_batches, self.score_batches = calibration_batches, score_batches
         self.scored: dict[Architecture, float] = {}
         self.evolved: list[Candidate] = []
         self._metrics = self.task.metrics(space.num_classes)
@@ -220,21 +223,27 @@ class SearchModule(Checked, SearchLoop):
 
     # -- scores -------------------------------------------------------------------------------------------------
 
-    def score(self, architecture: Architecture, batches: Sequence[Sequence[Batch]] | None = None) -> float:
+    def score(self, architecture: Architecture, part: Literal["val", "arch"] = "val") -> float:
         """Score of an architecture with inherited weights and recalibrated batch norm.
 
         Args:
             architecture: of this space.
-            batches: batches to recalibrate on, and batches to score on; by default ``score_batches`` batches of the
-                training parts and of the validation part.
+            part: of the data to score on.
 
         Returns:
             The score of the task, higher is better.
         """
-        calibration, evaluation = batches or self.data.score_batches(self.score_batches)
         network = self.inherited(architecture)
-        recalibrate(network, calibration)
-        return self.task.score(network, evaluation, self.space.num_classes)
+        recalibrate(network, self.calibration())
+        return self.task.score(network, self.scoring(part), self.space.num_classes)
+
+    def calibration(self) -> list[Batch]:
+        """The training batches on which batch norm is recalibrated."""
+        return self.data.calibration_batches(self.calibration_batches)
+
+    def scoring(self, part: Literal["val", "arch"] = "val") -> Iterable[Batch]:
+        """The batches of a part that architectures are scored on."""
+        return self.data.score_batches(self.score_batches, part)
 
     def inherited(self, architecture: Architecture) -> nn.Module:
         """The network of ``architecture`` with a copy of the shared weights, which :meth:`score` evaluates."""
@@ -252,7 +261,7 @@ class SearchModule(Checked, SearchLoop):
         """The network that validation evaluates: one sample with inherited weights and recalibrated batch norm."""
         generator = self.generator("validation")
         network = self.inherited(self.kept(self.sample(generator), generator))
-        recalibrate(network, self.data.score_batches(self.score_batches)[0])
+        recalibrate(network, self.calibration())
         return network
 
     def on_validation_epoch_start(self) -> None:

@@ -45,7 +45,8 @@ class SearchOptions(TypedDict, total=False):
     weights_scheduler: SchedulerFactory | None
     weights_clip: PositiveFloat | None
     accumulate: Count
-    score_batches: Count
+    calibration_batches: Count
+    score_batches: Count | None
     target: Wanted | None
 
 

@@ -61,13 +61,12 @@ class AnsweringCase(SearchCase):
         score = module.score(architecture)
         assert score == module.score(architecture)
         assert digest(module.state_dict()) == before, "scoring changed the supernet"
-        calibration, evaluation = data.score_batches(module.score_batches)
         network = module.inherited(architecture)
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.momentum = None
             norm.reset_running_stats()
         with torch.no_grad():
-            for x, _ in calibration:
+            for x, _ in module.calibration():
                 network.train()(x)
-            hits = [(network.eval()(x).argmax(-1) == y).float() for x, y in evaluation]
+            hits = [(network.eval()(x).argmax(-1) == y).float() for x, y in module.scoring()]
         assert score == pytest.approx(torch.cat(hits).mean().item())

@@ -110,6 +110,7 @@ def toy_search(seed: int = 0) -> SearchModule:
             alternate="batch",
             weights_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
             arch_optimizer=partial(torch.optim.Adam, lr=0.1),
+            calibration_batches=2,
             score_batches=2,
             candidates=3,
         )

@@ -56,6 +56,7 @@ class FindingCase(SearchCase):
                 **PLAIN,
                 weights_optimizer=weights,
                 candidates=self.candidates,
+                calibration_batches=like.calibration_batches,
                 score_batches=like.score_batches,
             )
         if self.candidates == 1:  # the only candidate is the answer, whatever was learnt

@@ -103,5 +103,5 @@ def _inherited(request: Request, given: Inherited, space: SearchSpace, data: Sea
     parent = space.network(given.architecture)
     parent.load_state_dict(load_checked(Path(given.weights), map_location="cpu"))
     rng = generator(request.seed, "inherit", request.architecture.key)
-    (images, _), *_ = data.score_batches(1)[0]
+    (images, _), *_ = data.calibration_batches(1)
     return space.inherit(parent, given.architecture, request.architecture, rng, images=images)

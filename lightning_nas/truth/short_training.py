@@ -105,7 +105,8 @@ class ShortTraining(Checked):
         own = (self.epochs, self.clip, self.limit_train_batches, how)
         facts = (space.digest, data.sizes, data.digest(), sorted(vars(task).items()), seed, *own)
         sha = hashlib.sha256(repr(facts).encode())
-        for images, labels in itertools.chain(*data.score_batches(2)):  # a sample of the inputs after augmentation
+        sample = itertools.chain(data.calibration_batches(2), data.score_batches(2))  # after augmentation
+        for images, labels in sample:
             sha.update(images.numpy().tobytes() + labels.numpy().tobytes())
         return sha.hexdigest()[:16]
 

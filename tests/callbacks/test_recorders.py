@@ -75,7 +75,7 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
         assert float(row["p_tau"]) == pytest.approx((float(row["kendall_tau"]) + 1) / 2)
         assert float(row["low"]) <= float(row["kendall_tau"]) <= float(row["high"])
         assert float(row["score_spread"]) == pytest.approx(np.std(scores, ddof=1))
-        images = sum(len(y) for _, y in module.data.score_batches(module.score_batches)[1])
+        images = sum(len(y) for _, y in module.scoring())
         binomial = [binom(images, score).std() / images for score in scores]
         assert float(row["score_error"]) == pytest.approx(np.sqrt(np.mean(np.square(binomial))))
     macs = [count_macs(module.space.network(a), module.space.input_shape) for a in check.architectures]

@@ -63,7 +63,8 @@ def _one_thread() -> Iterator[None]:
 
 def darts(make: type[SearchModule] = DARTS, space: Any = None, **options: Any) -> SearchModule:
     with seeded(0, "supernet"):
-        return make(space or ToySpace(), Classification(), None, theta_std=0.5, score_batches=2, **OPTIMISERS | options)
+        how = OPTIMISERS | {"theta_std": 0.5, "calibration_batches": 2, "score_batches": 2} | options
+        return make(space or ToySpace(), Classification(), None, **how)
 
 
 def batch(size: int = 32, shape: tuple[int, ...] = (1, 4, 4)) -> Batch:
@@ -164,7 +165,7 @@ def test_the_gap_is_that_of_an_independent_computation(tmp_path: Path) -> None:
     fit(module, data, tmp_path, epochs=2, callbacks=[SearchHealth(2, iterations=20)])
     [row] = CSVTable(tmp_path / "health.csv").read()
     assert (row["epoch"], row["step"]) == ("1", str(module.position))
-    calibration, evaluation = data.score_batches(module.score_batches)
+    calibration, evaluation = module.calibration(), module.scoring()
     module.eval()
     network = module.space.extract(module.supernet, module.derive())
     for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):

@@ -29,7 +29,7 @@ def test_mdenas_on_cifar_has_the_papers_numbers() -> None:
     assert (config.trainer.max_epochs, config.dataset.batch_size, config.dataset.arch_fraction) == (100, 512, 0.5)
     assert (weights.lr, weights.momentum, weights.weight_decay) == (0.025, 0.9, 3e-4)
     assert (strategy.alpha, strategy.rule, strategy.path_batches, strategy.warmup_epochs) == (0.01, "paper", None, 0)
-    assert strategy.score_batches * 512 > 50_000 * (1 - config.dataset.val_fraction) / 2  # the whole of the arch part
+    assert strategy.path_score_batches is None  # the whole of the arch part
     assert (strategy.weights_scheduler.T_max, config.trainer.check_val_every_n_epoch) == (100, 1)
     retrain = config.retrain
     assert (retrain.epochs, retrain.batch_size, retrain.cutout) == (600, 96, 16)

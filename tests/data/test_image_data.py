@@ -43,19 +43,29 @@ def test_labels_stay_with_their_images(data, numbers):
 
 def test_score_batches_are_fixed_and_hold_searched_images_only(data, numbers):
     module = data()
-    training, validation = module.score_batches(2)
-    again = data().score_batches(2)
-    assert [x.tolist() for x, _ in training] == [x.tolist() for x, _ in again[0]]
+    training, validation = module.calibration_batches(2), module.score_batches()
+    again = data().calibration_batches(3)[:2]
+    assert [x.tolist() for x, _ in training] == [x.tolist() for x, _ in again]
     val = {number for x, _ in module.val_dataloader() for number in numbers(x)}
-    assert {number for x, _ in validation for number in numbers(x)} <= val
+    assert {number for x, _ in validation for number in numbers(x)} == val
     assert not {number for x, _ in training for number in numbers(x)} & (val | set(range(120, 150)))
-    assert [len(part) for part in module.score_batches(100)] == [100, 3]
+    assert len(module.calibration_batches(100)) == 100
+    assert [len(module.score_batches(count)) for count in (None, 2, 100)] == [3, 2, 3]
+
+
+def test_a_part_too_large_to_keep_is_read_again(data, numbers, monkeypatch):
+    kept = [numbers(x) for x, _ in data().score_batches()]
+    monkeypatch.setattr("lightning_nas.data.base._KEPT", 0)
+    for count in (None, 2):
+        read = data().score_batches(count)
+        assert not isinstance(read, list)
+        assert [[numbers(x) for x, _ in read] for _ in range(2)] == [kept[:count]] * 2
 
 
 def test_architectures_are_scored_in_order_without_augmentation(data, numbers):
     module, plain = data(crop_padding=2, flip=True, cutout=3), data()
     for part in ("val", "arch"):
-        scored = torch.cat([x for x, _ in module.score_batches(100, part)[1]])
+        scored = torch.cat([x for x, _ in module.score_batches(100, part)])
         seen = {n for batch in search_batches(plain) if "arch" in batch for n in numbers(batch["arch"][0])}
         assert torch.equal(scored, torch.cat([x for x, _ in plain.evaluation_loader(part)]))
         assert len({*numbers(scored)}) == len(scored) == module.sizes[part]
@@ -121,7 +131,7 @@ def test_normalisation_is_taken_from_the_training_images_only(write_npz, labelle
     arrays["x_test"] = arrays["x_test"] * 0
     module = NPZ(path=write_npz(**arrays), flip=False, batch_size=4)
     module.setup()
-    x = torch.cat([module.score_batches(1)[0][0][0]] + [x for x, _ in module.retrain_loader(start)])
+    x = torch.cat([module.calibration_batches(1)[0][0]] + [x for x, _ in module.retrain_loader(start)])
     seen = torch.cat([x for x, _ in module.retrain_loader(start)])
     torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(seen.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-4, rtol=0)
@@ -145,7 +155,7 @@ def test_searched_classes_are_numbered_from_zero_and_retraining_has_all(data, nu
     assert (module.num_classes, module.search_num_classes) == (10, 4)
     batches = [b for batch in search_batches(module) for b in batch.values()]
     batches += [*module.evaluation_loader("val", searched=True), *module.retrain_loader(start, searched=True)]
-    batches += [b for part in module.score_batches(3) for b in part]
+    batches += [*module.calibration_batches(3), *module.score_batches(3)]
     pairs = {(number % 10, label) for x, y in batches for number, label in zip(numbers(x), y.tolist(), strict=True)}
     assert sorted(label for _, label in pairs) == [0, 1, 2, 3], "each class has one number"
     assert sorted(pairs) == sorted(pairs, key=lambda pair: pair[1]), "in the order of the classes"
@@ -158,7 +168,7 @@ def test_searched_classes_are_numbered_from_zero_and_retraining_has_all(data, nu
 def test_a_search_sees_its_fraction_and_retraining_all_images(data, numbers):
     module = data(train=400, test=50, search_fraction=0.25)
     searched = {n for batch in search_batches(module) for x, _ in batch.values() for n in numbers(x)}
-    calibrated = {n for x, _ in module.score_batches(30)[0] for n in numbers(x)}
+    calibrated = {n for x, _ in module.calibration_batches(30) for n in numbers(x)}
     retrained = {n for x, _ in module.retrain_loader(start) for n in numbers(x)}
     assert len(retrained) == 360
     assert len(searched) == pytest.approx(90, abs=4)

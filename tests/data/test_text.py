@@ -91,11 +91,11 @@ def test_architectures_are_scored_on_as_many_rows_as_there_are_windows(
 ) -> None:
     data = made(numbered, batch_size=16, eval_batch_size=2)
     for part in ("arch", "val"):
-        words, (x, y) = data._parts[part], data.score_batches(1, part)[1][0]
+        words, (x, y) = data._parts[part], next(iter(data.score_batches(1, part)))
         lines = words[: len(words) // 16 * 16].view(16, -1)
         assert torch.equal(x, lines[:, :5])
         assert torch.equal(y, lines[:, 1:6])
-    assert len(made(numbered, batch_size=80, eval_batch_size=2, bptt=9).score_batches(1)[1][0][0]) == 10
+    assert len(next(iter(made(numbered, batch_size=80, eval_batch_size=2, bptt=9).score_batches(1)))[0]) == 10
 
 
 def test_a_loader_begins_anywhere(numbered: Path) -> None:

@@ -30,6 +30,7 @@ def make_darts(seed: int = 0, **options: Any) -> DARTS:
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=3e-4),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999), weight_decay=1e-3),
         "theta_std": 1e-3,
+        "calibration_batches": 2,
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):

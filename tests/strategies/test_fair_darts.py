@@ -22,6 +22,7 @@ def make_fair_darts(seed: int = 0, **options: Any) -> FairDARTS:
         **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
+        "calibration_batches": 2,
         "score_batches": 2,
         "zero_one": 0.1,  # on so small a problem the loss of the data is small too
     }

@@ -33,6 +33,7 @@ def make_fbnet(seed: int = 0, table: LatencyTable | None = None, **options: Any)
         "weights_scheduler": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=8),
         "anneal": 0.8,
         "beta": 0.2,
+        "calibration_batches": 2,
         "score_batches": 2,
         "candidates": 4,
     }

@@ -20,6 +20,7 @@ def make_gdas(seed: int = 0, **options: Any) -> GDAS:
         **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.02, momentum=0.9),  # at 0.1 one path at a time diverges
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
+        "calibration_batches": 2,
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):

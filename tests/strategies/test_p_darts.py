@@ -29,6 +29,7 @@ def make_p_darts(seed: int = 0, **options: Any) -> PDARTS:
         **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
+        "calibration_batches": 2,
         "score_batches": 2,
         **ONE_STAGE,
     }

@@ -44,6 +44,7 @@ def make_proxyless(
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.0, 0.999)),
         "penalty": PENALTIES[update],
         "update": update,
+        "calibration_batches": 2,
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):

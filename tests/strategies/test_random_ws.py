@@ -22,6 +22,7 @@ def make_random(seed: int = 0, **options: Any) -> RandomWS:
     defaults: dict[str, Any] = {
         **PLAIN,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "calibration_batches": 2,
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):
@@ -56,7 +57,7 @@ def test_validation_recalibrates_one_sample_with_inherited_weights(tmp_path: Pat
     for norm in (part for part in network.modules() if isinstance(part, nn.BatchNorm2d)):
         norm.momentum = None
         norm.reset_running_stats()
-    calibration, [(x, _), *_] = data.score_batches(module.score_batches)
+    calibration, [(x, _), *_] = module.calibration(), module.scoring()
     with torch.no_grad():
         for images, _ in calibration:
             network.train()(images)

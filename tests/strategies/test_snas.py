@@ -21,6 +21,7 @@ def make_snas(seed: int = 0, space: ToySpace | None = None, **options: Any) -> S
         **PLAIN_ARCH,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.999)),
+        "calibration_batches": 2,
         "score_batches": 2,
     }
     with seeded(seed, "supernet"):

@@ -90,6 +90,7 @@ def make_spos(seed: int = 0, space: type[ToySpace] = ToySpace, table: bool = Tru
     defaults: dict[str, Any] = {
         **PLAIN,
         "weights_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "calibration_batches": 2,
         "score_batches": 2,
     }
     defaults |= {"generations": 2, "population": 2, "parents": 1}
@@ -245,7 +246,7 @@ def test_every_candidate_is_recalibrated_and_scored_once(tmp_path: Path, monkeyp
     assert module.scored[answer] == max(original(architecture) for architecture in scored)
     inherited = module.inherited(answer)
     before = [norm.running_mean.clone() for norm in inherited.modules() if isinstance(norm, nn.BatchNorm2d)]
-    recalibrate(inherited, module.data.score_batches(2)[0])
+    recalibrate(inherited, module.calibration())
     after = [norm.running_mean for norm in inherited.modules() if isinstance(norm, nn.BatchNorm2d)]
     assert not any(torch.allclose(a, b) for a, b in zip(before, after, strict=True))
 

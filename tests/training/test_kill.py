@@ -57,6 +57,7 @@ def search(folder: Path, *callbacks: Callback) -> None:
             arch_optimizer=partial(torch.optim.Adam, lr=0.1),
             weights_scheduler=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=EPOCHS),
             alternate="epoch",
+            calibration_batches=2,
             score_batches=2,
         )
     saved = newest(folder / "checkpoints" / "last.ckpt")

@@ -55,6 +55,7 @@ def search(data: TextData, **options: Any) -> FBNet:
         "weights_optimizer": partial(torch.optim.SGD, lr=1.0),
         "arch_optimizer": partial(torch.optim.Adam, lr=0.1),
         "weights_clip": 0.25,
+        "calibration_batches": 2,
         "score_batches": 2,
         "candidates": 2,
     }

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from lightning_nas.cli.config.models import complete_choices
 from lightning_nas.cli.config.plain import join
@@ -17,7 +17,8 @@ from lightning_nas.moved import present_name
 def modernise(config: DictConfig) -> None:
     """Write present names over old ones in every ``_target_`` of a configuration, with one warning for each.
 
-    Operations in the rules of a network of one's own become partials.
+    ``calibration_batches`` is as ``score_batches`` where a search does not say it. Operations in the rules of a network
+    of one's own become partials.
 
     Raises:
         ConfigError: the configuration is nested too deeply.
@@ -33,6 +34,11 @@ def modernise(config: DictConfig) -> None:
         if entry["_target_"] in moved:
             with read_write(entry):
                 entry["_target_"] = moved[entry["_target_"]]
+        if "score_batches" in entry and "calibration_batches" not in entry:  # earlier versions had one number for both
+            with open_dict(entry), read_write(entry):
+                entry.calibration_batches = entry.score_batches
+                if entry["_target_"].endswith(".MdeNAS"):
+                    entry.path_score_batches = entry.score_batches
     complete_choices(entries)
 
 

@@ -146,9 +146,8 @@ class ENAS(SearchModule):
         )
 
     def choose(self) -> Architecture:
-        batches = self.data.score_batches(self.score_batches, "arch")
         drawn = dict.fromkeys(map(self.space.canonical, self._drawn(self.candidates, self.generator("answer"))))
-        self.scored = {architecture: self.score(architecture, batches) for architecture in drawn}
+        self.scored = {architecture: self.score(architecture, "arch") for architecture in drawn}
         return max(self.scored, key=lambda architecture: self.scored[architecture])
 
     def _drawn(self, count: int, generator: torch.Generator) -> list[Architecture]:

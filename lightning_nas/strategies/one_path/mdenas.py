@@ -14,7 +14,7 @@ options are trained, and with many turns the probabilities as well.
 Options that a turn did not draw have no gradient, and the optimiser leaves them alone.
 
 Differs from the paper: batch norm is recalibrated before the accuracy is measured, since a short turn leaves statistics
-of other paths behind; the accuracy is taken on ``score_batches`` batches. An option that was never drawn has no
+of other paths behind; the accuracy is taken on ``path_score_batches`` batches. An option that was never drawn has no
 accuracy, so that nothing moves on its account.
 """
 
@@ -58,6 +58,7 @@ class MdeNAS(SearchModule):
         alpha: probability that a pair of options moves.
         rule: "paper", or "safe" for the rule of the authors' later code.
         path_batches: batches of a turn; None for an epoch, as in the paper.
+        path_score_batches: batches of the arch part on which the accuracy of a path is taken; None for all of them.
         warmup_epochs: epochs at the beginning without turns, with a new path every batch; 0 in the paper.
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
@@ -87,11 +88,13 @@ class MdeNAS(SearchModule):
         rule: Rule = "paper",
         path_batches: Count | None = 5,
         warmup_epochs: NonNegativeInt = 30,
+        path_score_batches: Count | None = 4,
         **options: Unpack[SearchOptions],
     ) -> None:
         super().__init__(space, task, table, **options)
         self.alpha, self.rule = alpha, rule
         self.path_batches, self.warmup_epochs = path_batches, warmup_epochs
+        self.path_score_batches = path_score_batches
         self.turns, self._accuracy = 0, float("nan")
         shapes = space.gate_shapes.items()
         self.multinomials = _Buffers({g: torch.full(shape, 1 / shape[1]) for g, shape in shapes})
@@ -174,11 +177,11 @@ class MdeNAS(SearchModule):
 
     def accuracy(self, path: Gates) -> float:
         """Score of a path on the arch part; leaves the supernet unchanged."""
-        calibration, scoring = self.data.score_batches(self.score_batches, "arch")
         with untouched(self):
             network = Gated(self.supernet, path)
-            recalibrate(network, calibration)
-            return self.task.score(network, scoring, self.space.num_classes)
+            recalibrate(network, self.calibration())
+            scored = self.data.score_batches(self.path_score_batches, "arch")
+            return self.task.score(network, scored, self.space.num_classes)
 
     def monitors(self) -> set[str]:
         return super().monitors() | {"arch/entropy", "arch/turns"}

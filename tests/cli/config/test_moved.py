@@ -160,3 +160,18 @@ def test_a_configuration_with_old_targets_is_legal() -> None:
         with guarded(), pytest.warns(FutureWarning, match="is now"):
             config = compose("config", ["strategy=darts", override, "paths.output=''"])
     assert config.strategy._target_.endswith(".DARTS")
+
+
+def test_one_number_for_both_is_still_read() -> None:
+    both = {"_target_": "a.MdeNAS", "score_batches": 3, "calibration_batches": 2}
+    old = OmegaConf.create({"strategy": {"_target_": "a.DARTS", "score_batches": 8}, "other": both})
+    OmegaConf.set_struct(old, True)
+    modernise(old)
+    assert old.strategy == {"_target_": "a.DARTS", "score_batches": 8, "calibration_batches": 8}
+    assert old.other == both
+
+
+def test_the_paths_of_mdenas_are_scored_as_before() -> None:
+    old = OmegaConf.create({"strategy": {"_target_": "a.b.MdeNAS", "score_batches": 48}})
+    modernise(old)
+    assert old.strategy.path_score_batches == old.strategy.calibration_batches == 48
