@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lightning_nas.experiment.run import Run
 
 _DRAWN = 2  # architectures besides the answer
+_ENOUGH = 30  # weights steps of an option
 
 
 def search(run: Run, table: LatencyTable | None) -> Architecture:
@@ -103,7 +104,7 @@ def steps_of(module: SearchModule | TrialSearch) -> dict[str, int | None]:
 
 
 def doubts(module: SearchModule, trainer: pl.Trainer, answer: Architecture, *, early: bool = False) -> list[str]:
-    """What speaks against the answer of a search: an early end, choices it left untouched, ties.
+    """What speaks against the answer of a search: an early end, hardly trained options, choices left untouched, ties.
 
     Args:
         module: after the search.
@@ -114,6 +115,11 @@ def doubts(module: SearchModule, trainer: pl.Trainer, answer: Architecture, *, e
     said, (done, planned) = [], (trainer.current_epoch, trainer.max_epochs)
     if planned is not None and done < planned and not early:
         said.append(f"the search ended after {done} of {planned} epochs: its schedules were made for all of them")
+    if (updates := module.updates) < _ENOUGH:
+        said.append(
+            f"each option was trained in about {updates:.0f} steps of the weights, too few to compare options: give "
+            "trainer.max_epochs more"
+        )
     untouched, names = module.untouched(), Choices.of(module.space, answer)
     rows = sum(choices for choices, _ in module.space.gate_shapes.values())
     left = [names.name(group, choice) for group, found in untouched.items() for choice in found]

@@ -63,7 +63,10 @@ class SearchModule(Checked, SearchLoop):
         target: the costs that the answer must keep; None for no bound.
         scored: the architectures that :meth:`answer` compared, with their scores; empty if it scored none.
         evolved: the same with their generations, if they come from an evolution.
+        drawn_a_step: options of each choice that are drawn for one weights step; None if all are trained.
     """
+
+    drawn_a_step: int | None = 1
 
     def __init__(
         self,
@@ -165,6 +168,13 @@ class SearchModule(Checked, SearchLoop):
     def tied(self) -> dict[str, list[int]]:
         """Numbers of the choices with several options of the largest probability, by group; empty as above."""
         return {}
+
+    @property
+    def updates(self) -> float:
+        """About how many weights steps trained each option of the choice that has the most options."""
+        most = max(options for _, options in self.space.gate_shapes.values())
+        missed = 0.0 if self.drawn_a_step is None else (1 - 1 / most) ** self.drawn_a_step
+        return self.steps_taken["weights"] * (1 - missed)
 
     def weights_loss(self, batch: Batch) -> Tensor:
         """Loss of the weights step: the task loss under the gates of this batch."""

@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -21,6 +22,7 @@ from lightning_nas.experiment.search import doubts, steps_of
 from lightning_nas.latency.sources import Macs
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.random_search import RandomSearch
+from lightning_nas.tasks.base import Batch
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit
 from lightning_nas.training.schedules import LinearWarmup, WarmupThenCosine
@@ -49,6 +51,40 @@ def test_the_steps_are_those_that_the_optimisers_and_the_rule_took(
     assert len(steps) == (expected[1] or 0)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(ln.DARTS, arch_warmup_epochs=1),
+        partial(ln.GDAS, arch_warmup_epochs=1),
+        partial(ln.FBNet, table=Macs()(ToySpace(6)), arch_warmup_epochs=1),
+        partial(ln.ProxylessNAS, table=Macs()(ToySpace(6)), arch_warmup_epochs=1),
+        ln.RandomWS,
+        partial(ln.ENAS, samples=2, arch_warmup_epochs=1),
+        partial(ln.MdeNAS, path_batches=2, warmup_epochs=1),
+        ln.SPOS,
+        partial(ln.SPOS, sampling="fair"),
+    ],
+)
+def test_the_updates_of_options_are_those_that_gradients_made(
+    make: Callable[..., SearchModule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make(ToySpace(6))
+    own, seen = module.weights_backward, list[bool]()
+    trainable = [part for name, part in module.supernet.named_parameters() if name.endswith("keep.conv.weight")]
+
+    def watched(batch: Batch) -> Tensor:
+        for weight in trainable:
+            weight.grad = None
+        loss = own(batch)
+        seen.extend(weight.grad is not None and bool(weight.grad.any()) for weight in trainable)
+        return loss
+
+    monkeypatch.setattr(module, "weights_backward", watched)
+    fit(module, ToyData(), tmp_path, epochs=2, every=1000)
+    assert len(trainable) == 6
+    assert module.updates == pytest.approx(sum(seen) / 6, rel=0.25)
+
+
 def test_trials_are_steps_of_their_own() -> None:
     module = RandomSearch(ToySpace())
     assert steps_of(module) == {"weights": None, "architecture": None, "trials": 0}
@@ -65,8 +101,10 @@ def test_an_early_end_and_choices_that_no_step_moved_are_said(tmp_path: Path) ->
     module = ln.DARTS(ToySpace(), arch_warmup_epochs=0, arch_optimizer=partial(SGD, lr=0.0))
     trainer = fit(module, SMALL(), tmp_path, epochs=3, every=1000, callbacks=[Stop()])
     said = doubts(module, trainer, module.answer())
+    few = "about 4 steps of the weights, too few to compare options: give trainer.max_epochs more"
     assert said == [
         "the search ended after 1 of 3 epochs: its schedules were made for all of them",
+        f"each option was trained in {few}",
         "2 of 2 choices are as undecided as at the beginning, no step moved them: layer_1, layer_2",
     ]
     assert doubts(module, trainer, module.answer(), early=True) == said[1:]
@@ -74,7 +112,8 @@ def test_an_early_end_and_choices_that_no_step_moved_are_said(tmp_path: Path) ->
 
 def test_a_tie_is_said_and_a_sound_search_raises_no_doubt(tmp_path: Path) -> None:
     module = ln.DARTS(ToySpace(), arch_warmup_epochs=0)
-    trainer = fit(module, SMALL(), tmp_path, epochs=1, every=1000)
+    trainer = fit(module, SMALL(), tmp_path, epochs=8, every=1000)
+    assert module.updates == 32
     assert doubts(module, trainer, module.answer()) == []
     with torch.no_grad():
         module.theta["layers"][1].fill_(0.5)

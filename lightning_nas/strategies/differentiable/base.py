@@ -83,6 +83,7 @@ class DifferentiableSearch(SearchModule):
     """
 
     cost: ExpectedCost
+    drawn_a_step: int | None = None
     softmax: ClassVar[bool] = True  #: whether gates are a softmax of the logits
     perturbable: ClassVar[bool] = True  #: whether "perturbation" may find the answer
 

@@ -56,6 +56,8 @@ class GDAS(AnnealedSearch):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
+    drawn_a_step: int | None = 1
+
     def __init__(
         self,
         space: WeightSharingSpace,

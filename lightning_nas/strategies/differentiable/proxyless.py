@@ -85,6 +85,7 @@ class ProxylessNAS(DifferentiableSearch):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
+    drawn_a_step: int | None = 1
     defaults: ClassVar[SoftmaxOptions] = {
         "penalty": MulLog(scale=1000.0),
         "weights_optimizer": partial(SGD, lr=0.2, momentum=0.9, nesterov=True, weight_decay=4e-5),

@@ -119,6 +119,7 @@ class ENAS(SearchModule):
         super().__init__(space, task, table, arch=arch, **ENAS.defaults | options)
         self.controller = controller(space, generator(self.seed, "controller"))
         self.samples, self.aggregate, self.candidates = samples, aggregate, candidates
+        self.drawn_a_step = samples
         self.entropy_weight, self.skip_weight, self.baseline_decay = entropy_weight, skip_weight, baseline_decay
         self.baseline: float | None = None
 

@@ -27,6 +27,7 @@ those of a common beginning are equal too, but to use that, the activations of a
 block of the chain must be kept: at the paper's size 200 batches of 128 images, terabytes.
 """
 
+import math
 from functools import partial
 from typing import Annotated, ClassVar, Literal, Protocol, Unpack, runtime_checkable
 
@@ -123,6 +124,7 @@ class SPOS(UniformPaths):
             )
         super().__init__(space, task, table, **SPOS.defaults | options)
         self.sampling = sampling
+        self.drawn_a_step = 1 if sampling == "uniform" else None
         self.generations, self.population, self.parents, self.mutation = generations, population, parents, mutation
         self.limit = limit
         self._floor = None if limit is None else self._within(limit)
@@ -158,6 +160,11 @@ class SPOS(UniformPaths):
     def check_steps(self) -> None:
         if self.sampling != "none" or not self.position:
             super().check_steps()
+
+    @property
+    def updates(self) -> float:
+        """As of every search; infinite where the weights are not trained."""
+        return super().updates if self.sampling != "none" else math.inf
 
     def weights_backward(self, batch: Batch) -> Tensor:
         if self.sampling == "uniform":
