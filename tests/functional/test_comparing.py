@@ -19,6 +19,7 @@ from lightning_nas.functional.comparing import (
     incumbents,
     interquartile_mean,
     mean_over_tasks,
+    optimality_gap,
     pooled,
     probability_of_improvement,
     signed_rank_p,
@@ -52,6 +53,36 @@ def test_probability_of_improvement_is_mann_whitney_u_over_all_pairs() -> None:
     u = stats.mannwhitneyu(first.numpy(), second.numpy()).statistic
     assert probability_of_improvement(first, second).item() == pytest.approx(u / (9 * 12), abs=1e-12)
     assert probability_of_improvement(first, first).item() == 0.5
+
+
+def _printed_by_rliable(shift: int) -> list[torch.Tensor]:
+    """Figures of ten runs on each of five tasks."""
+    run, task = torch.arange(10).double(), torch.arange(5).double()
+    return [((7 * run + 3 * j + shift) % 11) / 10 * (1 + j / 5) + (0.1 if shift else 0.0) for j in task]
+
+
+# what rliable 1.2.0 (arXiv:2108.13264, the authors' code) gives for these figures, with 50,000 resamples
+RLIABLE = {
+    0: [(0.664615384615, 0.4992, 0.8254), (0.6928, 0.5680, 0.8176), (0.3932, 0.2976, 0.4908)],
+    4: [(0.764615384615, 0.6046, 0.9246), (0.7940, 0.6708, 0.9172), (0.3184, 0.2340, 0.4064)],
+}
+
+
+@pytest.mark.parametrize("shift", RLIABLE)
+def test_figures_and_intervals_are_those_of_rliable(shift: int) -> None:
+    runs = _printed_by_rliable(shift)
+    statistics = [pooled(interquartile_mean), mean_over_tasks, pooled(lambda figures: optimality_gap(figures, 1.0))]
+    for statistic, (figure, low, high) in zip(statistics, RLIABLE[shift], strict=True):
+        assert statistic(runs).item() == pytest.approx(figure, abs=1e-11)
+        assert stratified_interval(statistic, runs, _rng(), 20_000) == pytest.approx((low, high), abs=6e-3)
+
+
+def test_the_probability_of_improvement_is_that_of_rliable() -> None:
+    first, second = _printed_by_rliable(0), _printed_by_rliable(4)
+    assert improvement_over_tasks([*first, *second]).item() == pytest.approx(0.442, abs=1e-12)
+    assert improvement_over_tasks([*second, *first]).item() == pytest.approx(0.558, abs=1e-12)
+    interval = stratified_interval(improvement_over_tasks, [*second, *first], _rng(), 20_000)
+    assert interval == pytest.approx((0.442, 0.671), abs=6e-3)
 
 
 def test_improvement_is_the_mean_over_tasks() -> None:
