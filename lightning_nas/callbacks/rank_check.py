@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -38,6 +38,16 @@ from lightning_nas.truth.stand_alone import StandAlone
 Truth = Callable[[SearchSpace, Sequence[Architecture], Any, Task, int], list[float]]
 
 
+@runtime_checkable
+class Repeated(Protocol):
+    """A truth that knows the same architectures from two trainings with different seeds."""
+
+    def again(
+        self, space: SearchSpace, architectures: Sequence[Architecture], data: Any, task: Task, seed: int
+    ) -> tuple[list[float], list[float]] | None:
+        """Both truths, each in order; None where there is only one."""
+
+
 class RankCheck(RecordingCallback):
     """Kendall tau-b between the scores of the search and a truth, on a fixed random set of architectures.
 
@@ -48,7 +58,8 @@ class RankCheck(RecordingCallback):
     say (:func:`~lightning_nas.functional.ranking.verdict`). An architecture that diverges when it is trained alone
     counts as the worst; ``rank_points.csv`` has no truth for it. ``score_spread`` is the standard deviation of the
     scores, ``score_error`` the root mean square of the standard errors that the number of validation samples gives
-    them: where the spread is smaller, the search cannot tell the architectures apart.
+    them: where the spread is smaller, the search cannot tell the architectures apart. ``kendall_tau_truth`` is the tau
+    of the truth with itself, of trainings with two seeds: no search can be expected to rank better.
 
     Args:
         truth: returns the true score of each architecture.
@@ -57,6 +68,8 @@ class RankCheck(RecordingCallback):
         architectures: number of architectures, at least 3.
         every_n_epochs: epochs between two checks; the last epoch is always checked.
         top_k: size of the top for the precision at the top.
+        ceiling: take the truth a second time with another seed, for ``kendall_tau_truth``; doubles the trainings of the
+            truth. A truth without the method ``again`` has no second seed.
 
     Raises:
         ConfigError: fewer than 3 architectures, or ``top_k`` above their number.
@@ -70,6 +83,7 @@ class RankCheck(RecordingCallback):
         "rank.csv": (
             *("epoch", "step", "kendall_tau", "low", "high", "p_tau", "spearman", "precision_at_k", "k"),
             *("architectures", "kendall_tau_macs", "spearman_macs", "chance", "verdict", "score_spread", "score_error"),
+            "kendall_tau_truth",
         ),
         "rank_points.csv": ("epoch", "key", "score", "truth"),
     }
@@ -81,6 +95,7 @@ class RankCheck(RecordingCallback):
         architectures: Ranked = 6,
         every_n_epochs: Count = 4,
         top_k: Count = 2,
+        ceiling: bool = True,
     ) -> None:
         if architectures < 3 or top_k > architectures:
             raise ConfigError(
@@ -89,9 +104,11 @@ class RankCheck(RecordingCallback):
             )
         self.truth = StandAlone() if truth is None else truth
         self.count, self.every_n_epochs, self.top_k = architectures, every_n_epochs, top_k
+        self.ceiling = ceiling
         self.architectures: list[Architecture] = []
         self.truths: list[float] = []
         self.macs: list[float] = []
+        self.agreement: float | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -101,9 +118,11 @@ class RankCheck(RecordingCallback):
         if trainer.is_global_zero:
             counted = Macs()(pl_module.space)
             self.macs = [pl_module.space.cost(a, counted) for a in self.architectures]
-            self.truths = self.truth(
-                pl_module.space, self.architectures, pl_module.data, pl_module.task, pl_module.seed
-            )
+            about = pl_module.space, self.architectures, pl_module.data, pl_module.task, pl_module.seed
+            self.truths = self.truth(*about)
+            if self.ceiling and isinstance(self.truth, Repeated):
+                both = self.truth.again(*about)
+                self.agreement = None if both is None else _agreement(*both)
         trainer.strategy.barrier("rank check")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -117,6 +136,7 @@ class RankCheck(RecordingCallback):
             self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": known})
         figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
         figures |= {"score_spread": statistics.stdev(scores), "score_error": _error(pl_module, scores)}
+        figures |= {"kendall_tau_truth": self.agreement}
         self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
         for name in ("kendall_tau", "spearman", "kendall_tau_macs"):
             if figures[name] is not None:
@@ -163,6 +183,7 @@ class RankCheck(RecordingCallback):
             "ranking": row["verdict"] or None,
             "score_spread": number(row["score_spread"]),
             "score_error": number(row["score_error"]),
+            "kendall_tau_truth": number(row.get("kendall_tau_truth")),
         }
 
     def doubts(self) -> Iterator[str]:
@@ -189,6 +210,13 @@ class RankCheck(RecordingCallback):
         super().load_state_dict(state_dict)
         if len(state_dict["truths"]) == len(self.architectures):  # else an inexact resume with another setting
             self.truths = state_dict["truths"]
+
+
+def _agreement(*truths: Sequence[float]) -> float | None:
+    """Kendall's tau of two truths of the same architectures; None if one of them is constant."""
+    first, second = (diverged_last(torch.tensor(truth, dtype=torch.float64)) for truth in truths)
+    tau = float(kendall_tau(first, second))
+    return None if math.isnan(tau) else tau
 
 
 def _error(module: SearchModule, scores: Sequence[float]) -> float | None:

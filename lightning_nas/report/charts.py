@@ -182,6 +182,7 @@ def _intervals(rows: list[Row]) -> list[tuple[float, float, float]]:
 def _rank_table(last: Row) -> Facts:
     names = {"kendall_tau": "Kendall's tau", "p_tau": "Pairs in the true order", "spearman": "Spearman's rho"}
     names |= {"kendall_tau_macs": "Kendall's tau of MACs alone", "spearman_macs": "Spearman's rho of MACs alone"}
+    names |= {"kendall_tau_truth": "Kendall's tau of the truth with another seed"}
     rows = [(name, value(number(last.get(key)), "{:.3f}")) for key, name in names.items()]
     rows.append(("By chance", value(number(last.get("chance")), "{:.1%} of random orders are as far from 0")))
     rows.append((f"Found of the true top {last.get('k') or 'k'}", value(number(last.get("precision_at_k")), "{:.0%}")))

@@ -91,8 +91,8 @@ def ranking(result: Mapping[str, Any]) -> str | None:
     >>> checked = {"kendall_tau": 0.6, "kendall_tau_interval": [-0.09, 1.0], "kendall_tau_architectures": 6}
     >>> ranking(checked | {"kendall_tau_chance": 0.068, "kendall_tau_macs": 0.333, "ranking": "too few to say"})
     '0.600 (95% interval -0.09 to 1.00, n = 6, 6.8% by chance; MACs alone 0.333): too few to say'
-    >>> ranking({"kendall_tau": 0.6, "kendall_tau_macs": 0.333})
-    '0.600 (MACs alone 0.333)'
+    >>> ranking({"kendall_tau": 0.6, "kendall_tau_macs": 0.333, "kendall_tau_truth": 0.44})
+    '0.600 (MACs alone 0.333; the truth with itself 0.440)'
     """
     tau, by_macs = number(result.get("kendall_tau")), number(result.get("kendall_tau_macs"))
     size, chance = number(result.get("kendall_tau_architectures")), number(result.get("kendall_tau_chance"))
@@ -105,7 +105,12 @@ def ranking(result: Mapping[str, Any]) -> str | None:
         None if size is None else f"n = {size:,.0f}",
         None if chance is None else f"{chance:.2g} by chance" if chance < 0.001 else f"{chance:.1%} by chance",
     )
-    said = ", ".join(filter(None, known)), None if by_macs is None else f"MACs alone {by_macs:.3f}"
+    itself = number(result.get("kendall_tau_truth"))
+    said = (
+        ", ".join(filter(None, known)),
+        None if by_macs is None else f"MACs alone {by_macs:.3f}",
+        None if itself is None else f"the truth with itself {itself:.3f}",
+    )
     more = "; ".join(filter(None, said))
     verdict = f": {result['ranking']}" if result.get("ranking") else ""
     return f"{tau:.3f}" + (f" ({more})" if more else "") + verdict

@@ -86,6 +86,13 @@ class StandAlone(ShortTraining):
         scores = [-math.inf if a in diverged else _read(folder / f"{a.key}.json") for a in architectures]
         return [score for score in scores if score is not None]
 
+    def again(
+        self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
+    ) -> tuple[list[float], list[float]]:
+        """The truth, and that of trainings with another seed; both are kept."""
+        first, second = (self(space, architectures, data, task, number) for number in (seed, seed + 1))
+        return first, second
+
 
 def _read(path: Path) -> float | None:
     """A cached score; None if the file is missing or damaged, so that the network is trained again."""

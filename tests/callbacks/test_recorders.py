@@ -18,6 +18,7 @@ from lightning_nas.testing.callbacks import CallbackCase, toy_search
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit, one_thread
 from lightning_nas.training.csv_table import CSVTable
+from lightning_nas.truth.stand_alone import StandAlone
 
 # of the nine toy architectures: an operation that keeps more of the image is better
 WORTH = {"blur": 0.0, "swap": 1.0, "keep": 2.0}
@@ -93,6 +94,25 @@ def test_the_figures_of_a_check_agree_with_scipy(tmp_path: Path) -> None:
     assert float(CSVTable(tmp_path / "metrics.csv").read()[-1]["rank/kendall_tau_macs"]) == pytest.approx(
         figures["kendall_tau_macs"]
     )
+
+
+def test_the_truth_of_another_seed_is_the_ceiling(tmp_path: Path) -> None:
+    made = StandAlone(cache_dir=str(tmp_path / "cache"), epochs=1)
+    check = RankCheck(made, architectures=6, every_n_epochs=1, top_k=2)
+    module, data = toy_search(), ToyData()
+    fit(module, data, tmp_path, epochs=1, callbacks=[check])
+    fresh = StandAlone(cache_dir=str(tmp_path / "other"), epochs=1)
+    first, other = (fresh(module.space, check.architectures, data, module.task, module.seed + i) for i in range(2))
+    assert first == check.truths != other
+    [row] = CSVTable(tmp_path / "rank.csv").read()
+    assert check.figures()["kendall_tau_truth"] == float(row["kendall_tau_truth"])
+    assert float(row["kendall_tau_truth"]) == pytest.approx(kendalltau(first, other).statistic)
+
+
+def test_a_truth_that_is_known_once_has_no_ceiling(tmp_path: Path) -> None:
+    for check in (RankCheck(worth), RankCheck(StandAlone(cache_dir=str(tmp_path), epochs=1), ceiling=False)):
+        fit(toy_search(), ToyData(), tmp_path / str(check.ceiling), epochs=1, callbacks=[check])
+        assert check.figures()["kendall_tau_truth"] is None
 
 
 def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ DOCUMENTED = [
     *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
     *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
     *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
-    *("score_spread", "score_error"),
+    *("score_spread", "score_error", "kendall_tau_truth"),
 ]
-RANKING = DOCUMENTED[-6:]
+RANKING = DOCUMENTED[-7:]
 TABULATED = ("accuracy_source", "tabulated_acc", "targets", "inherited_acc")  # of some searches alone
 
 

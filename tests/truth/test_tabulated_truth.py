@@ -184,3 +184,14 @@ def test_a_file_cut_short_or_too_large_is_refused(folder: Path) -> None:
             member.write(bytes(2**20))
     with pytest.raises(DataError, match="legal: at most 134217728"):
         ask()
+
+
+@needs_data
+def test_two_trainings_of_the_table_agree_as_their_columns_do() -> None:
+    with np.load(Path(str(DATA)) / "nasbench201.npz") as table:
+        chosen = np.random.default_rng(0).choice(len(CELLS), 50, replace=False)
+        cells, columns = table["arch"][chosen], table["c100_valtest200_seeds"][chosen]
+    about = SPACE, [SPACE.from_string(str(cell)) for cell in cells], None, None, 0
+    found = TabulatedTruth(dataset="cifar100", any_data=True).again(*about)
+    assert pytest.approx(columns[:, :2] / 100) == np.array(found).T
+    assert TabulatedTruth(epochs=12, any_data=True).again(*about) is None
