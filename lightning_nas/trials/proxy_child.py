@@ -69,9 +69,9 @@ class ProxyChild(Checked, Judge):
 
 def first_images(data: SearchData, count: int) -> tuple[Tensor, Tensor]:
     """The first images of the training part with their targets, at most ``count``; the same at every call."""
-    [(x, y), *_], _ = data.score_batches(1)
+    [(x, y)] = data.calibration_batches(1)
     if len(x) < count:
-        batches, _ = data.score_batches(math.ceil(count / len(x)))
+        batches = data.calibration_batches(math.ceil(count / len(x)))
         x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return x[:count], y[:count]
 

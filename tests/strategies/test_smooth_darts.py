@@ -29,6 +29,7 @@ def make_smooth(seed: int = 0, **options: Any) -> DARTS:
         **PLAIN_ARCH,
         "weights_optimizer": partial(SGD, lr=0.1, momentum=0.9),
         "arch_optimizer": partial(Adam, lr=0.1, betas=(0.5, 0.999)),
+        "calibration_batches": 2,
         "score_batches": 2,
         "perturb": "adversarial",
     }

@@ -53,7 +53,7 @@ def test_a_candidate_is_the_fresh_network_on_the_first_images() -> None:
 
 def test_a_batch_may_be_larger_than_that_of_the_data() -> None:
     given = data()
-    [(one, _), *_], _ = given.score_batches(1)
+    [(one, _)] = given.calibration_batches(1)
     x, y = first_images(given, len(one) + 3)
     assert len(x) == len(y) == len(one) + 3
     assert x[: len(one)].equal(one)

@@ -238,12 +238,11 @@ class DifferentiableSearch(SearchModule):
     def perturbed(self) -> Architecture:
         """The architecture that perturbation selects from the supernet as it is."""
         supernet = self.supernet_copy()
-        _, evaluation = self.data.score_batches(self.score_batches)
         tuned = self._tuning(supernet) if self.perturbation_steps else lambda _: None
         return select_by_perturbation(
             self.space,
             self.mixture(),
-            lambda rows: worth(supernet, rows, self.task, evaluation, self.space.num_classes),
+            lambda rows: worth(supernet, rows, self.task, self.scoring(), self.space.num_classes),
             generator(self.seed, "perturbation"),
             tuned,
         )

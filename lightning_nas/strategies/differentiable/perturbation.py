@@ -11,7 +11,7 @@ architecture parameters rest. The supernet is measured on ``score_batches`` batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -178,7 +178,7 @@ class Perturbed(nn.Module):
 
 
 @torch.no_grad()
-def worth(supernet: Supernet, rows: Rows, task: Task, batches: Sequence[Batch], num_classes: int) -> Worth:
+def worth(supernet: Supernet, rows: Rows, task: Task, batches: Iterable[Batch], num_classes: int) -> Worth:
     """Score of a supernet with these weights of its options, and its negative mean loss."""
     network = Perturbed(supernet, rows)
     score = task.score(network, batches, num_classes)
