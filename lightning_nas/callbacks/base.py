@@ -49,7 +49,8 @@ class RecordingCallback(Checked, Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, table in self.tables.items():
-            go_on(self._trainer, table, state_dict["rows"][name], partial(self.again, name))
+            if name in state_dict["rows"]:  # else the run was begun without this table
+                go_on(self._trainer, table, state_dict["rows"][name], partial(self.again, name))
 
     def again(self, file: str) -> list[dict[str, Any]] | None:
         """All rows of a file, made from the restored search where that is possible; by default it is not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -26,16 +27,25 @@ from lightning_nas.functional.ranking import (
     verdict,
 )
 from lightning_nas.latency.sources import Macs
+from lightning_nas.proxies.named import ProxyName, scores
 from lightning_nas.ranges import Count, Ranked
 from lightning_nas.report.figures import rank_scatter
 from lightning_nas.report.record import number
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.seeding import generator
+from lightning_nas.training.csv_table import CSVTable
+from lightning_nas.training.seeding import generator, seeded
+from lightning_nas.trials.proxy_child import first_images
 from lightning_nas.truth.stand_alone import StandAlone
 
 Truth = Callable[[SearchSpace, Sequence[Architecture], Any, Task, int], list[float]]
+
+_IMAGES = 64  # of the batch that scores without training look at
+_PROXIES = "rank_proxies.csv"
+_COLUMNS = (
+    *("proxy", "kendall_tau", "low", "high", "p_tau", "spearman", "precision_at_k", "k", "architectures", "chance"),
+)
 
 
 @runtime_checkable
@@ -61,6 +71,10 @@ class RankCheck(RecordingCallback):
     them: where the spread is smaller, the search cannot tell the architectures apart. ``kendall_tau_truth`` is the tau
     of the truth with itself, of trainings with two seeds: no search can be expected to rank better.
 
+    With ``proxies``, scores of the fresh networks without training are compared with the same truth, once a search:
+    ``rank_proxies.csv`` has a row for each, with the precision at the top beside the correlations, since a score that
+    ranks a whole space well may say nothing at the top. A score that is not finite counts as the lowest.
+
     Args:
         truth: returns the true score of each architecture.
             :class:`~lightning_nas.truth.stand_alone.StandAlone`, the default, trains each architecture;
@@ -70,9 +84,10 @@ class RankCheck(RecordingCallback):
         top_k: size of the top for the precision at the top.
         ceiling: take the truth a second time with another seed, for ``kendall_tau_truth``; doubles the trainings of the
             truth. A truth without the method ``again`` has no second seed.
+        proxies: scores without training to compare with the truth, by name; None for none.
 
     Raises:
-        ConfigError: fewer than 3 architectures, or ``top_k`` above their number.
+        ConfigError: fewer than 3 architectures, or ``top_k`` above their number; ``proxies`` of networks of words.
 
     Example:
         >>> RankCheck(architectures=10, top_k=3).files["rank.csv"][:3]
@@ -96,6 +111,7 @@ class RankCheck(RecordingCallback):
         every_n_epochs: Count = 4,
         top_k: Count = 2,
         ceiling: bool = True,
+        proxies: Sequence[ProxyName] | None = None,
     ) -> None:
         if architectures < 3 or top_k > architectures:
             raise ConfigError(
@@ -105,6 +121,8 @@ class RankCheck(RecordingCallback):
         self.truth = StandAlone() if truth is None else truth
         self.count, self.every_n_epochs, self.top_k = architectures, every_n_epochs, top_k
         self.ceiling = ceiling
+        self.proxies = proxies or ()
+        self.proxy_scores: dict[ProxyName, list[float]] = {}
         self.architectures: list[Architecture] = []
         self.truths: list[float] = []
         self.macs: list[float] = []
@@ -118,6 +136,9 @@ class RankCheck(RecordingCallback):
         if trainer.is_global_zero:
             counted = Macs()(pl_module.space)
             self.macs = [pl_module.space.cost(a, counted) for a in self.architectures]
+            if self.proxies:
+                self.tables[_PROXIES] = CSVTable(Path(trainer.default_root_dir) / _PROXIES, _COLUMNS)
+                self.proxy_scores = self._proxy_scores(pl_module)
             about = pl_module.space, self.architectures, pl_module.data, pl_module.task, pl_module.seed
             self.truths = self.truth(*about)
             if self.ceiling and isinstance(self.truth, Repeated):
@@ -130,21 +151,41 @@ class RankCheck(RecordingCallback):
         epoch = trainer.current_epoch
         if not trainer.is_global_zero or not is_due(trainer, self.every_n_epochs):
             return
-        scores = [pl_module.score(a) for a in self.architectures]
-        for architecture, score, truth in zip(self.architectures, scores, self.truths, strict=True):
+        found = [pl_module.score(a) for a in self.architectures]
+        for architecture, score, truth in zip(self.architectures, found, self.truths, strict=True):
             known = truth if math.isfinite(truth) else None
             self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": known})
-        figures = self._compare(scores, generator(pl_module.seed, "bootstrap", pl_module.position))
-        figures |= {"score_spread": statistics.stdev(scores), "score_error": _error(pl_module, scores)}
+        figures = self._compare(found, generator(pl_module.seed, "bootstrap", pl_module.position))
+        figures |= {"score_spread": statistics.stdev(found), "score_error": _error(pl_module, found)}
         figures |= {"kendall_tau_truth": self.agreement}
+        if self.proxies and not self.tables[_PROXIES].rows:
+            self._record_proxies(pl_module.seed)
         self.record("rank.csv", {"epoch": epoch, "step": pl_module.position, **figures})
         for name in ("kendall_tau", "spearman", "kendall_tau_macs"):
             if figures[name] is not None:
                 pl_module.log(f"rank/{name}", figures[name], rank_zero_only=True, prog_bar=name == "kendall_tau")
         drawn = [place for place, truth in enumerate(self.truths) if math.isfinite(truth)]
         if drawn:
-            points = [scores[i] for i in drawn], [self.truths[i] for i in drawn]
+            points = [found[i] for i in drawn], [self.truths[i] for i in drawn]
             show(trainer, "rank/scatter", rank_scatter(*points, figures["kendall_tau"]), pl_module.position)
+
+    def _proxy_scores(self, module: SearchModule) -> dict[ProxyName, list[float]]:
+        space, seed = module.space, module.seed
+        if not space.input_dtype.is_floating_point:
+            raise ConfigError("rank_check.proxies: scores are of networks of images, and these take words; legal: null")
+        networks = []
+        for architecture in self.architectures:
+            with seeded(seed, "truth", architecture.key):
+                networks.append(space.network(architecture))
+        batch = first_images(module.data, _IMAGES)
+        return {name: scores(name, networks, batch, module.task.loss, seed) for name in self.proxies}
+
+    def _record_proxies(self, seed: int) -> None:
+        """Compare the scores without training with the truth; they are the same at every check."""
+        for name, values in self.proxy_scores.items():
+            known = diverged_last(torch.tensor(values, dtype=torch.float64)).tolist()
+            row = self._compare(known, generator(seed, "bootstrap", name))
+            self.tables[_PROXIES].append({"proxy": name} | {key: row[key] for key in _COLUMNS if key in row})
 
     def _compare(self, scores: list[float], rng: torch.Generator) -> dict[str, Any]:
         """One row of ``rank.csv``; figures that are undefined, as for constant scores, are None."""

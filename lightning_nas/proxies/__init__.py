@@ -17,6 +17,7 @@ file               scores
 ``zen``            ``zen``
 ``swap``           ``swap``
 ``az_nas``         ``az_nas``: four scores, and their sum of log ranks within a set of networks
+``named``          all of them by name, for networks that are ranked together
 =================  =====================================================================================
 
 The higher a score, the better the network should be. A function takes a network and a batch (x, y), leaves the network

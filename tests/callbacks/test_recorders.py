@@ -8,16 +8,20 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 from scipy.stats import binom, kendalltau, spearmanr
+from torch.nn import functional
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.callbacks.architecture_logger import ArchitectureLogger
 from lightning_nas.callbacks.rank_check import RankCheck
 from lightning_nas.errors import ConfigError
 from lightning_nas.latency.macs import count_macs
+from lightning_nas.proxies.snip import snip
 from lightning_nas.testing.callbacks import CallbackCase, toy_search
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit, one_thread
 from lightning_nas.training.csv_table import CSVTable
+from lightning_nas.training.seeding import seeded
+from lightning_nas.trials.proxy_child import first_images
 from lightning_nas.truth.stand_alone import StandAlone
 
 # of the nine toy architectures: an operation that keeps more of the image is better
@@ -38,6 +42,12 @@ class TestRankCheck(CallbackCase):
     @pytest.fixture
     def make(self) -> Callable[[], Callback]:
         return lambda: RankCheck(worth, architectures=6, every_n_epochs=1, top_k=2)
+
+
+class TestRankCheckWithScores(CallbackCase):
+    @pytest.fixture
+    def make(self) -> Callable[[], Callback]:
+        return lambda: RankCheck(worth, architectures=6, every_n_epochs=1, top_k=2, proxies=["params", "snip"])
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +123,36 @@ def test_a_truth_that_is_known_once_has_no_ceiling(tmp_path: Path) -> None:
     for check in (RankCheck(worth), RankCheck(StandAlone(cache_dir=str(tmp_path), epochs=1), ceiling=False)):
         fit(toy_search(), ToyData(), tmp_path / str(check.ceiling), epochs=1, callbacks=[check])
         assert check.figures()["kendall_tau_truth"] is None
+
+
+def test_scores_without_training_are_compared_with_the_same_truth(tmp_path: Path) -> None:
+    """One row for each, whatever the number of checks; the scores are those of the functions on fresh networks."""
+    names = ["macs", "snip", "az_nas"]
+    module, check = toy_search(), RankCheck(worth, architectures=8, every_n_epochs=1, top_k=3, proxies=names)
+    fit(module, ToyData(), tmp_path, epochs=2, callbacks=[check])
+    rows = CSVTable(tmp_path / "rank_proxies.csv").read()
+    assert [row["proxy"] for row in rows] == names
+    networks = []
+    for architecture in check.architectures:
+        with seeded(module.seed, "truth", architecture.key):
+            networks.append(module.space.network(architecture))
+    batch = first_images(module.data, 64)
+    expected = [snip(network, batch, functional.cross_entropy) for network in networks]
+    assert check.proxy_scores["snip"] == pytest.approx(expected)
+    for row in rows:
+        scores, truth = check.proxy_scores[row["proxy"]], check.truths
+        assert float(row["kendall_tau"]) == pytest.approx(kendalltau(scores, truth).statistic)
+        assert float(row["spearman"]) == pytest.approx(spearmanr(scores, truth).statistic)
+        assert 0 <= float(row["precision_at_k"]) <= 1
+        assert (row["k"], row["architectures"]) == ("3", "8")
+
+
+def test_scores_of_networks_of_words_are_refused_before_the_truth_is_trained(tmp_path: Path) -> None:
+    module = toy_search()
+    module.space.input_dtype = torch.int64
+    check = RankCheck(lambda *_: pytest.fail("the truth was trained first"), proxies=["snip"])
+    with pytest.raises(ConfigError, match=r"rank_check.proxies: scores are of networks of images"):
+        fit(module, ToyData(), tmp_path, epochs=1, callbacks=[check])
 
 
 def test_a_space_with_fewer_architectures_than_asked_for_checks_them_all(tmp_path: Path) -> None:

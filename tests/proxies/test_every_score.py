@@ -2,12 +2,16 @@
 
 import math
 from copy import deepcopy
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_nas.cli.command import conf_dir
 from lightning_nas.errors import InputError
 from lightning_nas.proxies import (
     fisher,
@@ -26,6 +30,8 @@ from lightning_nas.proxies import (
 )
 from lightning_nas.proxies.az_nas import az_nas
 from lightning_nas.proxies.base import Loss, Proxy
+from lightning_nas.proxies.named import NAMED, ProxyName
+from lightning_nas.proxies.named import scores as named_scores
 
 SCORES: dict[str, Proxy] = {
     "params": size.Params(),
@@ -175,3 +181,27 @@ def test_a_gpu_gives_the_score_of_the_cpu(name: str) -> None:
     net = network()
     net[8].p = 0.0
     assert scored(name, net.cuda()) == pytest.approx(scored(name, net.cpu()), rel=1e-3)
+
+
+def test_names_are_those_of_the_group() -> None:
+    """``callbacks.rank_check.proxies`` and ``proxy=`` mean the same by a name."""
+    files = sorted((Path(conf_dir()) / "proxy").glob("*.yaml"))
+    targets = {file.stem: yaml.safe_load(file.read_text())["_target_"] for file in files}
+    assert targets == {name: f"{made.__module__}.{made.__qualname__}" for name, made in NAMED.items()}
+    assert {*get_args(ProxyName)} == {*NAMED, "az_nas"} == {*SCORES}
+    for name, made in NAMED.items():
+        settings = {key: value for key, value in yaml.safe_load(files_text(files, name)).items() if key != "_target_"}
+        assert vars(made()) == settings, name
+
+
+def files_text(files: list[Path], name: str) -> str:
+    return next(file.read_text() for file in files if file.stem == name)
+
+
+def test_scores_of_a_set_are_those_of_its_networks() -> None:
+    nets = [network(), network()]
+    nets[1][3].weight.data.zero_()
+    nets[1][9].bias.data.zero_()
+    assert named_scores("synflow", nets, batch(), F.cross_entropy, 0) == [scored("synflow", nets[0]), -math.inf]
+    by_az = named_scores("az_nas", nets, batch(), F.cross_entropy, 0)
+    assert by_az[0] == by_az[1]  # their weights are drawn anew, from the same numbers
