@@ -82,6 +82,10 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> E
         added = next((text for text in arguments if text.partition("=")[0] == key and not _is_sweep(text)), f"{key}=")
         with composing():
             config = compose(name or config_name, [*searched, *chosen, f"+{added}", "paths.output=''"])
+        if key == "proxy":
+            return ConfigError(
+                "proxy: nothing here takes a score; add strategy=proxy, or child=proxy to a search by trials"
+            )
         if "." not in key:
             legal = groups | {str(known) for known in config} - {key}
             return ConfigError(f"{key}: there is no such group or key; {hint(key, legal)}")

@@ -30,6 +30,9 @@ The second says what a search can change in a network of your own: every decisio
 whole and why, and the sizes of the smallest, the middle and the largest network. It takes the overrides of a run;
 latencies are measured, or come from latency_table=file latency_table.path=FILE or latency_table=measured."""
 _DOCUMENTED = "strategy"  # the group whose options have a page in docs/methods
+# of groups that are a part of others
+_PLACES = {"rank_check.truth": "callbacks.rank_check.truth", "proxy": "child.proxy"}
+_NEEDS = {"proxy": ["strategy=proxy"]}  # what composes a part that is not there by default
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -80,7 +83,7 @@ def asked_for(text: str) -> tuple[str, str]:
 
 def _option(group: str, name: str) -> Iterator[str]:
     """The paragraphs on an option that is one object."""
-    config = _composed(f"{group}={name}")
+    config = _composed(*_NEEDS.get(group, []), f"{group}={name}")
     node = _part(config, group, resolve=group == _DOCUMENTED)
     made = class_of(node)
     yield f"{group}={name}" + (f"  ({node['_target_']})" if made else "")
@@ -93,7 +96,7 @@ def _option(group: str, name: str) -> Iterator[str]:
     paper = _part(_composed(f"experiment={experiment}"), group, resolve=True) if experiment else {}
     rows = list(options(node, paper))
     if rows:
-        yield from ["", f"options, set as {group}.KEY=VALUE"]
+        yield from ["", f"options, set as {_PLACES.get(group, group)}.KEY=VALUE"]
         yield from table(rows, Row("key", "default", "paper", "legal"))
     if made:
         yield from _company(group, node, made)
@@ -108,7 +111,7 @@ def _facts(group: str, name: str, made: type | None, experiment: str | None) -> 
         yield f"paper           https://arxiv.org/abs/{number}"
     if group == _DOCUMENTED and made and made.__module__.startswith("lightning_nas."):
         yield f"page            docs/methods/{name}.md"
-    yield f"run it          lightning-nas run {group}={name}"
+    yield f"run it          lightning-nas run {' '.join([*_NEEDS.get(group, []), f'{group}={name}'])}"
     if experiment:
         yield f"as in the paper lightning-nas run experiment={experiment}"
 
@@ -232,7 +235,7 @@ def _part(config: Any, group: str, *, resolve: bool) -> Mapping[str, Any]:
     """The values of a group as they were composed; empty if the option sets nothing there."""
     from omegaconf import OmegaConf
 
-    place = f"callbacks.{group}" if group == "rank_check.truth" else group.replace("/", ".")
+    place = _PLACES.get(group, group.replace("/", "."))
     node = OmegaConf.select(config, place)
     content: Any = OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else {}
     return content if isinstance(content, dict) else {}

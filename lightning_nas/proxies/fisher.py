@@ -59,7 +59,7 @@ def fisher(network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss) -> floa
 
 
 class Fisher(Proxy):
-    """Fisher information of channels, see :func:`fisher`.
+    """Fisher information of channels.
 
     >>> Fisher()(nn.Linear(3, 2), (torch.rand(2, 3), torch.zeros(2, 2)), nn.MSELoss(), torch.Generator()) >= 0
     True

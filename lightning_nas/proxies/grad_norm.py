@@ -36,7 +36,7 @@ def grad_norm(network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss) -> f
 
 
 class GradNorm(Proxy):
-    """Norm of the gradient, see :func:`grad_norm`.
+    """Norm of the gradient.
 
     >>> GradNorm()(nn.Linear(3, 2), (torch.rand(2, 3), torch.zeros(2, 2)), nn.MSELoss(), torch.Generator()) >= 0
     True

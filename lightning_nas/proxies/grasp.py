@@ -46,7 +46,7 @@ def grasp(network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss) -> float
 
 
 class Grasp(Proxy):
-    """Gradient signal preservation, see :func:`grasp`.
+    """Gradient signal preservation.
 
     >>> Grasp()(nn.Linear(3, 2), (torch.rand(2, 3), torch.zeros(2, 2)), nn.MSELoss(), torch.Generator()) <= 0
     True

@@ -45,7 +45,7 @@ def jacob_cov(network: nn.Module, x: Tensor) -> float:
 
 
 class JacobCov(Proxy):
-    """Covariance of the Jacobian, see :func:`jacob_cov`.
+    """Covariance of the Jacobian.
 
     >>> JacobCov()(nn.Linear(3, 2), (torch.rand(2, 3), torch.zeros(2)), nn.MSELoss(), torch.Generator()) < -2
     True

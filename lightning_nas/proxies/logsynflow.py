@@ -36,7 +36,7 @@ def logsynflow(network: nn.Module, x: Tensor) -> float:
 
 
 class LogSynflow(Proxy):
-    """Logarithmic synaptic flow, see :func:`logsynflow`.
+    """Logarithmic synaptic flow.
 
     >>> LogSynflow()(nn.Linear(4, 2), (torch.zeros(1, 4), torch.zeros(1)), nn.MSELoss(), torch.Generator()) > 0
     True

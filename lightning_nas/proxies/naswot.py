@@ -45,7 +45,7 @@ def naswot(network: nn.Module, x: Tensor) -> float:
 
 
 class Naswot(Proxy):
-    """Distinct codes of a batch, see :func:`naswot`.
+    """Distinct codes of a batch.
 
     >>> net = nn.Sequential(nn.Linear(1, 64), nn.ReLU())
     >>> Naswot()(net, (torch.tensor([[3.0], [-2.0]]), torch.zeros(2)), nn.MSELoss(), torch.Generator()) > 0

@@ -38,7 +38,7 @@ def plain(network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss) -> float
 
 
 class Plain(Proxy):
-    """Weight times gradient, see :func:`plain`.
+    """Weight times gradient.
 
     >>> Plain()(nn.Linear(3, 2), (torch.zeros(2, 3), torch.zeros(2, 2)), nn.MSELoss(), torch.Generator())
     0.0

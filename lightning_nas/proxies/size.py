@@ -64,7 +64,7 @@ class Macs(Proxy):
 
 
 class Depth(Proxy):
-    """The number of layers with weights on the longest path, see :func:`depth`.
+    """The number of layers with weights on the longest path.
 
     >>> Depth()(nn.Linear(4, 2), (torch.zeros(1, 4), torch.zeros(1)), nn.MSELoss(), torch.Generator())
     1.0

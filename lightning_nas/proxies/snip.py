@@ -35,7 +35,7 @@ def snip(network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss) -> float:
 
 
 class Snip(Proxy):
-    """Connection sensitivity, see :func:`snip`.
+    """Connection sensitivity.
 
     >>> Snip()(nn.Linear(3, 2), (torch.rand(2, 3), torch.zeros(2, 2)), nn.MSELoss(), torch.Generator()) >= 0
     True

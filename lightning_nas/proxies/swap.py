@@ -49,7 +49,7 @@ def _packed(pattern: Tensor) -> Tensor:
 
 
 class Swap(Proxy):
-    """Sample-wise activation patterns, see :func:`swap`.
+    """Sample-wise activation patterns.
 
     >>> net = nn.Sequential(nn.Linear(1, 64), nn.ReLU())
     >>> Swap()(net, (torch.tensor([[3.0], [-2.0]]), torch.zeros(2)), nn.MSELoss(), torch.Generator()) <= 4

@@ -59,7 +59,7 @@ def synflow(network: nn.Module, x: Tensor) -> float:
 
 
 class Synflow(Proxy):
-    """Synaptic flow, see :func:`synflow`.
+    """Synaptic flow.
 
     >>> Synflow()(nn.Linear(4, 2), (torch.zeros(1, 4), torch.zeros(1)), nn.MSELoss(), torch.Generator()) < 2
     True

@@ -93,7 +93,7 @@ def _features(network: nn.Module) -> nn.Module:
 
 
 class Zen(Proxy):
-    """Zen-score, see :func:`zen`.
+    """Zen-score.
 
     Args:
         repeats: number of draws of weights and images.

@@ -56,7 +56,7 @@ def zico(network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss, parts: in
 
 
 class Zico(Proxy):
-    """Inverse coefficient of variation of gradients, see :func:`zico`.
+    """Inverse coefficient of variation of gradients.
 
     Args:
         parts: number of batches that the one given is cut into.

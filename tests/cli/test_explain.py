@@ -153,6 +153,7 @@ def test_strategies_that_mix_in_their_own_way_need_separate_options() -> None:
         ("experiment=fbnet_imagenet", ["search_space=fbnet", "dataset.search_classes", "null", "100", "1812.03443"]),
         ("rank_check.truth=stand_alone", ["epochs", "limit_train_batches"]),
         ("trainer=default", ["max_epochs", "12"]),
+        ("proxy=zen", ["2102.01063", "repeats", "child.proxy.KEY=VALUE"]),
     ],
 )
 def test_every_sort_of_option_can_be_explained(option: str, words: list[str]) -> None:
