@@ -1,15 +1,20 @@
 """``trials.jsonl``: the events of all trials, one JSON object per line, append-only.
 
-The first line, ``{"event": "began", "conditions": {...}}``, holds the settings; then follow
+The first line, ``{"event": "began", "format": 2, "conditions": {...}}``, holds the settings; then follow
 ``{"event": "proposed", "trial": 0, "architecture": {...}, ...}``, then ``started`` for each attempt, then ``finished``,
-``failed`` or ``lost`` as in :class:`~lightning_nas.trials.requests.Response`. Only the search writes it. Each line ends
-with ``"crc"``, the CRC-32 of the line without it; lines of earlier versions have none.
+``failed`` or ``lost`` as in :class:`~lightning_nas.trials.requests.Response`. Only the search writes it.
+
+Each line ends with ``"crc"``, 16 hexadecimal digits: the CRC-32 of the line without it, and that of all of the file
+before the line. So lines that are removed, doubled or in another order are found too, except the last ones: a file
+without them is what a kill leaves. Lines of earlier versions have the first 8 digits or no CRC, and a file that they
+begin is continued with all 16.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import weakref
 import zlib
@@ -21,12 +26,15 @@ from lightning_nas.errors import CheckpointError, EnvironmentFailure, InputError
 from lightning_nas.files import parse_json, replace_file, sync_folder, write_all
 from lightning_nas.training.exact import differences
 
+log = logging.getLogger(__name__)
+
 Event = dict[str, Any]
 EVENTS = ("proposed", "started", "finished", "failed", "lost")
 MOST_TRIALS = 2**31
 _KEYS = {"event", "trial", "architecture", "info", "parent", "bars", "attempt", "curve", "seconds", "reason"}
 _BLOCK, _BLOCKS = 2**12, 2**20  # bytes read at once: of one line, of a file
 _CRC = ',"crc":'
+_FORMAT = 2  # of a file whose lines all say what is before them
 _line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -59,7 +67,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._chained = path, False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
@@ -69,7 +77,7 @@ class Ledger:
             self.conditions, self._first = self._head()
             self._file.truncate(self.bytes)
             sync_folder(path.parent)
-            self._digest = _digest(path, self.bytes)
+            self._digest, self._before = _digest(path, self.bytes)
         except OSError as reason:
             raise EnvironmentFailure(f"cannot write {shown(path)}: {reason.strerror}") from reason
         self.events, self._opened_bytes = self.opened_with, self.bytes
@@ -81,6 +89,8 @@ class Ledger:
             return None, 0
         line = self._line(0)
         content = _content(line, 0, self.path)
+        self._chained = isinstance(content, dict) and content.get("format") == _FORMAT
+        _check_place(line, 0, self.path, 0, chained=self._chained)
         if isinstance(content, dict) and content.get("event") == "began":
             return _conditions(content, _where(0, self.path)), len(line) + 1
         return None, 0
@@ -93,7 +103,7 @@ class Ledger:
         """
         if self.conditions is None:
             if not self.opened_with:
-                self.append("began", {"conditions": dict(conditions)})
+                self.append("began", {"format": _FORMAT, "conditions": dict(conditions)})
             return
         if (listed := differences(self.conditions, conditions)) and not allow_inexact:
             raise CheckpointError(
@@ -113,15 +123,25 @@ class Ledger:
             start: place of the first one, a byte offset.
 
         Raises:
-            CheckpointError: a line is no event.
+            CheckpointError: a line is no event, or does not follow the lines before it.
         """
         with self.path.open("rb") as file:
-            offset, end = max(start, self._first), self._opened_bytes
+            offset, end, before, chained = max(start, self._first), self._opened_bytes, 0, self._chained
+            for block in _blocks(file, offset):
+                before = zlib.crc32(block, before)
             file.seek(offset)
             while offset < end:
                 line = file.readline()
-                yield _event(line[:-1], offset, self.path), offset
+                event = _event(line[:-1], offset, self.path)
+                chained = _check_place(line[:-1], offset, self.path, before, chained=chained)
+                yield event, offset
+                before = zlib.crc32(line, before)
                 offset += len(line)
+        if offset > start == 0 and not chained:
+            log.warning(
+                "%s was written by an earlier version, so that lines removed from it would not be found",
+                shown(self.path),
+            )
 
     def at(self, place: int) -> Event:
         """The event at a place, a byte offset.
@@ -143,7 +163,7 @@ class Ledger:
     def append(self, event: str, content: Event) -> int:
         """Write one event; :meth:`sync` flushes it to the disk. Returns its place, a byte offset."""
         body = _line({"event": event, **content}).encode()
-        place, line = self.bytes, body[:-1] + f'{_CRC}"{_crc(body)}"}}\n'.encode()
+        place, line = self.bytes, body[:-1] + f'{_CRC}"{_crc(body)}{self._before:08x}"}}\n'.encode()
         try:
             write_all(self._file.fileno(), line)
         except OSError as reason:
@@ -151,6 +171,7 @@ class Ledger:
         self.events += 1
         self.bytes += len(line)
         self._digest.update(line)
+        self._before = zlib.crc32(line, self._before)
         self._unsynced = True
         return place
 
@@ -186,7 +207,7 @@ class Ledger:
             CheckpointError: events are missing or were changed.
         """
         less = self.bytes < position["bytes"]
-        if less or _digest(self.path, position["bytes"]).hexdigest() != position["sha256"]:
+        if less or _digest(self.path, position["bytes"])[0].hexdigest() != position["sha256"]:
             what = "has fewer events than" if less else "has other events than"
             raise CheckpointError(
                 f"{shown(self.path)} {what} when the checkpoint was made: it belongs to another folder, or it was cut "
@@ -242,13 +263,14 @@ def _last_line(file: BinaryIO, end: int) -> int:
     return 0
 
 
-def _digest(path: Path, size: int) -> Any:
-    """The running SHA-256 of the first bytes of a file."""
-    digest = hashlib.sha256()
+def _digest(path: Path, size: int) -> tuple[Any, int]:
+    """The running SHA-256 and CRC-32 of the first bytes of a file."""
+    digest, crc = hashlib.sha256(), 0
     with path.open("rb") as file:
         for block in _blocks(file, size):
             digest.update(block)
-    return digest
+            crc = zlib.crc32(block, crc)
+    return digest, crc
 
 
 def _event(line: bytes, place: int, path: Path) -> Event:
@@ -277,9 +299,44 @@ def _parsed(line: bytes) -> Any:
     content = parse_json(line.decode(), where="it")
     if isinstance(content, dict) and "crc" in content:
         body = line.rpartition(_CRC.encode())[0] + b"}"
-        if content.pop("crc") != _crc(body):
+        crc = content.pop("crc")
+        if not isinstance(crc, str) or len(crc) not in (8, 16) or crc[:8] != _crc(body):
             raise InputError("it was changed after it was written")
     return content
+
+
+def _digits(line: bytes) -> bytes:
+    """The digits of a line's CRC; none in a line of an earlier version."""
+    return line.rpartition(_CRC.encode())[2].strip(b'"}') if _CRC.encode() in line else b""
+
+
+def _check_place(line: bytes, place: int, path: Path, before: int, *, chained: bool) -> bool:
+    """Refuse a line that does not follow the lines before it.
+
+    Args:
+        line: without its end.
+        place: of the line, for the error.
+        path: likewise.
+        before: CRC-32 of the lines before it.
+        chained: whether a line before it says what is before that.
+
+    Returns:
+        Whether this line says so, or one before it.
+    """
+    digits = _digits(line)
+    if len(digits) < 16:
+        if chained:
+            raise CheckpointError(
+                f"{_where(place, path)} lacks its checksum: it was changed after it was written; restore the file or "
+                "start in another folder"
+            )
+        return False
+    if digits[8:] != f"{before:08x}".encode():
+        raise CheckpointError(
+            f"{_where(place, path)} was written after other lines than are before it now: lines were removed, doubled, "
+            "changed or put in another order; restore the file or start in another folder"
+        )
+    return True
 
 
 def _crc(body: bytes) -> str:

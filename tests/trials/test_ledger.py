@@ -39,9 +39,11 @@ def test_it_gives_back_what_was_written_in_order_and_to_the_bit(tmp_path: Path) 
     again = Ledger(path)
     assert again.found == EVENTS
     assert again.events == len(EVENTS)
-    for line, event in zip(path.read_text().splitlines(), EVENTS, strict=True):
+    before = b""
+    for line, event in zip(path.read_bytes().splitlines(keepends=True), EVENTS, strict=True):
         crc = zlib.crc32(json.dumps(event, separators=(",", ":")).encode())
-        assert json.loads(line) == {**event, "crc": f"{crc:08x}"}
+        assert json.loads(line) == {**event, "crc": f"{crc:08x}{zlib.crc32(before):08x}"}
+        before += line
 
 
 @given(st.data())
@@ -56,10 +58,74 @@ def test_a_line_with_another_byte_is_refused(tmp_path_factory: pytest.TempPathFa
         list(Ledger(path).read())
 
 
-def test_lines_of_earlier_versions_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [True, False])
+@given(st.data())
+def test_lines_that_are_moved_removed_or_doubled_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, begun: bool, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("moved") / "trials.jsonl"
+    if begun:
+        ledger = Ledger(path)
+        ledger.begin({"seed": "0"})
+        ledger.close()
+    lines = [*write(path).splitlines(keepends=True)]
+    first, last = 0, len(lines) - 1
+    place = data.draw(st.integers(first, last - 1))  # without its last lines a file is as a kill leaves it
+    change = data.draw(st.sampled_from(["remove", "swap", "double", "strip", "strip and mend"]))
+    changed = list(lines)
+    if change == "remove":
+        del changed[place]
+    elif change == "swap":
+        changed[place], changed[place + 1] = changed[place + 1], changed[place]
+    elif change == "double":
+        changed.insert(data.draw(st.integers(place + 1, last)), changed[place])
+    else:
+        content = json.loads(changed[place])
+        crc = content.pop("crc")
+        if change == "strip and mend":  # as an earlier version wrote it
+            content["crc"] = crc[:8]
+        changed[place] = json.dumps(content, separators=(",", ":")).encode() + b"\n"
+    path.write_bytes(b"".join(changed))
+    with pytest.raises(CheckpointError, match=r"line \d of .* (after other lines|lacks its checksum|is not an event)"):
+        list(Ledger(path).read())
+    assert path.read_bytes() == b"".join(changed)
+
+
+def test_checksums_that_are_stripped_from_the_last_line_or_from_all_are_refused(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    ledger.begin({"seed": "0"})
+    ledger.close()
+    lines = write(ledger.path).splitlines()
+    plain = [json.dumps({k: v for k, v in json.loads(line).items() if k != "crc"}).encode() for line in lines]
+    for changed in ([*lines[:-1], plain[-1]], plain):
+        ledger.path.write_bytes(b"\n".join(changed) + b"\n")
+        with pytest.raises(CheckpointError, match="lacks its checksum"):
+            list(Ledger(ledger.path).read())
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_files_of_earlier_versions_are_read_and_continued(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, summed: bool
+) -> None:
     path = tmp_path / "trials.jsonl"
-    path.write_text("".join(json.dumps(event, separators=(",", ":")) + "\n" for event in EVENTS))
-    assert Ledger(path).found == EVENTS
+    began = {"event": "began", "conditions": {"seed": "0"}}
+    with path.open("w") as file:
+        for event in [began, *EVENTS[:2]]:
+            text = json.dumps(event, separators=(",", ":"))
+            crc = f"{zlib.crc32(text.encode()):08x}"
+            file.write(f'{text[:-1]},"crc":"{crc}"}}\n' if summed else text + "\n")
+    old = Ledger(path)
+    old.begin({"seed": "0"})
+    assert old.found == EVENTS[:2]
+    assert "written by an earlier version" in caplog.text
+    old.close()
+    content = write(path, EVENTS[2:])
+    for _ in range(2):
+        assert Ledger(path).found == EVENTS
+    lines = content.splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], *lines[2:]]))  # a line of before is seen too
+    with pytest.raises(CheckpointError, match=r"line 3 of .* after other lines"):
+        list(Ledger(path).read())
 
 
 @given(st.data())

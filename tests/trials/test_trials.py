@@ -152,6 +152,37 @@ def events_before(content: bytes) -> set[int]:
     return {event["trial"] for event in whole if event["event"] in ("finished", "failed")}
 
 
+def aged(line: bytes, version: int) -> bytes:
+    """A line as an earlier version wrote it: 1 with a checksum of the line alone, 0 with none."""
+    content = json.loads(line)
+    crc = content.pop("crc")
+    content |= {"crc": crc[:8]} if version else {}
+    return json.dumps(content, separators=(",", ":")).encode() + b"\n"
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_ledger_of_an_earlier_version_resumes_to_the_same_trials(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "trials.jsonl"
+    expected = told(start(path, random.Random(3), ordered=True).run().history)
+    half = b"".join(aged(line, version) for line in path.read_bytes().splitlines()[:20])
+    path.write_bytes(half)
+    search = start(path, random.Random(4), ordered=True).run()
+    assert told(search.history) == expected
+    assert not {request.trial for request in search.book.engine.asked} & events_before(half)
+    assert told(start(path, random.Random(5), ordered=True).run().history) == expected  # lines of both versions
+
+
+def test_results_that_changed_places_are_refused_without_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    start(path, random.Random(1), ordered=False).run()
+    lines = path.read_bytes().splitlines(keepends=True)
+    one, other = [n for n, line in enumerate(lines) if b'"finished"' in line][:2]
+    lines[one], lines[other] = lines[other], lines[one]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(CheckpointError, match="was written after other lines"):
+        start(path, random.Random(1), ordered=False).run()
+
+
 @fast
 @settings(max_examples=50, deadline=None)
 @given(seeds=st.tuples(st.integers(), st.integers()), slots=st.tuples(st.integers(1, 5), st.integers(1, 5)))
