@@ -53,10 +53,32 @@ def trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for argument in arguments:
         name, _, given = argument.partition("=")
         if name == "trusted_modules":
-            modules += [module.strip(" '\"") for module in given.strip("[]").split(",") if module.strip()]
+            modules += listed(name, given)
         else:
             others.append(argument)
     return others, modules
+
+
+def listed(name: str, given: str) -> list[str]:
+    """The names of a list as it is typed: in brackets, or a name alone; quotes and spaces around names are left out.
+
+    Raises:
+        ConfigError: a bracket or a name is missing.
+
+    Example:
+        >>> listed("formats", "[py, 'onnx']"), listed("formats", "py"), listed("formats", "[]")
+        (['py', 'onnx'], ['py'], [])
+        >>> listed("formats", "[py,onnx")
+        Traceback (most recent call last):
+        lightning_nas.errors.ConfigError: formats: got '[py,onnx'; legal: names in brackets, formats=[A,B]
+    """
+    text = given.strip()
+    opened, closed = text.startswith("["), text.endswith("]")
+    inside = text[1:-1] if opened and closed else text
+    names = [part.strip().strip("'\"").strip() for part in inside.split(",")] if inside.strip() else []
+    if opened != closed or not all(names) or any(mark in inside for mark in "[]"):
+        raise ConfigError(f"{name}: got {shown(given)}; legal: names in brackets, {name}=[A,B]")
+    return names
 
 
 def arranged(arguments: Sequence[str]) -> list[str]:

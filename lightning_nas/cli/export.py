@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_nas.cli.arguments import asks_for_help, trusted
+from lightning_nas.cli.arguments import asks_for_help, listed, trusted
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.export.names import check_formats
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError(f"{shown(unknown[0])}: export takes formats=[...], out=FOLDER and trusted_modules=[...]")
     if len(options) < len(others):
         raise ConfigError("export: an option is given twice")
-    formats = [name.strip() for name in options["formats"].strip("[]").split(",")] if "formats" in options else None
+    formats = listed("formats", options["formats"]) if "formats" in options else None
     if formats is not None:
         check_formats(formats)
 

@@ -306,6 +306,36 @@ def test_what_depends_on_values_is_refused_in_one_line() -> None:
         network_code(nn.Sequential(BatchStatistics()), torch.ones(2, 3))
 
 
+class Turned(nn.Module):
+    """A network whose layer without bias gets its input in another order of memory, for which torch has two kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix, self.head = nn.Conv2d(1, 9, 3), nn.Linear(9, 4, bias=False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.mix(self.stem(x).flatten(2).transpose(1, 2))
+        return self.head(mixed.mean(1))  # type: ignore[no-any-return]
+
+
+def test_weights_of_safetensors_compute_with_the_kernels_of_the_network(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Turned().eval()
+    x = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network.stem(x).flatten(2).transpose(1, 2)
+        bare = nn.functional.linear(features, network.mix.weight.detach())
+        assert not torch.equal(bare, network.mix(features)), "torch has one kernel: this test shows nothing here"
+    known = Preprocessing(kind="own", input_shape=[1, 4, 4], classes=["a", "b", "c"])
+    trained = Trained(network, ToySpace().best, {}, known, {})
+    exported = written_formats._MAKERS["safetensors"](Source(trained, tmp_path, x, {}))
+    assert exported.run is not None
+    with torch.no_grad():
+        assert torch.equal(exported.run(x), network(x))
+
+
 # -- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -317,7 +347,11 @@ def test_what_depends_on_values_is_refused_in_one_line() -> None:
         (["RUN", "RUN"], "export takes formats=[...], out=FOLDER and trusted_modules"),
         (["nowhere"], "there is no folder 'nowhere'"),
         (["RUN", "formats=[onx]"], "got 'onx'; legal: torch, onnx, py, safetensors, executorch"),
-        (["RUN", "formats=[]"], "legal: torch"),
+        (["RUN", "formats=[]"], "got none; legal: one or more of torch"),
+        (["RUN", "formats=['onx', \"py\"]"], "got 'onx'; legal: torch, onnx, py, safetensors, executorch"),
+        (["RUN", "formats=[py"], "formats: got '[py'; legal: names in brackets, formats=[A,B]"),
+        (["RUN", "formats=[py,,onnx]"], "formats: got '[py,,onnx]'; legal: names in brackets"),
+        (["RUN", "trusted_modules=[mine"], "trusted_modules: got '[mine'; legal: names in brackets"),
         (["RUN", "format=py"], "export takes formats=[...], out=FOLDER and trusted_modules"),
         (["RUN", "formats=py", "formats=torch"], "an option is given twice"),
         (["DAMAGED", "formats=py"], "its checksum differs"),
