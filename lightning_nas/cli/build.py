@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 
 from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.callbacks.short_warm_up import ShortWarmUp
-from lightning_nas.cli.before_data import check_before_data
+from lightning_nas.cli.before_data import check_before_data, known_space
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.job import ConfiguredJob
 from lightning_nas.cli.names import chosen
@@ -49,9 +49,9 @@ def build(config: DictConfig) -> Run:
         InputError: data, space or sizes do not go together.
     """
     check_free(Path(config.paths.output), config.stages, config.ckpt_path)
-    for key in ("threads", "dataset.num_workers"):
-        count = OmegaConf.select(config, key)
-        check_processes(f"{key}={count}", count if isinstance(count, int) else 1)
+    check_counts(config)
+    if "search" not in config.stages and "retrain" in config.stages and config.architecture is None:
+        raise ConfigError("stages=[retrain] needs architecture=FILE or architecture=ZOO_NAME")
     parts, callbacks = parts_of(config), list[Callback]()
     if "search" in config.stages:
         parts.check()
@@ -60,19 +60,23 @@ def build(config: DictConfig) -> Run:
     elif "retrain" in config.stages:
         built(instantiate(config.trainer), logger=False)
     settings = settings_of(config, parts)
-    warnings = check_lengths(config, instantiate(config.strategy), callbacks, settings["retraining"])
-    check_before_data(config, parts, settings["retraining"], settings["target"])
-    data = read_data(config)
+    strategy, retraining = instantiate(config.strategy), settings["retraining"]
+    warnings = check_lengths(config, strategy, callbacks, retraining)
+    check_sides(config.search_space)
+    space, described = known_space(config), OmegaConf.to_yaml(config.search_space, resolve=True)
+    check_before_data(config, parts, retraining, settings["target"], strategy, callbacks, space=space)
+    data = read_data(config, for_search="search" in config.stages)
     fill_sizes(config, data)
     check_sides(config.search_space)
     check(config)  # once more, with the sizes
-    space = instantiate(config.search_space)
+    if space is None or described != OmegaConf.to_yaml(config.search_space, resolve=True):
+        space = instantiate(config.search_space)
     return Run(
         folder=Path(config.paths.output),
         data=data,
         space=space,
         task=instantiate(config.task),
-        strategy=instantiate(config.strategy),
+        strategy=strategy,
         trainer=instantiate(config.trainer),
         write_record=OmegaConf.to_yaml(config, resolve=True),
         record=plain_record(config),
@@ -82,6 +86,17 @@ def build(config: DictConfig) -> Run:
         warnings=warnings,
         **settings,
     )
+
+
+def check_counts(config: DictConfig) -> None:
+    """Refuse more threads or workers than the machine has cores for.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for key in ("threads", "dataset.num_workers"):
+        count = OmegaConf.select(config, key)
+        check_processes(f"{key}={count}", count if isinstance(count, int) else 1)
 
 
 def made(node: DictConfig, key: str) -> Any:
@@ -177,9 +192,10 @@ def target_of(config: DictConfig) -> dict[str, float] | None:
     return given or None
 
 
-def read_data(config: DictConfig) -> SearchData:
-    """The data of ``config.dataset``, set up."""
+def read_data(config: DictConfig, *, for_search: bool) -> SearchData:
+    """The data of ``config.dataset``, set up; without a search they may be few."""
     data = as_search_data(instantiate(config.dataset), config.seed)
+    data.for_search = for_search
     data.setup("fit")
     return data
 

@@ -14,7 +14,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_nas.cli import presets
-from lightning_nas.cli.before_data import check_before_data
+from lightning_nas.cli.before_data import check_before_data, known_space
 from lightning_nas.cli.build import build, callbacks_of, check_lengths, parts_of, retraining_of, target_of
 from lightning_nas.cli.config.check import check
 from lightning_nas.cli.config.spelling import hint
@@ -88,9 +88,10 @@ class Overridden:
             check(config)
             parts = parts_of(config)
             parts.check()
-            retraining = retraining_of(config)
-            check_before_data(config, parts, retraining, target_of(config))
-            check_lengths(config, instantiate(config.strategy), callbacks_of(config), retraining)
+            retraining, target = retraining_of(config), target_of(config)
+            made, callbacks = instantiate(config.strategy), callbacks_of(config)
+            check_before_data(config, parts, retraining, target, made, callbacks, space=known_space(config))
+            check_lengths(config, made, callbacks, retraining)
         return parts
 
     def run(self, strategy: str, task: str, seed: int, folder: Path) -> Run:

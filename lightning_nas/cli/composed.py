@@ -15,8 +15,10 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import Logger
 
 from lightning_nas.cli import presets
+from lightning_nas.cli.before_data import check_before_data, known_space
 from lightning_nas.cli.build import (
     callbacks_of,
+    check_counts,
     check_lengths,
     engine_of,
     fill_sizes,
@@ -32,9 +34,12 @@ from lightning_nas.cli.described import describe
 from lightning_nas.cli.names import preset_of
 from lightning_nas.data.base import SearchData
 from lightning_nas.data.given import as_search_data
+from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.experiment.pairs import Parts
-from lightning_nas.experiment.settings import Names
+from lightning_nas.experiment.settings import Names, Retraining
+from lightning_nas.experiment.trainer import check_trainer
+from lightning_nas.latency.sources import NoTable
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
@@ -86,8 +91,13 @@ class Composed:
     ) -> None:
         self.folder, self.space, self.strategy = folder, space, strategy
         self.warnings = list[str]()
+        self.known: SearchSpace | None = None  # the space, where it needs no sizes of the data
         self.objects = {key: value for key, value in settings.items() if _is_object(key, value)}
-        self.data = data if isinstance(data, str) else _set_up(as_search_data(data, seed))
+        stages = settings.get("stages")
+        self.for_search = not isinstance(stages, Sequence) or "search" in stages
+        self.data = data if isinstance(data, str) else as_search_data(data, seed)
+        if not isinstance(self.data, str | ImageData):
+            _set_up(self.data, self.for_search)
         if isinstance(self.objects.get("trainer"), pl.Trainer):
             raise ConfigError(
                 "trainer: got a Trainer, but every stage makes its own; legal: settings, e.g. trainer={'max_epochs': "
@@ -111,7 +121,9 @@ class Composed:
         with open_dict(self.config):
             self.config.seed, self.config.paths.output = seed, str(folder)
             if not isinstance(self.data, str):
-                self.config.dataset = {"_target_": self.config.dataset._target_, "seed": seed, **self.data.found}
+                late = isinstance(self.data, ImageData)  # read when all else is checked
+                sizes = dict.fromkeys(("image_size", "channels", "num_classes")) if late else self.data.found
+                self.config.dataset = {"_target_": self.config.dataset._target_, "seed": seed, **sizes}
             given = getattr(self.objects.get("trainer"), "keywords", {})
             if "max_epochs" in given:
                 self.config.trainer.max_epochs = given["max_epochs"]  # schedules of the search follow it
@@ -122,14 +134,18 @@ class Composed:
         check(self.config)
         callbacks = list(self.objects["callbacks"]) if "callbacks" in self.objects else callbacks_of(self.config)
         retraining, trainer = retraining_of(self.config), self.objects.get("trainer")
+        check_counts(self.config)
         self.warnings = check_lengths(self.config, self._factory(), callbacks, retraining, trainer)
-        made = self._made()
-        classes = self._classes(made["space"])
+        classes = self._classes()
         if "search" in self.config.stages:
             classes.check()
+            making = trainer or instantiate(self.config.trainer)
+            check_trainer(making, callbacks, trials=classes.trains_children)
         settings = settings_of(self.config, classes)
         if settings["target"] and isinstance(self.strategy, Strategy):
             raise ConfigError("target: the strategy is made already; pass target=... where it is made")
+        self._check_before_data(classes, retraining, settings["target"], callbacks)
+        made = self._made()
         if "callbacks" in self.objects:
             given = list(self.objects["callbacks"])
             bars = any(isinstance(callback, ProgressBar) for callback in given)
@@ -149,12 +165,25 @@ class Composed:
             **made,
         }
 
+    def _check_before_data(
+        self, classes: Parts, retraining: Retraining, target: Mapping[str, float] | None, callbacks: list[pl.Callback]
+    ) -> None:
+        given = self.objects.get("latency_table")
+        own = isinstance(self.strategy, Strategy)
+        self.known = None if own or isinstance(self.space, SearchSpace) else known_space(self.config)
+        space = self.space if isinstance(self.space, SearchSpace) else self.known
+        source = NoTable() if own else given
+        check_before_data(
+            *(self.config, classes, retraining, target, self._factory(), callbacks), source=source, space=space
+        )
+
     def _made(self) -> dict[str, Any]:
         data = self.data
         if isinstance(data, str):
-            data = _set_up(as_search_data(instantiate(self.config.dataset), self.config.seed))
-            fill_sizes(self.config, data)
-            check(self.config)
+            data = as_search_data(instantiate(self.config.dataset), self.config.seed)
+        _set_up(data, self.for_search)
+        fill_sizes(self.config, data)
+        check(self.config)
         strategy = self.strategy
         own = isinstance(strategy, Strategy)
         space = self.space
@@ -164,7 +193,7 @@ class Composed:
             raise ConfigError("strategy: it was made for another search space; pass its own, or none")
         return {
             "data": data,
-            "space": space if isinstance(space, SearchSpace) else instantiate(self.config.search_space),
+            "space": space if isinstance(space, SearchSpace) else self.known or instantiate(self.config.search_space),
             "task": self.objects.get("task") or instantiate(self.config.task),
             "strategy": self._factory(),
             "trainer": self.objects.get("trainer") or instantiate(self.config.trainer),
@@ -203,11 +232,12 @@ class Composed:
 
         return make
 
-    def _classes(self, space: SearchSpace) -> Parts:
+    def _classes(self) -> Parts:
         parts = parts_of(self.config)
         if not isinstance(self.strategy, str):
             parts = replace(parts, strategy=_class_of(self.strategy))
-        if not isinstance(self.space, str | None):
+        space = self.strategy.space if isinstance(self.strategy, Strategy) else self.space
+        if isinstance(space, SearchSpace):
             parts = replace(parts, space=type(space), space_name=space.name)
         if "callbacks" in self.objects:
             parts = replace(parts, callbacks={type(c).__name__: type(c) for c in self.objects["callbacks"]})
@@ -285,15 +315,15 @@ def _makes(key: str, value: Any) -> bool:
     return key in ("latency_table", "trainer") and callable(value)
 
 
-def _set_up(data: SearchData) -> SearchData:
+def _set_up(data: SearchData, for_search: bool) -> None:
+    data.for_search = for_search
     data.prepare_data()
     data.setup("fit")
-    return data
 
 
 def _carrier(data: SearchData) -> str:
     """The preset whose task and retraining go with data of a kind: text in windows, or images."""
-    return "text" if len(data.shape) == 1 else "digits"
+    return "digits" if isinstance(data, ImageData) or len(data.shape) > 1 else "text"
 
 
 def _preset(strategy: Any) -> str:

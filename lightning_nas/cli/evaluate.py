@@ -70,6 +70,7 @@ def evaluate(folder: Path, trained: Trained, overrides: Sequence[str]) -> tuple[
 
     with process(config.threads):
         data = as_search_data(instantiate(config.dataset), config.seed)
+        data.for_search = False
         data.prepare_data()
         data.setup("test")
         _check_fit(trained, data)

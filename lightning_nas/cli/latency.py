@@ -39,7 +39,7 @@ def main(config: DictConfig) -> None:
     names = ("measure", "out", "samples", "seed")
     settings = fit(Settings, {name: content[name] for name in names}, where="configuration")
     if _left_to_the_data(config.search_space, content["search_space"]):
-        fill_sizes(config, read_data(config))
+        fill_sizes(config, read_data(config, for_search=False))
     space = instantiate(config.search_space)
     table = measure_space(space, settings.measure)
     out = settings.out or f"latency_{space.name}_{space.digest}.json"

@@ -50,7 +50,7 @@ def _made(overrides: Sequence[str]) -> tuple[FromModel, Mapping[str, float] | No
     check(config)
     try:
         if any(config.dataset.get(name) is None for name in _SIZES):
-            fill_sizes(config, read_data(config))
+            fill_sizes(config, read_data(config, for_search=False))
             check(config)
         torch.set_num_threads(config.threads or torch.get_num_threads())
         space: SearchSpace = instantiate(config.search_space)

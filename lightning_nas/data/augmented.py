@@ -9,6 +9,7 @@ from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 from torchvision.transforms import v2
 
+from lightning_nas.data.checks import check_pixels
 from lightning_nas.data.module import ImageData
 from lightning_nas.data.options import AugmentedOptions, ImageOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
@@ -29,7 +30,7 @@ class AugmentedImages(ImageData):
 
     Args:
         flip: mirror training images left to right with probability 1/2; not for digits and letters.
-        cutout: side of a square that is painted over in every training image; 0 for none.
+        cutout: side of a square that is painted over in every training image; 0 for none; at most the shorter side.
         mean: of each channel, of pixels from 0 to 1; None takes it from the training images, or from 512 of them where
             they are read one by one.
         std: standard deviation of each channel; None as for ``mean``.
@@ -50,12 +51,28 @@ class AugmentedImages(ImageData):
     ) -> None:
         super().__init__(**options)
         self.flip, self.cutout = flip, cutout
+        if self.image_size is not None:
+            size = self.image_size
+            self.check_augmentation(*((size, size) if isinstance(size, int) else size))
         self.mean, self.std = (None if values is None else list(values) for values in (mean, std))
         self.normalisation: tuple[list[float], list[float]] | None = None
 
     @abstractmethod
     def geometry(self, part: Part) -> tuple[list[ImageStep], list[ImageStep]]:
         """Steps that turn training images like those of ``part`` into tensors of one size, and steps for all others."""
+
+    def check_augmentation(self, height: int, width: int) -> None:
+        """Refuse a cutout that is larger than the images.
+
+        Args:
+            height: of the images in a batch.
+            width: likewise.
+
+        Raises:
+            DataError: names the option and the size.
+        """
+        named = option("cutout", str(self.cutout))
+        check_pixels(named, self.cutout, min(height, width), (height, width))
 
     def transforms(self, part: Part) -> tuple[Transform, Transform]:
         training, evaluation = self.geometry(part)
@@ -140,16 +157,23 @@ class InMemoryImages(AugmentedImages):
     """Images of one size, held in memory.
 
     Args:
-        crop_padding: pad training images by this many black pixels on each side and crop a random window; 0 for none.
+        crop_padding: pad training images by this many black pixels on each side and crop a random window; 0 for none;
+            less than a side, as a window without a pixel of the image shows nothing.
         options: of :class:`AugmentedImages`.
     """
 
     def __init__(self, *, crop_padding: NonNegativeInt = 0, **options: Unpack[AugmentedOptions]) -> None:
-        super().__init__(**options)
         self.crop_padding = crop_padding
+        super().__init__(**options)
+
+    def check_augmentation(self, height: int, width: int) -> None:
+        super().check_augmentation(height, width)
+        named = option("crop_padding", str(self.crop_padding))
+        check_pixels(named, self.crop_padding, min(height, width) - 1, (height, width))
 
     def geometry(self, part: Part) -> tuple[list[ImageStep], list[ImageStep]]:
         height, width = part[0][0].shape[-2:]
+        self.check_augmentation(height, width)
         crop = v2.RandomCrop((height, width), padding=self.crop_padding)
         return ([crop] if self.crop_padding else []), []
 

@@ -32,6 +32,8 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
         num_workers: processes that prepare batches.
         augmentation: how training samples are changed at random, in words; "" where it is not known.
         doubts: what may be wrong with the data, in words; known after ``setup``.
+        for_search: whether ``setup`` refuses data that are too few for the parts of a search. Without a search
+            (retraining, test) only what trains one network must be there, and the test part.
         pin_memory: copy batches into page-locked memory; None does so where there is a GPU.
         persistent_workers: keep worker processes from epoch to epoch.
     """
@@ -39,6 +41,7 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
     shape: tuple[int, ...]
     num_workers: int
     augmentation: str = ""
+    for_search: bool = True
     pin_memory: bool | None = None
     persistent_workers: bool = True
 

@@ -67,6 +67,28 @@ def as_images(x: Numbers, where: str) -> Tensor:
     return images
 
 
+def check_pixels(named: str, pixels: int, most: int, sides: Sequence[int]) -> None:
+    """Refuse an augmentation by more pixels than the images leave to it.
+
+    Args:
+        named: the option with its value.
+        pixels: its value.
+        most: the largest legal one.
+        sides: height and width of the images, for the message.
+
+    Raises:
+        DataError: names the option, the size of the images and what is legal.
+
+    Example:
+        >>> check_pixels("retrain.cutout=99", 99, 8, (8, 8))
+        Traceback (most recent call last):
+        lightning_nas.errors.DataError: retrain.cutout=99: the images are 8x8; legal: 0 to 8
+    """
+    if pixels > most:
+        height, width = sides
+        raise DataError(f"{named}: the images are {height}x{width}; legal: 0 to {most}")
+
+
 def type_of(x: Numbers) -> str:
     """The name of the type of an array's or tensor's numbers, whatever their byte order.
 

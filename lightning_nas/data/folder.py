@@ -30,6 +30,7 @@ MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
 """Pillow's mode by the number of channels."""
 
 SMALL = 64
+_LARGEST = 16_384  # pixels of a shorter side
 """Pixels of height and width up to which training images are padded and cropped, as CIFAR's are."""
 
 
@@ -147,6 +148,11 @@ class ImageFolder(AugmentedImages):
         self.root, self.mode, self._flip = root, MODES[channels], flip
         self.min_scale, self.jitter, self.crop_ratio = min_scale, jitter, crop_ratio
         self.skip_unreadable = skip_unreadable
+        if self._shorter_side > _LARGEST:
+            raise DataError(
+                f"{option('crop_ratio', f'{crop_ratio:g}')} scales images to {self._shorter_side:,} pixels before the "
+                f"crop of {self._side}; legal: at least {self._side / _LARGEST:.3g}"
+            )
 
     def load(self) -> Images:
         if self.root is None:

@@ -115,11 +115,13 @@ class ImageData(SearchData):
         searched = everything
         if self.search_classes:
             searched = everything.of_classes(self.search_classes, self._num_classes)
-        for name in ("weights", "arch") if self.arch_fraction else ("weights",):
+        trained = ("weights", "arch") if self.arch_fraction else ("weights",)
+        for name in trained if self.for_search else ():
             searched.shuffled(name)
-        for name in ("val", "test"):
+        for name in ("val", "test") if self.for_search else ("test",):
             searched.in_order(name)
-        for doubt in doubts_of({name: _some(everything, name, _LOOKED_AT)[0] for name in ("retrain", "val", "test")}):
+        looked_at = [name for name in ("retrain", "val", "test") if len(everything.parts[name])]
+        for doubt in doubts_of({name: _some(everything, name, _LOOKED_AT)[0] for name in looked_at}):
             self.doubt(doubt)
         self._division, self._searched = everything, searched
         sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())

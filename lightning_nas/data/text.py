@@ -110,10 +110,11 @@ class TextData(SearchData):
         if len(self.vocabulary) < 3:
             raise DataError(f"no word of the training text is left; lower {option('min_count')}")
         self._parts = {name: numbered(words, self.vocabulary) for name, words in parts.items()}
-        self._training("weights")
-        if self.arch_fraction:
-            self._training("arch")
-        self._in_order("val")
+        if self.for_search:
+            self._training("weights")
+            if self.arch_fraction:
+                self._training("arch")
+            self._in_order("val")
         self._in_order("test")
         listed = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
         log.info("words of the text: %s; %d different words", listed, self.num_classes)

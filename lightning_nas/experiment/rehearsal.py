@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -98,9 +100,7 @@ def rehearse(
             schedule = given.of(epochs) if isinstance(given, OverEpochs) else given
             check_training(f"strategy.{name}_", training.optimizer, schedule, epochs, closure=False)
     callbacks = list(callbacks)
-    for callback in callbacks:
-        if isinstance(callback, RankCheck) and isinstance(callback.truth, ShortTraining):
-            check_short("callbacks.rank_check.truth.", callback.truth)
+    check_truths(callbacks)
     _check_monitors(trainer, module, callbacks)
 
 
@@ -177,6 +177,37 @@ def check_batch(said: str, x: Tensor, make: Callable[[], nn.Module]) -> nn.Modul
     return None
 
 
+def check_optimizers(strategy: Callable[..., Any], epochs: Any) -> None:
+    """The same for the optimisers of a strategy that is not made yet.
+
+    Args:
+        strategy: the class of the strategy, or a partial of it; nothing is checked of another callable.
+        epochs: of the search; where they are not known, one step of each schedule is taken.
+
+    Raises:
+        ConfigError: see :func:`check_training`.
+
+    Example:
+        >>> from functools import partial
+        >>> from lightning_nas.strategies.differentiable.darts import DARTS
+        >>> check_optimizers(partial(DARTS, arch_optimizer=partial(torch.optim.Adam, betas=(0.5, 2))), 4)
+        Traceback (most recent call last):
+        lightning_nas.errors.ConfigError: strategy.arch_optimizer: it cannot train: Invalid beta parameter ...
+    """
+    kind, given = (strategy.func, strategy.keywords) if isinstance(strategy, partial) else (strategy, {})
+    if not isinstance(kind, type) or not issubclass(kind, SearchModule | TrialSearch):
+        return
+    known = inspect.signature(kind).parameters.items()
+    settings = {name: parameter.default for name, parameter in known} | given
+    length = settings.get("stage_epochs", epochs)
+    length = length if isinstance(length, int) else 1
+    for name in ("", "weights_", "arch_"):
+        make, schedule = settings.get(f"{name}optimizer"), settings.get(f"{name}scheduler")
+        if callable(make):
+            schedule = schedule.of(length) if isinstance(schedule, OverEpochs) else schedule
+            check_training(f"strategy.{name}", make, schedule, length, closure=False)
+
+
 def check_short(key: str, training: ShortTraining) -> None:
     """The same for a short training of candidates.
 
@@ -184,6 +215,17 @@ def check_short(key: str, training: ShortTraining) -> None:
         ConfigError: see :func:`check_training`.
     """
     check_training(key, training.optimizer, training.scheduler, training.epochs)
+
+
+def check_truths(callbacks: Iterable[pl.Callback]) -> None:
+    """The same for the trainings that rank checks compare with.
+
+    Raises:
+        ConfigError: see :func:`check_training`.
+    """
+    for callback in callbacks:
+        if isinstance(callback, RankCheck) and isinstance(callback.truth, ShortTraining):
+            check_short("callbacks.rank_check.truth.", callback.truth)
 
 
 def _check_monitors(trainer: pl.Trainer, module: SearchModule | TrialSearch, callbacks: Sequence[pl.Callback]) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import ASGD
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.data.checks import check_pixels
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, DataError, InputError, NumericalError, shown
 from lightning_nas.experiment.inherited import inherit
@@ -90,8 +91,8 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     ).overfitted(trainer.overfit_batches)  # type: ignore[attr-defined]
     of_search = run.checkpoint != "last" and "search" in run.stages
     checkpoint = checkpoint_to_resume(None if of_search else run.checkpoint, trainer, module)
-    loaders = {"train_dataloaders": loader, "val_dataloaders": run.data.val_dataloader()}
-    fit(trainer, module, checkpoint, **loaders)
+    validation = {"val_dataloaders": run.data.val_dataloader()} if run.data.sizes["val"] else {}
+    fit(trainer, module, checkpoint, train_dataloaders=loader, **validation)
     if trainer.is_global_zero:  # the figure is that of the file
         module.load_state_dict(load_checked(ExactCheckpoint.of(trainer).path)["state_dict"])
     network.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
@@ -151,7 +152,9 @@ def check_retraining(run: Run) -> None:
     check_batch(said, batch[0], lambda: network)
     memory = training_memory(run.trainer)
     check_memory("the network of retraining", said, batch, trainer, memory, network)
-    check_lengths(trainer, len(loader), len(run.data.evaluation_loader("val", 0, trainer.world_size)))
+    validated = run.data.sizes["val"]
+    validation = len(run.data.evaluation_loader("val", 0, trainer.world_size)) if validated else 0
+    check_lengths(trainer, len(loader), validation)
 
 
 def check_optimizer(settings: Retraining, parameters: Iterable[nn.Parameter] | None = None) -> None:
@@ -177,10 +180,13 @@ def _of_images(run: Run) -> dict[str, Any]:
 
     Raises:
         ConfigError: they are set, and the data are no images.
+        DataError: a cutout that is larger than the images.
     """
     cutout = run.retraining.cutout
     if cutout and not isinstance(run.data, ImageData):
         raise ConfigError(f"retrain.cutout={cutout}: the data are no images; legal: 0")
+    if cutout:
+        check_pixels(f"retrain.cutout={cutout}", cutout, min(run.data.shape[1:]), run.data.shape[1:])
     return {"cutout": cutout} if cutout else {}
 
 

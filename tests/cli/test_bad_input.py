@@ -53,6 +53,9 @@ def composed() -> DictConfig:
         (arrays(x_train=IMAGES.astype(str)), {}, ["x_train"]),
         (arrays(), {"dataset.batch_size": 1000}, ["batch"]),
         (arrays(), {"dataset.num_classes": 3}, ["3"]),
+        (arrays(), {"dataset.cutout": 9}, ["dataset.cutout=9", "the images are 8x8; legal: 0 to 8"]),
+        (arrays(), {"dataset.crop_padding": 8}, ["dataset.crop_padding=8", "the images are 8x8; legal: 0 to 7"]),
+        (arrays(), {"retrain.cutout": 9}, ["retrain.cutout=9: the images are 8x8; legal: 0 to 8"]),
     ],
 )
 def test_data_that_cannot_be_searched_on(
@@ -83,6 +86,12 @@ def test_data_files_that_are_none(cli: Commands) -> None:
 
 
 TRIALS = ("strategy=evolution", "callbacks=trials")
+SIZES = ("dataset.image_size=8", "dataset.channels=1", "dataset.num_classes=10")
+ONE_CYCLE = "torch.optim.lr_scheduler.OneCycleLR"
+
+
+def nesterov(prefix: str) -> list[str]:
+    return [f"{prefix}optimizer.momentum=0", f"++{prefix}optimizer.nesterov=true"]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +106,40 @@ TRIALS = ("strategy=evolution", "callbacks=trials")
         (["stages=[retrain]"], ["needs architecture=FILE"]),
         (["target_ms=2", "latency_table=macs"], ["target_ms=2 needs latencies, and the latency table is in MACs"]),
         (["target=2", "latency_table=none"], ["target=2 needs costs"]),
+        ([*SIZES, "latency_table=macs", "target=2"], ["target=2 MACs: the cheapest architecture of fbnet_small costs"]),
+        ([*SIZES, "target_params=3"], ["target_params=3 params: the cheapest architecture of fbnet_small costs"]),
+        ([*TRIALS, *SIZES, "target_macs=2"], ["target_macs=2 MACs: the cheapest"]),
+        ([*SIZES, "search_space.stages=[[16,1,2],[16,1,2],[16,1,2],[16,1,2]]", "target_macs=1"], ["target_macs=1"]),
+        (nesterov("strategy.weights_"), ["strategy.weights_optimizer: it cannot train: 'Nesterov"]),
+        (
+            ["~strategy.arch_optimizer.weight_decay", "strategy.arch_optimizer._target_=torch.optim.SparseAdam"],
+            ["strategy.arch_optimizer: it cannot train"],
+        ),
+        (
+            [
+                *("~strategy.weights_scheduler.T_max", "+strategy.weights_scheduler.total_steps=3"),
+                *("+strategy.weights_scheduler.max_lr=0.1", "strategy.weights_scheduler._target_=" + ONE_CYCLE),
+            ],
+            ["strategy.weights_scheduler: it fails within"],
+        ),
+        (
+            ["strategy=nas_rl", "strategy.optimizer._target_=torch.optim.SparseAdam"],
+            ["strategy.optimizer: it cannot train"],
+        ),
+        ([*TRIALS, "stages=[search]", *nesterov("child.")], ["child.optimizer: it cannot train"]),
+        (nesterov("callbacks.rank_check.truth."), ["callbacks.rank_check.truth.optimizer: it cannot train"]),
+        (["experiment=ranking_hypothesis", *nesterov("ranking.")], ["ranking.optimizer: it cannot train"]),
         (["stages=[retrain]", "architecture=none.json"], ["architecture='none.json' is neither"]),
         (["ckpt_path=none.ckpt"], ["ckpt_path='none.ckpt' is no file"]),
         (["retrain.average_after=2"], ["retrain.average_after=2 needs"]),
+        ([*SIZES, "retrain.cutout=99"], ["retrain.cutout=99: the images are 8x8; legal: 0 to 8"]),
+        ([*SIZES, "dataset.cutout=9"], ["dataset.cutout=9 on the command line): the images are 8x8; legal: 0 to 8"]),
+        ([*SIZES, "dataset.crop_padding=8"], ["dataset.crop_padding=8", "the images are 8x8; legal: 0 to 7"]),
+        (["dataset=image_folder", "dataset.image_size=8", "dataset.cutout=9"], ["the images are 8x8; legal: 0 to 8"]),
+        (
+            ["dataset=image_folder", "dataset.image_size=32", "dataset.crop_ratio=0.001"],
+            ["dataset.crop_ratio=0.001", "scales images to 32,000 pixels", "legal: at least 0.00195"],
+        ),
         (["retrain.optimizer.momentum=0", "retrain.optimizer.nesterov=true"], ["retrain.optimizer: it cannot train"]),
         pytest.param(
             ["latency_table=measured", "latency_table.device=cuda"],
@@ -109,7 +149,8 @@ TRIALS = ("strategy=evolution", "callbacks=trials")
     ],
 )
 def test_settings_are_refused_before_data_are_read(cli: Commands, overrides: list[str], words: list[str]) -> None:
-    cli.run(*overrides, "dataset=npz").refused(*words)  # a path is missing, which reading the data would say
+    data = [] if any(override.startswith("dataset=") for override in overrides) else ["dataset=npz"]
+    cli.run(*data, *overrides).refused(*words)  # a path is missing, which reading the data would say
 
 
 def test_a_search_space_of_other_images(cli: Commands) -> None:

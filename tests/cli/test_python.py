@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_nas as ln
 from lightning_nas.cli.command import conf_dir
+from lightning_nas.latency.table import LatencyTable
 from lightning_nas.run import main
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.testing.training import one_thread
@@ -43,6 +44,7 @@ LATE = {  # warms up for longer than it trains
         "warmup_lr": 0.1,
     },
 }
+NESTEROV = partial(torch.optim.SGD, lr=0.1, nesterov=True)
 TIMES = {"search_seconds", "retrain_seconds", "latency_measured_ms", "latency_iqr_ms", "latency_steady"}
 
 
@@ -179,6 +181,39 @@ def test_what_is_no_part_of_a_run_is_refused(arguments: dict[str, Any], words: l
     for word in words:
         assert word in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"target": 2, **FAST}, "target=2 MACs: the cheapest architecture of fbnet_small costs"),
+        ({"target_params": 2, "latency_table": "none"}, "target_params=2 params: the cheapest"),
+        ({"space": ToySpace(), "strategy": ln.DARTS, "target_macs": 2}, "the cheapest architecture of toy costs"),
+        ({"target_ms": 2, **FAST}, "target_ms=2 needs latencies"),
+        ({"target": 2, "latency_table": LatencyTable.params(ToySpace()), "space": ToySpace()}, "target=2 params: the"),
+        ({"latency_table": "file"}, "latency_table.path=FILE"),
+        ({"strategy": partial(ln.DARTS, weights_optimizer=NESTEROV), "space": "darts_small"}, "strategy.weights_optim"),
+        ({"retrain": {"optimizer": {"momentum": 0, "nesterov": True}}, "stages": ["retrain"]}, "retrain.optimizer: it"),
+        ({"strategy": "evolution", "engine": {"slots": 1000}}, "engine.slots=1000: this machine has"),
+        ({"stages": ["retrain"], "architecture": "none.json"}, "architecture='none.json' is neither"),
+        ({"threads": 1000}, "threads=1000: this machine has"),
+        ({"trainer": {"accelerator": "gpu"}}, "trainer: "),
+        ({"ckpt_path": "none.ckpt"}, "ckpt_path='none.ckpt' is no file"),
+    ],
+)
+def test_settings_are_refused_before_data_are_read(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    sizes = {"image_size": 8, "channels": 1, "num_classes": 10}  # a path is missing, which reading the data would say
+    with pytest.raises(ln.errors.InputError, match=words):
+        ln.Run(tmp_path, data="npz", dataset=sizes, **settings)
+
+
+def test_settings_are_refused_before_a_data_module_is_set_up(tmp_path: Path) -> None:
+    class Slow(Module):
+        def setup(self, stage: str) -> None:
+            raise AssertionError("read")
+
+    with pytest.raises(ln.errors.InputError, match="target=2 params: the cheapest architecture of toy costs"):
+        ln.Run(tmp_path, data=Slow(), space=ToySpace(), latency_table="params", target=2, logger="none")
 
 
 def test_a_trainer_that_is_made_is_refused_and_schedules_follow_a_partial(tmp_path: Path) -> None:
