@@ -65,7 +65,7 @@ def build(config: DictConfig) -> Run:
     check_sides(config.search_space)
     space, described = known_space(config), OmegaConf.to_yaml(config.search_space, resolve=True)
     check_before_data(config, parts, retraining, settings["target"], strategy, callbacks, space=space)
-    data = read_data(config, for_search="search" in config.stages)
+    data = read_data(config, for_search=not alone(config.stages))
     fill_sizes(config, data)
     check_sides(config.search_space)
     check(config)  # once more, with the sizes
@@ -86,6 +86,15 @@ def build(config: DictConfig) -> Run:
         warnings=warnings,
         **settings,
     )
+
+
+def alone(stages: Any) -> bool:
+    """Whether one network is trained, and none compared with others.
+
+    >>> alone(["retrain", "export"]), alone(["search", "retrain"]), alone(["ranking"])
+    (True, False, False)
+    """
+    return isinstance(stages, Sequence) and not {"search", "ranking"} & {*stages}
 
 
 def check_counts(config: DictConfig) -> None:

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from lightning_nas.cli import presets
 from lightning_nas.cli.before_data import check_before_data, known_space
 from lightning_nas.cli.build import (
+    alone,
     callbacks_of,
     check_counts,
     check_lengths,
@@ -93,8 +94,7 @@ class Composed:
         self.warnings = list[str]()
         self.known: SearchSpace | None = None  # the space, where it needs no sizes of the data
         self.objects = {key: value for key, value in settings.items() if _is_object(key, value)}
-        stages = settings.get("stages")
-        self.for_search = not isinstance(stages, Sequence) or "search" in stages
+        self.for_search = not alone(settings.get("stages"))
         self.data = data if isinstance(data, str) else as_search_data(data, seed)
         if not isinstance(self.data, str | ImageData):
             _set_up(self.data, self.for_search)

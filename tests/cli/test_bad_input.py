@@ -20,6 +20,7 @@ from lightning_nas.cli.build import build
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.errors import InputError
 from lightning_nas.experiment.run import named_architecture
+from lightning_nas.latency.table import LatencyTable
 from lightning_nas.processes import cores
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 
@@ -151,6 +152,16 @@ def nesterov(prefix: str) -> list[str]:
 def test_settings_are_refused_before_data_are_read(cli: Commands, overrides: list[str], words: list[str]) -> None:
     data = [] if any(override.startswith("dataset=") for override in overrides) else ["dataset=npz"]
     cli.run(*data, *overrides).refused(*words)  # a path is missing, which reading the data would say
+
+
+def test_a_target_below_the_costs_of_a_file_is_refused_before_data_are_read(
+    cli: Commands, composed: DictConfig
+) -> None:
+    config = deepcopy(composed)
+    OmegaConf.update(config, "dataset", {"image_size": 8, "channels": 1, "num_classes": 10})
+    LatencyTable.macs(instantiate(config.search_space)).save(cli.folder / "table.json")
+    file = ("latency_table=file", f"latency_table.path={cli.folder}/table.json")
+    cli.run("dataset=npz", *SIZES, *file, "target=2").refused("target=2 MACs: the cheapest architecture of fbnet_small")
 
 
 def test_a_search_space_of_other_images(cli: Commands) -> None:

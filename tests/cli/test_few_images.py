@@ -50,6 +50,14 @@ def test_retraining_needs_no_more_images_than_a_batch_and_a_test(tmp_path: Path)
         )
 
 
+def test_stages_that_compare_networks_need_all_parts(tmp_path: Path) -> None:
+    small = data(folder(tmp_path / "images", 12))
+    settings = {"strategy": "random_ws", "experiment": "ranking_hypothesis", "stages": ["ranking"], **QUIET}
+    for stages in ({}, settings):
+        with pytest.raises(DataError, match="the weights part has 7 samples"):
+            ln.Run(tmp_path / "run", data=small, space=space(), **QUIET | stages)
+
+
 def test_retraining_needs_no_image_for_validation(
     cli: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
