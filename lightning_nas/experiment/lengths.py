@@ -10,15 +10,19 @@ from typing import Any
 from lightning_nas.errors import ConfigError
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.strategies.multi_trial.successive_halving import RungSearch, check_rungs
 
 
-def check_search(strategy: Callable[..., Any], epochs: Any, longest_warm_up: int | None = None) -> list[str]:
+def check_search(
+    strategy: Callable[..., Any], epochs: Any, longest_warm_up: int | None = None, *, child_epochs: int | None = None
+) -> list[str]:
     """Refuse a search whose settings do not go with its epochs.
 
     Args:
         strategy: the class of the strategy, or a partial of it; nothing is checked of another callable.
         epochs: ``trainer.max_epochs``.
         longest_warm_up: of a debugging run, which shortens its warm-up; None for others.
+        child_epochs: ``child.epochs`` of a search by trials; None where no children are trained.
 
     Returns:
         What is legal and yet doubtful, in words.
@@ -38,6 +42,8 @@ def check_search(strategy: Callable[..., Any], epochs: Any, longest_warm_up: int
     if issubclass(kind, TrialSearch):
         if epochs != 1:
             raise ConfigError(f"trainer.max_epochs={epochs}: a search by trials has one epoch; set strategy.trials")
+        if issubclass(kind, RungSearch) and child_epochs is not None:
+            check_rungs(given.get("rungs", inspect.signature(kind).parameters["rungs"].default), child_epochs)
         return []
     if not isinstance(epochs, int) or epochs < 1:
         raise ConfigError(f"trainer.max_epochs={epochs}: a search needs the number of its epochs, at least 1")

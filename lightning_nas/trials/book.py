@@ -42,12 +42,17 @@ class Proposal:
         info: notes of the strategy as plain JSON, returned with the result and kept in the ledger.
         parent: number of the trial whose weights the network inherits; None for fresh weights.
         bars: rewards to be reached by epoch, see :class:`~lightning_nas.trials.requests.Request`.
+        epochs: epochs after which the training pauses, counted from its beginning; None to train to the end. Such a
+            trial has its own result, also if its architecture was trained before.
+        continues: number of the trial whose training goes on, one that paused after fewer epochs; None to begin.
     """
 
     architecture: Architecture
     info: dict[str, Any] = field(default_factory=dict)
     parent: int | None = None
     bars: tuple[float, ...] = ()
+    epochs: int | None = None
+    continues: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,11 @@ class Trial:
         number: index in the order of proposals, from 0.
         architecture: as proposed.
         info: as proposed.
-        curve: figure of the task after each epoch; empty for a failed trial.
+        curve: figure of the task after each epoch of this trial; empty for a failed trial.
         seconds: duration of the training; 0 for a repeated architecture.
         reason: reason of the failure; None for a finished trial.
+        epochs: as proposed.
+        continues: as proposed.
     """
 
     number: int
@@ -69,6 +76,8 @@ class Trial:
     curve: tuple[float, ...]
     seconds: float
     reason: str | None
+    epochs: int | None = None
+    continues: int | None = None
 
     @property
     def failed(self) -> bool:
@@ -145,6 +154,8 @@ class Trials:
         if known is None:
             event = {"trial": number, "architecture": architecture.to_dict(), "info": proposal.info}
             event |= {"parent": proposal.parent, "bars": list(proposal.bars)}
+            if proposal.epochs is not None:
+                event |= {"epochs": proposal.epochs, "continues": proposal.continues}
             self._lines[number] = [self.ledger.append("proposed", event)]
         elif known.architecture != architecture:
             raise CheckpointError(
@@ -218,7 +229,9 @@ class Trials:
     def _enqueue(self, number: int) -> None:
         """Queue a trial, unless an equal one has ended or is open: then it gets the result of that one."""
         form = self._forms[number]
-        if self.reuse and (place := self.place(form)) is not None:
+        if self._open[number].epochs is not None:
+            self._waiting.append(number)
+        elif self.reuse and (place := self.place(form)) is not None:
             same = self.returned[place]
             self._end(Response(number, 1, "failed" if same.failed else "finished", same.curve, 0.0, same.reason))
         elif self.reuse and any(other < number and f == form for other, f in self._forms.items()):
@@ -251,8 +264,27 @@ class Trials:
         if proposal.parent is not None and self.keep:
             inherits = self._inherited(number, proposal.parent, self.keep)
         keep = self.keep(number) if self.keep else None
-        seed = mix(self.seed, "child", number)
-        return Request(number, attempt, proposal.architecture, seed, inherits, keep, proposal.bars)
+        first, after, resumes = number, 0, None
+        if proposal.continues is not None:
+            first, after = self._continued(number, proposal.continues)
+            resumes = self.keep(proposal.continues) if self.keep else None
+        seed = mix(self.seed, "child", first)
+        how = (keep, proposal.bars, proposal.epochs, after, resumes)
+        return Request(number, attempt, proposal.architecture, seed, inherits, *how)
+
+    def _continued(self, number: int, before: int) -> tuple[int, int]:
+        """The trial that began a training, whose seed all that continue it have; and the epochs trained so far."""
+        trained = None
+        while True:
+            place = self.returned.place(before)
+            if place is None or (trial := self.returned[place]).epochs is None:
+                raise CheckpointError(
+                    f"{self.ledger.path.name}: trial {number} continues trial {before}, which did not pause"
+                )
+            trained = trained or trial.epochs
+            if trial.continues is None:
+                return before, trained
+            before = trial.continues
 
     def _inherited(self, number: int, parent: int, keep: Callable[[int], str]) -> Inherited:
         """The weights of a parent, whose file is read first: with a damaged one child after child would fail."""
@@ -420,7 +452,7 @@ def _ended(ledger: Ledger, number: int, proposed: int, ended: int) -> Trial:
 
 def _trial(number: int, proposal: Proposal, response: Response) -> Trial:
     ended = (response.curve, response.seconds, response.reason)
-    return Trial(number, proposal.architecture, proposal.info, *ended)
+    return Trial(number, proposal.architecture, proposal.info, *ended, proposal.epochs, proposal.continues)
 
 
 def _proposal(event: Event) -> Proposal:
@@ -428,7 +460,9 @@ def _proposal(event: Event) -> Proposal:
     if not isinstance(info, dict):
         raise ValueError(f"info must be an object, not {shown(info)}")
     parent = None if parent is None else _whole(parent)
-    return Proposal(Architecture.from_dict(event["architecture"]), info, parent, _numbers(event["bars"]))
+    epochs, continues = (None if event.get(k) is None else _whole(event[k]) for k in ("epochs", "continues"))
+    architecture, bars = Architecture.from_dict(event["architecture"]), _numbers(event["bars"])
+    return Proposal(architecture, info, parent, bars, epochs, continues)
 
 
 def _response(event: Event) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +15,21 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
-from lightning_nas.errors import NumericalError
+from lightning_nas.errors import CheckpointError, ConfigError, NumericalError
 from lightning_nas.files import replace_file
 from lightning_nas.ranges import Count, Epochs
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.inheriting import InheritingSpace
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.checkpoint import load_checked, sealed
+from lightning_nas.training.checkpoint import load_checked, sealed, unsealed
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.judge import Judge
 from lightning_nas.trials.requests import Inherited, Request
 from lightning_nas.truth.short_training import SHORT_SGD, EachEpoch, ShortTraining
+
+log = logging.getLogger(__name__)
 
 
 class Child(ShortTraining, Judge):
@@ -41,7 +45,8 @@ class Child(ShortTraining, Judge):
             annealing to 0 over ``epochs``. None: a constant rate.
         clip: upper bound of the gradient norm; None for no clipping.
         limit_train_batches: upper bound of the batches per epoch, for quick trials; None for all.
-        patience: epochs without improvement after which a child ends; None to train all epochs.
+        patience: epochs without improvement after which a child ends; None to train all epochs. A training in parts
+            cannot have it.
 
     Example:
         >>> from lightning_nas.tasks.classification import Classification
@@ -84,12 +89,44 @@ class Child(ShortTraining, Judge):
             return space.network(request.architecture) if given is None else _inherited(request, given, space, data)
 
         architecture = space.validate(request.architecture)
+        if request.epochs is not None:
+            if request.epochs > self.epochs:
+                raise ConfigError(f"asked for {request.epochs} epochs of a training of child.epochs={self.epochs}")
+            return self._in_parts(request, architecture, space, data, task, curve, look)
         network = self.fit(space, architecture, data, task, request.seed, [EachEpoch(look)], make=begin)
         if request.keep is not None:
             buffer = io.BytesIO()
             torch.save(network.state_dict(), buffer)
             replace_file(request.keep, *sealed(buffer.getbuffer()))
         return curve
+
+    def _in_parts(
+        self,
+        request: Request,
+        architecture: Architecture,
+        space: SearchSpace,
+        data: SearchData,
+        task: Task,
+        curve: list[float],
+        look: Callable[[nn.Module], bool],
+    ) -> list[float]:
+        """Train to the epoch of the request, from where the last part paused; returns the figures of this part.
+
+        Without the file of the last part the training begins anew, and ends the same.
+        """
+        if self.patience is not None:
+            raise ConfigError(f"child.patience={self.patience}: a training in parts pauses at its rungs; leave it out")
+        resume = None if request.resumes is None else Path(request.resumes)
+        keep = None if request.keep is None else Path(request.keep)
+        if resume is not None:
+            try:
+                unsealed(resume)
+            except CheckpointError as reason:
+                log.warning("trial %d is trained from the start again: %s", request.trial, reason)
+                resume = None
+        asked = (space, architecture, data, task, request.seed, [EachEpoch(look)])
+        self.fit(*asked, until=request.epochs, resume=resume, keep=keep)
+        return curve if resume is not None else curve[request.after :]
 
     def _gives_up(self, rewards: list[float], bars: tuple[float, ...]) -> bool:
         best = rewards.index(max(rewards))

@@ -35,6 +35,9 @@ class Request:
         inherits: origin of the initial weights; None for fresh weights.
         keep: file for the trained weights; None to discard them.
         bars: one reward per epoch; a child ends when its best reward so far is below the bar of the epoch.
+        epochs: epochs after which the training pauses, counted from its beginning; None to train to the end.
+        after: epochs of an earlier trial that this one goes on from; 0 for a new training.
+        resumes: file of the state that trial was left in; None if there is none, then those epochs are trained again.
 
     Example:
         >>> request = Request(0, 1, Architecture("toy", (("layer_1", "conv"),)), seed=7)
@@ -49,6 +52,9 @@ class Request:
     inherits: Inherited | None = None
     keep: str | None = None
     bars: tuple[float, ...] = ()
+    epochs: int | None = None
+    after: int = 0
+    resumes: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain JSON."""
@@ -56,7 +62,12 @@ class Request:
             "architecture": self.inherits.architecture.to_dict(),
             "weights": self.inherits.weights,
         }
-        plain = {"architecture": self.architecture.to_dict(), "inherits": inherits, "bars": list(self.bars)}
+        plain: dict[str, Any] = {
+            "architecture": self.architecture.to_dict(),
+            "inherits": inherits,
+            "bars": list(self.bars),
+        }
+        plain |= {"epochs": self.epochs, "after": self.after, "resumes": self.resumes}
         return {"trial": self.trial, "attempt": self.attempt, "seed": self.seed, "keep": self.keep, **plain}
 
     @classmethod
@@ -78,7 +89,7 @@ class Response:
         attempt: number of the attempt, as requested.
         status: "finished"; "failed" if another attempt would end in the same way (NaN, out of memory, not buildable);
             "lost" if the worker is gone.
-        curve: figure of the task on the validation part after each epoch; empty unless finished.
+        curve: figure of the task on the validation part after each epoch of this trial; empty unless finished.
         seconds: duration of the training, for a table that of the tabulated training.
         reason: reason of the failure or loss in one line.
     """

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -16,10 +17,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
+from lightning_nas.files import make_folder
 from lightning_nas.ranges import Count, Epochs
 from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
+from lightning_nas.training.checkpoint import AtomicCheckpointIO
 from lightning_nas.training.network import NetworkTraining, quiet_trainer, unannounced
 from lightning_nas.training.seeding import seeded
 
@@ -62,6 +65,9 @@ class ShortTraining(Checked):
         callbacks: Sequence[pl.Callback] = (),
         *,
         make: Callable[[], nn.Module] | None = None,
+        until: int | None = None,
+        resume: Path | None = None,
+        keep: Path | None = None,
     ) -> nn.Module:
         """Train a network and return it; the result depends on the arguments alone, not on the global random state.
 
@@ -73,6 +79,13 @@ class ShortTraining(Checked):
             seed: seed of initial weights, order and augmentation.
             callbacks: Lightning callbacks of the training.
             make: makes the network before training; by default ``space.network(architecture)``.
+            until: epochs after which the training pauses; None for the end. The schedule is that of :attr:`epochs`.
+            resume: file of a training that paused; it goes on from there, and ends as one that did not pause, to the
+                bit.
+            keep: file for the state of the training; None to discard it.
+
+        Raises:
+            CheckpointError: the file to resume from is damaged.
         """
         with seeded(seed, "truth", architecture.key), unannounced():
             network = space.network(architecture) if make is None else make()
@@ -87,9 +100,15 @@ class ShortTraining(Checked):
             )
             loader = data.retrain_loader(lambda: child.position, searched=True)
             trainer = quiet_trainer(
-                self.epochs, limit_train_batches=self.limit_train_batches, callbacks=list(callbacks)
+                until or self.epochs,
+                limit_train_batches=self.limit_train_batches,
+                callbacks=list(callbacks),
+                plugins=[AtomicCheckpointIO(keep=1)],
             )
-            trainer.fit(child, loader)
+            trainer.fit(child, loader, ckpt_path=resume, weights_only=True)
+            if keep is not None:
+                make_folder(keep.parent)
+                trainer.save_checkpoint(keep)
         return network
 
     def score(self, space: SearchSpace, network: nn.Module, data: SearchData, task: Task) -> float:

@@ -40,10 +40,12 @@ class Engine(Checked, ABC):
 
     Attributes:
         instant: whether results cost nothing, so that they can be requested again after a kill.
+        lengths: epochs after which there are results; None for any.
         digest: digest of what results depend on besides the configuration; empty if there is nothing.
     """
 
     instant: bool = False
+    lengths: tuple[int, ...] | None = None
     digest: str = ""
 
     @classmethod
