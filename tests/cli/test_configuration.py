@@ -20,6 +20,7 @@ atexit.register(lambda: "torch" in sys.modules and (sys.stderr.write("torch was 
         (["straegy=fbnet"], ["straegy", "did you mean 'strategy'?"]),
         (["xyz=1"], ["xyz", "legal: ", "search_space", "debug", "seed"]),
         (["strategy=fbnett"], ["strategy: there is no preset 'fbnett'; did you mean 'fbnet'?"]),
+        (["proxy=zen"], ["proxy: nothing here takes a score; add strategy=proxy, or child=proxy"]),
         (["search_space=fbnet_smal"], ["search_space: there is no preset 'fbnet_smal'; did you mean 'fbnet_small'?"]),
         (["debug=xyz"], ["debug: there is no preset 'xyz'; legal: fast, trials"]),
         (["fbnet"], ["cannot read 'fbnet'; did you mean search_space=fbnet or strategy=fbnet?"]),
