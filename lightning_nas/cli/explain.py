@@ -170,7 +170,7 @@ def _mixes(made: type | None) -> bool:
     """Whether a strategy makes supernets that mix options in a way of its own."""
     from lightning_nas.strategies.base import SearchModule
 
-    return made is not None and issubclass(made, SearchModule) and made.make_supernet is not SearchModule.make_supernet
+    return made is not None and issubclass(made, SearchModule) and made.mixes
 
 
 def _listed(title: str, names: Iterator[str] | Sequence[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -63,9 +63,11 @@ class SearchModule(Checked, SearchLoop):
         target: the costs that the answer must keep; None for no bound.
         scored: the architectures that :meth:`answer` compared, with their scores; empty if it scored none.
         evolved: the same with their generations, if they come from an evolution.
+        mixes: whether it mixes options in a way of its own, which spaces whose options share weights refuse.
         drawn_a_step: options of each choice that are drawn for one weights step; None if all are trained.
     """
 
+    mixes: ClassVar[bool] = False
     drawn_a_step: int | None = 1
 
     def __init__(

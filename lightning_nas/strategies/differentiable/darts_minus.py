@@ -9,7 +9,7 @@ Differs from the paper: nothing; on choices that change the shape the connection
 """
 
 import math
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 from pydantic import NonNegativeFloat
 
@@ -52,6 +52,8 @@ class DARTSMinus(DARTS):
         >>> search.steps_taken, search.answer().space
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
+
+    mixes: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -76,6 +76,7 @@ class PDARTS(StagedSearch):
         ({'weights': 8, 'architecture': 8}, 'toy')
     """
 
+    mixes: ClassVar[bool] = True
     perturbable: ClassVar[bool] = False
     per_stage: ClassVar[str] = "added_cells"
     lengths: ClassVar[tuple[str, ...]] = ("arch_warmup_epochs", "stage_epochs", "added_cells")

@@ -56,6 +56,7 @@ class PCDARTS(DifferentiableSearch):
         ({'weights': 4, 'architecture': 4}, 'toy')
     """
 
+    mixes: ClassVar[bool] = True
     defaults: ClassVar[SoftmaxOptions] = {"arch_warmup_epochs": 4}  # the paper: a third of the search
 
     def __init__(
