@@ -155,8 +155,7 @@ def check_lengths(
     epochs = (config.trainer if trainer is None else getattr(trainer, "keywords", {})).get("max_epochs")
     if "search" in config.stages and (trainer is None or epochs is not None):
         short = [callback.longest_warm_up for callback in callbacks if isinstance(callback, ShortWarmUp)]
-        child_epochs = OmegaConf.select(config, "child.epochs")
-        said += check_search(strategy, epochs, min(short, default=None), child_epochs=child_epochs)
+        said += check_search(strategy, epochs, min(short, default=None), child=config.get("child"))
         for callback in callbacks:
             if isinstance(callback, SearchHealth) and isinstance(epochs, int):
                 callback.check_length(epochs)

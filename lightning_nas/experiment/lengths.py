@@ -14,7 +14,11 @@ from lightning_nas.strategies.multi_trial.successive_halving import RungSearch, 
 
 
 def check_search(
-    strategy: Callable[..., Any], epochs: Any, longest_warm_up: int | None = None, *, child_epochs: int | None = None
+    strategy: Callable[..., Any],
+    epochs: Any,
+    longest_warm_up: int | None = None,
+    *,
+    child: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Refuse a search whose settings do not go with its epochs.
 
@@ -22,7 +26,7 @@ def check_search(
         strategy: the class of the strategy, or a partial of it; nothing is checked of another callable.
         epochs: ``trainer.max_epochs``.
         longest_warm_up: of a debugging run, which shortens its warm-up; None for others.
-        child_epochs: ``child.epochs`` of a search by trials; None where no children are trained.
+        child: settings of the children of a search by trials; None where none are trained.
 
     Returns:
         What is legal and yet doubtful, in words.
@@ -42,8 +46,9 @@ def check_search(
     if issubclass(kind, TrialSearch):
         if epochs != 1:
             raise ConfigError(f"trainer.max_epochs={epochs}: a search by trials has one epoch; set strategy.trials")
-        if issubclass(kind, RungSearch) and child_epochs is not None:
-            check_rungs(given.get("rungs", inspect.signature(kind).parameters["rungs"].default), child_epochs)
+        if issubclass(kind, RungSearch) and child is not None and "epochs" in child:
+            rungs = given.get("rungs", inspect.signature(kind).parameters["rungs"].default)
+            check_rungs(rungs, child["epochs"], child.get("patience"))
         return []
     if not isinstance(epochs, int) or epochs < 1:
         raise ConfigError(f"trainer.max_epochs={epochs}: a search needs the number of its epochs, at least 1")

@@ -11,6 +11,7 @@ from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
+from lightning_nas.experiment.lengths import check_search
 from lightning_nas.latency.sources import Macs
 from lightning_nas.strategies.multi_trial.asha import ASHA
 from lightning_nas.strategies.multi_trial.random_search import RandomSearch
@@ -254,6 +255,13 @@ def test_rungs_beyond_the_training_in_this_process_are_refused() -> None:
         SuccessiveHalving(SPACE, child=Child(epochs=3))
     with pytest.raises(ConfigError, match=r"child: ProxyChild trains nothing in parts"):
         SuccessiveHalving(SPACE, child=ProxyChild())
+
+
+def test_a_training_in_parts_has_no_patience() -> None:
+    with pytest.raises(ConfigError, match=r"child\.patience=2.*legal: null"):
+        SuccessiveHalving(ToySpace(), child=Child(epochs=9, patience=2))
+    with pytest.raises(ConfigError, match=r"child\.patience=2.*legal: null"):
+        check_search(SuccessiveHalving, 1, child={"epochs": 9, "patience": 2})
 
 
 def test_rungs_that_the_table_does_not_have_are_refused() -> None:

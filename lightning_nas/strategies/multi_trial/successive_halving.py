@@ -42,12 +42,19 @@ Eta = Annotated[int, Interval(ge=2, le=1000)]
 PARTS = "legal: child=halving or default"
 
 
-def check_rungs(rungs: Sequence[int], epochs: int) -> None:
-    """Refuse rungs that are longer than a training.
+def check_rungs(rungs: Sequence[int], epochs: int, patience: int | None) -> None:
+    """Refuse rungs that do not go with a training.
+
+    Args:
+        rungs: of the search.
+        epochs: of a whole training.
+        patience: of a training; it cannot end early as well.
 
     Raises:
-        ConfigError: they are.
+        ConfigError: they are longer than a training, or it has patience.
     """
+    if patience is not None:
+        raise ConfigError(f"child.patience={patience}: a training in parts pauses at its rungs; legal: null")
     if max(rungs) > epochs:
         raise ConfigError(
             f"strategy.rungs={list(rungs)}: a training has child.epochs={epochs}; legal: rungs of at most as many, or "
@@ -91,7 +98,7 @@ class RungSearch(TrialSearch):
         if self._engine is None:
             if not isinstance(self._child, Child):
                 raise ConfigError(f"child: {type(self._child).__name__} trains nothing in parts; {PARTS}")
-            check_rungs(self.rungs, self._child.epochs)
+            check_rungs(self.rungs, self._child.epochs, self._child.patience)
         lengths = None if self._engine is None else self._engine.lengths
         if lengths is not None and not set(lengths).issuperset(self.rungs):
             raise ConfigError(
