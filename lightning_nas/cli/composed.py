@@ -38,6 +38,7 @@ from lightning_nas.data.given import as_search_data
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.experiment.pairs import Parts
+from lightning_nas.experiment.process import quiet
 from lightning_nas.experiment.settings import Names, Retraining
 from lightning_nas.experiment.trainer import check_trainer
 from lightning_nas.latency.sources import NoTable
@@ -140,7 +141,8 @@ class Composed:
         if "search" in self.config.stages:
             classes.check()
             making = trainer or instantiate(self.config.trainer)
-            check_trainer(making, callbacks, trials=classes.trains_children)
+            with quiet():
+                check_trainer(making, callbacks, trials=classes.trains_children)
         settings = settings_of(self.config, classes)
         if settings["target"] and isinstance(self.strategy, Strategy):
             raise ConfigError("target: the strategy is made already; pass target=... where it is made")

@@ -46,7 +46,7 @@ def process(threads: int | None, *, leaves: bool = False) -> Iterator[None]:
     os.environ.setdefault("WANDB_SILENT", "true")
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning chooses a number under DDP
-    with signals(leaves=leaves), warnings.catch_warnings(), _quiet():
+    with signals(leaves=leaves), warnings.catch_warnings(), quiet():
         import torch
 
         before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -92,7 +92,7 @@ def signals(*, leaves: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Lightning's advice, and all but the warnings of the other processes, in the log file alone."""
     first = os.environ.get("LOCAL_RANK", "0") == "0"
 

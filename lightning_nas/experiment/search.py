@@ -116,8 +116,9 @@ def doubts(module: SearchModule, trainer: pl.Trainer, answer: Architecture, *, e
     if planned is not None and done < planned and not early:
         said.append(f"the search ended after {done} of {planned} epochs: its schedules were made for all of them")
     if (updates := module.updates) < _ENOUGH:
+        about = f"{updates:.0f}" if updates >= 1 else f"{updates:.1f}"
         said.append(
-            f"each option was trained in about {updates:.0f} steps of the weights, too few to compare options: give "
+            f"each option was trained in about {about} steps of the weights, too few to compare options: give "
             "trainer.max_epochs more"
         )
     untouched, names = module.untouched(), Choices.of(module.space, answer)

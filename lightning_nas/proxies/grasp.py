@@ -48,8 +48,10 @@ def grasp(network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss) -> float
 class Grasp(Proxy):
     """Gradient signal preservation.
 
-    >>> Grasp()(nn.Linear(3, 2), (torch.rand(2, 3), torch.zeros(2, 2)), nn.MSELoss(), torch.Generator()) <= 0
-    True
+    >>> layer = nn.Linear(1, 1, bias=False)
+    >>> _ = layer.weight.data.fill_(2.0)
+    >>> Grasp()(layer, (torch.ones(1, 1), torch.zeros(1, 1)), nn.MSELoss(), torch.Generator())  # -w times 2 times 2 w
+    -16.0
     """
 
     def __call__(self, network: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss, rng: torch.Generator) -> float:

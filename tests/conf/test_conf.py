@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
@@ -221,15 +221,27 @@ def _nodes(section: Any) -> Iterator[Any]:
 
 def _arguments(made: type) -> set[str]:
     """Names the constructor can be given, also those it hands on to its bases, less those it fills in itself."""
-    names, filled = set[str](), set[str]()
+    names, filled, handed = set[str](), set[str](), list[set[str]]()
     for base in made.__mro__:
         if "__init__" in vars(base):
             parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
-            names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - filled
+            own = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - filled
+            names |= own.intersection(*handed)
             filled |= _filled(base)
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            rest = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
+            if not rest:
                 break
+            annotation = get_type_hints(base.__init__).get(rest[0])  # type: ignore[misc]
+            if get_origin(annotation) is Unpack:
+                handed.append({*get_type_hints(get_args(annotation)[0]), *_positional(base)})
     return names
+
+
+def _positional(made: type) -> set[str]:
+    """Arguments that a class hands on by their place."""
+    calls = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(made))))
+    named = [c.args for c in calls if isinstance(c, ast.Call) and ast.unparse(c.func) == "super().__init__"]
+    return {ast.unparse(argument) for arguments in named for argument in arguments}
 
 
 def _filled(made: type) -> set[str]:

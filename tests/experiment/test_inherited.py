@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tables import write_table
 from torch import nn
 
 import lightning_nas as ln
@@ -62,8 +63,9 @@ def test_the_network_begins_with_the_weights_of_the_supernet(tmp_path: Path) -> 
     ],
 )
 def test_what_inherits_no_weights_is_refused_before_the_search(
-    more: dict[str, object], said: str, tmp_path: Path
+    more: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LIGHTNING_NAS_DATA", str(write_table(tmp_path).parent))
     with pytest.raises(NasError, match=re.escape(said)):
         run(tmp_path, **more).search()  # type: ignore[arg-type]
     assert not (tmp_path / "architecture.json").exists()
