@@ -235,19 +235,27 @@ class SearchModule(Checked, SearchLoop):
 
     # -- scores -------------------------------------------------------------------------------------------------
 
-    def score(self, architecture: Architecture, part: Literal["val", "arch"] = "val") -> float:
+    def score(
+        self,
+        architecture: Architecture,
+        batches: tuple[Iterable[Batch], Iterable[Batch]] | None = None,
+        *,
+        part: Literal["val", "arch"] = "val",
+    ) -> float:
         """Score of an architecture with inherited weights and recalibrated batch norm.
 
         Args:
             architecture: of this space.
-            part: of the data to score on.
+            batches: to recalibrate on, and to score on; None for :meth:`calibration` and :meth:`scoring`.
+            part: of the data to score on where no batches are given.
 
         Returns:
             The score of the task, higher is better.
         """
+        calibration, scored = batches or (self.calibration(), self.scoring(part))
         network = self.inherited(architecture)
-        recalibrate(network, self.calibration())
-        return self.task.score(network, self.scoring(part), self.space.num_classes)
+        recalibrate(network, calibration)
+        return self.task.score(network, scored, self.space.num_classes)
 
     def calibration(self) -> list[Batch]:
         """The training batches on which batch norm is recalibrated."""

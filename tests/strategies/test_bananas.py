@@ -151,14 +151,12 @@ def test_a_batch_is_untried_mutants_of_the_best(tmp_path: Path) -> None:
         if number < 6:
             continue
         before = module.history[: number - number % 6]  # of earlier batches
-        best = [past.architecture for past, _ in sorted(before, key=lambda pair: -pair[1])]
+        best = [past.architecture for past, _ in sorted(before, key=lambda pair: -pair[1])[:3]]
         tried = {past.architecture for past, _ in before}
-        nearest, further = (
-            {a for parent in best[:count] for a in SPACE.neighbours(parent, generator(0))} - tried for count in (3, 15)
-        )
-        mutants += trial.architecture in nearest
-        if len(further) >= 6:  # with fewer, random architectures are candidates too
-            assert trial.architecture in further
+        around = {a for parent in best for a in SPACE.neighbours(parent, generator(0))} - tried
+        if len(around) >= 6:  # with fewer, random architectures are candidates too
+            assert trial.architecture in around
+            mutants += 1
     assert mutants > 20
 
 

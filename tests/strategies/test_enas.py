@@ -81,7 +81,7 @@ def test_the_answer_is_the_best_on_the_architecture_part(tmp_path: Path) -> None
         torch.equal(a, b) for one, other in zip(scored, expected, strict=True) for a, b in zip(one, other, strict=True)
     )
     assert 1 <= len(module.scored) <= 6
-    assert module.scored == {a: module.score(a, "arch") for a in module.scored}
+    assert module.scored == {a: module.score(a, part="arch") for a in module.scored}
     assert module.scored[answer] == max(module.scored.values())
 
 

@@ -124,7 +124,7 @@ def test_the_accuracy_of_a_path_leaves_the_supernet_unchanged(tmp_path: Path) ->
     measured = module.accuracy(path)
     assert digest(module.state_dict()) == before
     arch = list(data.evaluation_loader("arch"))[:2]
-    assert measured == module.score(module.space.best, "arch")
+    assert measured == module.score(module.space.best, part="arch")
     val = {image.numpy().tobytes() for x, _ in data.evaluation_loader("val") for image in x}
     assert not val & {image.numpy().tobytes() for x, _ in arch for image in x}
 

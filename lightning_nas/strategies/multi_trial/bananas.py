@@ -45,8 +45,7 @@ Column = tuple[str, ...]
 _NOTHING = "none"  # the operation of an edge that nothing goes through
 _LOOKS = 20_000  # beginnings of paths that are followed in one cell
 _KEPT = 20_000  # encodings that are remembered
-_TRIES = 5  # mutations for each candidate that is wanted, before further parents are taken
-_FURTHER = 5  # groups of parents, of falling reward, before random architectures are taken
+_TRIES = 20  # mutations for each candidate that is wanted, before random architectures are taken
 
 
 class Bananas(TrialSearch):
@@ -69,8 +68,7 @@ class Bananas(TrialSearch):
         initial: random architectures to begin with, 10 in the paper.
         batch: trials between two fits, 10 in the paper.
         candidates: mutants of which a batch is chosen.
-        parents: number of the best architectures that are mutated; while they have too few untried mutants, as many of
-            the next best join them, up to five times, as in the authors' code.
+        parents: number of the best architectures that are mutated.
         mutations: most decisions that a mutant changes, each number as likely.
         encoding: of architectures: "paths", "one_hot", or "auto" for paths where cells show every operation.
         acquisition: "its" (independent Thompson sampling), "ucb" (upper confidence bound), or "ei" (expected
@@ -172,21 +170,19 @@ class Bananas(TrialSearch):
         return [(found[place], means[place]) for place in best]
 
     def _candidates(self, rng: torch.Generator) -> list[Architecture]:
-        """Untried mutants of the best architectures, of further ones while there are too few; random ones at last."""
+        """Untried mutants of the best architectures; random ones where there are too few."""
         tried = {self.space.canonical(trial.architecture) for trial, _ in self.history}
         ranked = sorted(range(len(self.history)), key=lambda place: -self.rewards[place])
         forms = dict.fromkeys(self.space.canonical(self.history[place][0].architecture) for place in ranked)
-        best, found = list(forms), dict[Architecture, None]()
-        for first in range(0, _FURTHER * self.parents, self.parents):
-            parents = best[first : first + self.parents]
-            for _ in range(_TRIES * self.candidates if parents else 0):
-                if len(found) == self.candidates:
-                    return list(found)
-                mutant = parents[int(torch.randint(len(parents), (), generator=rng))]
-                for _ in range(int(torch.randint(1, self.mutations + 1, (), generator=rng))):
-                    mutant = self.space.mutate(mutant, rng)
-                if (form := self.space.canonical(mutant)) not in tried:
-                    found[form] = None
+        parents, found = list(forms)[: self.parents], dict[Architecture, None]()
+        for _ in range(_TRIES * self.candidates):
+            if len(found) == self.candidates:
+                return list(found)
+            mutant = parents[int(torch.randint(len(parents), (), generator=rng))]
+            for _ in range(int(torch.randint(1, self.mutations + 1, (), generator=rng))):
+                mutant = self.space.mutate(mutant, rng)
+            if (form := self.space.canonical(mutant)) not in tried:
+                found[form] = None
         if len(found) < self.batch:
             drawn = self.space.different(len(tried) + self.batch, rng)
             found |= dict.fromkeys(form for form in drawn if form not in tried)

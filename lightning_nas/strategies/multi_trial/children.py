@@ -11,12 +11,12 @@ from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.trials.child import Child
 
 
-def usual_child(task: Task) -> Child:
-    """Three epochs with the optimiser of a retraining, as in conf/child/default.yaml."""
+def usual_child(task: Task, epochs: int = 3) -> Child:
+    """Three epochs with the optimiser of a retraining, as in conf/child/default.yaml, or another number of them."""
     if isinstance(task, LanguageModelling):
         optimizer = partial(ASGD, lr=10.0, lambd=0.0, t0=1e12, weight_decay=8e-7)
-        return Child(epochs=3, optimizer=optimizer, clip=0.25)
-    return Child(epochs=3, optimizer=partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
+        return Child(epochs=epochs, optimizer=optimizer, clip=0.25)
+    return Child(epochs=epochs, optimizer=partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
 
 
 def inheriting_child() -> Child:

@@ -12,7 +12,7 @@ architectures in the order of the figure.
 from __future__ import annotations
 
 import math
-from typing import Literal, Unpack
+from typing import ClassVar, Literal, Unpack
 
 import torch
 
@@ -61,6 +61,8 @@ class MultiFidelity(SuccessiveHalving):
         'keep keep'
     """
 
+    defaults: ClassVar[TrialOptions] = {"trials": 13}  # one bracket
+
     def __init__(
         self,
         space: SearchSpace,
@@ -74,6 +76,7 @@ class MultiFidelity(SuccessiveHalving):
         eta: Eta = 3,
         **options: Unpack[TrialOptions],
     ) -> None:
+        options = MultiFidelity.defaults | options
         super().__init__(space, task, table, initial=initial, rungs=rungs, eta=eta, **options)
         self.looks = looks
         self._figures = (Params() if figure == "params" else Macs())(space)

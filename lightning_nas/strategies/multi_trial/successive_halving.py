@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 from annotated_types import Interval, Len
 
@@ -27,10 +27,12 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ranges import Count, Epochs
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.strategies.multi_trial.children import usual_child
 from lightning_nas.strategies.options import TrialOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.book import Proposal
 from lightning_nas.trials.child import Child
+from lightning_nas.trials.judge import Judge
 
 Rungs = Annotated[Sequence[Epochs], Len(2, 20)]
 """Epochs of a training, counted from its beginning, after which it may pause."""
@@ -89,8 +91,8 @@ class RungSearch(TrialSearch):
         eta: Eta = 3,
         **options: Unpack[TrialOptions],
     ) -> None:
+        self.rungs, self.eta = tuple(rungs), eta  # usual_child needs them
         super().__init__(space, task, table, **options)
-        self.rungs, self.eta = tuple(rungs), eta
         if any(later <= earlier for earlier, later in pairwise(self.rungs)):
             raise ConfigError(f"strategy.rungs={list(rungs)}: legal are epochs that rise, e.g. [1, 3, 9]")
         if self.median_stop:
@@ -105,6 +107,10 @@ class RungSearch(TrialSearch):
                 f"strategy.rungs={list(rungs)}: this engine has results after {', '.join(map(str, lengths))} epochs "
                 f"alone; set strategy.rungs={list(lengths)}"
             )
+
+    def usual_child(self) -> Judge:
+        """The usual training, as long as the last rung."""
+        return usual_child(self.task, max(self.rungs))
 
     def begun(self, architecture: Architecture, **info: Any) -> Proposal:
         """The first part of a training."""
@@ -155,6 +161,8 @@ class SuccessiveHalving(RungSearch):
         [1, 1, 1, 1, 3, 3]
     """
 
+    defaults: ClassVar[TrialOptions] = {"trials": 26}  # two brackets
+
     def __init__(
         self,
         space: SearchSpace,
@@ -166,7 +174,7 @@ class SuccessiveHalving(RungSearch):
         eta: Eta = 3,
         **options: Unpack[TrialOptions],
     ) -> None:
-        super().__init__(space, task, table, rungs=rungs, eta=eta, **options)
+        super().__init__(space, task, table, rungs=rungs, eta=eta, **SuccessiveHalving.defaults | options)
         least = eta ** (len(self.rungs) - 1)
         if initial < least:
             raise ConfigError(f"strategy.initial={initial}: none reaches the last rung; legal: at least {least}")

@@ -148,7 +148,7 @@ class ENAS(SearchModule):
 
     def choose(self) -> Architecture:
         drawn = dict.fromkeys(map(self.space.canonical, self._drawn(self.candidates, self.generator("answer"))))
-        self.scored = {architecture: self.score(architecture, "arch") for architecture in drawn}
+        self.scored = {architecture: self.score(architecture, part="arch") for architecture in drawn}
         return max(self.scored, key=lambda architecture: self.scored[architecture])
 
     def _drawn(self, count: int, generator: torch.Generator) -> list[Architecture]:
