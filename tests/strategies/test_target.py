@@ -30,6 +30,7 @@ from lightning_nas.spaces.enas.micro import ENASMicroSpace
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.strategies import parts
 from lightning_nas.strategies.differentiable.darts import DARTS
+from lightning_nas.strategies.differentiable.drnas import DrNAS
 from lightning_nas.strategies.differentiable.fbnet import FBNet
 from lightning_nas.strategies.differentiable.p_darts import PDARTS
 from lightning_nas.strategies.differentiable.proxyless import ProxylessNAS
@@ -228,6 +229,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "MdeNAS": {"warmup_epochs": 0, "path_batches": 2},
     "PDARTS": {"stage_epochs": 2, "dropped": (1,), "added_cells": (0, 0), "skip_dropout": (0.0, 0.0)},
     "ProxylessNAS": {"arch_warmup_epochs": 0, "arch_every": 1},
+    "DrNAS": {"stage_epochs": 1, "kept": (2,)},
     "RandomWS": {"candidates": 3},
     "SPOS": {"generations": 2, "population": 3, "parents": 2},
 }
@@ -243,7 +245,7 @@ def test_every_strategy_answers_within_its_target(made: Any) -> None:
     elif "arch_warmup_epochs" in inspect.signature(made).parameters:
         own.setdefault("arch_warmup_epochs", 0)
     module = made(space, table=priced(space), target=2.25, **own)
-    epochs = 4 if made is PDARTS else 1
+    epochs = {PDARTS: 4, DrNAS: 2}.get(made, 1)
     quiet_trainer(1 if trials else epochs).fit(module, **({} if trials else {"datamodule": data()}))
     answer = module.answer()
     assert module.target.meets(answer)
