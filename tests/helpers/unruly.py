@@ -54,7 +54,7 @@ class Unruly(Child):
             sum(range(3 * 10**9))
         return super().work(request, space, data, task)
 
-    def _trained(self, request: Request, *parts: Any) -> list[float]:
+    def curve(self, request: Request, *parts: Any) -> list[float]:
         deed = self.deeds.get(str(request.trial), "")
         if deed == "raises":
             raise RuntimeError("the shapes\ndo not fit")
@@ -62,7 +62,7 @@ class Unruly(Child):
             torch.zeros(2**33)
         if deed == "diverges":
             self.optimizer = partial(torch.optim.SGD, lr=1e30)
-        return super()._trained(request, *parts)
+        return super().curve(request, *parts)
 
 
 class Counted(ToyData):
