@@ -106,7 +106,7 @@ def test_two_signals_at_once_are_one_request(cli: Commands) -> None:
     child.when(lambda: rows(folder / "metrics.csv") > 3)
     child.kill(signal.SIGINT)
     child.kill(signal.SIGTERM)
-    assert child.wait().code == 130
+    assert child.wait().code in (130, 143)  # another thread may be handed the first one, and be late
     assert position(folder) == batches(folder)
 
 
