@@ -35,8 +35,8 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.csv_table import CSVTable
-from lightning_nas.training.seeding import generator, seeded
-from lightning_nas.trials.proxy_child import first_images
+from lightning_nas.training.seeding import generator
+from lightning_nas.trials.proxy_child import first_images, fresh
 from lightning_nas.truth.stand_alone import StandAlone
 
 Truth = Callable[[SearchSpace, Sequence[Architecture], Any, Task, int], list[float]]
@@ -127,6 +127,7 @@ class RankCheck(RecordingCallback):
         self.truths: list[float] = []
         self.macs: list[float] = []
         self.agreement: float | None = None
+        self._samples = 0  # that a score is taken on; the whole part is read to count them
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -156,7 +157,7 @@ class RankCheck(RecordingCallback):
             known = truth if math.isfinite(truth) else None
             self.record("rank_points.csv", {"epoch": epoch, "key": architecture.key, "score": score, "truth": known})
         figures = self._compare(found, generator(pl_module.seed, "bootstrap", pl_module.position))
-        figures |= {"score_spread": statistics.stdev(found), "score_error": _error(pl_module, found)}
+        figures |= {"score_spread": statistics.stdev(found), "score_error": self._error(pl_module, found)}
         figures |= {"kendall_tau_truth": self.agreement}
         if self.proxies and not self.tables[_PROXIES].rows:
             self._record_proxies(pl_module.seed)
@@ -173,10 +174,7 @@ class RankCheck(RecordingCallback):
         space, seed = module.space, module.seed
         if not space.input_dtype.is_floating_point:
             raise ConfigError("rank_check.proxies: scores are of networks of images, and these take words; legal: null")
-        networks = []
-        for architecture in self.architectures:
-            with seeded(seed, "truth", architecture.key):
-                networks.append(space.network(architecture))
+        networks = [fresh(space, architecture, seed) for architecture in self.architectures]
         batch = first_images(module.data, _IMAGES)
         return {name: scores(name, networks, batch, module.task.loss, seed) for name in self.proxies}
 
@@ -186,6 +184,13 @@ class RankCheck(RecordingCallback):
             known = diverged_last(torch.tensor(values, dtype=torch.float64)).tolist()
             row = self._compare(known, generator(seed, "bootstrap", name))
             self.tables[_PROXIES].append({"proxy": name} | {key: row[key] for key in _COLUMNS if key in row})
+
+    def _error(self, module: SearchModule, scores: Sequence[float]) -> float | None:
+        """The root mean square of the standard errors of scores; None where the task does not know them."""
+        self._samples = self._samples or sum(len(y) for _, y in module.scoring())
+        errors = [module.task.score_error(score, self._samples) for score in scores]
+        known = [error for error in errors if error is not None]
+        return math.sqrt(statistics.fmean(error**2 for error in known)) if known else None
 
     def _compare(self, scores: list[float], rng: torch.Generator) -> dict[str, Any]:
         """One row of ``rank.csv``; figures that are undefined, as for constant scores, are None."""
@@ -258,11 +263,3 @@ def _agreement(*truths: Sequence[float]) -> float | None:
     first, second = (diverged_last(torch.tensor(truth, dtype=torch.float64)) for truth in truths)
     tau = float(kendall_tau(first, second))
     return None if math.isnan(tau) else tau
-
-
-def _error(module: SearchModule, scores: Sequence[float]) -> float | None:
-    """The root mean square of the standard errors of scores; None where the task does not know them."""
-    samples = sum(len(y) for _, y in module.scoring())
-    errors = [module.task.score_error(score, samples) for score in scores]
-    known = [error for error in errors if error is not None]
-    return math.sqrt(statistics.fmean(error**2 for error in known)) if known else None

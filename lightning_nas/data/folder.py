@@ -30,8 +30,8 @@ MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
 """Pillow's mode by the number of channels."""
 
 SMALL = 64
-_LARGEST = 16_384  # pixels of a shorter side
 """Pixels of height and width up to which training images are padded and cropped, as CIFAR's are."""
+_LARGEST = 16_384  # pixels of a shorter side
 
 
 class Folder:

@@ -10,7 +10,6 @@ from typing import Any
 from lightning_nas.errors import ConfigError
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
-from lightning_nas.strategies.multi_trial.successive_halving import RungSearch, check_rungs
 
 
 def check_search(
@@ -43,17 +42,16 @@ def check_search(
     kind, given = (strategy.func, strategy.keywords) if isinstance(strategy, partial) else (strategy, {})
     if not isinstance(kind, type) or not issubclass(kind, SearchModule | TrialSearch):
         return []
+    known = inspect.signature(kind).parameters.items()
+    settings = {name: parameter.default for name, parameter in known} | given
     if issubclass(kind, TrialSearch):
         if epochs != 1:
             raise ConfigError(f"trainer.max_epochs={epochs}: a search by trials has one epoch; set strategy.trials")
-        if issubclass(kind, RungSearch) and child is not None and "epochs" in child:
-            rungs = given.get("rungs", inspect.signature(kind).parameters["rungs"].default)
-            check_rungs(rungs, child["epochs"], child.get("patience"))
+        if child is not None:
+            kind.check_child(settings, child)
         return []
     if not isinstance(epochs, int) or epochs < 1:
         raise ConfigError(f"trainer.max_epochs={epochs}: a search needs the number of its epochs, at least 1")
-    known = inspect.signature(kind).parameters.items()
-    settings = {name: parameter.default for name, parameter in known} | given
     if longest_warm_up is not None and kind.warm_up in settings:
         settings[kind.warm_up] = min(settings[kind.warm_up], longest_warm_up)
     kind.check_lengths(epochs, settings, shortened=longest_warm_up is not None)

@@ -11,9 +11,6 @@ from lightning_nas.callbacks.search_health import SearchHealth
 from lightning_nas.errors import ConfigError
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.multi_trial.base import TrialSearch
-from lightning_nas.strategies.multi_trial.proxy_search import JUDGES, ProxySearch
-from lightning_nas.strategies.multi_trial.successive_halving import PARTS, RungSearch
-from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.judge import Judge
 
@@ -91,11 +88,8 @@ class Parts:
             raise ConfigError(
                 f"child={self.child_named}: this engine trains nothing, it looks results up; leave it out"
             )
-        scores = self.judge is not None and issubclass(self.judge, ProxySearch.judges)
-        if issubclass(self.strategy, ProxySearch) and not scores:
-            raise ConfigError(f"strategy=proxy searches on a score without training; legal: {JUDGES}")
-        if issubclass(self.strategy, RungSearch) and self.judge is not None and not issubclass(self.judge, Child):
-            raise ConfigError(f"child: {self.judge.__name__} trains nothing in parts; {PARTS}")
+        assert issubclass(self.strategy, TrialSearch)
+        self.strategy.check_judge(self.judge)
         if self.judge is not None and issubclass(self.judge, Judge) and self.judge.images_only and self._reads_words:
             raise ConfigError(
                 f"child: {self.judge.__name__} scores networks of images, and those of search_space={self.space_name} "

@@ -199,7 +199,7 @@ def check_optimizers(strategy: Callable[..., Any], epochs: Any) -> None:
         return
     known = inspect.signature(kind).parameters.items()
     settings = {name: parameter.default for name, parameter in known} | given
-    length = settings.get("stage_epochs", epochs)
+    length = settings.get(getattr(kind, "schedule_length", None) or "", epochs)
     length = length if isinstance(length, int) else 1
     for name in ("", "weights_", "arch_"):
         make, schedule = settings.get(f"{name}optimizer"), settings.get(f"{name}scheduler")

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import torch
 from annotated_types import Interval
-from torch import Tensor
+from torch import Tensor, nn
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import NumericalError
 from lightning_nas.proxies.base import Proxy
@@ -58,13 +59,18 @@ class ProxyChild(Checked, Judge):
             NumericalError: it is not finite.
         """
         architecture = space.validate(request.architecture)
-        with seeded(request.seed, "truth", architecture.key):
-            network = space.network(architecture)
+        network = fresh(space, architecture, request.seed)
         rng = generator(request.seed, "proxy", architecture.key)
         score = self.proxy(network, first_images(data, self.images), task.loss, rng)
         if not math.isfinite(score):
             raise NumericalError(f"{type(self.proxy).__name__} of this network is {score}: it is not defined")
         return score
+
+
+def fresh(space: SearchSpace, architecture: Architecture, seed: int) -> nn.Module:
+    """The network of an architecture with the weights that a short training with this seed begins with."""
+    with seeded(seed, "truth", architecture.key):
+        return space.network(architecture)
 
 
 def first_images(data: SearchData, count: int) -> tuple[Tensor, Tensor]:

@@ -62,6 +62,7 @@ class StandAlone(ShortTraining):
             epochs=epochs, optimizer=optimizer, scheduler=scheduler, clip=clip, limit_train_batches=limit_train_batches
         )
         self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
+        self._diverged = set[Path]()  # files that JSON cannot hold, as it has no such number
 
     def __call__(
         self, space: SearchSpace, architectures: Sequence[Architecture], data: SearchData, task: Task, seed: int
@@ -71,19 +72,19 @@ class StandAlone(ShortTraining):
         Minus infinity is that of a network that diverged: the worst of all.
         """
         folder = self.cache_dir / "truth" / self.conditions(space, data, task, seed)
-        diverged = set[Architecture]()
-        missing = [a for a in architectures if _read(folder / f"{a.key}.json") is None]
+        files = {a: folder / f"{a.key}.json" for a in architectures}
+        missing = [a for a, file in files.items() if file not in self._diverged and _read(file) is None]
         for architecture in tracked(missing, "training for the rank check", hidden=not missing):
             try:
                 score = self.score(space, self.fit(space, architecture, data, task, seed), data, task)
             except NumericalError as reason:
                 rank_zero_warn(f"rank check: {architecture.key} diverged when it was trained alone: {reason}")
                 score = math.nan
-            if not math.isfinite(score):  # not kept: JSON has no such number
-                diverged.add(architecture)
+            if not math.isfinite(score):
+                self._diverged.add(files[architecture])
                 continue
-            write_json(folder / f"{architecture.key}.json", {"architecture": architecture.to_dict(), "score": score})
-        scores = [-math.inf if a in diverged else _read(folder / f"{a.key}.json") for a in architectures]
+            write_json(files[architecture], {"architecture": architecture.to_dict(), "score": score})
+        scores = [-math.inf if files[a] in self._diverged else _read(files[a]) for a in architectures]
         return [score for score in scores if score is not None]
 
     def again(

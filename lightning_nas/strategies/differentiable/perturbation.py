@@ -11,7 +11,7 @@ architecture parameters rest. The supernet is measured on ``score_batches`` batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from lightning_nas.architecture import Architecture
-from lightning_nas.spaces.base import Supernet, Taken, WeightSharingSpace
+from lightning_nas.spaces.base import Gated, Supernet, Taken, WeightSharingSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.parts import Parts
 from lightning_nas.tasks.base import Batch, Task
@@ -146,7 +146,7 @@ def running(rows: Rows) -> Gates:
     return Gates(rows, active)
 
 
-class Perturbed(nn.Module):
+class Perturbed(Gated):
     """A supernet with other weights of its options, normalised by the statistics of each batch as in training.
 
     Nothing else is as in training: there is no dropout.
@@ -160,8 +160,7 @@ class Perturbed(nn.Module):
     """
 
     def __init__(self, supernet: Supernet, rows: Rows) -> None:
-        super().__init__()
-        self.supernet, self.gates = supernet, running(rows)
+        super().__init__(supernet, running(rows))
         self.outputs: list[Tensor] = []
 
     def train(self, mode: bool = True) -> Perturbed:
@@ -172,7 +171,7 @@ class Perturbed(nn.Module):
         return self
 
     def forward(self, x: object) -> Tensor:
-        output: Tensor = self.supernet(x, self.gates)
+        output = super().forward(x)
         self.outputs.append(output)
         return output
 
@@ -180,9 +179,15 @@ class Perturbed(nn.Module):
 @torch.no_grad()
 def worth(supernet: Supernet, rows: Rows, task: Task, batches: Iterable[Batch], num_classes: int) -> Worth:
     """Score of a supernet with these weights of its options, and its negative mean loss."""
-    network = Perturbed(supernet, rows)
-    score = task.score(network, batches, num_classes)
-    losses = [task.loss(output, y.to(output.device)) for output, (_, y) in zip(network.outputs, batches, strict=True)]
+    network, targets = Perturbed(supernet, rows), list[Tensor]()
+
+    def noted() -> Iterator[Batch]:
+        for x, y in batches:
+            targets.append(y)
+            yield x, y
+
+    score = task.score(network, noted(), num_classes)
+    losses = [task.loss(output, y.to(output.device)) for output, y in zip(network.outputs, targets, strict=True)]
     return score, -float(torch.stack(losses).mean())
 
 

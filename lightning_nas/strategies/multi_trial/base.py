@@ -6,7 +6,7 @@ import itertools
 from abc import abstractmethod
 from array import array
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -143,6 +143,29 @@ class TrialSearch(Checked, ResumableModule):
         self._temporary: TemporaryDirectory[str] | None = None
 
     # -- what a strategy defines --------------------------------------------------------------------------------
+
+    @classmethod
+    def check_judge(cls, judge: type | None) -> None:
+        """Refuse what cannot judge the candidates of this search; by default anything can.
+
+        Args:
+            judge: the class that trains or scores candidates; None where results are looked up.
+
+        Raises:
+            ConfigError: says what is legal.
+        """
+
+    @classmethod
+    def check_child(cls, settings: Mapping[str, Any], child: Mapping[str, Any]) -> None:
+        """Refuse settings that do not go with those of a child; needs no instance, so that it comes first.
+
+        Args:
+            settings: the constructor's arguments.
+            child: settings of the children.
+
+        Raises:
+            ConfigError: names the keys.
+        """
 
     def usual_child(self) -> Judge:
         """How a trial is trained, if neither an engine nor a child was given."""

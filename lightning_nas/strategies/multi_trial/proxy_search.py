@@ -97,6 +97,11 @@ class ProxySearch(RegularizedEvolution):
         )
         self.proposals = proposals
 
+    @classmethod
+    def check_judge(cls, judge: type | None) -> None:
+        if judge is None or not issubclass(judge, cls.judges):
+            raise ConfigError(f"strategy=proxy searches on a score without training; legal: {JUDGES}")
+
     def usual_child(self) -> Judge:
         """The score of :class:`~lightning_nas.trials.proxy_child.ProxyChild`."""
         return ProxyChild()

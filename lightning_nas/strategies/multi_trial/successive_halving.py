@@ -15,7 +15,7 @@ paper of ASHA.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Unpack
 
@@ -39,9 +39,6 @@ Rungs = Annotated[Sequence[Epochs], Len(2, 20)]
 
 Eta = Annotated[int, Interval(ge=2, le=1000)]
 """Of so many trainings one goes on to the next rung."""
-
-
-PARTS = "legal: child=halving or default"
 
 
 def check_rungs(rungs: Sequence[int], epochs: int, patience: int | None) -> None:
@@ -98,8 +95,8 @@ class RungSearch(TrialSearch):
         if self.median_stop:
             raise ConfigError("strategy.median_stop: this search ends children at its rungs; leave it out")
         if self._engine is None:
-            if not isinstance(self._child, Child):
-                raise ConfigError(f"child: {type(self._child).__name__} trains nothing in parts; {PARTS}")
+            self.check_judge(type(self._child))
+            assert isinstance(self._child, Child)
             check_rungs(self.rungs, self._child.epochs, self._child.patience)
         lengths = None if self._engine is None else self._engine.lengths
         if lengths is not None and not set(lengths).issuperset(self.rungs):
@@ -107,6 +104,16 @@ class RungSearch(TrialSearch):
                 f"strategy.rungs={list(rungs)}: this engine has results after {', '.join(map(str, lengths))} epochs "
                 f"alone; set strategy.rungs={list(lengths)}"
             )
+
+    @classmethod
+    def check_judge(cls, judge: type | None) -> None:
+        if judge is not None and not issubclass(judge, Child):
+            raise ConfigError(f"child: {judge.__name__} trains nothing in parts; legal: child=halving or default")
+
+    @classmethod
+    def check_child(cls, settings: Mapping[str, Any], child: Mapping[str, Any]) -> None:
+        if "epochs" in child:
+            check_rungs(settings["rungs"], child["epochs"], child.get("patience"))
 
     def usual_child(self) -> Judge:
         """The usual training, as long as the last rung."""
