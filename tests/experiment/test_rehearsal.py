@@ -23,12 +23,14 @@ import lightning_nas as ln
 from lightning_nas.cli.config.limits import trainer_problem
 from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.memory import kept_for_backward
-from lightning_nas.experiment.rehearsal import check_batch, check_lengths, check_training, rehearse
+from lightning_nas.experiment.rehearsal import check_batch, check_lengths, check_optimizers, check_training, rehearse
 from lightning_nas.experiment.trainer import built, check_trainer
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.differentiable.darts import DARTS
+from lightning_nas.strategies.differentiable.drnas import DrNAS
+from lightning_nas.strategies.differentiable.p_darts import PDARTS
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import one_thread
@@ -380,3 +382,10 @@ def test_a_logger_that_refuses_its_arguments_is_one_line(tmp_path: Path) -> None
     quiet = {"latency_table": "none", "callbacks": "none", "logger": [TensorBoardLogger(tmp_path, foo=1)]}
     with pytest.raises(ConfigError, match=r"logger: it cannot be made: .*foo"):
         ln.Run(tmp_path / "run", data="digits", strategy="random_ws", **quiet).search()
+
+
+def test_schedules_of_a_staged_search_are_checked_over_its_own_length() -> None:
+    short = partial(OneCycleLR, max_lr=0.1, total_steps=8)
+    check_optimizers(partial(PDARTS, weights_scheduler=short), 18)  # a stage of 4 epochs has a schedule
+    with pytest.raises(ConfigError, match=r"strategy\.weights_scheduler"):
+        check_optimizers(partial(DrNAS, weights_scheduler=short), 12)  # one schedule for both stages of 6

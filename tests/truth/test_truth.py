@@ -1,4 +1,5 @@
 import math
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -65,5 +66,8 @@ def test_a_network_that_diverges_alone_counts_as_the_worst(tmp_path: Path) -> No
         scores = wild(space, others, data, Classification(), 0)
     assert scores[0] == -math.inf
     assert math.isfinite(scores[1])  # it sees constant images, and its gradients are 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of a training that diverges once more
+        assert wild(space, others, data, Classification(), 0) == scores
     ranked = diverged_last(torch.tensor([0.5, -math.inf, 0.1], dtype=torch.float64))
     assert kendall_tau(ranked, torch.tensor([0.9, 0.2, 0.3])).item() == kendalltau([3, 1, 2], [0.9, 0.2, 0.3]).statistic
