@@ -7,6 +7,8 @@ from unittest import mock
 
 import pytest
 
+from lightning_nas.latency import torch_device
+
 # begun first, so that no worker is left with one of them when the others have ended
 LONGEST = (
     *("test_readme", "test_darts_recipes", "test_resume", "test_conf", "test_notebooks", "test_every_trial_pair"),
@@ -18,6 +20,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False  # xdist's order, by the number of tests, leaves the longest to the end
     # no test cuts the power, and waiting for the disk is half the time of a search whose children are looked up
     os.fsync = lambda file: os.fstat(file) and None  # a descriptor that is closed still fails
+    # a network that is measured alone takes a second, which hardly any test looks at
+    torch_device.RUN_TIMES = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -84,6 +84,7 @@ def _show(found: Additivity) -> None:
     table.add_row("random architectures", str(len(found.measured)))
     table.add_row("Kendall tau", f"{found.kendall_tau:.3f}")
     table.add_row("mean relative error", f"{found.mean_relative_error:.1%}")
+    table.add_row("factor in the predictions", f"{found.factor:.3f}")
     table.add_row("constant in the predictions", f"{found.constant_ms:.4f} ms")
-    table.add_row("the sums without it", f"{found.sum_error:+.1%}")
+    table.add_row("the sums without them", f"{found.sum_error:+.1%}")
     Console(markup=False, emoji=False).print(table)

@@ -14,13 +14,14 @@ from lightning_nas.spaces.base import SearchSpace
 
 @dataclass(frozen=True)
 class Additivity:
-    """Agreement of the predictions of a table, its constant included, with measured latencies of whole networks.
+    """Agreement of the predictions of a table, factor and constant included, with measured latencies of networks.
 
     Attributes:
         kendall_tau: tau-b of predicted against measured latency.
         mean_relative_error: mean of abs(predicted - measured) / measured.
-        constant_ms: the table's constant, which the predictions include.
-        sum_error: median of (sum - measured) / measured, without the constant.
+        factor: the table's factor, which the predictions include.
+        constant_ms: the table's constant, which they include too.
+        sum_error: median of (sum - measured) / measured, without factor and constant.
         steadiness: of the machine while the networks were measured.
         predicted: predicted latency of each architecture, milliseconds.
         measured: measured latency of each architecture, milliseconds.
@@ -28,6 +29,7 @@ class Additivity:
 
     kendall_tau: float
     mean_relative_error: float
+    factor: float
     constant_ms: float
     sum_error: float
     steadiness: Steadiness
@@ -75,8 +77,9 @@ def additivity(
     return Additivity(
         kendall_tau=kendall_tau(torch.tensor(predicted), torch.tensor(measured)).item(),
         mean_relative_error=statistics.fmean(abs(p - m) / m for p, m in pairs),
+        factor=table.factor,
         constant_ms=table.constant,
-        sum_error=statistics.median((p - table.constant - m) / m for p, m in pairs),
+        sum_error=statistics.median(((p - table.constant) / table.factor - m) / m for p, m in pairs),
         steadiness=steadiness,
         predicted=tuple(predicted),
         measured=tuple(measured),

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 ROUNDS = 9
+RUN_TIMES = 30  # seconds of all rounds, in units of the seconds for each network
 _REPEATS = 3  # of a network in a turn; the fastest counts
 
 
@@ -44,12 +45,15 @@ class Device(ABC):
     """Where networks run.
 
     Attributes:
-        rounds: of a measurement.
+        rounds: of a measurement, at least.
+        seconds: that these rounds take at least; there are more of them where they pass quickly, so that a short
+            disturbance does not meet them all.
         exports: whether a network is written to an ONNX file first, which takes a second or more.
         shows_waiting: whether the CPU time of a turn tells how long the network waited for other programs.
     """
 
     rounds: int = ROUNDS
+    seconds: float = 0.0
     exports: bool = True
     shows_waiting: bool = False
 

@@ -22,12 +22,14 @@ from lightning_nas.latency.macs import count_space
 from lightning_nas.latency.measurement import LEAST, NETWORKS, Measurement, open_device
 from lightning_nas.latency.regression import count_matrix, fit_costs
 from lightning_nas.latency.table import UNSTABLE, Conditions, Entry, LatencyTable, Regression, Steadiness
+from lightning_nas.latency.whole import factor_and_constant, spread
 from lightning_nas.processes import check_processes
 from lightning_nas.spaces.base import SearchSpace
 
 _EMPTY = (nn.Identity(), (1,), torch.float32)  # what a device takes to be called
 _LEFT = 0.01  # of an operation's time, at least, when that of a call is subtracted
 _FITTED = 20  # networks of a regression, at least
+_SETS = 4  # of rounds, at most; from the second on only for what is not steady yet
 _DRAW = 1_965_113  # chooses them: other networks than those that a table is checked with, which begin at seed 0
 
 
@@ -36,9 +38,9 @@ class Timing:
     """Latency of one forward pass.
 
     Attributes:
-        median_ms: median over rounds of the fastest repeat, milliseconds.
-        iqr_ms: inter-quartile range over the rounds, milliseconds.
-        steady: whether the rounds agree and the machine had nothing else to do.
+        median_ms: median over the fastest quarter of the rounds, milliseconds.
+        iqr_ms: inter-quartile range over the fastest quarter of the rounds, milliseconds.
+        steady: whether these rounds agree and the machine had nothing else to do.
     """
 
     median_ms: float
@@ -83,7 +85,7 @@ def measure_space(
     networks: int | None = None,
     clock: Clock | None = None,
 ) -> LatencyTable:
-    """Measure every distinct operation of ``space``, and the constant that whole networks need besides.
+    """Measure every distinct operation of ``space``, and what whole networks need besides.
 
     With ``by="networks"`` (:class:`~lightning_nas.latency.measurement.Measurement`), whole networks are measured alone,
     and the table is fitted to them (:mod:`lightning_nas.latency.regression`).
@@ -92,9 +94,9 @@ def measure_space(
         space: the search space.
         conditions: conditions of the measurement.
         progress: whether to show a progress bar on stderr.
-        networks: random architectures that are measured whole in the same rounds; the median of what they take beyond
-            the sum of their operations becomes :attr:`LatencyTable.constant`. 0 leaves it at 0. None for what the
-            conditions say, else 6.
+        networks: architectures that are measured whole in the same rounds, half of them random, the others cheaper.
+            They tell :attr:`LatencyTable.factor` and :attr:`LatencyTable.constant`. 0 leaves these at 1 and 0. None for
+            what the conditions say, else 8.
         clock: what time is read from.
 
     Raises:
@@ -129,14 +131,14 @@ def measure_space(
 def _by_operations(
     space: SearchSpace, asked: Measurement, device: Device, networks: int | None, progress: bool
 ) -> Mapping[str, Any]:
-    """Entries, constant and steadiness, each operation measured by itself.
+    """Entries, factor, constant and steadiness, each operation measured by itself.
 
     A file of its own costs a call, of which a network needs one in all: it is measured too, with an empty network, and
     subtracted. The constant has it then.
     """
     operations = space.operations()
     generator = torch.Generator().manual_seed(0)
-    drawn = [space.sample(generator) for _ in range(NETWORKS if networks is None else networks)]
+    drawn = spread(space, NETWORKS if networks is None else networks, generator)
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the caller's random numbers
         built = [(made.build(), made.input_shape, made.dtype) for made in operations.values()]
         whole = [space.subject(space.network(architecture)) for architecture in drawn]
@@ -144,15 +146,15 @@ def _by_operations(
     called = [_EMPTY] if device.exports else []
     timings, steadiness = _in_rounds([*called, *built, *whole], device, asked.threads, title)
     call_ms = timings.pop(0).median_ms if called else 0.0
+    alone = {key: max(t.median_ms - call_ms, _LEFT * t.median_ms) for key, t in zip(operations, timings, strict=False)}
+    measured = [timing.median_ms for timing in timings[len(built) :]]
+    sums = [sum(alone[key] for key in space.cost_keys(architecture)) for architecture in drawn]
+    factor, constant = factor_and_constant(sums, measured)
     entries = {
-        key: Entry(median=max(t.median_ms - call_ms, _LEFT * t.median_ms), iqr=t.iqr_ms)
+        key: Entry(median=factor * alone[key], iqr=factor * t.iqr_ms)
         for key, t in zip(operations, timings, strict=False)
     }
-    measured = [timing.median_ms for timing in timings[len(built) :]]
-    sums = [sum(entries[key].median for key in space.cost_keys(architecture)) for architecture in drawn]
-    beyond = [whole_ms - sum_ms for whole_ms, sum_ms in zip(measured, sums, strict=True)]
-    constant = max(0.0, statistics.median(beyond)) if beyond else 0.0
-    return {"entries": entries, "constant": constant, "steadiness": steadiness}
+    return {"entries": entries, "factor": factor, "constant": constant, "steadiness": steadiness}
 
 
 def _by_networks(
@@ -192,8 +194,8 @@ def measure_all(
 ) -> tuple[list[Timing], Steadiness]:
     """Time the networks in rounds: each once a round, in a new random order, beside a reference operation.
 
-    A burst of other work on the machine disturbs a few rounds of each, which the median over rounds forgets. Networks
-    whose rounds disagree are measured for as many rounds again, once.
+    Other work on the machine, or on the host of a virtual one, only ever makes a network slower. So the fastest quarter
+    of the rounds counts, and at least three. Networks for which these disagree are measured again, up to three times.
 
     Args:
         networks: the networks, each with shape and type of one example.
@@ -221,11 +223,13 @@ def _in_rounds(
     waiting = f"writing ONNX files, then {title}" if device.exports and title is not None else None
     subjects = tracked((*networks, reference), escape(waiting or ""), hidden=waiting is None, stderr=True)
     rounds = _Rounds([device.stopwatch(*subject) for subject in subjects], device)
-    with _undisturbed(threads):
+    with _alone(threads):
         for stopwatch in rounds.stopwatches:
             stopwatch.ready()
         rounds.run(range(len(rounds.stopwatches)), title)
-        if unstable := [i for i, spread in enumerate(rounds.spreads()) if spread > UNSTABLE]:
+        for _ in range(_SETS - 1):
+            if not (unstable := [i for i, spread in enumerate(rounds.spreads()) if spread > UNSTABLE]):
+                break
             again = None if title is None else f"measuring {len(unstable)} again"
             rounds.run(sorted({*unstable, len(rounds.stopwatches) - 1}), again)
     return rounds.timings(), rounds.steadiness()
@@ -239,24 +243,29 @@ class _Rounds:
         self.generator = torch.Generator().manual_seed(0)
         self.seconds: list[list[float]] = [[] for _ in stopwatches]  # one for each round
         self.waiting: list[float] = []
+        self.wall, self.cpu = 0.0, 0.0  # seconds of all turns so far
 
     def run(self, places: Sequence[int], title: str | None) -> None:
-        """Measure what is at these places for as many rounds as a measurement has."""
-        turns = [
-            places[i] for _ in range(self.device.rounds) for i in torch.randperm(len(places), generator=self.generator)
-        ]
-        walls, cpus = [], []
-        for place in tracked(turns, escape(title or ""), hidden=title is None, stderr=True):
+        """Measure what is at these places for as many rounds as a measurement has, and more if they pass quickly."""
+        turns, least = self._turns(places), self.device.rounds * len(places)
+        for place in tracked(turns, escape(title or ""), least, hidden=title is None, stderr=True):
             turn = self.stopwatches[place].turn()
             self.seconds[place].append(turn.seconds)
-            walls.append(turn.wall)
-            cpus.append(turn.cpu)
-        for start in range(0, len(turns), len(places)):
-            wall, cpu = (sum(times[start : start + len(places)]) for times in (walls, cpus))
-            self.waiting.append(max(0.0, 1 - cpu / wall))
+            self.wall += turn.wall
+            self.cpu += turn.cpu
+
+    def _turns(self, places: Sequence[int]) -> Iterator[int]:
+        """These places in every round, each time in another order."""
+        start, rounds = self.wall, 0
+        while rounds < self.device.rounds or self.wall - start < self.device.seconds:
+            wall, cpu = self.wall, self.cpu
+            yield from (places[i] for i in torch.randperm(len(places), generator=self.generator))
+            self.waiting.append(max(0.0, 1 - (self.cpu - cpu) / (self.wall - wall)))
+            rounds += 1
 
     def _quartiles(self) -> list[tuple[float, float, float]]:
-        return [tuple(np.quantile(values, [0.25, 0.5, 0.75]).tolist()) for values in self.seconds]
+        """Of the undisturbed rounds of each network."""
+        return [tuple(np.quantile(_undisturbed(values), [0.25, 0.5, 0.75]).tolist()) for values in self.seconds]
 
     def spreads(self) -> list[float]:
         """Inter-quartile range of each network, relative to its median."""
@@ -281,8 +290,13 @@ class _Rounds:
         )
 
 
+def _undisturbed(seconds: Sequence[float]) -> list[float]:
+    """The fastest quarter, and at least three."""
+    return sorted(seconds)[: max(3, len(seconds) // 4)]
+
+
 @contextmanager
-def _undisturbed(threads: int) -> Iterator[None]:
+def _alone(threads: int) -> Iterator[None]:
     """No gradients, no garbage collection, and torch's threads as the conditions say."""
     before, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(threads)

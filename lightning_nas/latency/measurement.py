@@ -17,7 +17,8 @@ from lightning_nas.onnx_model import absent
 
 By = Literal["operations", "networks"]
 Networks = Annotated[int, Field(ge=0, le=100_000)]
-NETWORKS = 6  # whole networks that tell the constant of a table
+NETWORKS = 8  # whole networks that tell factor and constant of a table
+METHOD = 2  # how figures are made of rounds; cached tables of another number are not used
 LEAST = 5  # networks of a regression: one for each part of its cross-validation
 
 
@@ -30,7 +31,7 @@ class Measurement(Conditions):
         timeout: seconds that one run of the command may take; None for 60.
         by: "operations": each operation is measured by itself; "networks": random networks are measured whole, and the
             costs of the operations are fitted to them. None for "networks" with a command, else "operations".
-        networks: random networks that are measured whole; None for 6, which tell the constant, and with
+        networks: networks that are measured whole; None for 8, which tell factor and constant, and with
             ``by="networks"`` for twice as many as there are operations, at least 20.
 
     Example:

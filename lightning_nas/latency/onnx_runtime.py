@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_nas.errors import ConfigError, InputError, shown
-from lightning_nas.latency.device import Clock, Device, Passes, example
+from lightning_nas.latency.device import RUN_TIMES, Clock, Device, Passes, example
 from lightning_nas.latency.table import Conditions
 from lightning_nas.latency.torch_device import device_description
 from lightning_nas.onnx_model import WRITERS, absent, onnx_model
@@ -32,6 +32,7 @@ class OnnxRuntime(Device):
     def __init__(self, conditions: Conditions, clock: Clock) -> None:
         check_installed("onnxruntime", RUNTIME)
         self.conditions, self.clock = conditions, clock
+        self.seconds = RUN_TIMES * conditions.min_run_time
         self.shows_waiting = conditions.threads == 1
 
     def description(self) -> str:

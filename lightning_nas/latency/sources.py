@@ -16,7 +16,7 @@ from lightning_nas.files import cache_folder
 from lightning_nas.latency.command import described
 from lightning_nas.latency.macs import count_space
 from lightning_nas.latency.measure import measure_space
-from lightning_nas.latency.measurement import By, Measurement, Networks, open_device
+from lightning_nas.latency.measurement import METHOD, By, Measurement, Networks, open_device
 from lightning_nas.latency.schema import fit
 from lightning_nas.latency.table import (
     FORMAT,
@@ -109,7 +109,7 @@ class Measured:
             return Path(self.path).expanduser()
         device = open_device(self.measurement)
         conditions = self.measurement.conditions.model_dump_json()
-        facts = " ".join([f"{device.description()} {torch.__version__} {FORMAT} {conditions}", *self._ways()])
+        facts = " ".join([f"{device.description()} {torch.__version__} {FORMAT} {METHOD} {conditions}", *self._ways()])
         facts += "".join(f" {name} {version}" for name, version in device.versions().items())
         name = re.sub(r"[^A-Za-z0-9_-]", "_", space.name)[:60]
         key = hashlib.sha256(facts.encode()).hexdigest()[:12]

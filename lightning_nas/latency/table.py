@@ -17,7 +17,7 @@ from lightning_nas.latency.schema import Strict, fit
 from lightning_nas.spaces.base import SearchSpace, shape_text
 
 FORMAT = 2
-UNSTABLE = 0.1  # inter-quartile range over median, above which a measured entry is unstable
+UNSTABLE = 0.1  # inter-quartile range over median of the undisturbed rounds, above which an entry is unstable
 
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -77,7 +77,7 @@ class Conditions(Strict):
 
 
 class Entry(Strict):
-    """Cost of one operation: median and inter-quartile range of repeated measurements, in the unit of the table."""
+    """Cost of one operation: median and inter-quartile range of the fastest quarter of rounds, in the table's unit."""
 
     median: Amount
     iqr: Amount
@@ -88,9 +88,9 @@ class Steadiness(Strict):
 
     Attributes:
         rounds: rounds in which the entries were measured, with those that repeated unstable ones.
-        spread: inter-quartile range over median, the median over the entries.
+        spread: inter-quartile range over median of the fastest quarter of the rounds, the median over the entries.
         unstable: share of the entries whose inter-quartile range is above a tenth of the median.
-        drift: inter-quartile range over median of a reference operation that every round measures.
+        drift: the same range over median of a reference operation that every round measures.
         waiting: share of the time in which the thread did not run, median over the rounds: the processor worked for
             other programs. 0 where it cannot be known: with several threads, and on a GPU.
 
@@ -99,8 +99,8 @@ class Steadiness(Strict):
         steady: entries vary by 3 % (median)
         >>> busy = Steadiness(rounds=18, spread=0.4, unstable=0.8, drift=0.3, waiting=0.5)
         >>> print(busy)  # doctest: +NORMALIZE_WHITESPACE
-        not steady: other programs had 50 % of the time, entries vary by 40 % (median), a reference operation by 30 %;
-        measure again when the machine is idle
+        not steady: other programs had 50 % of the time, entries vary by 40 % (median), 80 % of them by more than a
+        tenth, a reference operation by 30 %; measure again when the machine is idle
     """
 
     rounds: Annotated[int, Field(ge=1)]
@@ -124,8 +124,9 @@ class Steadiness(Strict):
         if self.steady:
             return f"steady: {vary}"
         others = f"other programs had {100 * self.waiting:.0f} % of the time, " if self.waiting > UNSTABLE else ""
+        many = f", {100 * self.unstable:.0f} % of them by more than a tenth" if self.unstable > UNSTABLE else ""
         drift = f"a reference operation by {100 * self.drift:.0f} %"
-        return f"not steady: {others}{vary}, {drift}; measure again when the machine is idle"
+        return f"not steady: {others}{vary}{many}, {drift}; measure again when the machine is idle"
 
 
 class Regression(Strict):
@@ -160,7 +161,7 @@ class Regression(Strict):
 
 
 class LatencyTable(Strict, Mapping[str, float]):
-    """A frozen mapping from the cost key of an operation to its cost (the median), with the origin of the numbers.
+    """A frozen mapping from the cost key of an operation to its cost in a network, with the origin of the numbers.
 
     The cost of a network is the sum over its operations and the constant,
     :meth:`~lightning_nas.spaces.base.SearchSpace.cost`.
@@ -174,8 +175,10 @@ class LatencyTable(Strict, Mapping[str, float]):
         space: name of the search space.
         space_digest: digest of the search space, ``SearchSpace.digest``.
         conditions: conditions of the measurement; None for counts and published tables.
-        constant: what every network costs beyond its operations, in the unit of the table: the median over random
-            networks that were measured whole, at least 0. 0 for counts and published tables.
+        factor: how much longer operations take in a network than alone, as whole networks showed; the entries contain
+            it. 1 for counts, published tables, and tables that were fitted to whole networks.
+        constant: what every network costs beyond its operations, in the unit of the table, as networks that were
+            measured whole showed; at least 0. 0 for counts and published tables.
         steadiness: how steady the machine was while it measured; None for counts and published tables.
         regression: how the entries were fitted to whole networks; None where each was measured.
         entries: one entry per cost key.
@@ -203,6 +206,7 @@ class LatencyTable(Strict, Mapping[str, float]):
     space: Text
     space_digest: Text
     conditions: Conditions | None = None
+    factor: Annotated[float, Field(gt=0)] = 1.0
     constant: Amount = 0.0
     steadiness: Steadiness | None = None
     regression: Regression | None = None
@@ -217,10 +221,12 @@ class LatencyTable(Strict, Mapping[str, float]):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The content; tables that were not fitted are written without the key."""
+        """The content; tables that were not fitted, or without a factor, are written without the key."""
         content: dict[str, Any] = dumped(self)
         if self.regression is None:
             del content["regression"]
+        if self.factor == 1:
+            del content["factor"]
         return content
 
     def __getitem__(self, key: str) -> float:
@@ -271,7 +277,7 @@ class LatencyTable(Strict, Mapping[str, float]):
                 :class:`~lightning_nas.latency.measurement.Measurement` for this and the next three.
             timeout: seconds that one run of it may take; None for 60.
             by: "operations" or "networks"; None for "networks" with a command, else "operations".
-            networks: random networks that are measured whole; None for as many as are usual.
+            networks: networks that are measured whole; None for as many as are usual.
             progress: whether to show a progress bar on stderr.
 
         Raises:
@@ -313,7 +319,7 @@ class LatencyTable(Strict, Mapping[str, float]):
         if isinstance(content, dict) and content.get("format") == 1 and type(content["format"]) is int:
             content = {"constant": 0.0, "steadiness": None, **content, "format": FORMAT}
         table = fit(cls, content, where=where)
-        given = {"": {*table.model_fields_set, "regression"}}
+        given = {"": {*table.model_fields_set, "regression", "factor"}}
         if table.conditions is not None:
             given["conditions."] = table.conditions.model_fields_set
         legal = {"": cls.model_fields, "conditions.": Conditions.model_fields}

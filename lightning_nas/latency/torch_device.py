@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lightning_nas.errors import InputError
-from lightning_nas.latency.device import Clock, Device, Passes, example
+from lightning_nas.latency.device import RUN_TIMES, Clock, Device, Passes, example
 from lightning_nas.latency.table import Conditions
 
 
@@ -32,6 +32,7 @@ class TorchDevice(Device):
         if conditions.device == "cuda" and not torch.cuda.is_available():
             raise InputError("latency cannot be measured with device=cuda: torch sees no GPU here; legal: device=cpu")
         self.conditions, self.clock = conditions, clock
+        self.seconds = RUN_TIMES * conditions.min_run_time
         self.shows_waiting = conditions.device == "cpu" and conditions.threads == 1
 
     def description(self) -> str:

@@ -1,0 +1,75 @@
+"""What whole networks take beyond the sum of their operations: a factor and a constant, fitted to a few networks.
+
+An operation that is timed alone finds its weights in the fastest cache; in a network others have been there since. On
+a server's processor networks took 1.05 to 1.3 times the sum of their operations, the small and the large ones alike, so
+that a constant alone was wrong by half for the cheapest. A device that must be called adds a constant.
+"""
+
+import itertools
+import statistics
+from collections.abc import Sequence
+
+import torch
+
+from lightning_nas.architecture import Architecture
+from lightning_nas.latency.macs import count_space
+from lightning_nas.spaces.base import SearchSpace
+
+_APART = 0.25  # relative difference of two sums, from which on they tell a factor
+_STEPS = 300  # changes of one decision on the way to a cheap network
+
+
+def spread(space: SearchSpace, number: int, generator: torch.Generator) -> list[Architecture]:
+    """Architectures of unlike cost: random ones, the cheapest that was found, and some between.
+
+    Args:
+        space: the search space.
+        number: of architectures; half of them are random.
+        generator: chooses them.
+
+    Example:
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> [len(spread(ToySpace(), number, torch.Generator().manual_seed(0))) for number in (0, 1, 8)]
+        [0, 1, 8]
+    """
+    drawn = [space.sample(generator) for _ in range(number - number // 2)]
+    if not number // 2:
+        return drawn
+    macs = count_space(space, "MACs")
+    cheaper = [min(drawn, key=lambda architecture: space.cost(architecture, macs))]
+    for _ in range(_STEPS):
+        changed = space.mutate(cheaper[-1], generator)
+        if space.cost(changed, macs) < space.cost(cheaper[-1], macs):
+            cheaper.append(changed)
+    costs = [space.cost(architecture, macs) for architecture in cheaper]
+    for k in range(number // 2):  # the last is the cheapest
+        wanted = costs[0] + (costs[-1] - costs[0]) * (k + 1) / (number // 2)
+        drawn.append(min(cheaper, key=lambda architecture: abs(space.cost(architecture, macs) - wanted)))
+    return drawn
+
+
+def factor_and_constant(sums: Sequence[float], measured: Sequence[float]) -> tuple[float, float]:
+    """The line ``measured = factor * sum + constant``: the median of the slopes between pairs (Theil and Sen).
+
+    Args:
+        sums: of the costs of the operations, one for each network.
+        measured: what these networks take.
+
+    Returns:
+        The factor, 1 where the sums are too much alike to tell one; the constant, at least 0.
+
+    Example:
+        >>> factor_and_constant([1.0, 2.0, 4.0], [1.75, 3.0, 5.5]), factor_and_constant([2.0, 2.1], [2.5, 2.6])
+        ((1.25, 0.5), (1.0, 0.5))
+        >>> factor_and_constant([1.0, 2.0, 4.0], [1.0, 2.5, 5.5])  # a line through 0 where the constant would be below
+        (1.25, 0.0)
+    """
+    points = list(zip(sums, measured, strict=True))
+    slopes = [
+        (m - n) / (s - t) for (s, m), (t, n) in itertools.combinations(points, 2) if abs(s - t) > _APART * max(s, t)
+    ]
+    factor = statistics.median(slopes) if slopes else 1.0
+    constant = statistics.median(m - factor * s for s, m in points) if points else 0.0
+    if slopes and (factor <= 0 or constant < 0):
+        factor, constant = statistics.median(m / s for s, m in points), 0.0
+    return factor, max(0.0, constant)
