@@ -18,7 +18,7 @@ from lightning_nas.onnx_model import absent
 By = Literal["operations", "networks"]
 Networks = Annotated[int, Field(ge=0, le=100_000)]
 NETWORKS = 8  # whole networks that tell factor and constant of a table
-METHOD = 2  # how figures are made of rounds; cached tables of another number are not used
+METHOD = 3  # how figures are made of rounds; cached tables of another number are not used
 LEAST = 5  # networks of a regression: one for each part of its cross-validation
 
 

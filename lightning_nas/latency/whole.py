@@ -15,7 +15,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.latency.macs import count_space
 from lightning_nas.spaces.base import SearchSpace
 
-_APART = 0.25  # relative difference of two sums, from which on they tell a factor
+_APART = 0.25  # relative difference of the least and the largest sum, above which they tell a factor
 _STEPS = 300  # changes of one decision on the way to a cheap network
 
 
@@ -49,11 +49,13 @@ def spread(space: SearchSpace, number: int, generator: torch.Generator) -> list[
 
 
 def factor_and_constant(sums: Sequence[float], measured: Sequence[float]) -> tuple[float, float]:
-    """The line ``measured = factor * sum + constant``: the median of the slopes between pairs (Theil and Sen).
+    """The line ``factor * sum + constant`` with the least sum of relative errors, abs(line - measured) / measured.
+
+    Such a line passes through two networks, or through one and 0; all of them are tried.
 
     Args:
-        sums: of the costs of the operations, one for each network.
-        measured: what these networks take.
+        sums: of the costs of the operations, one for each network, above 0.
+        measured: what these networks take, above 0.
 
     Returns:
         The factor, 1 where the sums are too much alike to tell one; the constant, at least 0.
@@ -64,12 +66,18 @@ def factor_and_constant(sums: Sequence[float], measured: Sequence[float]) -> tup
         >>> factor_and_constant([1.0, 2.0, 4.0], [1.0, 2.5, 5.5])  # a line through 0 where the constant would be below
         (1.25, 0.0)
     """
+    if not sums:
+        return 1.0, 0.0
     points = list(zip(sums, measured, strict=True))
-    slopes = [
-        (m - n) / (s - t) for (s, m), (t, n) in itertools.combinations(points, 2) if abs(s - t) > _APART * max(s, t)
-    ]
-    factor = statistics.median(slopes) if slopes else 1.0
-    constant = statistics.median(m - factor * s for s, m in points) if points else 0.0
-    if slopes and (factor <= 0 or constant < 0):
-        factor, constant = statistics.median(m / s for s, m in points), 0.0
-    return factor, max(0.0, constant)
+    if max(sums) - min(sums) <= _APART * max(sums):
+        return 1.0, max(0.0, statistics.median(m - s for s, m in points))
+
+    def error(line: tuple[float, float]) -> float:
+        return sum(abs(line[0] * s + line[1] - m) / m for s, m in points)
+
+    lines = [(m / s, 0.0) for s, m in points]
+    for (s, m), (t, n) in itertools.combinations(points, 2):
+        if s != t and (m - n) / (s - t) > 0:
+            factor = (m - n) / (s - t)
+            lines.append((factor, m - factor * s))
+    return min((line for line in lines if line[1] >= 0), key=error)
