@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Annotated, Literal, Unpack
 
 import torch
+from annotated_types import Interval
 from PIL import Image
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
@@ -32,6 +33,9 @@ MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
 SMALL = 64
 """Pixels of height and width up to which training images are padded and cropped, as CIFAR's are."""
 _LARGEST = 16_384  # pixels of a shorter side
+
+Jitter = Annotated[float, Interval(ge=0, le=1)]
+"""Strength of random brightness, contrast and saturation: 0.4 draws each from 0.6 to 1.4 times that of the image."""
 
 
 class Folder:
@@ -103,7 +107,7 @@ class ImageFolder(AugmentedImages):
         channels: 3 for colour, 1 for grey.
         min_scale: smallest share of the picture that a training window covers; None pads and crops images of up to 64
             pixels, and is 0.08 for larger ones.
-        jitter: strength of random brightness, contrast and saturation of training images; 0 for none.
+        jitter: strength of random brightness, contrast and saturation of training images, at most 1; 0 for none.
         crop_ratio: share of the shorter side that the centre crop keeps; None is 1 for images of up to 64 pixels and
             0.875 for larger ones.
         flip: mirror training images left to right with probability 1/2; None does so for colour images, unless every
@@ -136,7 +140,7 @@ class ImageFolder(AugmentedImages):
         image_size: Side | None = None,
         channels: Literal[1, 3] = 3,
         min_scale: ShareOrAll | None = None,
-        jitter: NonNegativeFloat = 0.0,
+        jitter: Jitter = 0.0,
         crop_ratio: ShareOrAll | None = None,
         flip: bool | None = None,
         skip_unreadable: bool = False,
@@ -270,7 +274,7 @@ class ImageNet(ImageFolder):
         min_scale: smallest share of the picture that a training window covers.
         crop_ratio: share of the shorter side that the centre crop keeps.
         flip: mirror training images left to right with probability 1/2.
-        jitter: strength of random brightness, contrast and saturation of training images; 0 for none.
+        jitter: strength of random brightness, contrast and saturation of training images, at most 1; 0 for none.
         mean: of each channel, of pixels from 0 to 1.
         std: standard deviation of each channel.
         num_workers: processes that prepare batches; they change only the speed.
@@ -296,7 +300,7 @@ class ImageNet(ImageFolder):
         min_scale: ShareOrAll | None = 0.08,
         crop_ratio: ShareOrAll | None = 0.875,
         flip: bool | None = True,
-        jitter: NonNegativeFloat = 0.4,
+        jitter: Jitter = 0.4,
         mean: Sequence[Finite] | None = (0.485, 0.456, 0.406),
         std: Sequence[PositiveFloat] | None = (0.229, 0.224, 0.225),
         num_workers: Workers = 8,

@@ -8,7 +8,8 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from lightning_nas.data.folder import ImageFolder, ImageNet
-from lightning_nas.errors import DataError
+from lightning_nas.errors import ConfigError, DataError
+from lightning_nas.signature import check_arguments
 
 AS_IS = {"flip": False, "batch_size": 2, "mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 16, "crop_ratio": 0.875}
 
@@ -50,6 +51,12 @@ def test_training_windows_differ_by_pass_and_not_by_workers(root):
     alone = batches(0, 0)
     assert batches(2, 0) == alone
     assert not {x for x, _ in batches(0, len(alone))} & {x for x, _ in alone}
+
+
+@pytest.mark.parametrize("jitter", [-0.1, 1.01, 1e308])
+def test_a_jitter_that_leaves_no_picture_is_refused(jitter):
+    with pytest.raises(ConfigError, match="jitter"):
+        check_arguments(ImageFolder, [], {"root": "photos", "jitter": jitter, **AS_IS})
 
 
 def test_train_val_and_test_folders_are_used_as_they_are_called(root):
