@@ -91,7 +91,8 @@ class _Writer:
             return "nn.Identity()"
         children = [(key, part) for key, part in module.named_children() if not self._changes_nothing(part, name, key)]
         own = [*children, *module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        parts = [f"{key}={self._part(part, f'{name}.{key}', depth + 1)}" for key, part in own]
+        made = [(key, self._part(part, f"{name}.{key}", depth + 1)) for key, part in own]
+        parts = [f"{key}={part}" if key.isidentifier() else f"**{{{key!r}: {part}}}" for key, part in made]
         return _listed(f"{self._class(module, body)}(", parts, ")", depth)
 
     def _part(self, part: Any, name: str, depth: int) -> str:
@@ -249,9 +250,9 @@ def _expression(node: fx.Node, names: Mapping[fx.Node, str]) -> str:
     args = [_text(argument, names) for argument in node.args]
     named = [f"{key}={_text(value, names)}" for key, value in node.kwargs.items()]
     if node.op == "get_attr":
-        return f"self.{_path(node)}"
+        return _path(node)
     if node.op == "call_module":
-        return f"self.{_path(node)}({', '.join([*args, *named])})"
+        return f"{_path(node)}({', '.join([*args, *named])})"
     if node.op == "call_method":
         return f"{args[0]}.{node.target}({', '.join([*args[1:], *named])})"
     if node.target is operator.getitem:
@@ -270,9 +271,10 @@ def _expression(node: fx.Node, names: Mapping[fx.Node, str]) -> str:
 
 
 def _path(node: fx.Node) -> str:
-    """``layers.0.norm`` as Python writes it."""
+    """``layers.0.norm`` of the module itself, as Python writes it."""
     first, *others = str(node.target).split(".")
-    place, text = getattr(node.graph.owning_module, first, None), first
+    place = getattr(node.graph.owning_module, first, None)
+    text = f"self.{first}" if first.isidentifier() else f"getattr(self, {first!r})"
     for part in others:
         inside = f"[{part!r}]" if isinstance(place, nn.ModuleDict) else f"[{part}]"
         text += f".{part}" if part.isidentifier() else inside

@@ -35,7 +35,8 @@ class Costs:
     Attributes:
         name: of the space.
         unit: of the table.
-        cheapest: the cost of the cheapest option everywhere, without what several choices decide together.
+        cheapest: no architecture costs less: the cheapest option everywhere, and the cheapest combination of options
+            where several choices decide a cost together.
         uniform: expected cost when all options are equally likely, as at the beginning of a search.
     """
 
@@ -50,11 +51,19 @@ class Costs:
         fixed, matrices = space.cost_matrices(table)
         cheapest = fixed + sum(float(matrix.min(-1).values.sum()) for matrix in matrices.values())
         uniform = fixed + sum(float(matrix.mean(-1).sum()) for matrix in matrices.values())
+        together = dict[frozenset[tuple[str, int]], dict[frozenset[tuple[str, int, int]], float]]()
         for joint in space.joint_keys():
             shares = [1 / space.gate_shapes[group][1] for group, *_ in joint.gates]
             off, on = math.prod(1 - share for share in shares), math.prod(shares)
             cost = sum(look_up(table, key) for key in joint.keys)
             uniform += cost * {"none": off, "any": 1 - off, "all": on}[joint.when]
+            if joint.when == "all":
+                places = frozenset((group, choice) for group, choice, _ in joint.gates)
+                combined, gates = together.setdefault(places, {}), frozenset(joint.gates)
+                combined[gates] = combined.get(gates, 0) + cost
+        for places, combined in together.items():
+            if len(combined) == math.prod(space.gate_shapes[group][1] for group, _ in places):  # one of them is due
+                cheapest += min(combined.values())
         return cls(space.name, table.unit, cheapest, uniform)
 
     @classmethod

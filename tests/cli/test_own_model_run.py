@@ -190,6 +190,8 @@ def test_trials_build_the_network_in_their_workers(cli: Commands) -> None:
         ("search_space.model.hidden_dim=15", "refuses its arguments"),
         ("search_space.model_weights=/nothing", "cannot read '/nothing'"),
         ("search_space.rules=[{match: foo}]", "rule 1 matches no module"),
+        ("search_space.rules=[{resolution: [4]}]", "can only be 8, that of the example: 4: the module's code needs"),
+        ("search_space.rules=[{resolution: [28]}]", "resolution 28 is above that of the example; legal: up to 8"),
         (_choice("{_target_: torch.nn.Liner}"), "choices[1]._target_: 'torch.nn.Liner' is refused"),
         (_choice("{_target_: torch.nn.Transformer}"), "legal are layers of torch.nn"),
         (_choice("{a: [{_target_: os.system, command: ls}]}"), "choices[1].a[0]._target_: 'os.system' is refused"),

@@ -310,7 +310,7 @@ def test_rules_say_what_is_searched() -> None:
         ({"match": "nothing.*", "width": True}, "matches no module"),
         ({"type": "Conv9d", "width": True}, "matches no module"),
         ({"width": {"ratios": [0.5, 2]}}, "less than or equal to 1"),
-        ({"widht": True}, "keys: match, type, width, depth, kernel, choices, frozen"),
+        ({"widht": True}, "keys: match, type, width, depth, kernel, resolution, choices, frozen"),
         ({"kernel": [0]}, "greater than 0"),
         ("width", "rule 1"),
     ],

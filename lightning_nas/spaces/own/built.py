@@ -20,6 +20,7 @@ from lightning_nas.ranges import Width
 from lightning_nas.spaces.builders import builders_like, is_builder, refuse_weights
 from lightning_nas.spaces.own.attention import convert
 from lightning_nas.spaces.own.networks import with_channels, with_classes
+from lightning_nas.spaces.own.resizing import resize
 from lightning_nas.spaces.own.space import FromModel
 from lightning_nas.spaces.own.varied import vary
 from lightning_nas.spaces.own.written import drop_options, place_choices, take_values
@@ -88,6 +89,7 @@ class FromBuilder(FromModel):
             place_choices(network, self._replaced, self._sites)
             take_values(network)
             convert(network)
+            resize(network, self._resolution)
             drop_options(network, self._dropped)
             vary(network, self._loose)
             if mismatch(network.state_dict(), self._module.state_dict()):

@@ -20,6 +20,7 @@ from lightning_nas.spaces.own.axes import Axes, Axis
 from lightning_nas.spaces.own.elastic import Element, Kernel, Sizes, Width, conditions, owner, shape_of, touches
 from lightning_nas.spaces.own.nested import each, replaced
 from lightning_nas.spaces.own.reading import LAYERS, Recorded, Slot
+from lightning_nas.spaces.own.resizing import RESOLUTION
 from lightning_nas.spaces.own.supernet import Form, adjusted
 
 _PLACES = {"padding": 4, "groups": 6, "normalized_shape": 1, "num_groups": 1}
@@ -244,19 +245,25 @@ def _text(name: str, args: Any, kwargs: Any) -> str:
 def units(form: Form, parameters: Mapping[str, Tensor]) -> list[Unit]:
     """The units of a module: one a function or part of one, and one for each parameter that none of them has."""
     found: list[Unit] = []
-    counted: set[str] = set()
+    counted: dict[str, set[tuple[str, ...]]] = {}  # resolutions at which a function counts a parameter
     for call in form.reading.calls:
         for piece, axes in _pieces(call, form, {}):
             slots = piece.slots
             new = {slot.name for slot in slots if slot.learned and slot.name is not None}
             under = conditions(form.elements, piece.module) | piece.under
-            new = {name for name in new if conditions(form.elements, owner(name)) == under}  # always when it exists
-            new = {name for name in new if name not in counted or _is_part(piece, axes)}
-            counted |= new
+            own, size = {n: o for n, o in under.items() if n != RESOLUTION}, under.get(RESOLUTION, ())
+            new = {name for name in new if conditions(form.elements, owner(name)) == own}  # always when it exists
+            new = {name for name in new if size not in counted.get(name, ()) or _is_part(piece, axes)}
+            for name in new:
+                counted.setdefault(name, set()).add(size)
             touched = [(slot.name, axes.get(id(slot), slot.axes)) for slot in slots]
             found.append(Unit(piece, _changing(form, touched), under, frozenset(new), axes=axes))
+    sizes = len(form.decisions.get(RESOLUTION, ("",)))
+    always = {name for name, seen in counted.items() if len(seen) == sizes}
+    for unit in found:
+        unit.counted &= always
     for name, tensor in parameters.items():
-        if name not in counted:
+        if name not in always:
             slot = Slot(tuple(tensor.shape), tensor.dtype, form.reading.axes[name], name, True)
             elements = _changing(form, [(name, slot.axes)])
             found.append(Unit(None, elements, conditions(form.elements, owner(name)), frozenset([name]), left=slot))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_nas.spaces.own.axes import Axes, Axis, Channels, Part, divided, length, ranges
 from lightning_nas.spaces.own.reading import Reading, Recorded, divide_all
+from lightning_nas.spaces.own.resizing import Resolution
 from lightning_nas.spaces.own.rules import KEEP, SKIP, Rule, widths
 from lightning_nas.spaces.own.varied import Setting
 
@@ -185,7 +186,7 @@ class Prefix:
         return tuple(option for option, n in zip(self.options, self.depths, strict=True) if n > int(block))
 
 
-Element = Width | Depth | Kernel | Pick | Prefix | Setting
+Element = Width | Depth | Kernel | Pick | Prefix | Setting | Resolution
 """A change in one place under a decision. Elements with one name are one decision, and have the same options."""
 
 
@@ -206,6 +207,8 @@ def element_sizes(elements: Iterable[Element], chosen: Mapping[str, str]) -> Siz
                 sizes.depths[element.path] = element.depths[number]
             case Setting():
                 sizes.settings[element.path, element.attribute] = element.values[number]
+            case Resolution():
+                sizes.settings["", "input_size"] = element.sizes[number]
             case Depth():
                 left_out.update([element.path] if element.options[number] == SKIP else [])
     return replace(sizes, left_out=frozenset(left_out))
@@ -395,7 +398,7 @@ def _kernels(
     written: Collection[str],
 ) -> list[Kernel]:
     made = []
-    calls = [(call, call.slots[1]) for call in reading.calls if call.name in ("conv1d", "conv2d", "conv3d")]
+    calls = [(call, call.slots[1]) for call in reading.whole if call.name in ("conv1d", "conv2d", "conv3d")]
     for call, weight in calls:
         if weight.name is None or not weight.learned or min(weight.shape[2:]) < 4 or weight.name in written:
             continue

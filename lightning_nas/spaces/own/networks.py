@@ -16,6 +16,7 @@ from lightning_nas.spaces.own.attention import HeadsAttention, restore
 from lightning_nas.spaces.own.axes import Axis, Channels
 from lightning_nas.spaces.own.elastic import Sizes, cut
 from lightning_nas.spaces.own.reading import Reading, all_named
+from lightning_nas.spaces.own.resizing import settle
 from lightning_nas.spaces.own.supernet import Form, Leavable, _put
 from lightning_nas.spaces.own.varied import unvary
 
@@ -66,6 +67,7 @@ def narrowed(network: nn.Module, form: Form, sizes: Sizes) -> nn.Module:
     for module in network.modules():
         _describe(module)
     unvary(network)
+    settle(network)
     restore(network)
     for path in reversed([path for path, module in network.named_modules() if isinstance(module, Layer)]):
         layer = network.get_submodule(path)

@@ -8,6 +8,7 @@ read too. Functions without a rule keep their channels (:mod:`lightning_nas.spac
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from lightning_nas.spaces.own.axes import Axes, Axis, Channels, Part, divided, f
 from lightning_nas.spaces.own.following import Call
 from lightning_nas.spaces.own.inputs import Inputs, arguments
 from lightning_nas.spaces.own.nested import each, replaced
+from lightning_nas.spaces.own.resizing import RESOLUTION, Resizing
 from lightning_nas.spaces.own.varied import Varied
 
 BATCH = 31  # of the run: a number that is the size of no other axis, as far as possible
@@ -98,6 +100,7 @@ class Reading:
         batch: examples in the run.
         paired: heads, the channels that their module was given, and the path of the module.
         misfits: (path of a layer that a rule placed, option, why it cannot be there).
+        resolution: option of the images' own size, where the size is a decision; else "".
     """
 
     axes: dict[str, Axes]
@@ -113,6 +116,14 @@ class Reading:
     batch: int = BATCH
     paired: list[tuple[Channels, tuple[Part, ...], str]] = field(default_factory=list)
     misfits: dict[tuple[str, str], str] = field(default_factory=dict)
+    resolution: str = ""
+
+    @property
+    def whole(self) -> list[Recorded]:
+        """The functions that compute something from images of their own size."""
+        if not self.resolution:
+            return self.calls
+        return [call for call in self.calls if call.under[RESOLUTION] == (self.resolution,)]
 
     @property
     def class_axis(self) -> int:
@@ -130,7 +141,7 @@ def read(module: nn.Module, inputs: Inputs) -> Reading:
     """Run a copy of the module on inputs of one shape, in evaluation and in training mode.
 
     Args:
-        module: the module; it is not changed.
+        module: the module; it is not changed. It runs once at each size of its resolution, if that is a decision.
         inputs: of the module.
 
     Raises:
@@ -159,9 +170,11 @@ def _read(module: nn.Module, inputs: Inputs, device: torch.device, batch: int) -
         reading.adjusted[path, "num_heads"] = (heads, 1)
         for name, axis in held.items():
             reading.axes[name][0] = axis
-    for training in (False, True):
+    for training, (option, size) in itertools.product((False, True), _sizes(ran)):
+        if isinstance(ran, Resizing):
+            ran.input_size = size
         x = inputs.batch(batch, device)
-        run = _Run(reading, ran.train(training), x, inputs.rows)
+        run = _Run(reading, ran.train(training), x, inputs.rows, option, drawn=not training and size is None)
         args, kwargs = arguments(x)
         with run, torch.no_grad():
             y = logits_of(ran(*args, **kwargs))
@@ -175,6 +188,12 @@ def _read(module: nn.Module, inputs: Inputs, device: torch.device, batch: int) -
         run.finish(y)
     divide_all(reading)
     return reading
+
+
+def _sizes(module: nn.Module) -> list[tuple[str, Any]]:
+    """Option and size of each resolution at which a module runs; one of no name if it is no decision."""
+    told = module.resolution if isinstance(module, Resizing) else None
+    return [("", None)] if told is None else list(zip(told.options, told.sizes, strict=True))
 
 
 def divide_all(reading: Reading) -> None:
@@ -202,9 +221,11 @@ def copied(module: nn.Module, device: torch.device) -> nn.Module:
 class _Run(TorchFunctionMode):
     """One run of a module that notes each function."""
 
-    def __init__(self, reading: Reading, module: nn.Module, x: Any, rows: dict[int, int]) -> None:
+    def __init__(
+        self, reading: Reading, module: nn.Module, x: Any, rows: dict[int, int], size: str, *, drawn: bool
+    ) -> None:
         super().__init__()
-        self.reading, self.training = reading, module.training
+        self.reading, self.training, self.drawn = reading, module.training, drawn
         self.names = {id(tensor): name for name, tensor in all_named(module).items()}
         given = list(each(x, Tensor))
         self.held: list[Tensor] = [*given, *module.parameters(), *module.buffers()]  # an id is not used again
@@ -217,7 +238,8 @@ class _Run(TorchFunctionMode):
         self.entered: dict[str, int] = {}
         self.likely: dict[tuple[str, str], list[tuple[Part, ...]]] = {}
         self.returned: dict[str, Axis] = {}  # last axis of what each module returns
-        self.under: dict[str, tuple[str, ...]] = {}
+        self.residual: list[str] = []
+        self.under: dict[str, tuple[str, ...]] = {RESOLUTION: (size,)} if size else {}
         self.handles = []
         for path, child in module.named_modules():
             if isinstance(child, (Layer, Repeat)):
@@ -240,10 +262,13 @@ class _Run(TorchFunctionMode):
             if (len(by_channels) == 1 or returned) and place not in self.reading.adjusted:
                 self.reading.adjusted[place] = (returned or told[0], 1)
         if not self.training:
+            once = dict.fromkeys(path for path in self.residual if self.entered[path] == 1)
+            known = self.reading.residual if self.reading.output else once  # those at all sizes of the images
+            self.reading.residual = [path for path in known if path in once]
             self.reading.output, self.reading.output_axes = tuple(y.shape[1:]), self._axes(y)
+        if self.drawn:
+            self.reading.resolution = next(iter(self.under.get(RESOLUTION, ())), "")
             self._node("output", self.layers.get(id(y), frozenset()))
-            once = [path for path in self.reading.residual if self.entered[path] == 1]
-            self.reading.residual = list(dict.fromkeys(once))
 
     # -- modules ------------------------------------------------------------------------------------------------
 
@@ -268,7 +293,7 @@ class _Run(TorchFunctionMode):
             if self.training or not path or x is None or not isinstance(output, Tensor) or x.shape != output.shape:
                 return
             if self.roots.get(id(output), {}).get(id(x)):
-                self.reading.residual.append(path)
+                self.residual.append(path)
 
         return hook
 
@@ -338,7 +363,7 @@ class _Run(TorchFunctionMode):
                 if axes[i] is None or others[i] is None:
                     axes[i] = None
         self.axes[id(made)], self.roots[id(made)] = axes, {}
-        if not self.training and drawn:
+        if self.drawn and drawn:
             node = self._node(path or "choice", frozenset())
             for name, y in outputs.items():
                 for source in self.layers.get(id(y), frozenset()):
@@ -421,7 +446,7 @@ class _Run(TorchFunctionMode):
                 self.rows[place] = min(len(inputs[1]), self.rows.get(place, len(inputs[1])))
         learned = any(id(t) in self.learned for t in inputs)
         drawn = LAYERS | {"embedding", "addmm"} | self.reading.unknown.keys()
-        if learned and not self.training and call.name in drawn and sources:
+        if learned and self.drawn and call.name in drawn and sources:
             sources = frozenset([self._node(path or call.name, sources)])
         for tensor in call.out:
             self.roots[id(tensor)], self.layers[id(tensor)] = roots, sources

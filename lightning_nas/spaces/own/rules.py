@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from annotated_types import Interval
-from pydantic import BaseModel, PositiveInt, StrictBool, ValidationError, field_validator
+from pydantic import BaseModel, PositiveInt, StrictBool, ValidationError, field_validator, model_validator
 from torch import nn
 
 from lightning_nas.errors import InputError, shown
@@ -38,6 +38,7 @@ class Written(BaseModel, extra="forbid"):
     width: Widths | StrictBool = False
     depth: StrictBool = False
     kernel: list[PositiveInt] | StrictBool = False
+    resolution: Widths | list[PositiveInt | tuple[PositiveInt, PositiveInt]] | StrictBool = False
     choices: list[Any] | None = None
     frozen: StrictBool = False
 
@@ -45,6 +46,12 @@ class Written(BaseModel, extra="forbid"):
     @classmethod
     def _named(cls, told: list[Any] | None) -> list[Any] | None:
         return None if told is None else list(named_choices(told))
+
+    @model_validator(mode="after")
+    def _whole(self) -> Written:
+        if self.resolution is not False and (self.match, self.type) != ("*", None):
+            raise ValueError("resolution is that of the whole network, so its rule has no match and no type")
+        return self
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Rule:
         width: (ratios, divisor) of the output channels, or None.
         depth: residual blocks may be left out.
         kernel: sizes of kernels, () for all odd sizes from 3; None for the module's own.
+        resolution: sizes of the images, or ratios and divisor; None for the size of the example.
         choices: operations in the place of the module, by name: ``keep``, ``skip``, a module, what makes one, or a
             template of layers of torch.
         frozen: nothing of the module is searched, whatever other rules say.
@@ -67,6 +75,7 @@ class Rule:
     width: tuple[tuple[float, ...], int] | None = None
     depth: bool = False
     kernel: tuple[int, ...] | None = None
+    resolution: Widths | tuple[tuple[int, int], ...] | None = None
     choices: tuple[tuple[str, Any], ...] = ()
     frozen: bool = False
 
@@ -92,8 +101,10 @@ def parse(written: Sequence[Any] | None, paths: Sequence[tuple[str, nn.Module]])
         try:
             told = Written.model_validate(entry)
         except ValidationError as reason:
-            first = reason.errors(include_url=False, include_context=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "rule"
+            # of the kinds of value that a key may have, the one that fits farthest
+            first = max(reason.errors(include_url=False, include_context=False), key=lambda error: len(error["loc"]))
+            keys = {*Written.model_fields, *Widths.model_fields}
+            place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in keys) or "rule"
             said = f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
             legal = ", ".join(Written.model_fields)
             came = shown(with_plain_layers(entry))
@@ -110,13 +121,18 @@ def parse(written: Sequence[Any] | None, paths: Sequence[tuple[str, nn.Module]])
 
 def _rule(told: Written) -> Rule:
     wanted = Widths() if told.width is True else told.width
-    kernel = told.kernel
+    kernel, sizes = told.kernel, told.resolution
+    resolution: Widths | tuple[tuple[int, int], ...] | None
+    resolution = Widths() if sizes is True else sizes if isinstance(sizes, Widths) else None
+    if isinstance(sizes, list):
+        resolution = tuple((size, size) if isinstance(size, int) else size for size in sizes)
     return Rule(
         told.match,
         told.type,
         (tuple(sorted({*wanted.ratios, 1.0})), wanted.divisor) if isinstance(wanted, Widths) else None,
         told.depth,
         tuple(sorted(set(kernel))) if isinstance(kernel, list) else () if kernel else None,
+        resolution,
         tuple(told.choices or ()),
         told.frozen,
     )

@@ -35,6 +35,8 @@ from lightning_nas.spaces.own.explanation import Explanation, Three, explained
 from lightning_nas.spaces.own.inputs import OneInput, inputs_of
 from lightning_nas.spaces.own.networks import extracted, fresh, narrowed, with_classes
 from lightning_nas.spaces.own.reading import copied, read
+from lightning_nas.spaces.own.resizing import RESOLUTION, Resolution, resize
+from lightning_nas.spaces.own.resolution import find_resolution
 from lightning_nas.spaces.own.rules import KEEP, SKIP, parse
 from lightning_nas.spaces.own.supernet import OwnSupernet
 from lightning_nas.spaces.own.templates import sites
@@ -67,13 +69,16 @@ class FromModel(WeightSharingSpace):
         example: an input (N, ...), or its shape with the batch if it is floating. A tensor of whole numbers for words;
             a tuple or a dict of tensors for a module of several inputs, whose supernet takes the same. Data of this
             library are one tensor; with several inputs, train the supernet in a loop of your own.
-        rules: what becomes elastic; by default everything that can. Each is a mapping with ``match``, a glob of module
-            names, and ``type``, the name of a class, and of these: ``width`` (True, or ``ratios`` and ``divisor``),
-            ``depth`` (True: residual blocks may be left out), ``kernel`` (True, or sizes: the centre is kept),
+        rules: what becomes elastic; by default everything that can but the resolution. Each is a mapping with
+            ``match``, a glob of module names, and ``type``, the name of a class, and of these: ``width`` (True, or
+            ``ratios`` and ``divisor``), ``depth`` (True: residual blocks may be left out), ``kernel`` (True, or sizes:
+            the centre is kept),
             ``choices`` (operations in the place of the module: ``"keep"``, ``"skip"``, a layer of torch as in
             ``{"_target_": "torch.nn.Conv2d", "kernel_size": 5}`` or several in a list, a module, a function of the
-            module that makes one, or ``{name: one of these}``) and ``frozen`` (True: nothing of these modules is
-            searched). Channels, stride and padding that a layer is not given are those of its place, and so are the
+            module that makes one, or ``{name: one of these}``), ``resolution`` (sizes of the images besides that of
+            the example, or ``ratios`` of its sides and ``divisor``; True for half and three quarters; such a rule has
+            no match, and only such a rule makes the size a decision) and ``frozen`` (True: nothing of these modules
+            is searched). Channels, stride and padding that a layer is not given are those of its place, and so are the
             words ``in`` and ``out``, as in ``"groups": "in"``. Of several rules for a module the last counts. A module
             with choices of its own (:mod:`lightning_nas.choice`) needs rules only for what else is to be searched.
         num_classes: width of the output; if the module's is another, its last layer is replaced by a fresh one.
@@ -99,6 +104,10 @@ class FromModel(WeightSharingSpace):
         >>> space = FromModel(net, (1, 3, 8, 8), rules=[{"type": "Conv2d", "width": {"ratios": [0.5, 1]}}])
         >>> [decision.options for decision in space.decisions]
         [('8', '16')]
+        >>> pooled = nn.Sequential(nn.Conv2d(3, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+        >>> space = FromModel(pooled, (1, 3, 8, 8), rules=[{"resolution": [6]}, {"match": "0", "width": True}])
+        >>> [(decision.name, decision.options) for decision in space.decisions]
+        [('resolution', ('6', '8')), ('0.width', ('8', '16'))]
         >>> words = nn.Sequential(nn.Embedding(30, 16), nn.Linear(16, 30))
         >>> space = FromModel(words, torch.zeros(1, 5, dtype=torch.int64))
         >>> tuple(space.supernet()(torch.tensor([[3, 4, 5, 29, 0]]), space.gates(space.smallest)).shape)
@@ -127,6 +136,8 @@ class FromModel(WeightSharingSpace):
         misfits = place_choices(self._module, self._replaced, self._sites)
         places = take_values(self._module)
         convert(self._module)
+        self._resolution, lost = find_resolution(self._module, self._inputs, told)
+        resize(self._module, self._resolution)
         reading = read(self._module, self._inputs)
         self._dropped = reading.misfits
         misfits = {**misfits, **self._dropped}
@@ -144,9 +155,10 @@ class FromModel(WeightSharingSpace):
             vary(self._module, self._loose)
             reading = read(self._module, self._inputs)
         while form is None:
-            asked, _ = written(self._module, reading, places)
+            asked = self._asked(written(self._module, reading, places)[0])
             found = find(self._module, reading, told, asked)
             found.fixed += [(f"{path}: option {option}", why) for (path, option), why in misfits.items()]
+            found.fixed += [(f"resolution {size}", why) for size, why in lost.items()]
             form = working(self._module, reading, found, self._inputs, asked, pairs=together)
             together = couple(reading, found.failed)
             form = None if together else form
@@ -158,6 +170,14 @@ class FromModel(WeightSharingSpace):
         self.decisions = tuple(Decision(name, options) for name, options in self._form.decisions.items())
         self.gate_options = {self._form.groups[d.name]: d.options for d in self.decisions}
         self.gate_shapes = {group: (1, len(options)) for group, options in self.gate_options.items()}
+
+    def _asked(self, written: Sequence[Element]) -> list[Element]:
+        """The decisions of choices in the module, and that of the resolution."""
+        if self._resolution is None:
+            return list(written)
+        if any(element.name == RESOLUTION for element in written):
+            raise InputError(f"a choice in the module is called {RESOLUTION}, as the decision of a rule is; rename it")
+        return [self._resolution, *written]
 
     mixes = False
     pretrained = True
@@ -389,7 +409,9 @@ class FromModel(WeightSharingSpace):
                 graph.remove_edge(source, node)
         chosen = dict(self.validate(architecture).choices)
         for element in self._form.elements:
-            if element.paths[0] in graph and not isinstance(element, Setting):
+            if isinstance(element, Resolution):
+                graph.nodes["input"]["label"] += f"\n{chosen[element.name]}"
+            elif element.paths[0] in graph and not isinstance(element, Setting):
                 graph.nodes[element.paths[0]]["label"] += f"\n{chosen[element.name]}"
         return graph
 

@@ -21,6 +21,7 @@ from lightning_nas.spaces.own.axes import Axes, Channels, Part, length, ranges
 from lightning_nas.spaces.own.elastic import Depth, Element, Kernel, Pick, Prefix, Sizes, Width, cut, element_sizes
 from lightning_nas.spaces.own.inputs import arguments
 from lightning_nas.spaces.own.reading import Reading, all_named
+from lightning_nas.spaces.own.resizing import Resizing, Resolution
 from lightning_nas.spaces.own.varied import Setting, Varied
 
 
@@ -158,6 +159,8 @@ class OwnSupernet(Supernet):
                     module.weights = None
                 elif isinstance(module, (Layer, Repeat, Varied)):
                     module.taken = None
+                if isinstance(module, Resizing):
+                    module.mixed = None
         if self.training:
             _write_back(buffers, sizes)
         return logits
@@ -178,6 +181,10 @@ class OwnSupernet(Supernet):
                 assert isinstance(chooser, (Layer, Repeat))
                 told = element.options if isinstance(element, Pick) else element.depths
                 chooser.taken = {told[i]: None if row is None else row[i] for i in active[element.name]}
+            elif isinstance(element, Resolution) and not gates.one_path:
+                assert isinstance(self.network, Resizing)
+                row = gates.values[self.form.groups[element.name]][0]
+                self.network.mixed = {element.sizes[i]: row[i] for i in active[element.name]}
             elif isinstance(element, Setting):
                 module = self.network.get_submodule(self.form.inside(element.path))
                 if isinstance(module, Varied):

@@ -232,7 +232,7 @@ def _are_heads(axis: tuple[Part, ...]) -> bool:
 def _kernel(name: str, place: Place, layer: nn.Module, reading: Reading) -> Kernel:
     weight = f"{place.path}.weight".lstrip(".")
     what = f"choice {name}: the kernel of {place.path or 'the module'}"
-    calls = [call for call in reading.calls if any(slot.name == weight for slot in call.slots)]
+    calls = [call for call in reading.whole if any(slot.name == weight for slot in call.slots)]
     if len(calls) != 1 or calls[0].name not in ("conv1d", "conv2d", "conv3d") or calls[0].module != place.path:
         raise InputError(f"{what} cannot be searched: only convolutions that run once have a choice of kernels")
     if any(len(set(sides)) > 1 for sides in place.values):
