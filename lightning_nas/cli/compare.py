@@ -26,12 +26,14 @@ strategy shares weights) and a hand-made network (where there is one) take part 
   out=FOLDER                            the same command with the same folder goes on where it stopped
   against=random                        the method that the others are compared with
   hand_made=FILE                        an architecture, or a name of the zoo
+  ray=auto                              spread the runs over a Ray cluster: local, auto or HOST:PORT; each run gets
+                                        cpus=1 gpus=0
   search_space=nasbench201 engine=table any key of a run; engine.* and child.* reach searches by trials alone,
                                         rank_check.* those that share weights
   dataset=digits,fashion_mnist          several values are several tasks, each combination one
   evolution.population=20               a key of one strategy; also darts.trainer.precision=..., of its runs
 FOLDER has comparison.csv, comparison.json, comparison.html and the folders of the runs."""
-_OWN = ("strategies", "seeds", "against", "hand_made", "out")
+_OWN = ("strategies", "seeds", "against", "hand_made", "out", "ray", "cpus", "gpus")
 _NEEDED = {"strategies": "strategies=[evolution]", "seeds": "seeds=10", "budget": "budget.trials=100"}
 
 
@@ -68,8 +70,9 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(asked.values.get("out") or new_folder()).expanduser()
     given = [text for text in arguments if not text.startswith("out=")]
 
-    from lightning_nas.cli.comparison import compare_overrides, show
+    from lightning_nas.cli.comparison import cluster_of, compare_overrides, show
 
+    cluster = cluster_of(asked.values)
     try:
         made = compare_overrides(
             *(folder, asked.values["strategies"], asked.values["seeds"], asked.budget),
@@ -78,6 +81,7 @@ def main(arguments: Sequence[str]) -> None:
             hand_made=asked.values.get("hand_made"),
             command=["lightning-nas", "compare", *given, f"out={folder}"],
             say=print,
+            cluster=cluster,
         )
     except KeyboardInterrupt:  # between two runs; a run at work ends after its checkpoint
         raise SystemExit(130) from None
@@ -117,7 +121,7 @@ def read(arguments: Sequence[str]) -> Asked:
     for key, example in _NEEDED.items():
         if not (asked.budget if key == "budget" else key in asked.values):
             raise ConfigError(f"{key}: it is missing, e.g. {example}; see lightning-nas compare --help")
-    for key in ("against", "hand_made", "out"):
+    for key in ("against", "hand_made", "out", "ray"):
         if not isinstance(asked.values.get(key, ""), str):
             raise ConfigError(f"{key}: got {shown(asked.values[key])}; legal: text")
     if not isinstance(names := asked.values["strategies"], list):

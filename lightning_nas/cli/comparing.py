@@ -74,6 +74,9 @@ class Overridden:
                 raise ConfigError(f"{_key(text)}: a comparison sets it; use {instead}")
         self._composed = cache(self._compose)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a worker composes for itself
+        return Overridden, (self.folder, self.overrides, self.tasks, self.own, self.budget)
+
     # -- what a comparison asks of its maker --------------------------------------------------------------------
 
     def asked(self, strategy: str, task: str) -> dict[str, str]:

@@ -9,10 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from lightning_nas.cli.comparing import Overridden
+from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.comparison.baselines import HAND_MADE
 from lightning_nas.experiment.comparison.comparison import Comparison, compare_all
+from lightning_nas.experiment.comparison.on_ray import Cluster
 from lightning_nas.experiment.comparison.plan import RANDOM, Budget, make_plan
 from lightning_nas.experiment.comparison.terminal import as_table, below
+from lightning_nas.signature import check_arguments
+from lightning_nas.trials.engines.ray import RayEngine
 
 
 def compare_overrides(
@@ -28,6 +32,7 @@ def compare_overrides(
     hand_made: str | None,
     command: Sequence[str],
     say: Callable[[str], None],
+    cluster: Cluster | None = None,
 ) -> Comparison:
     """Make a comparison and write its files.
 
@@ -43,6 +48,7 @@ def compare_overrides(
         hand_made: a name of the zoo or a file; None for that of the space.
         command: that makes the comparison again.
         say: told a line after each run.
+        cluster: where the runs are made; None for this process.
 
     Raises:
         InputError: something asked for cannot be done; before anything runs.
@@ -57,9 +63,32 @@ def compare_overrides(
         usual=lambda task: HAND_MADE.get(maker.space_name(task)),
     )
     maker.check_own(plan.searches)
-    made = compare_all(plan, maker, command, say)
+    made = compare_all(plan, maker, command, say, cluster)
     maker.log(made)
     return made
+
+
+def cluster_of(asked: Mapping[str, Any]) -> Cluster | None:
+    """The Ray cluster of a comparison; None if its runs are made in this process.
+
+    Args:
+        asked: values by key, ``ray``, ``cpus`` and ``gpus`` among them, where they were given.
+
+    Raises:
+        ConfigError: one of them is illegal, or Ray is not installed.
+
+    Example:
+        >>> cluster_of({}) is None, cluster_of({"ray": "auto", "gpus": 0.5}).needs
+        (True, {'CPU': 1.0, 'GPU': 0.5})
+    """
+    needs = {name: asked[name] for name in ("cpus", "gpus") if asked.get(name) is not None}
+    if asked.get("ray") is None:
+        if needs:
+            raise ConfigError(f"{min(needs)}: it goes with ray=local, ray=auto or ray=HOST:PORT")
+        return None
+    RayEngine.check()
+    check_arguments(Cluster, [asked["ray"]], needs)
+    return Cluster(asked["ray"], **needs)
 
 
 def show(made: Comparison) -> None:

@@ -142,6 +142,9 @@ def compare(
     against: str | None = None,
     hand_made: str | None = None,
     overrides: Sequence[str] = (),
+    ray: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Compare strategies on equal terms, as ``lightning-nas compare`` does.
@@ -159,6 +162,10 @@ def compare(
         hand_made: an architecture file or a name of the zoo; None for that of the space, if it has one.
         overrides: further keys as on the command line: ``["search_space=nasbench201", "engine=table"]``. Several values
             are several tasks: ``"dataset=digits,fashion_mnist"``.
+        ray: spread the runs over a Ray cluster: "local" for one of this machine, "auto", or HOST:PORT. None makes them
+            in this process, one after another.
+        cpus: CPUs of each run on the cluster; None for 1.
+        gpus: GPUs of each run on the cluster; None for none.
         say: told a line after each run; None for silence.
 
     Returns:
@@ -174,11 +181,11 @@ def compare(
         lightning_nas.errors.ConfigError: seeds: got 1; legal: a number of at least 2, as one run shows no spread, ...
     """
     from lightning_nas.cli.compare import Asked, new_folder, sort_overrides
-    from lightning_nas.cli.comparison import compare_overrides
+    from lightning_nas.cli.comparison import cluster_of, compare_overrides
 
     asked, place = Asked(), Path(folder or new_folder())
     sort_overrides(asked, overrides)
-    named = {"against": against, "hand_made": hand_made}
+    named = {"against": against, "hand_made": hand_made, "ray": ray, "cpus": cpus, "gpus": gpus}
     command = [f"strategies=[{','.join(strategies)}]", f"seeds={seeds if isinstance(seeds, int) else [*seeds]}"]
     command += [f"budget.{unit}={amount}" for unit, amount in budget.items()]
     command += [f"{key}={value}" for key, value in named.items() if value is not None]
@@ -188,4 +195,5 @@ def compare(
         hand_made=hand_made,
         command=["lightning-nas", "compare", *command, *overrides, f"out={place}"],
         say=say or (lambda _: None),
+        cluster=cluster_of(named),
     )

@@ -6,6 +6,9 @@ import json
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 from tables import write_table
@@ -13,6 +16,9 @@ from tables import write_table
 import lightning_nas as ln
 from lightning_nas.cli.compare import main, read
 from lightning_nas.errors import ConfigError, InputError
+from lightning_nas.experiment.comparison.on_ray import Cluster
+from lightning_nas.experiment.comparison.plan import Method
+from lightning_nas.experiment.comparison.runs import Job
 
 SMALL = ("search_space=nasbench201_small", "search_space.channels=2", "search_space.cells=[1,1,1]", "engine=table")
 NEEDED = ("strategies=[evolution]", "seeds=3", "budget.trials=5")
@@ -99,9 +105,85 @@ def test_a_comparison_goes_on_from_python_too(compared: tuple[Path, list[str], l
         ln.compare(["evolution"], seeds=3, budget={"trials": 5}, folder=out, overrides=changed[:-1])
 
 
+def test_on_a_ray_cluster_the_rows_are_the_same(
+    compared: tuple[Path, list[str], list[dict[str, str]], str], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install lightning_nas[ray]")
+    said: list[str] = []
+    made = ln.compare(
+        ["evolution", "mnasnet"],
+        seeds=3,
+        budget={"trials": 5},
+        folder=tmp_path / "away",
+        overrides=compared[1],
+        ray="local",
+        say=said.append,
+    )
+
+    def told(row: dict[str, str]) -> dict[str, str]:
+        return {key: value for key, value in row.items() if not key.endswith("seconds")}
+
+    assert [told(row) for row in rows(made.folder)] == [told(row) for row in compared[2]]
+    away = [line for line in said if "on Ray" in line]
+    assert len(away) == len({line.split(": ", 1)[1] for line in away}) == 15  # those without a seed once
+    assert sum("mnasnet" in line and "failed: " in line for line in away) == 3
+
+
+def test_an_address_without_a_cluster_is_one_error(table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install lightning_nas[ray]")
+    with pytest.raises(ConfigError, match=r"^ray='nowhere': no Ray cluster can be used there"):
+        main([*NEEDED, *SMALL, f"engine.path={table}", "ray=nowhere", f"out={tmp_path / 'out'}"])
+
+
+def test_a_run_whose_process_dies_has_failed(tmp_path: Path) -> None:
+    class Died(Exception):
+        cause = None
+
+    class Ray:
+        """In this process; the first run dies."""
+
+        exceptions = SimpleNamespace(RayError=Died)
+        gone: ClassVar[list[object]] = []
+
+        def nodes(self) -> list[dict[str, object]]:
+            return [{"Alive": True, "Resources": {"CPU": 1.0}}]
+
+        def remote(self, **_: object) -> Any:
+            return lambda _: SimpleNamespace(remote=lambda _, job: job)
+
+        def put(self, value: object) -> object:
+            return value
+
+        def wait(self, running: list[Job], **_: object) -> tuple[list[Job], list[Job]]:
+            return running[:1], running[1:]
+
+        def get(self, job: Job) -> str | None:
+            if job.seed == 0:
+                raise Died("a node is gone")
+            return None
+
+        def cancel(self, reference: object, *, force: bool) -> None:
+            self.gone.append((reference, force))
+
+    jobs = [Job("toys", seed, Method("random")) for seed in range(3)]
+    plan: Any = SimpleNamespace(folder=tmp_path)
+    with mock.patch("lightning_nas.experiment.comparison.on_ray.connected", return_value=(Ray(), False)):
+        made = dict(Cluster("auto").make(plan, SimpleNamespace(), jobs))  # type: ignore[arg-type]
+        assert made == {jobs[0]: "Died: a node is gone", jobs[1]: None, jobs[2]: None}
+        begun = Cluster("auto").make(plan, SimpleNamespace(), jobs)  # type: ignore[arg-type]
+        next(begun)
+        begun.close()  # as Ctrl-C does
+        assert Ray.gone == [(jobs[1], True), (jobs[2], True)]
+        with pytest.raises(ConfigError, match="cpus=2, gpus=0: no machine"):
+            list(Cluster("auto", cpus=2).make(plan, SimpleNamespace(), jobs))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ([*NEEDED, "cpus=2"], "cpus: it goes with ray=local"),
+        ([*NEEDED, "ray=auto", "gpus=1.5"], "gpus=1.5: legal: a fraction"),
+        ([*NEEDED, "ray=auto", "cpus=0"], "cpus: got 0"),
         (["seeds=3", "budget.trials=5"], "strategies: it is missing"),
         (["strategies=[evolution]", "budget.trials=5"], "seeds: it is missing"),
         (["strategies=[evolution]", "seeds=3"], "budget: it is missing"),

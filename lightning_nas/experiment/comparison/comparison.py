@@ -12,6 +12,7 @@ import torch
 
 from lightning_nas.errors import NumericalError
 from lightning_nas.experiment.comparison.findings import Findings, find
+from lightning_nas.experiment.comparison.on_ray import Cluster
 from lightning_nas.experiment.comparison.page import page
 from lightning_nas.experiment.comparison.plan import Maker, Plan, check_unchanged
 from lightning_nas.experiment.comparison.practices import Practice, hardware, practices, versions
@@ -43,7 +44,9 @@ class Comparison:
     practices: Sequence[Practice]
 
 
-def compare_all(plan: Plan, maker: Maker, command: Sequence[str], say: Callable[[str], None]) -> Comparison:
+def compare_all(
+    plan: Plan, maker: Maker, command: Sequence[str], say: Callable[[str], None], cluster: Cluster | None = None
+) -> Comparison:
     """Make the runs that are missing, and write the files of the comparison.
 
     Args:
@@ -51,6 +54,7 @@ def compare_all(plan: Plan, maker: Maker, command: Sequence[str], say: Callable[
         maker: of the runs.
         command: that makes the comparison again, for the page.
         say: told a line after each run.
+        cluster: where the runs are made; None for this process, one after another.
 
     Raises:
         InputError: the folder has another comparison, or a table or the hand-made network cannot be used.
@@ -59,7 +63,7 @@ def compare_all(plan: Plan, maker: Maker, command: Sequence[str], say: Callable[
     with locked(plan.folder):
         known = prepare(plan, maker)
         check_unchanged(plan, maker)
-        rows, curves = run_all(plan, maker, known, say)
+        rows, curves = run_all(plan, maker, known, say, cluster)
         findings = find(plan, rows, curves, known, torch.Generator().manual_seed(0))
         filled = practices(plan, rows, curves, findings, command, len(known) == len(plan.tasks))
         made = Comparison(plan.folder, plan, rows, findings, filled)

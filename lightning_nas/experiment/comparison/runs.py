@@ -1,4 +1,4 @@
-"""The runs of a comparison, one after another, each in a folder of its own; what each of them came to."""
+"""The runs of a comparison, each in a folder of its own; what each of them came to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import itertools
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError, InputError, NasError
@@ -23,7 +23,18 @@ from lightning_nas.files import atomic
 from lightning_nas.functional.comparing import incumbents
 from lightning_nas.report.record import number, read_object, read_rows
 
+if TYPE_CHECKING:
+    from lightning_nas.experiment.comparison.on_ray import Cluster
+
 _LOG = "run.log"
+
+
+class Job(NamedTuple):
+    """One run to be made."""
+
+    task: str
+    seed: int
+    method: Method
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,11 @@ def prepare(plan: Plan, maker: Maker) -> dict[str, Known]:
 
 
 def run_all(
-    plan: Plan, maker: Maker, known: Mapping[str, Known], say: Callable[[str], None]
+    plan: Plan,
+    maker: Maker,
+    known: Mapping[str, Known],
+    say: Callable[[str], None],
+    cluster: Cluster | None = None,
 ) -> tuple[list[Row], list[Curve]]:
     """Make every run that is not finished, and read what all of them came to.
 
@@ -117,17 +132,24 @@ def run_all(
         maker: of the runs.
         known: tables by task.
         say: told a line after each run.
+        cluster: where the runs are made; None for this process, one after another.
 
     Returns:
         The rows, and the curves of searches by trials.
     """
     jobs = list(itertools.product(plan.tasks, plan.seeds, plan.methods))
+    once = [
+        Job(task, plan.seeds[0] if task in known and method.kind not in ("search", "one draw") else seed, method)
+        for task, seed, method in jobs
+    ]
+    away = {} if cluster is None else _made_away(plan, maker, once, cluster, say)
     rows, curves = list[Row](), list[Curve]()
-    for place, (task, seed, method) in enumerate(jobs, start=1):
-        made_with = plan.seeds[0] if task in known and method.kind not in ("search", "one draw") else seed
-        folder, began = plan.run_folder(task, method.name, made_with), time.monotonic()
-        reason = None if (folder / "result.json").exists() else _made(plan, maker, method, task, made_with)
-        row = replace(_read(plan, method, task, made_with, reason, known.get(task)), seed=seed)
+    for place, ((task, seed, method), job) in enumerate(zip(jobs, once, strict=True), start=1):
+        folder, began = plan.run_folder(task, method.name, job.seed), time.monotonic()
+        reason = away.get(job)
+        if job not in away and not _ended(plan, job):
+            reason = make_run(plan, maker, job)
+        row = replace(_read(plan, method, task, job.seed, reason, known.get(task)), seed=seed)
         rows.append(row)
         curve = None if row.failed else _curve(row, folder, known.get(task))
         curves += [curve] if curve else []
@@ -151,8 +173,26 @@ def _prepared(plan: Plan, maker: Maker, task: str) -> Known | None:
     return Known.of(first)
 
 
-def _made(plan: Plan, maker: Maker, method: Method, task: str, seed: int) -> str | None:
+def _made_away(
+    plan: Plan, maker: Maker, jobs: Sequence[Job], cluster: Cluster, say: Callable[[str], None]
+) -> dict[Job, str | None]:
+    """Make the missing runs on a cluster; returns why each failed, None if it did not."""
+    missing = [job for job in dict.fromkeys(jobs) if not _ended(plan, job)]
+    made = dict[Job, str | None]()
+    for job, reason in cluster.make(plan, maker, missing) if missing else ():
+        made[job] = reason
+        ended = "made" if reason is None else f"failed: {reason}"
+        say(f"{len(made)}/{len(missing)} on Ray: {job.task} {job.method.name} seed {job.seed}: {ended}")
+    return made
+
+
+def _ended(plan: Plan, job: Job) -> bool:
+    return (plan.run_folder(job.task, job.method.name, job.seed) / "result.json").exists()
+
+
+def make_run(plan: Plan, maker: Maker, job: Job) -> str | None:
     """Make one run in its folder; returns why it failed, None if it did not."""
+    task, seed, method = job
     folder = plan.run_folder(task, method.name, seed)
     folder.mkdir(parents=True, exist_ok=True)
     with _into(folder / _LOG):

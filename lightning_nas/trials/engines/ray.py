@@ -35,7 +35,8 @@ from lightning_nas.trials.requests import Request, Response
 log = logging.getLogger(__name__)
 _FRESH = 1.0  # seconds for which the number of slots is not looked at again
 _STORE = 2**27  # bytes of Ray's object store: nothing large goes through it
-_NO_RAY = "engine=ray needs Ray; pip install lightning_nas[ray], or use engine=local"
+_INSTALL = "pip install lightning_nas[ray]"
+_NO_RAY = f"engine=ray needs Ray; {_INSTALL}, or use engine=local"
 _kept: tuple[tuple[bytes, str, str], JobServer] | None = None  # in a worker of the cluster
 
 
@@ -85,7 +86,7 @@ class RayEngine(Engine):
         self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
         what = pickled(job)
         self._common = what, json.dumps(asdict(Limits(threads, minutes, memory_gb, silent_seconds))), str(Path.cwd())
-        self._ray, self._ours = _connected(address)
+        self._ray, self._ours = connected(address)
         # the task's own process touches no GPU, so nothing is gained by a new one for each
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}
         self._task = self._ray.remote(**options)(_train)
@@ -133,10 +134,7 @@ class RayEngine(Engine):
         try:
             return Response.from_dict(json.loads(self._ray.get(reference)))
         except self._ray.exceptions.RayError as error:
-            error = getattr(error, "cause", None) or error
-            said = " ".join(str(error).split())[:300]
-            seconds = time.monotonic() - since
-            return Response(request.trial, request.attempt, "lost", (), seconds, f"{type(error).__name__}: {said}")
+            return Response(request.trial, request.attempt, "lost", (), time.monotonic() - since, said_by(error))
 
     def _look_around(self) -> None:
         """Update the number of slots, and stop waiting for room after the patience."""
@@ -168,15 +166,23 @@ class RayEngine(Engine):
         )
 
 
-def _connected(address: str | None) -> tuple[Any, bool]:
-    """The module ray, and whether this engine has to end the connection."""
+def connected(address: str | None, key: str = "engine.address") -> tuple[Any, bool]:
+    """The module ray, and whether the caller has to end the connection.
+
+    Args:
+        address: of a cluster; None starts one that consists of this machine.
+        key: of the address, for messages.
+
+    Raises:
+        ConfigError: Ray is not installed, or there is no cluster at the address.
+    """
     with _quietly():
         if address is None:
             _lock_up()
         try:
             import ray
         except ImportError:
-            raise ConfigError(_NO_RAY) from None
+            raise ConfigError(_NO_RAY if key == "engine.address" else f"{key}= needs Ray; {_INSTALL}") from None
         if ray.is_initialized():  # by the caller; whose it stays
             return ray, False
         if address is None:
@@ -187,8 +193,14 @@ def _connected(address: str | None) -> tuple[Any, bool]:
             ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             said = " ".join(str(error).split())[:200]
-            raise ConfigError(f"engine.address={shown(address)}: no Ray cluster can be used there: {said}") from None
+            raise ConfigError(f"{key}={shown(address)}: no Ray cluster can be used there: {said}") from None
     return ray, True
+
+
+def said_by(error: Any) -> str:
+    """What an error of Ray says, in one line."""
+    error = getattr(error, "cause", None) or error
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 @contextmanager

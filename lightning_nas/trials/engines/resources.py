@@ -19,14 +19,14 @@ def fitting(has: float, each: float) -> int:
     return int(has / each + _CLOSE)
 
 
-def check_gpus(gpus: float) -> None:
+def check_gpus(gpus: float, key: str = "engine.gpus") -> None:
     """Refuse a number of GPUs that is neither a fraction of one nor whole.
 
     Raises:
         ConfigError: the number is above 1 and not whole.
     """
     if gpus > 1 and gpus != int(gpus):
-        raise ConfigError(f"engine.gpus={gpus:g}: legal: a fraction of one, e.g. 0.25, or a whole number")
+        raise ConfigError(f"{key}={gpus:g}: legal: a fraction of one, e.g. 0.25, or a whole number")
 
 
 def slots_of(wanted: int | None, *, threads: int, gpus: float) -> int:
