@@ -89,8 +89,8 @@ def known_space(config: DictConfig) -> SearchSpace | None:
     Raises:
         InputError: it cannot be made.
     """
-    sizes = re.findall(r"\$\{(dataset\.[\w.]+)\}", OmegaConf.to_yaml(config.search_space))
-    if any(OmegaConf.select(config, size) is None for size in sizes):
+    sizes = re.findall(r"\$\{(?:oc\.select:)?dataset\.(\w+)[,}]", OmegaConf.to_yaml(config.search_space))
+    if any(size in config.dataset and config.dataset[size] is None for size in sizes):
         return None
     try:
         space: SearchSpace = instantiate(config.search_space)

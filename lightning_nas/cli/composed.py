@@ -125,6 +125,8 @@ class Composed:
                 late = isinstance(self.data, ImageData)  # read when all else is checked
                 sizes = dict.fromkeys(("image_size", "channels", "num_classes")) if late else self.data.found
                 self.config.dataset = {"_target_": self.config.dataset._target_, "seed": seed, **sizes}
+            if isinstance(searched, SearchSpace):  # the preset's sizes are not its own, nor of its kind of data
+                self.config.search_space = {"_target_": self.config.search_space._target_, "name": searched.name}
             given = getattr(self.objects.get("trainer"), "keywords", {})
             if "max_epochs" in given:
                 self.config.trainer.max_epochs = given["max_epochs"]  # schedules of the search follow it

@@ -19,6 +19,7 @@ from lightning_nas.data.loaders import limited
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.experiment.memory import check_training_memory
 from lightning_nas.experiment.trainer import in_one_line
+from lightning_nas.ops.outputs import output_of
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.tasks.base import Batch
@@ -132,7 +133,7 @@ def check_memory(
     def take(samples: int) -> Any:
         x, y = (part[:samples].to(device) for part in batch)
         with device:
-            return network(x) if run is None else run((x, y))
+            return output_of(network, x) if run is None else run((x, y))
 
     advice = f"lower {said}, or make the network smaller (fewer layers, cells or channels)"
     share = 0.5 if "16" in str(trainer.precision) else 1

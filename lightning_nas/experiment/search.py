@@ -23,6 +23,7 @@ from lightning_nas.experiment.targets import met
 from lightning_nas.experiment.trainer import make_trainer, stage_seconds
 from lightning_nas.export.trained import sizes_of
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.ops.outputs import output_of
 from lightning_nas.report.choices import Choices
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.strategies.base import SearchModule
@@ -88,7 +89,7 @@ def ignores_its_input(space: SearchSpace, architecture: Architecture) -> bool:
         for module in network.modules():
             if isinstance(module, _BatchNorm):
                 module.train()
-        outputs = network(space.example(2, rng))
+        outputs = output_of(network, space.example(2, rng))
     return bool(torch.equal(outputs[0], outputs[1]))
 
 

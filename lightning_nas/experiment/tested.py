@@ -17,6 +17,7 @@ from lightning_nas.errors import InputError
 from lightning_nas.experiment.folder import is_first_process
 from lightning_nas.experiment.pixel_baseline import pixel_baseline
 from lightning_nas.files import read_json, write_json
+from lightning_nas.ops.outputs import logits_of
 from lightning_nas.tasks.base import Batch
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ def confusion(
             true[:] = [y.cpu()]
             yield x, y
 
-    def count(module: nn.Module, given: Any, logits: Tensor) -> None:
-        counts.add_(torch.bincount(true[0] * num_classes + logits.argmax(1).cpu(), minlength=num_classes**2))
+    def count(module: nn.Module, given: Any, output: Any) -> None:
+        said = logits_of(output).argmax(1).cpu()
+        counts.add_(torch.bincount(true[0] * num_classes + said, minlength=num_classes**2))
 
     handle = network.register_forward_hook(count)
     try:

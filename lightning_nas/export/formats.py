@@ -24,6 +24,7 @@ from lightning_nas.export.source import network_file
 from lightning_nas.export.trained import Trained
 from lightning_nas.files import replace_file
 from lightning_nas.onnx_model import onnx_model, without_remarks
+from lightning_nas.ops.outputs import Logits, logits_of
 from lightning_nas.training.seeding import generator
 
 
@@ -44,10 +45,16 @@ class Source:
     result: Mapping[str, Any]
 
     @cached_property
+    def returns_more(self) -> bool:
+        """Whether the network returns its logits in a mapping, with other things."""
+        return isinstance(self.trained.network(self.x[:1]), Mapping)
+
+    @cached_property
     def program(self) -> torch.export.ExportedProgram:
         """The program of torch.export, for any size of the batch."""
         batch = torch.export.Dim("batch", min=1)
-        return torch.export.export(self.trained.network, (self.x[:2],), dynamic_shapes=({0: batch},), strict=False)
+        network = Logits(self.trained.network) if self.returns_more else self.trained.network
+        return torch.export.export(network, (self.x[:2],), dynamic_shapes=({0: batch},), strict=False)
 
 
 @dataclass(frozen=True)
@@ -168,8 +175,12 @@ def _safetensors(source: Source) -> Exported:
     for name, parameter in trained.network.named_parameters(remove_duplicate=False):
         read[name].requires_grad_(parameter.requires_grad)  # torch takes other kernels for weights without
 
+    kept = trained.network.state_dict().keys()
+    read |= {name: buffer for name, buffer in trained.network.named_buffers() if name not in kept}  # in no file
+
     def run(batch: Tensor) -> Tensor:
-        return torch.func.functional_call(trained.network, read, batch, strict=True)  # type: ignore[no-any-return]
+        logits: Tensor = logits_of(torch.func.functional_call(trained.network, read, batch, strict=True))
+        return logits
 
     return Exported(run, 0.0, said={"config": "config.json", "card": "README.md"})
 

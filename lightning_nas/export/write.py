@@ -20,6 +20,7 @@ from lightning_nas.export.names import FILES, USUAL, check_formats, missing
 from lightning_nas.export.trained import Trained
 from lightning_nas.files import read_json, write_json
 from lightning_nas.latency.torch_device import device_description
+from lightning_nas.ops.outputs import output_of
 from lightning_nas.spaces.base import SearchSpace
 
 _RECORD = "export.json"
@@ -100,7 +101,7 @@ def export_trained(
     x = inputs(trained)
     with torch.no_grad():
         source = Source(trained, folder, x, result)
-        outputs = [(batch, trained.network(batch)) for batch in (x, x[:1])]
+        outputs = [(batch, output_of(trained.network, batch)) for batch in (x, x[:1])]
         for name in wanted:
             if name in skipped:
                 continue

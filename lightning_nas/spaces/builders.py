@@ -145,8 +145,10 @@ def with_plain_layers(rules: Any) -> Any:
     return rules if found is None else {"_target_": f"torch.nn.{found[0]}", **found[1]}
 
 
-def trusted_code(told: Any, trusted: Sequence[str]) -> Any:
+def trusted_code(told: Any, trusted: Sequence[str], *, made: bool = False) -> Any:
     """Entries with ``_target_`` at any depth as functions with their arguments; layers of torch stay as they are.
+
+    Arguments of a function that are entries themselves, such as a configuration, are what their function makes.
 
     A function must be named and defined in a trusted module, or be one of :func:`builders`; only then it is imported.
 
@@ -154,10 +156,11 @@ def trusted_code(told: Any, trusted: Sequence[str]) -> Any:
         InputError: a function is of another module, or does not exist.
     """
     if isinstance(told, list):
-        return [trusted_code(entry, trusted) for entry in told]
+        return [trusted_code(entry, trusted, made=made) for entry in told]
     if not isinstance(told, dict):
         return told
-    given = {key: trusted_code(entry, trusted) for key, entry in told.items() if key not in ("_target_", "_partial_")}
+    inner = made or "_target_" in told
+    given = {k: trusted_code(v, trusted, made=inner) for k, v in told.items() if k not in ("_target_", "_partial_")}
     if "_target_" not in told:
         return given
     target = str(told["_target_"])
@@ -174,7 +177,7 @@ def trusted_code(told: Any, trusted: Sequence[str]) -> Any:
     defined = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
     if not callable(found) or not (target in trusted or under(defined, trusted)):
         raise InputError(f"{shown(target)} is not trusted; legal: code of {', '.join(trusted)}, or trust it too")
-    return partial(found, **given)
+    return found(**given) if made and told.get("_partial_") is not True else partial(found, **given)
 
 
 def under(name: str, prefixes: Iterable[str]) -> bool:

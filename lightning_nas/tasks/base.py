@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from lightning_nas.ops.outputs import output_of
 from lightning_nas.signature import Checked
 
 Batch = tuple[Any, Tensor]
@@ -74,7 +75,7 @@ class Task(Checked, ABC):
         memory = None
         for x, y in batches:
             x = self.continued(x.to(device), memory)
-            metrics.update(network(x), y.to(device))
+            metrics.update(output_of(network, x), y.to(device))
             memory = self.remembered(x)
         network.train(training)
         return float(metrics.compute()[self.score_name])

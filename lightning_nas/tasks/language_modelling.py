@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 
+from lightning_nas.errors import InputError
 from lightning_nas.ops.recurrent import Window
 from lightning_nas.tasks.base import Batch, Task
 
@@ -54,9 +55,10 @@ class Perplexity(Metric):
 class LanguageModelling(Task):
     r"""Language modelling: cross entropy per word, and its exponential, the perplexity (``ppl``).
 
-    Outputs are logits (N, T, V), targets int64 (N, T). The hidden state is passed from each window of text to the next,
-    in training and in evaluation; gradients end at the beginning of the window (truncated back-propagation through
-    time). Architectures are ranked by 1 / ppl, the geometric mean of the probabilities of the words. The loss of a
+    Outputs are logits (N, T, V), targets int64 (N, T). The hidden state of a recurrent network is passed from each
+    window of text to the next, in training and in evaluation; gradients end at the beginning of the window (truncated
+    back-propagation through time). Other networks, such as transformers, are given the words of their window alone.
+    Architectures are ranked by 1 / ppl, the geometric mean of the probabilities of the words. The loss of a
     weights step on hidden states :math:`h_t` is
 
     .. math:: L = -\frac{1}{NT} \sum_{n, t} \log p(w_{n, t}) + \beta\, \overline{(h_{t + 1} - h_t)^2}
@@ -80,6 +82,11 @@ class LanguageModelling(Task):
         self.slowness, self.reward_scale = slowness, reward_scale
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        if output.shape[:-1] != target.shape:
+            raise InputError(
+                f"the network gives logits {tuple(output.shape)} for words {tuple(target.shape)}; language modelling "
+                "needs logits (N, T, words of the vocabulary) for words (N, T)"
+            )
         return F.cross_entropy(output.flatten(0, -2), target.flatten())
 
     def training_loss(self, output: Tensor, batch: Batch) -> Tensor:

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_nas.architecture import Architecture
 from lightning_nas.errors import CheckpointError, ConfigError, InputError, shown
 from lightning_nas.ops.cells import DropPath
+from lightning_nas.ops.outputs import output_of
 from lightning_nas.spaces.description import network_of
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.tasks.description import describe, rebuilt
@@ -99,7 +100,7 @@ class NetworkTraining(ResumableModule):
         return self.current_epoch / (self.trainer.max_epochs or 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._loss(self.network(batch[0]), batch)
+        loss = self._loss(output_of(self.network, batch[0]), batch)
         self.check_finite("train/loss", loss)
         self.log_batch("train/loss", loss.detach(), prog_bar=True)
         return loss
@@ -112,7 +113,7 @@ class NetworkTraining(ResumableModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch
-        output = self.network(x)
+        output = output_of(self.network, x)
         self._metrics.update(output, y)
         self.log("val/loss", self.task.loss(output, y), sync_dist=True, batch_size=len(y))
 

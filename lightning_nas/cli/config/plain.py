@@ -63,7 +63,7 @@ def _of_other_data(key: str, reason: str) -> str | None:
         if missing[1] == "bptt"
         else "this search space is for images: "
         "text needs search_space=darts_rnn or darts_rnn_small, enas_rnn or enas_rnn_small, "
-        "nas_rl_rnn or nas_rl_rnn_small"
+        "nas_rl_rnn or nas_rl_rnn_small, or from_model with a language model of yours"
     )
     return f"the data set has no dataset.{missing[1]}; {remedy}"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lightning_nas.errors import CheckpointError, InputError, shown
@@ -31,9 +32,10 @@ _LIMIT = 2**36  # bytes of a file of weights
 
 
 class FromBuilder(FromModel):
-    """A network that a function builds, as a search space for images; otherwise as :class:`FromModel`.
+    """A network that a function builds, as a search space for images or words; otherwise as :class:`FromModel`.
 
     The first convolution and the last layer are fitted to images with other channels, and to another number of classes.
+    A language model is built for its vocabulary.
     Every supernet begins with fresh weights as the function draws them, or with those of a file. With a function of
     torchvision a saved network needs nothing else to be built again.
 
@@ -46,7 +48,8 @@ class FromBuilder(FromModel):
         input_shape: (C, H, W) of the images, in place of ``image_size`` and ``in_channels``.
         image_size: height and width of the images.
         in_channels: channels of the images.
-        num_classes: width of the classifier.
+        bptt: words of a window, for a language model: words (N, T) in, logits (N, T, num_classes) out. None for images.
+        num_classes: width of the classifier, or words of the vocabulary.
 
     Raises:
         InputError: the function does not build a network that can be searched, or the weights are not its own.
@@ -68,19 +71,33 @@ class FromBuilder(FromModel):
         model_weights: str | None = None,
         name: str = "from_model",
         input_shape: InputShape | None = None,
-        image_size: ImageSize = 224,
-        in_channels: Width = 3,
+        image_size: ImageSize | None = 224,
+        in_channels: Width | None = 3,
+        bptt: PositiveInt | None = None,
         num_classes: Width = 1000,
     ) -> None:
         del input_shape  # the decorator has set the sizes
-        self._builder, self._channels = model, in_channels
+        self._builder = model
         self._state = None if model_weights is None else read_weights(model_weights)
         self.pretrained = self._state is not None
-        shape = (1, in_channels, *pair(size_of(image_size)))
+        example = torch.zeros(1, bptt, dtype=torch.int64) if bptt else None
+        shape = (1, bptt) if bptt else (1, in_channels or 3, *pair(size_of(image_size)))
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(0)  # of tensors that no module draws again, which networks begin with
-            super().__init__(self._raw(shape), shape, rules, num_classes=num_classes, name=name)
+            wanted, given = (num_classes, shape) if example is None else (None, example)
+            super().__init__(self._raw(shape), given, rules, num_classes=wanted, name=name)
+            if example is not None:
+                self._check_words(num_classes)
             self._load(self._module)
+
+    def _check_words(self, num_words: int) -> None:
+        rows, made = self._inputs.rows.get(0, 0), self._reading.output
+        if rows < num_words or made != (*self.input_shape, num_words):
+            raise InputError(
+                f"model: its embedding has {rows} rows and it makes logits {made} of {self.input_shape[0]} words; the "
+                f"text has {num_words} different words, which is an argument of the network: give it as "
+                "search_space.model.ARGUMENT='${dataset.num_classes}'"
+            )
 
     def begun(self) -> nn.Module:
         """The network with weights drawn anew from torch's global generator, or with those of the file."""
@@ -98,12 +115,12 @@ class FromBuilder(FromModel):
         return network
 
     def _raw(self, shape: tuple[int, ...]) -> nn.Module:
-        """The network for images of any channels, with its own classes."""
+        """The network for images of any channels, or for words, with its own classes."""
         network = _called(self._builder)
         self._is_loaded = self._state is not None and mismatch(self._state, network.state_dict()) is None
         if self._is_loaded:
             network.load_state_dict(self._state or {})
-        return with_channels(network, shape)
+        return network if len(shape) == 2 else with_channels(network, shape)
 
     def _load(self, network: nn.Module) -> None:
         """Load the weights into a network in its final form, if they are not those of the whole one."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_nas.choice import Layer, Repeat
-from lightning_nas.ops.outputs import logits_of
+from lightning_nas.ops.outputs import logits_of, words_of
 from lightning_nas.spaces.base import Supernet
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.spaces.own.axes import Axes, Channels, Part, length, ranges
@@ -152,7 +152,7 @@ class OwnSupernet(Supernet):
             if shared[inside].requires_grad and not used[inside].requires_grad:
                 used[inside] = used[inside].detach().requires_grad_()  # torch takes other kernels for weights without
         try:
-            logits: Tensor = logits_of(functional_call(self.network, used, *arguments(x)))
+            logits: Tensor = logits_of(functional_call(self.network, used, *arguments(words_of(x))))
         finally:
             for module in self.network.modules():
                 if isinstance(module, Leavable):
