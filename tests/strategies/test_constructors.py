@@ -2,17 +2,15 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, get_type_hints
 
-import hydra
 import pytest
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
+from strategies_of_conf import FILES, composed, strategy_class
 
 import lightning_nas as ln
-from lightning_nas.cli.command import conf_dir
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.differentiable.base import DifferentiableSearch
@@ -35,20 +33,13 @@ from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.training.schedules import OverEpochs
 
-NAMES = sorted(file.stem for file in Path(conf_dir(), "strategy").glob("*.yaml"))
+NAMES = list(FILES)
 GIVEN = ("space", "task", "table", "seed", "engine", "child", "target")  # by the run, not by the YAML file
 EPOCHS = 12
 
 
-@cache
 def configured(name: str, *more: str) -> DictConfig:
-    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
-        return hydra.compose("config", [f"strategy={name}", "paths.output=''", *more])
-
-
-def strategy_class(name: str) -> type[SearchModule] | type[TrialSearch]:
-    found: type[SearchModule] | type[TrialSearch] = get_class(configured(name).strategy._target_)
-    return found
+    return composed(f"strategy={name}", *more)
 
 
 def plain(value: Any) -> Any:

@@ -1,17 +1,14 @@
 """debug=fast takes every kind of step, in every strategy; debug=trials is the part of it for children."""
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from strategies_of_conf import SHARING, TRIALS, composed
 
 from lightning_nas.cli.build import parts_of
-from lightning_nas.cli.command import conf_dir
 from lightning_nas.cli.config.check import check
 from lightning_nas.latency.sources import Macs
 from lightning_nas.strategies.base import SearchModule
@@ -22,21 +19,6 @@ from lightning_nas.testing.multi_trial import ToyEngine
 from lightning_nas.testing.toys import ToyData, ToySpace
 from lightning_nas.testing.training import fit, one_thread
 
-NAMES = sorted(file.stem for file in Path(conf_dir(), "strategy").glob("*.yaml"))
-
-
-@cache
-def configured(*choices: str) -> DictConfig:
-    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
-        return hydra.compose("config", [*choices, "paths.output=''"])
-
-
-def shares_weights(name: str) -> bool:
-    return issubclass(get_class(configured(f"strategy={name}").strategy._target_), SearchModule)
-
-
-SHARING = [name for name in NAMES if shares_weights(name)]
-
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -46,7 +28,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", SHARING)
 def test_debug_fast_takes_every_kind_of_step(name: str, tmp_path: Path) -> None:
-    config, space = configured(f"strategy={name}", "debug=fast"), ToySpace()
+    config, space = composed(f"strategy={name}", "debug=fast"), ToySpace()
     module: SearchModule = instantiate(config.strategy)(space, None, Macs()(space))
     limits: dict[str, Any] = {key: config.trainer[key] for key in ("limit_train_batches", "limit_val_batches")}
     callbacks = [instantiate(config.callbacks.short_warm_up)]
@@ -58,16 +40,16 @@ def test_debug_fast_takes_every_kind_of_step(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("debug", ["fast", "trials"])
 @pytest.mark.parametrize("engine", ["local", "serial", "ray"])
 def test_debug_suits_searches_that_train_children(debug: str, engine: str) -> None:
-    config = configured("strategy=random", f"debug={debug}", f"engine={engine}")
+    config = composed("strategy=random", f"debug={debug}", f"engine={engine}")
     check(config)
     parts_of(config).check()
     assert {*config.callbacks} == {"trial_logger", "progress"}
     assert (config.strategy.trials, config.child.epochs, config.retrain.epochs) == (12, 1, 1)
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {*SHARING}))
+@pytest.mark.parametrize("name", TRIALS)
 def test_debug_fast_learns_from_trials(name: str, tmp_path: Path) -> None:
-    config, space = configured(f"strategy={name}", "debug=fast"), ToySpace(5)
+    config, space = composed(f"strategy={name}", "debug=fast"), ToySpace(5)
     check(config)
     parts_of(config).check()
     module = instantiate(config.strategy)(space, None, Macs()(space), engine=ToyEngine(noise=0.1))

@@ -1,17 +1,14 @@
 """Each strategy on each space with a supernet: losses, gradients, answers and scores."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 import torch
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig
+from hydra.utils import instantiate
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from strategies_of_conf import SHARING, composed
 
-from lightning_nas.cli.command import conf_dir
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.recurrent import Window
@@ -60,17 +57,6 @@ def macs_of(name: str) -> LatencyTable:
     return Macs()(space_called(name))
 
 
-@cache
-def configured(strategy: str) -> DictConfig:
-    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
-        return hydra.compose("config", [f"strategy={strategy}", "paths.output=''"]).strategy
-
-
-def shares_weights(strategy: str) -> bool:
-    return issubclass(get_class(configured(strategy)._target_), SearchModule)
-
-
-STRATEGIES = [s for s in sorted(file.stem for file in Path(conf_dir(), "strategy").glob("*.yaml")) if shares_weights(s)]
 SPACES = (
     *("fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"),
     *("enas_micro", "enas_macro", "enas_rnn"),
@@ -78,12 +64,13 @@ SPACES = (
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SHARING)
 def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
     built = space_called(space)
     with seeded(0, "supernet"):
         task = Classification() if built.input_dtype.is_floating_point else LanguageModelling()
-        module: SearchModule = instantiate(configured(strategy))(built, task, macs_of(space), seed=0)
+        make = instantiate(composed(f"strategy={strategy}").strategy)
+        module: SearchModule = make(built, task, macs_of(space), seed=0)
     module._trainer, module._fabric = Clock, None  # type: ignore[assignment]
     x = built.example(4, torch.Generator().manual_seed(0))
     batch = (x, torch.arange(4)) if x.is_floating_point() else (Window(x), x)

@@ -4,10 +4,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from strategies_of_conf import TRIALS, composed
 
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.files import replace_file
@@ -21,27 +21,15 @@ from lightning_nas.training.seeding import mix
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.requests import Request, Response
 
-CONF = Path(conf_dir())
-SPACES = sorted(file.stem for file in (CONF / "search_space").glob("*_small.yaml"))
-
-
-@cache
-def composed(*overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", [*overrides, "paths.output=''"])
-
-
-def trains_children(strategy: str) -> bool:
-    return issubclass(get_class(composed(f"strategy={strategy}").strategy._target_), TrialSearch)
-
-
-STRATEGIES = [name for name in sorted(f.stem for f in (CONF / "strategy").glob("*.yaml")) if trains_children(name)]
+SPACES = sorted(file.stem for file in Path(conf_dir(), "search_space").glob("*_small.yaml"))
 
 
 @cache
 def parts(space: str) -> tuple[SearchSpace, Any, LatencyTable]:
     config = composed(f"search_space={space}", "strategy=random")
     if config.dataset.num_classes is None:
+        config = config.copy()
+        OmegaConf.set_readonly(config, False)
         config.dataset.num_classes = 50
     built: SearchSpace = instantiate(config.search_space)
     return built, instantiate(config.task), Macs()(built)
@@ -71,7 +59,7 @@ class Numbers(Engine):
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", TRIALS)
 def test_a_strategy_searches_a_space(strategy: str, space: str, tmp_path: Path) -> None:
     built, task, table = parts(space)
     module: TrialSearch = instantiate(composed(f"strategy={strategy}").strategy)(
