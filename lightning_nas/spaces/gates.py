@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,8 @@ class Gates:
     Attributes:
         values: float matrices (choices, options) by group; they may require a gradient.
         active: numbers of the options that run, for each choice, by group.
-        one_path: each row is a constant one-hot row of its only active option, so that no multiplication is needed.
+        one_path: each row is a constant one-hot row of its only active option, so that no multiplication is needed; or
+            nothing of the choice runs.
 
     Example:
         >>> soft = Gates.soft({"layers": torch.full((2, 3), 1 / 3)})
@@ -49,15 +50,21 @@ class Gates:
 
     @classmethod
     def one_hot(
-        cls, chosen: Mapping[str, list[int]], shapes: Mapping[str, tuple[int, int]], device: torch.device | None = None
+        cls,
+        chosen: Mapping[str, Sequence[int | None]],
+        shapes: Mapping[str, tuple[int, int]],
+        device: torch.device | None = None,
     ) -> Gates:
-        """Make gates that select option ``chosen[group][i]`` at choice ``i`` with weight one."""
-        values = {}
+        """Make gates that select option ``chosen[group][i]`` at choice ``i`` with weight one; nothing runs for None."""
+        values, active = {}, {}
         for group, indices in chosen.items():
             matrix = torch.zeros(shapes[group])
-            matrix[range(len(indices)), indices] = 1.0
+            for choice, option in enumerate(indices):
+                if option is not None:
+                    matrix[choice, option] = 1.0
             values[group] = matrix.to(device)
-        return cls(values, {group: tuple((i,) for i in indices) for group, indices in chosen.items()}, one_path=True)
+            active[group] = tuple(() if option is None else (option,) for option in indices)
+        return cls(values, active, one_path=True)
 
     def to(self, device: torch.device) -> Gates:
         """Copy the gates to ``device``."""

@@ -1,19 +1,24 @@
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
 from lightning_nas import zoo
+from lightning_nas.cli.command import conf_dir
 from lightning_nas.errors import InputError, InvalidArchitecture
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.sources import Macs
 from lightning_nas.ops.cells import OPTIONS
-from lightning_nas.spaces.cells.genotype import Genotype
+from lightning_nas.spaces.cells.genotype import KINDS, Genotype
 from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.networks import Cell, CellShape
 from lightning_nas.spaces.darts.space import DARTSSpace
+from lightning_nas.spaces.gates import Gates
 from lightning_nas.testing.spaces import SpaceCase
 
 
@@ -28,6 +33,24 @@ class TestDartsImageNetForm(SpaceCase):
     def space(self) -> DARTSSpace:
         sizes = {"image_size": 36, "in_channels": 1, "num_classes": 3, "cells": 3, "channels": 2}
         return DARTSSpace(**sizes, stem="imagenet", affine=True, pool_norm=True)
+
+
+class TestS2(SpaceCase):
+    @pytest.fixture
+    def space(self) -> DARTSSpace:
+        return _robust("skip_connect", "sep_conv_3x3")
+
+
+class TestS3(SpaceCase):
+    @pytest.fixture
+    def space(self) -> DARTSSpace:
+        return _robust("none", "skip_connect", "sep_conv_3x3")
+
+
+def _robust(*operations: str) -> DARTSSpace:
+    """A space of R-DARTS in small."""
+    sizes = {"image_size": 8, "in_channels": 1, "num_classes": 3, "cells": 3, "channels": 2}
+    return DARTSSpace("robust", **sizes, operations=operations)
 
 
 class TestDartsCell(SpaceCase):
@@ -177,3 +200,35 @@ def v2() -> dict[str, str]:
             choices |= {f"{kind}_{i}_inputs": inputs} if i else {}
             choices |= {f"{kind}_{i}_first": first, f"{kind}_{i}_second": second}
     return choices
+
+
+@pytest.mark.parametrize(
+    ("operations", "words"),
+    [
+        (["sep_conv_3x3", "noisy"], "'noisy', which DARTS' cells do not have; legal, each once: none, max_pool"),
+        (["sep_conv_3x3", "skip_connect", "skip_connect"], "'skip_connect', twice"),
+        (["none", "skip_connect"], "nothing to choose"),
+    ],
+)
+def test_operations_that_leave_no_choice_are_refused(operations: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        DARTSSpace(operations=operations)
+
+
+@pytest.mark.parametrize(("name", "none"), [("darts_s2", False), ("darts_s3", True)])
+def test_the_spaces_of_r_darts_are_darts_with_the_other_operations_taken_out(name: str, none: bool) -> None:
+    """A mixture of all of DARTS' operations, of which the others weigh nothing, gives the same numbers."""
+    config = OmegaConf.load(Path(conf_dir(), "search_space", f"{name}_small.yaml"))
+    config.dataset = {"image_size": 8, "channels": 1, "num_classes": 3}
+    space = instantiate({k: v for k, v in OmegaConf.to_container(config, resolve=True).items() if k != "dataset"})
+    assert space.gate_shapes["reduce"] == (14, 2 + none)
+    whole = DARTSSpace(image_size=8, in_channels=1, num_classes=3, cells=3, channels=4)
+    small, large = space.supernet().double(), whole.supernet().double()
+    missing = small.load_state_dict({k: v for k, v in large.state_dict().items() if k in small.state_dict()})
+    assert not missing.missing_keys
+    columns = [OPTIONS.index(option) for option in space.gate_options["normal"]]
+    generator = torch.Generator().manual_seed(1)
+    rows = {kind: torch.randn(14, len(columns), generator=generator).softmax(-1).double() for kind in KINDS}
+    wide = {kind: torch.zeros(14, 8).double().index_copy(1, torch.tensor(columns), m) for kind, m in rows.items()}
+    x = torch.randn(4, 1, 8, 8, generator=generator).double()
+    torch.testing.assert_close(small(x, Gates.soft(rows)), large(x, Gates.soft(wide)), rtol=1e-9, atol=1e-11)

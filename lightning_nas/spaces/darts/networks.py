@@ -144,7 +144,8 @@ class MixedCell(nn.Module):
             return torch.cat(mix_cell(states, arrows, self.edges, rows, active, self.strides), 1)
         for node in range(self.nodes):
             first = len(edges(node))
-            mixed = [self.edges[e](states[e - first], rows[e], active[e]) for e in range(first, first + len(states))]
+            running = (e for e in range(first, first + len(states)) if active[e])
+            mixed = [self.edges[e](states[e - first], rows[e], active[e]) for e in running]
             states.append(reduce(add, mixed))
         return torch.cat(states[2:], 1)
 

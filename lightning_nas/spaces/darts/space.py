@@ -8,6 +8,9 @@ scale and shift against 20 cells and 36 channels (14 and 48 on ImageNet); see :m
 
 Differs from the authors' code: a node's two operations stand in the order of the states they work on, not of their
 strength, so that one cell has one name. Sides of odd length are allowed.
+
+With fewer ``operations`` it is a space of R-DARTS (Zela et al., ICLR 2020, arXiv:1909.09656, section 3): S2 has
+separable 3x3 convolutions and skips on every edge, S3 also "none".
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from lightning_nas.architecture import Architecture, Decision
+from lightning_nas.errors import InputError, shown
 from lightning_nas.ops.cells import OPTIONS
 from lightning_nas.ops.mixed import Mix, plain
 from lightning_nas.ranges import Depth, Pair, Width
@@ -36,7 +40,7 @@ from lightning_nas.spaces.sizes import InputShape, sized_by_images
 NODES = 4
 EDGES = edges(NODES)
 WIDTHS = dict.fromkeys(KINDS, NODES)
-CHOSEN = OPTIONS[1:]  # an architecture has no missing connection
+NONE = "none"  # an architecture has no missing connection: a supernet may mix it, and no node takes it
 
 
 class DARTSSpace(CellsSpace, WeightSharingSpace):
@@ -70,10 +74,11 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         affine: batch norms of the cells learn scale and shift, and pools have none, as in a stand-alone network.
         pool_norm: pools always have a batch norm, as in MdeNAS' networks.
         evaluation: (cells, channels) of the network that is retrained; None retrains the network that was searched.
+        operations: options of every edge, at least two; "none" is mixed by a supernet and never chosen.
         fused: the supernet runs in its fused form (``ops/fused_cells.py``): the same numbers and state, faster.
 
     Raises:
-        InputError: a size out of range.
+        InputError: a size out of range, an unknown or repeated operation, or none to choose.
 
     Example:
         >>> space = DARTSSpace(input_shape=(3, 32, 32), num_classes=10)
@@ -84,6 +89,9 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         >>> a = space.sample(torch.Generator().manual_seed(0))
         >>> tuple(space.network(a)(torch.zeros(2, 1, 8, 8)).shape)
         (2, 10)
+        >>> s2 = DARTSSpace("darts_s2", operations=("skip_connect", "sep_conv_3x3"))
+        >>> s2.gate_shapes["normal"], s2.decisions[0].options
+        ((14, 2), ('skip_connect', 'sep_conv_3x3'))
     """
 
     @sized_by_images(
@@ -104,16 +112,19 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         affine: bool = False,
         pool_norm: bool = False,
         evaluation: Pair | None = (20, 36),
+        operations: Sequence[str] = OPTIONS,
         fused: bool = True,
     ) -> None:
-        self.name = name
+        self.name, self.mixed = name, _checked(operations)
+        self.chosen = tuple(option for option in self.mixed if option != NONE)
         size = size_of(image_size)
         self.form = Form(size, in_channels, num_classes, cells, channels, stem, affine, pool_norm)
         self.input_shape, self.num_classes = (in_channels, *pair(size)), num_classes
         self._evaluation, self._fused = evaluation, fused
-        self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind))
-        self.gate_shapes = dict.fromkeys(KINDS, (len(EDGES), len(OPTIONS)))
-        self.gate_options = dict.fromkeys(KINDS, OPTIONS)
+        self.decisions = tuple(decision for kind in KINDS for decision in _decisions(kind, self.chosen))
+        self.gate_shapes = dict.fromkeys(KINDS, (len(EDGES), len(self.mixed)))
+        self.gate_options = dict.fromkeys(KINDS, self.mixed)
+        self._columns = [self.mixed.index(option) for option in self.chosen]
 
     def evaluation(self) -> DARTSSpace:
         """Return the space of the retrained network: deeper, wider, and with batch norms that learn."""
@@ -130,7 +141,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         form, evaluation = replace(self.form, cells=cells), self._evaluation
         if channels is not None and affine is not None:
             form, evaluation = replace(form, channels=channels, affine=affine), None
-        return DARTSSpace(self.name, **vars(form), evaluation=evaluation, fused=self._fused)
+        return DARTSSpace(self.name, **vars(form), evaluation=evaluation, operations=self.mixed, fused=self._fused)
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -140,8 +151,8 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         return {kind: _genotype(kind, choices) for kind in KINDS}
 
     def supernet(self, mix: Mix | None = None) -> DARTSSupernet:
-        """The supernet: every edge of every cell mixes eight operations."""
-        return self.form.supernet(OPTIONS, NODES, mix or plain, fused=mix is None and self._fused)
+        """The supernet: every edge of every cell mixes all operations."""
+        return self.form.supernet(self.mixed, NODES, mix or plain, fused=mix is None and self._fused)
 
     def nodes(self, group: str) -> tuple[int, ...]:
         """Two edges lead to the first node, three to the second, ..."""
@@ -149,11 +160,12 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         return tuple(node for node, _ in EDGES)
 
     def gates(self, architecture: Architecture) -> Gates:
-        """One-hot rows, one an edge: its operation, or "none"."""
+        """One-hot rows, one an edge: its operation, or "none"; rows of zeros in a space without "none"."""
         chosen = {}
         for kind, genotype in self.genotypes(architecture).items():
             taken = {(node, state): o for node, entries in enumerate(genotype.nodes) for o, state in entries}
-            chosen[kind] = [OPTIONS.index(taken.get(edge, "none")) for edge in EDGES]
+            names = [taken.get(edge, NONE) for edge in EDGES]
+            chosen[kind] = [self.mixed.index(name) if name in self.mixed else None for name in names]
         return Gates.one_hot(chosen, self.gate_shapes)
 
     def derive(self, probabilities: Mapping[str, Tensor]) -> Architecture:
@@ -163,12 +175,12 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         """
         choices: dict[str, str] = {}
         for kind in KINDS:
-            strengths, best = (t.tolist() for t in probabilities[kind][:, 1:].max(-1))
+            strengths, best = (t.tolist() for t in probabilities[kind][:, self._columns].max(-1))
             for node in range(NODES):
                 kept = _strongest(strengths, node)
                 if node:
                     choices[f"{kind}_{node}_inputs"] = ",".join(str(EDGES[e][1]) for e in kept)
-                choices |= {f"{kind}_{node}_{n}": CHOSEN[best[e]] for n, e in zip(_ORDER, kept, strict=True)}
+                choices |= {f"{kind}_{node}_{n}": self.chosen[best[e]] for n, e in zip(_ORDER, kept, strict=True)}
         return self.validate(choices)
 
     def parts(self) -> tuple[tuple[Taken, ...], ...]:
@@ -181,7 +193,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
                     tuple(
                         ((kind, first, one), (kind, second, other))
                         for first, second in itertools.combinations(edges, 2)
-                        for one, other in itertools.product(range(1, len(OPTIONS)), repeat=2)
+                        for one, other in itertools.product(self._columns, repeat=2)
                     )
                 )
         return tuple(made)
@@ -194,7 +206,21 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         of :meth:`derive`.
         """
         own, wider = self.genotypes(self.derive(weights)), self.wider()
-        return wider.architecture({kind: _above(weights[kind], threshold) or own[kind] for kind in KINDS})
+        return wider.architecture({kind: self._above(weights[kind], threshold) or own[kind] for kind in KINDS})
+
+    def _above(self, weights: Tensor, threshold: float) -> Genotype | None:
+        """Make a kind of cell by FairDARTS' rule; None if it would have no node."""
+        rows = weights[:, self._columns].tolist()
+        nodes: list[tuple[tuple[str, int], ...]] = []
+        for node in range(NODES):
+            entries: list[tuple[str, int]] = []
+            for e in _strongest([max(row) for row in rows], node):
+                state, strong = EDGES[e][1], [i for i, weight in enumerate(rows[e]) if weight >= threshold]
+                if state < 2 or nodes[state - 2]:
+                    entries += [(self.chosen[i], state) for i in sorted(sorted(strong, key=lambda i: -rows[e][i])[:2])]
+            nodes.append(tuple(entries))
+        there = tuple(number for number, entries in enumerate(nodes, start=2) if entries)
+        return Genotype(tuple(nodes), there) if there else None
 
     def wider(self) -> DARTSCellSpace:
         """Return the space of cells of any wiring, in the size that is retrained."""
@@ -226,7 +252,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
 
     def operations(self) -> dict[str, Operation]:
         """Stem, preprocessing, classifier, and every operation at every distinct place."""
-        return dict(self.form.fixed(WIDTHS)) | self.form.searched(CHOSEN)
+        return dict(self.form.fixed(WIDTHS)) | self.form.searched(self.chosen)
 
     def gate_keys(self) -> tuple[Keys, dict[str, tuple[tuple[Keys, ...], ...]]]:
         """Stem, preprocessing and classifier are always run; an option adds its operation in every cell of the kind."""
@@ -234,7 +260,7 @@ class DARTSSpace(CellsSpace, WeightSharingSpace):
         for kind in KINDS:
             shapes = [shape for shape in self.form.shapes(WIDTHS) if shape.kind == kind]
             rows[kind] = tuple(
-                tuple(tuple(key for shape in shapes for key in shape.key(option, state)) for option in OPTIONS)
+                tuple(tuple(key for shape in shapes for key in shape.key(option, state)) for option in self.mixed)
                 for _, state in EDGES
             )
         return tuple(key for key, _ in self.form.fixed(WIDTHS)), rows
@@ -246,31 +272,27 @@ def _strongest(strengths: Sequence[float], node: int) -> list[int]:
     return sorted(sorted(leading, key=lambda e: -strengths[e])[:2])
 
 
-def _above(weights: Tensor, threshold: float) -> Genotype | None:
-    """Make a kind of cell by FairDARTS' rule; None if it would have no node."""
-    rows = weights[:, 1:].tolist()
-    nodes: list[tuple[tuple[str, int], ...]] = []
-    for node in range(NODES):
-        entries: list[tuple[str, int]] = []
-        for e in _strongest([max(row) for row in rows], node):
-            state, strong = EDGES[e][1], [i for i, weight in enumerate(rows[e]) if weight >= threshold]
-            if state < 2 or nodes[state - 2]:
-                entries += [(CHOSEN[i], state) for i in sorted(sorted(strong, key=lambda i: -rows[e][i])[:2])]
-        nodes.append(tuple(entries))
-    there = tuple(number for number, entries in enumerate(nodes, start=2) if entries)
-    return Genotype(tuple(nodes), there) if there else None
+def _checked(operations: Sequence[str]) -> tuple[str, ...]:
+    """The operations, if they are of DARTS', each once, and leave a choice."""
+    mixed = tuple(operations)
+    if wrong := [option for option in mixed if option not in OPTIONS or mixed.count(option) > 1]:
+        told = "twice" if wrong[0] in OPTIONS else "which DARTS' cells do not have"
+        raise InputError(f"operations: {shown(wrong[0])}, {told}; legal, each once: {', '.join(OPTIONS)}")
+    if len(set(mixed) - {NONE}) < 2:
+        raise InputError(f"operations leave nothing to choose: {shown(list(mixed))}; give two or more besides {NONE!r}")
+    return mixed
 
 
 _ORDER = ("first", "second")
 
 
-def _decisions(kind: str) -> list[Decision]:
+def _decisions(kind: str, options: tuple[str, ...]) -> list[Decision]:
     made = []
     for node in range(NODES):
         pairs = tuple(f"{i},{j}" for i, j in itertools.combinations(range(node + 2), 2))
         if len(pairs) > 1:
             made.append(Decision(f"{kind}_{node}_inputs", pairs))
-        made += [Decision(f"{kind}_{node}_{which}", CHOSEN) for which in _ORDER]
+        made += [Decision(f"{kind}_{node}_{which}", options) for which in _ORDER]
     return made
 
 
