@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from lightning_nas.callbacks.short_warm_up import ShortWarmUp
 from lightning_nas.errors import ConfigError, NoStepError
+from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.gates import Gates
 from lightning_nas.strategies.differentiable.p_darts import PDARTS
 from lightning_nas.tasks.classification import Classification
@@ -106,6 +107,17 @@ def test_skips_beyond_the_limit_are_ruled_out_weakest_first() -> None:
     assert str(module.derive()) == "keep blur"  # of two skips ("keep" is the third option) the weaker one went
     module.max_skips = 2
     assert str(module.derive()) == "keep keep"
+
+
+def test_edges_on_which_only_the_skip_is_left_take_another_operation() -> None:
+    space = DARTSSpace(image_size=8, cells=3, channels=2, operations=("none", "skip_connect", "sep_conv_3x3"))
+    module = make_p_darts(max_skips=2)
+    module.space = space
+    left = torch.tensor([0.1, 0.9, 0.0]).expand(14, 3)  # separable convolutions were dropped
+    module.probabilities = lambda: {kind: left.clone() for kind in ("normal", "reduce")}  # type: ignore[method-assign]
+    answer = space.genotypes(module.derive())
+    skips = {kind: [o for node in cell.nodes for o, _ in node].count("skip_connect") for kind, cell in answer.items()}
+    assert skips == {"normal": 2, "reduce": 8}
 
 
 def test_stages_that_do_not_fit_are_refused() -> None:

@@ -200,7 +200,7 @@ class PDARTS(StagedSearch):
                 return architecture
             weights = probabilities["normal"][:, skips].masked_fill(chosen[:, skips].to(self.device) == 0, math.inf)
             row, column = divmod(int(weights.argmin()), len(skips))
-            probabilities["normal"][row, skips[column]] = 0.0
+            probabilities["normal"][row, skips[column]] = -1.0  # below options that were dropped
 
 
 def skip_rate(first: float, epoch: int, epochs: int, warmup: int) -> float:
