@@ -8,10 +8,12 @@ that a constant alone was wrong by half for the cheapest. A device that must be 
 import itertools
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.errors import InvalidArchitecture
 from lightning_nas.latency.macs import count_space
 from lightning_nas.spaces.base import SearchSpace
 
@@ -37,10 +39,11 @@ def spread(space: SearchSpace, number: int, generator: torch.Generator) -> list[
         return drawn
     macs = count_space(space, "MACs")
     cheaper = [min(drawn, key=lambda architecture: space.cost(architecture, macs))]
-    for _ in range(_STEPS):
-        changed = space.mutate(cheaper[-1], generator)
-        if space.cost(changed, macs) < space.cost(cheaper[-1], macs):
-            cheaper.append(changed)
+    with suppress(InvalidArchitecture):  # a space of one architecture
+        for _ in range(_STEPS):
+            changed = space.mutate(cheaper[-1], generator)
+            if space.cost(changed, macs) < space.cost(cheaper[-1], macs):
+                cheaper.append(changed)
     costs = [space.cost(architecture, macs) for architecture in cheaper]
     for k in range(number // 2):  # the last is the cheapest
         wanted = costs[0] + (costs[-1] - costs[0]) * (k + 1) / (number // 2)

@@ -8,12 +8,14 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from lightning_nas import processes
+from lightning_nas.architecture import Decision
 from lightning_nas.errors import ConfigError, InputError, LatencyTableError
 from lightning_nas.latency import measure as measure_module
 from lightning_nas.latency import torch_device
 from lightning_nas.latency.device import Device, Stopwatch, Turn
 from lightning_nas.latency.measure import Clock, measure, measure_all, measure_space
-from lightning_nas.latency.table import Conditions, Steadiness
+from lightning_nas.latency.table import Conditions, LatencyTable, Steadiness
+from lightning_nas.latency.whole import spread
 from lightning_nas.spaces.base import Operation
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
 from lightning_nas.testing.toys import ToySpace
@@ -257,3 +259,18 @@ def test_many_times_more_threads_than_cores_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(processes, "cores", lambda: 2)
     with pytest.raises(ConfigError, match="threads=33: this machine has 2 cores; legal: at most 32"):
         measure(nn.Identity(), (1,), conditions=Conditions(threads=33))
+
+
+def test_the_networks_of_a_table_are_spread_from_the_cheapest_on(space: FBNetSpace) -> None:
+    macs = LatencyTable.macs(space)
+    costs = [space.cost(a, macs) for a in spread(space, 8, torch.Generator().manual_seed(0))]
+    cheapest = space.validate({decision.name: "skip" for decision in space.decisions})
+    assert costs[-1] == space.cost(cheapest, macs)
+    assert sorted(costs[4:], reverse=True) == costs[4:]
+    assert min(costs[:4]) > costs[-1]
+
+
+def test_a_space_of_one_architecture_is_measured_too() -> None:
+    space = ToySpace()
+    space.decisions = tuple(Decision(d.name, d.options[:1]) for d in space.decisions)
+    assert len(set(spread(space, 8, torch.Generator().manual_seed(0)))) == 1
