@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def build(config: DictConfig) -> Run:
         built(instantiate(config.trainer), logger=False)
     settings = settings_of(config, parts)
     strategy, retraining = instantiate(config.strategy), settings["retraining"]
-    warnings = check_lengths(config, strategy, callbacks, retraining)
+    warnings = [*check_lengths(config, strategy, callbacks, retraining), *_unused_data(config, parts)]
     check_sides(config.search_space)
     space, described = known_space(config), OmegaConf.to_yaml(config.search_space, resolve=True)
     check_before_data(config, parts, retraining, settings["target"], strategy, callbacks, space=space)
@@ -308,8 +308,23 @@ def published_of(config: DictConfig) -> str | None:
     return next((str(path) for path in named if path is not None), None)
 
 
+def _unused_data(config: DictConfig, parts: Parts) -> Iterator[str]:
+    """A data set that was asked for, and of which a table knows nothing."""
+    asked = [text for text in _overrides() if text.startswith("dataset=")]
+    if asked and parts.looks_up and "retrain" not in config.stages:
+        known = str(config.engine.get("dataset", ""))
+        if asked[-1] != f"dataset={known}":
+            yield (
+                f"{asked[-1]}: no network is trained on it, engine=table looks up what was measured on {known}; "
+                "engine=local trains"
+            )
+
+
+def _overrides() -> Sequence[str]:
+    return HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+
+
 def _child_asked_for() -> str | None:
     """The option of ``child`` on the command line, which strategies set and tables remove; None for none."""
-    asked = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    said = (override.removeprefix("child=") for override in asked if override.startswith("child="))
+    said = (override.removeprefix("child=") for override in _overrides() if override.startswith("child="))
     return next((child for child in said if child not in ("none", "null")), None)

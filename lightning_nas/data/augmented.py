@@ -23,6 +23,7 @@ ImageStep = Callable[[Any], Tensor]
 """A step of the transform of one image."""
 
 _SAMPLED = 512
+_STEPS = 2.0**-17  # of the mean: a spread of 64 steps of a number of 32 bits
 
 
 class AugmentedImages(ImageData):
@@ -113,6 +114,12 @@ class AugmentedImages(ImageData):
         if mean is None or std is None:
             found = moments(self._sampled(part, step))
             mean, std = found[0] if mean is None else mean, found[1] if std is None else std
+            for middle, spread in zip(*found, strict=True):
+                if 0 < spread < _STEPS * abs(middle):
+                    self.doubt(
+                        f"pixels differ by about {spread:.3g} around {middle:.6g}, of which 32-bit numbers keep few "
+                        "steps; subtract their mean before"
+                    )
         image, _ = part[0]
         channels = (step(image) if step else image).shape[0]
         for key, value in (("mean", mean), ("std", std)):

@@ -32,19 +32,24 @@ Unit = Literal["bytes", "16 bits", "numbers"]
 _BYTES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 _WHOLE = 4 * 2**30  # bytes of all files together up to which every file is decoded and digested as a whole
 _HEAD = 4096  # bytes of each file that are digested above that
-_FORM = 1  # of the cached findings
+_FORM = 2  # of the cached findings
 _BLOCK = 10_000
 _ORIENTATION = 274  # EXIF
+_GREY = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R 601), as in Pillow
 
 
 def unit_of(image: Image.Image) -> Unit:
     """The scale of the pixels of an opened image.
 
     Raises:
-        ValueError: a mode whose values are no grey or colour, such as LAB.
+        ValueError: a mode whose values are no grey or colour, such as LAB; colours of 16 bits in a file that is no PNG.
     """
     if image.mode in _BYTES:
-        return "bytes"
+        if not _is_deep(image):
+            return "bytes"
+        if image.format == "PNG":
+            return "16 bits"
+        raise ValueError("colours of 16 bits are read from PNG files alone; save it as PNG, or with 8 bits")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return "16 bits"
     if image.mode in ("I", "F"):
@@ -55,8 +60,8 @@ def unit_of(image: Image.Image) -> Unit:
 def read_image(file: Path | io.BytesIO, mode: Literal["L", "RGB"], *, floating: bool = False) -> Image.Image | Tensor:
     """The picture in a file, in colour ("RGB") or grey ("L").
 
-    Bytes of any mode (palettes, CMYK, ...) are converted as Pillow does; transparent parts show white. Grey values of
-    16 bits are divided by 65,535; integers and floats of 32 bits are left as they are.
+    Bytes of any mode (palettes, CMYK, ...) are converted as Pillow does; transparent parts show white. Values of 16
+    bits are divided by 65,535; integers and floats of 32 bits are left as they are.
 
     Args:
         file: path or content.
@@ -83,11 +88,38 @@ def read_image(file: Path | io.BytesIO, mode: Literal["L", "RGB"], *, floating: 
                 return picture
             values = np.asarray(picture, np.float32) / 255
             return torch.from_numpy(values if values.ndim == 3 else values[..., None]).permute(2, 0, 1).contiguous()
+        if image.mode in _BYTES:
+            return _deep_colours(file.getvalue() if isinstance(file, io.BytesIO) else file.read_bytes(), mode)
         grey = torch.from_numpy(np.asarray(image).astype(np.float32))
     if not grey.isfinite().all():
         raise ValueError("it has a pixel that is NaN or infinite")
     grey = grey / 65535 if unit == "16 bits" else grey
     return grey.expand(3 if mode == "RGB" else 1, -1, -1).contiguous()
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image that Pillow opens as bytes has 16 bits in its file, of which Pillow would drop 8."""
+    for tile in getattr(image, "tile", ()):
+        raw = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if any(";16" in word for word in raw if isinstance(word, str)):
+            return True
+        if tile.codec_name.startswith("ppm") and any(isinstance(most, int) and most > 255 for most in raw):
+            return True
+    return False
+
+
+def _deep_colours(content: bytes, mode: Literal["L", "RGB"]) -> Tensor:
+    """The colours of a PNG file of 16 bits, over white where it is transparent; weights of grey are Pillow's."""
+    from torchvision.io import ImageReadMode, decode_png  # read by few files, and to be replaced by torchcodec one day
+
+    values: Tensor = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    values = values.to(torch.int32) / 65535
+    if len(values) in (2, 4):
+        values, alpha = values[:-1], values[-1:]
+        values = values * alpha + (1 - alpha)
+    if mode == "RGB":
+        return values.expand(3, -1, -1).contiguous()
+    return values if len(values) == 1 else (values * torch.tensor(_GREY)[:, None, None]).sum(0, keepdim=True)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

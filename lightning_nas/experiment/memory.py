@@ -69,7 +69,10 @@ def within_memory(what: str, make: Callable[[], Made], *, memory: int | None = N
     except (RuntimeError, MemoryError) as reason:
         if not (is_out_of_memory(reason) or "overflow" in str(reason).lower()):
             raise
-        raise ConfigError(f"{what} is too large for this machine ({there / 1e9:.3g} GB): make it smaller") from None
+        raise ConfigError(
+            f"{what} is too large for this machine ({there / 1e9:.3g} GB): make it smaller (fewer layers, cells or "
+            "channels)"
+        ) from None
 
 
 def _counted(make: Callable[[], Made], most: int) -> Made:

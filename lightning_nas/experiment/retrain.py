@@ -146,7 +146,10 @@ def check_retraining(run: Run) -> None:
     try:
         loader = run.data.retrain_loader(lambda: 0, 0, trainer.world_size, batch_size=settings.batch_size, **of_images)
     except DataError as reason:
-        raise ConfigError(f"retrain.batch_size={settings.batch_size}: {reason}") from None
+        if settings.batch_size is None:
+            raise
+        found = str(reason).partition(";")[0]
+        raise ConfigError(f"retrain.batch_size={settings.batch_size}: {found}; lower it") from None
     batch = loader.batches[0]
     said = f"retrain.batch_size={len(batch[0])}"
     check_batch(said, batch[0], lambda: network)

@@ -160,6 +160,11 @@ def _by_trials(run: Run, module: TrialSearch, trainer: pl.Trainer, checkpoint: P
         CSVTable(run.folder / f"{name}.csv").write(rows)
     answer = met(run, module, trainer, module.answer)
     run.next_best = _next_best(run, module, answer)
+    if 0 < (done := len(module.history)) <= module.blind:
+        run.warn(
+            f"the answer is that of a random search: {run.names.strategy} proposes its first {module.blind:,} "
+            f"trials before it heeds any result, and there were {done:,}; give strategy.trials more"
+        )
     return answer
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
@@ -79,7 +80,22 @@ def built(make: Callable[..., pl.Trainer], **options: Any) -> pl.Trainer:
         raise
     except Exception as reason:  # Lightning refuses by exceptions of many kinds
         slurm = "; SLURM_NTASKS is set: start the run with srun, or unset it" if "SLURM_NTASKS" in os.environ else ""
+        asked = {**getattr(make, "keywords", {}), **options}.get("accelerator", "auto")
+        if asked != "auto" and not _is_here(asked):
+            legal = ", ".join(["auto", *(name for name in AcceleratorRegistry if _is_here(name))])
+            raise ConfigError(
+                f"trainer.accelerator={shown(asked)}: this machine has none that Lightning can use; legal here: {legal}"
+            ) from reason
         raise ConfigError(f"trainer: Lightning refuses its settings: {in_one_line(reason)}{slurm}") from reason
+
+
+def _is_here(accelerator: Any) -> bool:
+    """Whether Lightning knows an accelerator of this name, or instance of one, and the machine has it."""
+    if accelerator == "gpu":
+        return _is_here("cuda") or _is_here("mps")
+    if isinstance(accelerator, str):
+        accelerator = AcceleratorRegistry[accelerator]["accelerator"] if accelerator in AcceleratorRegistry else None
+    return accelerator is not None and bool(accelerator.is_available())
 
 
 def check_trainer(make: Callable[..., pl.Trainer], callbacks: Sequence[pl.Callback], *, trials: bool) -> None:

@@ -75,6 +75,17 @@ def _file(folder: Path) -> Path:
     return file
 
 
+def test_a_search_that_heeds_no_result_and_data_that_nothing_is_trained_on_are_said(cli: Commands, table: Path) -> None:
+    asked = ("strategy=bananas", "engine=table", "search_space=nasbench201_small", f"engine.path={table}")
+    more = ("logger=none", "latency_table=none", "strategy.trials=3", f"hydra.run.dir={table.parent / 'run'}")
+    ended = cli.run(*asked, *more, "dataset=digits")
+    assert ended.code == 0, ended.err
+    said = json.loads((table.parent / "run" / "result.json").read_text())["warnings"]
+    assert len(said) == 2
+    assert any("its first 10 trials before it heeds any result, and there were 3" in words for words in said)
+    assert any(words.startswith("dataset=digits: no network is trained on it") for words in said)
+
+
 def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, table: Path) -> None:
     """3,000 simulated seconds are some hundred cells at 6 to 42 s; the best has six 3x3 convolutions."""
     asked = ("strategy=evolution", "engine=table", "search_space=nasbench201", f"engine.path={table}", "logger=none")

@@ -28,6 +28,14 @@ def test_the_unit_of_the_pixels_does_not_matter(unit, offset):
     assert not setup((X + offset) * unit).doubts
 
 
+@pytest.mark.parametrize(("x", "few"), [(X + 1e6, True), (X + 1e4, False), (X * 1e8 + 2e7, False)])
+def test_a_spread_that_float32_cannot_hold_beside_the_mean_is_a_doubt(x, few):
+    """In float32 numbers around 1e6 are 0.06 apart, around 1e4 0.001."""
+    said = setup(x).doubts
+    assert any("of which 32-bit numbers keep few steps; subtract their mean" in words for words in said) == few
+    assert (len(np.unique(x.astype(np.float32))) < 20) == few
+
+
 def test_numbers_too_small_for_float32_are_refused():
     with pytest.raises(DataError, match="x_train has no pixel above 1e-40, too little for float32"):
         setup(np.minimum(X, 1) * 0 + 1e-40)

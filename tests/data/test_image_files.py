@@ -1,4 +1,7 @@
+import io
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -56,6 +59,56 @@ def test_grey_values_of_more_than_8_bits_keep_their_range(kind, channels, tmp_pa
     for image, number in zip(found, chosen, strict=True):
         for channel in image:
             np.testing.assert_allclose(channel, wanted[number], rtol=1e-6)
+
+
+def png_of_16_bits(values, colour):
+    """A PNG file (PNG specification, ISO 15948) of values (H, W, C), which Pillow cannot write."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width = values.shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("colour", "values"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "grey and alpha", "RGB and alpha"])
+def test_colours_of_16_bits_keep_their_range(colour, values, channels, tmp_path):
+    """10-bit colours: of their values Pillow would keep four."""
+    drawn = np.random.default_rng(0).integers(0, 1024, (20, SIZE, SIZE, values)).astype(np.uint16)
+    opaque = values in (2, 4)
+    if opaque:
+        drawn[..., -1] = 65535
+    for number, image in enumerate(drawn):
+        place = tmp_path / "data" / ("cat", "dog")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:02d}.png").write_bytes(png_of_16_bits(image, colour))
+    data, found = pixels(tmp_path / "data", channels)
+    wanted = (drawn[..., :-1] if opaque else drawn).astype(np.float64) / 65535
+    if channels == 1 and wanted.shape[-1] == 3:
+        wanted = wanted @ np.array([[0.299], [0.587], [0.114]])
+    order = [*range(0, 20, 2), *range(1, 20, 2)]
+    for image, number in zip(found, data._division.parts["retrain"].indices.tolist(), strict=True):
+        expected = np.broadcast_to(wanted[order[number]], (SIZE, SIZE, channels)).transpose(2, 0, 1)
+        np.testing.assert_allclose(image, expected, atol=1e-6)
+
+
+def test_transparent_parts_of_16_bits_show_white():
+    half = np.full((2, 2, 4), 32768, np.uint16)
+    file = io.BytesIO(png_of_16_bits(half, 6))
+    np.testing.assert_allclose(image_files.read_image(file, "RGB"), 0.5 * 0.5 + 0.5, atol=1e-4)
+
+
+def test_colours_of_16_bits_that_cannot_be_read_whole_are_refused(tmp_path):
+    place = tmp_path / "data" / "cat"
+    place.mkdir(parents=True)
+    (place / "a.ppm").write_bytes(b"P6 2 1 1023\n" + np.arange(6, dtype=">u2").tobytes())
+    folder(tmp_path / "data", [Image.new("RGB", (2, 1))] * 2)
+    with pytest.raises(DataError, match=r"a\.ppm.*colours of 16 bits are read from PNG"):
+        pixels(tmp_path / "data", 3)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])

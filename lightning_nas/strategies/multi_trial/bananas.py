@@ -128,6 +128,11 @@ class Bananas(TrialSearch):
         self._queue = deque[tuple[Architecture, float | None]]()  # what is left of the batch, with the predictions
         self._columns: dict[Architecture, frozenset[Column]] = {}
 
+    @property
+    def blind(self) -> int:
+        """The random architectures of the beginning."""
+        return self.initial
+
     def propose(self, number: int) -> Proposal | None:
         if not self._queue:
             if len(self.history) < number:

@@ -167,6 +167,11 @@ class TrialSearch(Checked, ResumableModule):
             ConfigError: names the keys.
         """
 
+    @property
+    def blind(self) -> int:
+        """Trials that are proposed before any result has had a say; 0 for a search that never heeds results."""
+        return 0
+
     def usual_child(self) -> Judge:
         """How a trial is trained, if neither an engine nor a child was given."""
         return usual_child(self.task)

@@ -141,6 +141,11 @@ class BlockQNN(TrialSearch):
         stage = bisect_right(self._until, number // self.batch)
         return self._values[min(stage, len(self._values) - 1)]
 
+    @property
+    def blind(self) -> int:
+        """The first batch, after which values are learned."""
+        return self.batch
+
     def propose(self, number: int) -> Proposal | None:
         if len(self.history) < number // self.batch * self.batch:
             return None

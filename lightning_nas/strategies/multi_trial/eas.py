@@ -146,6 +146,11 @@ class EAS(TrialSearch):
 
     # -- an episode ---------------------------------------------------------------------------------------------
 
+    @property
+    def blind(self) -> int:
+        """The start and the first episode."""
+        return 1 + self.networks
+
     def propose(self, number: int) -> Proposal | None:
         """The start network, then the networks of each episode once the previous one has been learned from."""
         episode = (number - 1) // self.networks + 1

@@ -64,6 +64,11 @@ class LocalSearch(TrialSearch):
         self.starts = 0
         self._queue: list[Architecture] = []  # neighbours of the centre that are still to be tried, the next one last
 
+    @property
+    def blind(self) -> int:
+        """The random start."""
+        return 1
+
     def propose(self, number: int) -> Proposal | None:
         if self._queue:
             assert self.centre is not None

@@ -42,6 +42,15 @@ from lightning_nas.trials.book import Trial
 _TRIED = 30  # random architectures before the cheapest is looked for, which takes longer
 
 
+_FIRST = {
+    "TPESampler": ("n_startup_trials", 10),
+    "GPSampler": ("n_startup_trials", 10),
+    "NSGAIISampler": ("population_size", 50),
+    "NSGAIIISampler": ("population_size", 50),
+}
+"""Of samplers: the argument that says how many trials are random or of the first generation, and its default."""
+
+
 class OptunaSearch(TrialSearch):
     r"""Search by a sampler of Optuna, for accuracy or for accuracy and cost.
 
@@ -117,6 +126,12 @@ class OptunaSearch(TrialSearch):
 
     def _exhaust(self) -> None:
         self.exhausted = True
+
+    @property
+    def blind(self) -> int:
+        """What the sampler draws at random at the beginning, or its first generation."""
+        name, usual = _FIRST.get(self._class.__name__, ("", 0))
+        return int(self._options.get(name) or usual)
 
     def propose(self, number: int) -> Architecture | None:
         if self.exhausted:

@@ -70,6 +70,11 @@ class PolicySearch(TrialSearch):
 
     # -- proposals and updates ----------------------------------------------------------------------------------
 
+    @property
+    def blind(self) -> int:
+        """The first minibatch, after which the controller is updated."""
+        return self.children_a_step
+
     @abstractmethod
     def propose(self, number: int) -> Proposal | None:
         """Trial ``number``, drawn from the controller."""

@@ -93,6 +93,11 @@ class RegularizedEvolution(TrialSearch):
         self.population = deque[int]()  # places in the history, the oldest first
         self._leaving: dict[int, int] = {}  # without ageing: who leaves for the child of a trial
 
+    @property
+    def blind(self) -> int:
+        """The random population of the beginning."""
+        return self.size
+
     def propose(self, number: int) -> Proposal | Architecture:
         if number < len(self.start):
             return self.start[number]
