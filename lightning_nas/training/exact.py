@@ -52,6 +52,7 @@ class ExactCheckpoint(Callback):
 
     Attributes:
         restored: whether the training has begun, with all that a checkpoint restores.
+        doubts: what the resume repaired or gave up, in words.
     """
 
     def __init__(
@@ -67,6 +68,12 @@ class ExactCheckpoint(Callback):
         self.conditions = conditions or {}
         self._began = time.monotonic()
         self._verified = self.restored = False
+        self.doubts: list[str] = []
+
+    def doubt(self, words: str) -> None:
+        """Warn of something that the resume did, and keep the words for the report."""
+        self.doubts.append(words)
+        rank_zero_warn(words)
 
     @classmethod
     def of(cls, trainer: pl.Trainer) -> ExactCheckpoint:
@@ -166,7 +173,7 @@ class ExactCheckpoint(Callback):
         if changed := changes(checkpoint, self.fingerprint(trainer)):
             if not self.allow_inexact:
                 raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes nevertheless")
-            rank_zero_warn(f"inexact resume: {changed}")
+            self.doubt(f"inexact resume: {changed}")
 
     def fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
         """All conditions that change the bits of a result, by name."""
@@ -228,7 +235,8 @@ def go_on(
     Raises:
         CheckpointError: rows are missing or changed.
     """
-    allowed = any(isinstance(c, ExactCheckpoint) and c.allow_inexact for c in trainer.callbacks)  # type: ignore[attr-defined]
+    exact = next((c for c in trainer.callbacks if isinstance(c, ExactCheckpoint)), None)  # type: ignore[attr-defined]
+    doubt = rank_zero_warn if exact is None else exact.doubt
     beside = beside_checkpoint(trainer, table.path.name)
     if beside is not None and not table.path.exists():
         replace_file(table.path, beside.read_bytes())
@@ -241,11 +249,11 @@ def go_on(
                 isinstance(position, int)
                 or table.position().items() >= {k: position[k] for k in ("rows", "sha256")}.items()
             ):
-                rank_zero_warn(f"{shown(table.path)} was damaged and is written again")
+                doubt(f"{shown(table.path)} was damaged and is written again")
                 return
-        if not allowed:
+        if exact is None or not exact.allow_inexact:
             raise CheckpointError(f"{reason}; resume.allow_inexact=true resumes with what is there") from None
-        rank_zero_warn(f"inexact resume: {reason}")
+        doubt(f"inexact resume: {reason}")
         table.cut(position, exact=False)
 
 

@@ -127,6 +127,14 @@ def test_a_search_by_the_table_trains_nothing_and_is_resumed(cli: Commands, tabl
     youngest = [row["trial"] for row in csv.DictReader((folder / "population.csv").open())]
     assert youngest == [row["trial"] for row in rows[-10:]]
     assert "no path of the answer" not in ended.err
+    kept = (folder / "trials.csv").read_text()
+    (folder / "trials.csv").write_text(kept[: len(kept) // 2])
+    again = cli.run(*asked, *short, "ckpt_path=last")
+    assert again.code == 0, again.err
+    assert (folder / "trials.csv").read_text() == kept
+    [repaired] = json.loads((folder / "result.json").read_text())["warnings"]
+    assert repaired.endswith("trials.csv' was damaged and is written again")
+    assert repaired in (folder / "lightning_nas.log").read_text()
     before = (folder / "trials.csv").read_text()
     ended = cli.run(*asked, *short, "ckpt_path=last")
     assert ended.code == 0, ended.err
