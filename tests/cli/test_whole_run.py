@@ -115,7 +115,7 @@ def test_a_person_sees_the_summary_and_no_chatter(shortened: tuple[Path, Ended])
     for row in ("architecture", "test accuracy", "parameters", "MACs", "ms measured, IQR", "report.html"):
         assert row in told
     check = json.loads((folder / "latency_table.json").read_text())["steadiness"]
-    assert check["rounds"] in (9, 18)
+    assert check["rounds"] >= 9
     steady = content["latency_table_check"].startswith("steady: ")
     assert any("the latency table is not steady" in warning for warning in content["warnings"]) == (not steady)
     assert ("the latency table is not steady" in ended.out) == (not steady)
