@@ -29,6 +29,7 @@ def output_of(network: nn.Module, x: Any) -> Any:
 
     A network without a recurrent cell, such as a transformer, is given the words of a window alone.
 
+    >>> import torch
     >>> words = torch.tensor([[0, 1, 1]])
     >>> output_of(nn.Embedding(2, 5), Window(words)).shape
     torch.Size([1, 3, 5])

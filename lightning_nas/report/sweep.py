@@ -153,8 +153,19 @@ def _title(runs: Runs, keys: Sequence[str]) -> str:
 
 
 def _notes(runs: Runs) -> list[str]:
+    """Where accuracies are from, and which latencies were measured while the machine was busy.
+
+    >>> _notes([("0", {"latency_steady": False, "latency_iqr_ms": 0.5}), ("1", {"latency_steady": True})])
+    ['ms measured while the machine was busy: run 0 (IQR 0.500 ms)']
+    """
     sources = dict.fromkeys(result["accuracy_source"] for _, result in runs if result.get("accuracy_source"))
-    return [f"accuracy: {'; '.join(sources)}"] if sources else []
+    busy = [
+        f"{name} (IQR {result.get('latency_iqr_ms', 0.0):.3f} ms)"
+        for name, result in runs
+        if result.get("latency_steady") is False
+    ]
+    notes = [f"accuracy: {'; '.join(sources)}"] if sources else []
+    return [*notes, f"ms measured while the machine was busy: run {', '.join(busy)}"] if busy else notes
 
 
 def _steps(result: Mapping[str, Any]) -> str:
