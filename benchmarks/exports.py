@@ -99,7 +99,9 @@ def made(name: str) -> tuple[SearchSpace, Architecture, nn.Module]:
         return zoo.space(name, 10), zoo.load(name), zoo.network(name, 10)
     config = OmegaConf.load(presets.files("search_space")[preset])
     config.pop("defaults", None)
-    dataset = {"image_size": 32, "channels": 3, "num_classes": 10, "bptt": 20}
+    dataset = {"image_size": 32, "channels": 3, "num_classes": 10}
+    if preset != "from_model":  # which with text is a language model
+        dataset["bptt"] = 20
     space = instantiate(OmegaConf.create({"dataset": dataset, "space": config}).space)
     architecture = space.sample(torch.Generator().manual_seed(0))
     home = space.evaluation()

@@ -28,7 +28,9 @@ def made(name: str) -> list[SearchSpace]:
     """The configured space, with that of its retrained networks."""
     config = OmegaConf.load(presets.files("search_space")[name])
     config.pop("defaults", None)
-    dataset = {"image_size": 64, "channels": 3, "num_classes": 10, "bptt": 5}
+    images, text = {"image_size": 64, "channels": 3}, {"bptt": 5}
+    both = images if name == "from_model" else images | text  # which with text is a language model
+    dataset = {**both, "num_classes": 10}
     space = instantiate(OmegaConf.create({"dataset": dataset, "space": config}).space)
     return [space, space.evaluation(), *([space.wider()] if isinstance(space, WeightSharingSpace) else [])]
 
