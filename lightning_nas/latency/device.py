@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 ROUNDS = 9
-RUN_TIMES = 30  # seconds of all rounds, in units of the seconds for each network
+RUN_TIMES = 15  # seconds of all rounds, in units of the seconds for each network
 _REPEATS = 3  # of a network in a turn; the fastest counts
 
 

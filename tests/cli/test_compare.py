@@ -112,7 +112,7 @@ def test_on_a_ray_cluster_the_rows_are_the_same(
     said: list[str] = []
     made = ln.compare(
         ["evolution", "mnasnet"],
-        seeds=3,
+        seeds=2,
         budget={"trials": 5},
         folder=tmp_path / "away",
         overrides=compared[1],
@@ -123,10 +123,10 @@ def test_on_a_ray_cluster_the_rows_are_the_same(
     def told(row: dict[str, str]) -> dict[str, str]:
         return {key: value for key, value in row.items() if not key.endswith("seconds")}
 
-    assert [told(row) for row in rows(made.folder)] == [told(row) for row in compared[2]]
+    assert [told(row) for row in rows(made.folder)] == [told(row) for row in compared[2] if row["seed"] in "01"]
     away = [line for line in said if "on Ray" in line]
-    assert len(away) == len({line.split(": ", 1)[1] for line in away}) == 15  # those without a seed once
-    assert sum("mnasnet" in line and "failed: " in line for line in away) == 3
+    assert len(away) == len({line.split(": ", 1)[1] for line in away}) == 11  # those without a seed once
+    assert sum("mnasnet" in line and "failed: " in line for line in away) == 2
 
 
 def test_an_address_without_a_cluster_is_one_error(table: Path, tmp_path: Path) -> None:
