@@ -197,7 +197,7 @@ def test_what_is_no_part_of_a_run_is_refused(arguments: dict[str, Any], words: l
         ({"strategy": "evolution", "engine": {"slots": 1000}}, "engine.slots=1000: this machine has"),
         ({"stages": ["retrain"], "architecture": "none.json"}, "architecture='none.json' is neither"),
         ({"threads": 1000}, "threads=1000: this machine has"),
-        ({"trainer": {"accelerator": "gpu"}}, "trainer: "),
+        ({"trainer": {"accelerator": "gpu"}}, "legal here: auto, cpu"),
         ({"ckpt_path": "none.ckpt"}, "ckpt_path='none.ckpt' is no file"),
     ],
 )
