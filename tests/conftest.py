@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
 from unittest import mock
 
 import pytest
@@ -28,9 +27,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {stem: number for number, stem in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
-    # each Trainer asks all installed packages for callbacks, which takes longer than all else of it
-    if registry := sys.modules.get("lightning_fabric.utilities.registry"):
-        registry.entry_points = cache(registry.entry_points)
 
 
 @pytest.fixture(autouse=True)
