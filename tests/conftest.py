@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False  # xdist's order, by the number of tests, leaves the longest to the end
     # no test cuts the power, and waiting for the disk is half the time of a search whose children are looked up
     os.fsync = lambda file: os.fstat(file) and None  # a descriptor that is closed still fails
-    # a network that is measured alone takes a second, which hardly any test looks at
+    # a network that is measured alone takes half a second or more, which hardly any test looks at
     torch_device.RUN_TIMES = 0
 
 

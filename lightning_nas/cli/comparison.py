@@ -16,7 +16,7 @@ from lightning_nas.experiment.comparison.on_ray import Cluster
 from lightning_nas.experiment.comparison.plan import RANDOM, Budget, make_plan
 from lightning_nas.experiment.comparison.terminal import as_table, below
 from lightning_nas.signature import check_arguments
-from lightning_nas.trials.engines.ray import RayEngine
+from lightning_nas.trials.engines.ray import check_ray
 
 
 def compare_overrides(
@@ -86,7 +86,7 @@ def cluster_of(asked: Mapping[str, Any]) -> Cluster | None:
         if needs:
             raise ConfigError(f"{min(needs)}: it goes with ray=local, ray=auto or ray=HOST:PORT")
         return None
-    RayEngine.check()
+    check_ray(f"ray={asked['ray']}", "leave it out")
     check_arguments(Cluster, [asked["ray"]], needs)
     return Cluster(asked["ray"], **needs)
 

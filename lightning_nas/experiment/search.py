@@ -30,7 +30,7 @@ from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.strategies.usual import unmeasured
 from lightning_nas.training.csv_table import CSVTable
-from lightning_nas.training.exact import ExactCheckpoint, fit
+from lightning_nas.training.exact import fit
 from lightning_nas.training.seeding import generator, seeded
 
 if TYPE_CHECKING:
@@ -61,8 +61,6 @@ def search(run: Run, table: LatencyTable | None) -> Architecture:
     else:
         fit(trainer, module, checkpoint, datamodule=run.data)
         answer = _of_shared_weights(run, module, trainer, callbacks)
-    for doubt in ExactCheckpoint.of(trainer).doubts:
-        run.warn(doubt)
     if trainer.is_global_zero:
         answer.save(run.folder / "architecture.json", sizes_of(run.home(answer), run.data.num_classes))
         if ignores_its_input(run.space, answer):

@@ -48,6 +48,7 @@ def make_trainer(
         every=resuming.save_every,
         allow_inexact=resuming.allow_inexact,
         conditions=known,
+        warn=run.warn,
     )
     trainer = built(
         run.trainer,

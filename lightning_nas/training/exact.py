@@ -14,7 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torchvision
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 from pytorch_lightning.callbacks import Callback
 
 import lightning_nas
@@ -49,10 +49,10 @@ class ExactCheckpoint(Callback):
         every: number of batches between two checkpoints.
         allow_inexact: whether to resume with a warning when the fingerprint differs.
         conditions: further conditions that must not change between start and resume, as text by name.
+        warn: told, in the first process, what a resume repaired or gave up.
 
     Attributes:
         restored: whether the training has begun, with all that a checkpoint restores.
-        doubts: what the resume repaired or gave up, in words.
     """
 
     def __init__(
@@ -62,18 +62,14 @@ class ExactCheckpoint(Callback):
         every: int = 50,
         allow_inexact: bool = False,
         conditions: dict[str, str] | None = None,
+        warn: Callable[[str], object] = rank_zero_warn,
     ) -> None:
         self.path = Path(folder) / "last.ckpt"
         self.every, self.allow_inexact = every, allow_inexact
         self.conditions = conditions or {}
         self._began = time.monotonic()
         self._verified = self.restored = False
-        self.doubts: list[str] = []
-
-    def doubt(self, words: str) -> None:
-        """Warn of something that the resume did, and keep the words for the report."""
-        self.doubts.append(words)
-        rank_zero_warn(words)
+        self.warn = rank_zero_only(warn)
 
     @classmethod
     def of(cls, trainer: pl.Trainer) -> ExactCheckpoint:
@@ -173,7 +169,7 @@ class ExactCheckpoint(Callback):
         if changed := changes(checkpoint, self.fingerprint(trainer)):
             if not self.allow_inexact:
                 raise CheckpointError(f"{changed}; resume.allow_inexact=true resumes nevertheless")
-            self.doubt(f"inexact resume: {changed}")
+            self.warn(f"inexact resume: {changed}")
 
     def fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
         """All conditions that change the bits of a result, by name."""
@@ -236,7 +232,7 @@ def go_on(
         CheckpointError: rows are missing or changed.
     """
     exact = next((c for c in trainer.callbacks if isinstance(c, ExactCheckpoint)), None)  # type: ignore[attr-defined]
-    doubt = rank_zero_warn if exact is None else exact.doubt
+    warn = rank_zero_warn if exact is None else exact.warn
     beside = beside_checkpoint(trainer, table.path.name)
     if beside is not None and not table.path.exists():
         replace_file(table.path, beside.read_bytes())
@@ -249,11 +245,11 @@ def go_on(
                 isinstance(position, int)
                 or table.position().items() >= {k: position[k] for k in ("rows", "sha256")}.items()
             ):
-                doubt(f"{shown(table.path)} was damaged and is written again")
+                warn(f"{shown(table.path)} was damaged and is written again")
                 return
         if exact is None or not exact.allow_inexact:
             raise CheckpointError(f"{reason}; resume.allow_inexact=true resumes with what is there") from None
-        doubt(f"inexact resume: {reason}")
+        warn(f"inexact resume: {reason}")
         table.cut(position, exact=False)
 
 

@@ -12,7 +12,7 @@ from lightning_nas.errors import ConfigError
 from lightning_nas.experiment.comparison.plan import Maker, Plan
 from lightning_nas.experiment.comparison.runs import Job, make_run
 from lightning_nas.signature import Checked
-from lightning_nas.trials.engines.ray import connected, said_by
+from lightning_nas.trials.engines.ray import connected, machines, nobody_has, room, said_by
 from lightning_nas.trials.engines.resources import check_gpus
 
 _LOOK = 1.0  # seconds between two looks, in which Ctrl-C is heard
@@ -53,16 +53,13 @@ class Cluster(Checked):
             jobs: the runs.
 
         Raises:
-            ConfigError: Ray is not installed, there is no cluster at the address, or no machine of it has the CPUs and
-                GPUs of one run.
+            ConfigError: there is no cluster at the address, or no machine of it has the CPUs and GPUs of one run.
         """
         ray, ours = connected(None if self.address == "local" else self.address, "ray")
         running = {}
         try:
-            machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            if not any(all(machine.get(name, 0) >= each for name, each in self.needs.items()) for machine in machines):
-                asked = f"cpus={self.needs['CPU']:g}, gpus={self.needs['GPU']:g}"
-                raise ConfigError(f"{asked}: no machine of the Ray cluster has these for one run")
+            if not any(room(machine, self.needs) for machine in machines(ray)):
+                raise ConfigError(nobody_has(ray, self.needs, "run"))
             task = ray.remote(num_cpus=self.needs["CPU"], num_gpus=self.needs["GPU"], max_retries=0)(_made)
             common = ray.put((plan, maker, str(Path.cwd())))
             running = {task.remote(common, job): job for job in jobs}

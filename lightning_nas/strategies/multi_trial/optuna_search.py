@@ -41,14 +41,7 @@ from lightning_nas.trials.book import Trial
 
 _TRIED = 30  # random architectures before the cheapest is looked for, which takes longer
 
-
-_FIRST = {
-    "TPESampler": ("n_startup_trials", 10),
-    "GPSampler": ("n_startup_trials", 10),
-    "NSGAIISampler": ("population_size", 50),
-    "NSGAIIISampler": ("population_size", 50),
-}
-"""Of samplers: the argument that says how many trials are random or of the first generation, and its default."""
+_FIRST = ("n_startup_trials", "population_size")  # arguments of samplers: trials at random, or of a first generation
 
 
 class OptunaSearch(TrialSearch):
@@ -130,8 +123,8 @@ class OptunaSearch(TrialSearch):
     @property
     def blind(self) -> int:
         """What the sampler draws at random at the beginning, or its first generation."""
-        name, usual = _FIRST.get(self._class.__name__, ("", 0))
-        return int(self._options.get(name) or usual)
+        usual = {name: argument.default for name, argument in inspect.signature(self._class).parameters.items()}
+        return next((int(self._options.get(name, usual[name])) for name in _FIRST if name in usual), 0)
 
     def propose(self, number: int) -> Architecture | None:
         if self.exhausted:

@@ -16,7 +16,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -35,8 +35,6 @@ from lightning_nas.trials.requests import Request, Response
 log = logging.getLogger(__name__)
 _FRESH = 1.0  # seconds for which the number of slots is not looked at again
 _STORE = 2**27  # bytes of Ray's object store: nothing large goes through it
-_INSTALL = "pip install lightning_nas[ray]"
-_NO_RAY = f"engine=ray needs Ray; {_INSTALL}, or use engine=local"
 _kept: tuple[tuple[bytes, str, str], JobServer] | None = None  # in a worker of the cluster
 
 
@@ -81,7 +79,7 @@ class RayEngine(Engine):
         silent_seconds: PositiveFloat = 120.0,
         patience_minutes: NonNegativeFloat = 10.0,
     ) -> None:
-        check_gpus(gpus)
+        self.check(gpus=gpus)
         self._patience = patience_minutes
         self._wanted, self._needs = slots, {"CPU": cpus, "GPU": gpus}
         what = pickled(job)
@@ -93,15 +91,14 @@ class RayEngine(Engine):
         self._running: dict[Any, tuple[Request, float]] = {}  # by reference to the result; since when
         self._looked, self._had_room, self._slots = -_FRESH, time.monotonic(), 0
         if not self.slots:
-            message = self._nobody_has()
+            message = self._nobody_has
             self.close()
             raise ConfigError(message)
 
     @classmethod
     def check(cls, *, gpus: float = 0.0, **_: Any) -> None:
         check_gpus(gpus)
-        if importlib.util.find_spec("ray") is None:
-            raise ConfigError(_NO_RAY)
+        check_ray("engine=ray", "use engine=local")
 
     @property
     def slots(self) -> int:
@@ -142,28 +139,55 @@ class RayEngine(Engine):
         if now - self._looked < _FRESH:
             return
         self._looked, before = now, self._slots
-        room = sum(self._room(machine) for machine in self._machines())
-        self._slots = min(room, self._wanted or room)
+        there = sum(room(machine, self._needs) for machine in machines(self._ray))
+        self._slots = min(there, self._wanted or there)
         if self._slots:
             self._had_room = now
         elif before:
             log.warning(f"no machine has room for a child any more; waiting {self._patience:g} minutes for one")
         elif now - self._had_room > 60 * self._patience:
-            raise EnvironmentFailure(f"{self._nobody_has()}; waited {self._patience:g} minutes for one that has")
+            raise EnvironmentFailure(f"{self._nobody_has}; waited {self._patience:g} minutes for one that has")
 
-    def _machines(self) -> list[dict[str, float]]:
-        """Resources of each machine that is alive."""
-        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-
-    def _room(self, machine: dict[str, float]) -> int:
-        return min(fitting(machine.get(name, 0.0), each) for name, each in self._needs.items() if each)
-
+    @property
     def _nobody_has(self) -> str:
-        machines = [f"{each.get('CPU', 0):g} CPUs and {each.get('GPU', 0):g} GPUs" for each in self._machines()]
-        return (
-            f"engine.cpus={self._needs['CPU']:g}, engine.gpus={self._needs['GPU']:g}: no machine of the Ray cluster "
-            f"has these for one child; they have {', '.join(sorted(set(machines))) or 'nothing'}"
-        )
+        return nobody_has(self._ray, self._needs, "child", key="engine.")
+
+
+def check_ray(asked: str, instead: str) -> None:
+    """Refuse what needs Ray where it is not installed.
+
+    Args:
+        asked: what needs it, as it was asked for.
+        instead: what to do without it.
+
+    Raises:
+        ConfigError: says what to install.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(f"{asked} needs Ray; pip install lightning_nas[ray], or {instead}")
+
+
+def machines(ray: Any) -> list[dict[str, float]]:
+    """Resources of each machine of the cluster that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def room(machine: Mapping[str, float], needs: Mapping[str, float]) -> int:
+    """How many times a machine has what is needed.
+
+    >>> room({"CPU": 4.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 0.5}), room({"CPU": 4.0}, {"CPU": 8.0, "GPU": 0.0})
+    (2, 0)
+    """
+    return min(fitting(machine.get(name, 0.0), each) for name, each in needs.items() if each)
+
+
+def nobody_has(ray: Any, needs: Mapping[str, float], what: str, *, key: str = "") -> str:
+    """Says that no machine of the cluster has what one child or run needs, and what the machines have."""
+    there = [f"{each.get('CPU', 0):g} CPUs and {each.get('GPU', 0):g} GPUs" for each in machines(ray)]
+    return (
+        f"{key}cpus={needs['CPU']:g}, {key}gpus={needs['GPU']:g}: no machine of the Ray cluster has these for one "
+        f"{what}; they have {', '.join(sorted(set(there))) or 'nothing'}"
+    )
 
 
 def connected(address: str | None, key: str = "engine.address") -> tuple[Any, bool]:
@@ -174,15 +198,15 @@ def connected(address: str | None, key: str = "engine.address") -> tuple[Any, bo
         key: of the address, for messages.
 
     Raises:
-        ConfigError: Ray is not installed, or there is no cluster at the address.
+        ConfigError: Ray cannot be imported, or there is no cluster at the address.
     """
     with _quietly():
         if address is None:
             _lock_up()
         try:
             import ray
-        except ImportError:
-            raise ConfigError(_NO_RAY if key == "engine.address" else f"{key}= needs Ray; {_INSTALL}") from None
+        except ImportError as reason:
+            raise ConfigError(f"Ray cannot be imported: {reason}; pip install lightning_nas[ray]") from None
         if ray.is_initialized():  # by the caller; whose it stays
             return ray, False
         if address is None:
