@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -34,7 +33,6 @@ from lightning_nas.report.record import number
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.base import Task
-from lightning_nas.training.csv_table import CSVTable
 from lightning_nas.training.seeding import generator
 from lightning_nas.trials.proxy_child import first_images, fresh
 from lightning_nas.truth.stand_alone import StandAlone
@@ -46,6 +44,7 @@ _PROXIES = "rank_proxies.csv"
 _COLUMNS = (
     *("proxy", "kendall_tau", "low", "high", "p_tau", "spearman", "precision_at_k", "k", "architectures", "chance"),
 )
+_OF_A_PROXY = ("kendall_tau", "p_tau", "spearman", "precision_at_k", "chance")  # figures of result.json
 
 
 @runtime_checkable
@@ -73,7 +72,8 @@ class RankCheck(RecordingCallback):
 
     With ``proxies``, scores of the fresh networks without training are compared with the same truth, once a search:
     ``rank_proxies.csv`` has a row for each, with the precision at the top beside the correlations, since a score that
-    ranks a whole space well may say nothing at the top. A score that is not finite counts as the lowest.
+    ranks a whole space well may say nothing at the top. A score that is not finite counts as the lowest. The file is
+    one of :attr:`files` only then.
 
     Args:
         truth: returns the true score of each architecture.
@@ -122,6 +122,8 @@ class RankCheck(RecordingCallback):
         self.count, self.every_n_epochs, self.top_k = architectures, every_n_epochs, top_k
         self.ceiling = ceiling
         self.proxies = proxies or ()
+        if self.proxies:
+            self.files = {**self.files, _PROXIES: _COLUMNS}  # type: ignore[misc]
         self.proxy_scores: dict[ProxyName, list[float]] = {}
         self.architectures: list[Architecture] = []
         self.truths: list[float] = []
@@ -138,7 +140,6 @@ class RankCheck(RecordingCallback):
             counted = Macs()(pl_module.space)
             self.macs = [pl_module.space.cost(a, counted) for a in self.architectures]
             if self.proxies:
-                self.tables[_PROXIES] = CSVTable(Path(trainer.default_root_dir) / _PROXIES, _COLUMNS)
                 self.proxy_scores = self._proxy_scores(pl_module)
             about = pl_module.space, self.architectures, pl_module.data, pl_module.task, pl_module.seed
             self.truths = self.truth(*about)
@@ -183,7 +184,7 @@ class RankCheck(RecordingCallback):
         for name, values in self.proxy_scores.items():
             known = diverged_last(torch.tensor(values, dtype=torch.float64)).tolist()
             row = self._compare(known, generator(seed, "bootstrap", name))
-            self.tables[_PROXIES].append({"proxy": name} | {key: row[key] for key in _COLUMNS if key in row})
+            self.record(_PROXIES, {"proxy": name} | {key: row[key] for key in _COLUMNS if key in row})
 
     def _error(self, module: SearchModule, scores: Sequence[float]) -> float | None:
         """The root mean square of the standard errors of scores; None where the task does not know them."""
@@ -218,9 +219,10 @@ class RankCheck(RecordingCallback):
         """The last check by the names of ``result.json``."""
         rows = self.tables["rank.csv"].read() if "rank.csv" in self.tables else []
         row = rows[-1] if rows else {}
+        known = {"rank_proxies": self._proxy_figures()} if self.proxies else {}
         if number(row.get("kendall_tau")) is None:
-            return {}
-        return {
+            return known
+        return known | {
             "kendall_tau": number(row["kendall_tau"]),
             "kendall_tau_interval": [number(row["low"]), number(row["high"])],
             "kendall_tau_architectures": int(row["architectures"]),
@@ -231,6 +233,15 @@ class RankCheck(RecordingCallback):
             "score_error": number(row["score_error"]),
             "kendall_tau_truth": number(row.get("kendall_tau_truth")),
         }
+
+    def _proxy_figures(self) -> list[dict[str, Any]]:
+        """The rows of ``rank_proxies.csv`` as numbers."""
+        return [
+            {"proxy": row["proxy"], **{name: number(row[name]) for name in _OF_A_PROXY}}
+            | {"kendall_tau_interval": [number(row["low"]), number(row["high"])]}
+            | {"k": int(row["k"]), "architectures": int(row["architectures"])}
+            for row in (self.tables[_PROXIES].read() if _PROXIES in self.tables else [])
+        ]
 
     def doubts(self) -> Iterator[str]:
         """What the last check says against the search."""

@@ -39,7 +39,7 @@ KEYS = (
     *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
     *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
     *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
-    *("score_spread", "score_error", "kendall_tau_truth"),
+    *("score_spread", "score_error", "kendall_tau_truth", "rank_proxies"),
 )
 
 

@@ -9,7 +9,18 @@ from typing import Any
 from lightning_nas.report import figures
 from lightning_nas.report.candidates import read_answer
 from lightning_nas.report.choices import Choices
-from lightning_nas.report.parts import Facts, Figure, Folded, Pair, Part, Section, Words, known, value
+from lightning_nas.report.parts import (
+    Facts,
+    Figure,
+    Folded,
+    Pair,
+    Part,
+    Section,
+    Table,
+    Words,
+    known,
+    value,
+)
 from lightning_nas.report.quantities import provenance
 from lightning_nas.report.record import Row, number, read_object, read_points, read_probabilities, read_rows
 from lightning_nas.report.svg import to_svg
@@ -131,7 +142,32 @@ def rank(folder: Path) -> Section:
         return Section("Rank check")
     pictures = _rank_figures(folder, rows, read_rows(folder / "rank_points.csv"))
     undefined = Words("Kendall's tau is not defined for these scores.")
-    return Section("Rank check", [Pair(pictures) if pictures else undefined, _rank_table(rows[-1])])
+    parts: list[Part] = [Pair(pictures) if pictures else undefined, _rank_table(rows[-1])]
+    return Section("Rank check", [*parts, *_proxies(rows[-1], read_rows(folder / "rank_proxies.csv"))])
+
+
+def _proxies(search: Row, rows: list[Row]) -> list[Part]:
+    """Scores without training beside the search, on the same architectures; none if they were not taken."""
+    if not rows:
+        return []
+    lines = [["the search", *_figures_of(search)]]
+    lines += [[row.get("proxy", ""), *_figures_of(row)] for row in rows]
+    top = f"Found of the true top {search.get('k') or 'k'}"
+    head = ("Score", "Spearman's rho", "Kendall's tau", "Interval of tau", top, "By chance")
+    words = (
+        "Scores of the fresh networks without training, beside the scores of the search. A score that ranks all "
+        "architectures well may miss the best ones, so the share of the true top that it finds stands beside rho. By "
+        "chance: the share of random orders with a tau as far from 0."
+    )
+    return [Words(words), Table(head, lines, frozenset(range(1, len(head))), frozenset({0}))]
+
+
+def _figures_of(row: Row) -> list[str]:
+    """Rho, tau, its interval, the share of the top and chance, as text."""
+    forms = {"spearman": "{:.3f}", "kendall_tau": "{:.3f}", "precision_at_k": "{:.0%}", "chance": "{:.1%}"}
+    rho, tau, top, chance = (value(number(row.get(key)), form) or "–" for key, form in forms.items())
+    low, high = (value(number(row.get(key)), "{:.2f}") for key in ("low", "high"))
+    return [rho, tau, "–" if low is None or high is None else f"{low} to {high}", top, chance]
 
 
 def _rank_figures(folder: Path, rows: list[Row], points: list[Row]) -> list[Figure]:

@@ -132,6 +132,12 @@ def test_scores_without_training_are_compared_with_the_same_truth(tmp_path: Path
     fit(module, ToyData(), tmp_path, epochs=2, callbacks=[check])
     rows = CSVTable(tmp_path / "rank_proxies.csv").read()
     assert [row["proxy"] for row in rows] == names
+    assert "rank_proxies.csv" in check.files
+    assert "rank_proxies.csv" not in RankCheck.files
+    told = check.figures()["rank_proxies"]
+    assert [(entry["proxy"], entry["spearman"], entry["precision_at_k"]) for entry in told] == [
+        (row["proxy"], float(row["spearman"]), float(row["precision_at_k"])) for row in rows
+    ]
     networks = []
     for architecture in check.architectures:
         with seeded(module.seed, "truth", architecture.key):
@@ -143,6 +149,9 @@ def test_scores_without_training_are_compared_with_the_same_truth(tmp_path: Path
         scores, truth = check.proxy_scores[row["proxy"]], check.truths
         assert float(row["kendall_tau"]) == pytest.approx(kendalltau(scores, truth).statistic)
         assert float(row["spearman"]) == pytest.approx(spearmanr(scores, truth).statistic)
+        best, found = (set(np.argsort(values)[-3:]) for values in (truth, scores))
+        if len(set(scores)) == len(scores):  # the top is not defined where scores are equal
+            assert float(row["precision_at_k"]) == pytest.approx(len(best & found) / 3)
         assert 0 <= float(row["precision_at_k"]) <= 1
         assert (row["k"], row["architectures"]) == ("3", "8")
 

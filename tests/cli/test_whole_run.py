@@ -29,9 +29,9 @@ DOCUMENTED = [
     *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
     *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
     *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
-    *("score_spread", "score_error", "kendall_tau_truth"),
+    *("score_spread", "score_error", "kendall_tau_truth", "rank_proxies"),
 ]
-RANKING = DOCUMENTED[-7:]
+RANKING = DOCUMENTED[-8:-1]
 TABULATED = ("accuracy_source", "tabulated_acc", "targets", "inherited_acc")  # of some searches alone
 
 
@@ -91,8 +91,8 @@ def test_the_result_has_the_documented_keys_and_every_figure(shortened: tuple[Pa
     assert list(content) == DOCUMENTED == list(KEYS)
     missing = [name for name, value in content.items() if value is None]
     # tau is not defined where all of the few scores are equal
-    usual = [*TABULATED, "kendall_tau_truth"]  # the shortest rank check takes its truth once
-    assert missing in (usual, ["kendall_tau", "kendall_tau_macs", *TABULATED, *RANKING])
+    usual = [*TABULATED, "kendall_tau_truth", "rank_proxies"]  # the shortest rank check takes its truth once
+    assert missing in (usual, ["kendall_tau", "kendall_tau_macs", *TABULATED, *RANKING, "rank_proxies"])
     assert (content["strategy"], content["search_space"], content["dataset"]) == ("fbnet", "fbnet_small", "digits")
     assert 0 <= content["test_acc"] <= 1
     assert content["architecture"] == Architecture.load(shortened[0] / "architecture.json").to_dict()
@@ -206,7 +206,7 @@ def test_searching_and_retraining_can_be_two_commands(cli: Commands, undisturbed
     assert [name for name in KEYS if content[name] is None] == [
         *("test_acc", "latency_predicted_ms", "retrain_seconds", "test_samples"),
         *("latency_predicted_device", "latency_table_check"),
-        *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", *TABULATED),
+        *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", *TABULATED, "rank_proxies"),
     ]
     assert not (searched / "retrain").exists()
     found = searched / "architecture.json"

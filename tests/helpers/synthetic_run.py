@@ -65,6 +65,9 @@ def write_run(folder: Path, options: tuple[str, ...] = OPTIONS, choices: int = 9
         for e, t in ((9, 0.3), (29, 0.58))
     ]
     write_csv(folder / "rank.csv", head, taus)
+    head = "proxy,kendall_tau,low,high,p_tau,spearman,precision_at_k,k,architectures,chance"
+    scores = [("synflow", 0.41, 0.1, 0.7, 0.7, 0.52, 0.33, 3, 12, 0.02), ("swap", *[""] * 5, 0.0, 3, 12, "")]
+    write_csv(folder / "rank_proxies.csv", head, scores)
     health = [
         (
             e,

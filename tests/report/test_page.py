@@ -154,6 +154,14 @@ def test_the_rank_check_stands_beside_what_macs_alone_reach(written: Path) -> No
     assert re.search(r"What it can say\s+too few to say", text)
 
 
+def test_scores_without_training_stand_beside_the_search(written: Path) -> None:
+    text = html.unescape(re.sub(r"<[^>]+>", " ", written.read_text()))
+    assert re.search(r"the search\s+0\.680\s+0\.580\s+0\.28 to 0\.83\s+67%\s+0\.4%", text)
+    assert re.search(r"synflow\s+0\.520\s+0\.410\s+0\.10 to 0\.70\s+33%\s+2\.0%", text)
+    assert re.search(r"swap\s+–\s+–\s+–\s+0%\s+–", text)
+    assert "Found of the true top 3" in text
+
+
 def test_the_page_refers_to_nothing_outside_itself(written: Path, hostile: Path) -> None:
     for path in (written, hostile):
         page = Page(path.read_text())
@@ -305,7 +313,16 @@ def test_nothing_is_wider_than_a_screen_of_400_px(written: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.csv", "probabilities.csv", "rank_points.csv", "architectures.csv", "health.csv", "edges.csv"]
+    "name",
+    [
+        "metrics.csv",
+        "probabilities.csv",
+        "rank_points.csv",
+        "rank_proxies.csv",
+        "architectures.csv",
+        "health.csv",
+        "edges.csv",
+    ],
 )
 def test_files_with_only_a_header_count_as_absent(tmp_path: Path, name: str) -> None:
     write_run(tmp_path, choices=2, epochs=2)
