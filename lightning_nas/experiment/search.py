@@ -152,7 +152,7 @@ def some(names: Sequence[str], most: int = 3) -> str:
 
 def _by_trials(run: Run, module: TrialSearch, trainer: pl.Trainer, checkpoint: Path | None) -> Architecture:
     try:
-        fit(trainer, module, checkpoint)
+        fit(trainer, module, checkpoint, **({"datamodule": run.data} if module.looks_at_data else {}))
     finally:  # however it ends, no child is left alone
         module.engine.close()
     module.check_parameters()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -66,13 +66,13 @@ NAMED: dict[str, Callable[[], Proxy]] = {
 
 
 def scores(
-    name: ProxyName, networks: Sequence[nn.Module], batch: tuple[Tensor, Tensor], loss: Loss, seed: int
+    name: ProxyName, networks: Iterable[nn.Module], batch: tuple[Tensor, Tensor], loss: Loss, seed: int
 ) -> list[float]:
     """The score of each network; that of ``az_nas`` is the sum of its log ranks among these.
 
     Args:
         name: of the score.
-        networks: they are left as they were.
+        networks: they are left as they were; each is looked at once, so they may be made one by one.
         batch: images (N, C, H, W) and their targets.
         loss: of the task.
         seed: of what a score draws, the same for each network.

@@ -159,7 +159,7 @@ def _proxies(search: Row, rows: list[Row]) -> list[Part]:
         "architectures well may miss the best ones, so the share of the true top that it finds stands beside rho. By "
         "chance: the share of random orders with a tau as far from 0."
     )
-    return [Words(words), Table(head, lines, frozenset(range(1, len(head))), frozenset({0}))]
+    return [Words(words), Table(head, lines, frozenset(range(1, len(head))))]
 
 
 def _figures_of(row: Row) -> list[str]:

@@ -23,6 +23,7 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.controllers.controller import Controller
 from lightning_nas.strategies.penalties import Penalty
 from lightning_nas.strategies.target import Wanted
+from lightning_nas.strategies.warm_start import WarmStartSettings
 from lightning_nas.trials.engines.base import Engine
 from lightning_nas.trials.judge import Judge
 
@@ -100,6 +101,7 @@ class TrialOptions(TypedDict, total=False):
     median_stop: bool
     trials_per_step: Count
     target: Wanted | None
+    warm_start: WarmStartSettings | None
 
 
 class PolicyOptions(TrialOptions, total=False):

@@ -77,8 +77,9 @@ class ASHA(RungSearch):
                     self._promoted.add(trial.number)
                     return self.continued(place)
         rng, running = self.rng("propose", number), set(self._open.values())
-        for _ in range(_TRIES):
-            drawn = self.space.canonical(self.space.sample(rng))
+        begun = len(self.filled[0]) + len(self._open)
+        for tries in range(_TRIES):
+            drawn = self.space.canonical(self.space.sample(rng) if tries else self.beginning(begun, rng))
             if drawn not in running and self.book.place(drawn) is None:
                 self._open[number] = drawn
                 return self.begun(drawn)

@@ -133,6 +133,11 @@ class Bananas(TrialSearch):
         """The random architectures of the beginning."""
         return self.initial
 
+    @property
+    def most_begun_with(self) -> int:
+        """The architectures of the beginning."""
+        return self.initial
+
     def propose(self, number: int) -> Proposal | None:
         if not self._queue:
             if len(self.history) < number:
@@ -149,7 +154,7 @@ class Bananas(TrialSearch):
         """The next batch, and the reward that was predicted of each."""
         rng = self.rng("batch", number)
         if not number:
-            return [(architecture, None) for architecture in self.space.different(self.initial, rng)]
+            return [(architecture, None) for architecture in self.beginnings(self.initial, rng)]
         found = self._candidates(rng)
         worst = min((reward for trial, reward in self.history if not trial.failed), default=0.0)
         rewards = torch.tensor([max(reward, worst) for _, reward in self.history], dtype=torch.float64)

@@ -19,6 +19,7 @@ from pydantic import PositiveFloat
 from lightning_nas import zoo
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.attach import attach
+from lightning_nas.data.base import SearchData
 from lightning_nas.data.loaders import Loader
 from lightning_nas.errors import (
     CheckpointError,
@@ -36,6 +37,7 @@ from lightning_nas.strategies.multi_trial.children import usual_child
 from lightning_nas.strategies.sizes import check_sizes
 from lightning_nas.strategies.target import Target, Wanted
 from lightning_nas.strategies.usual import usual_task
+from lightning_nas.strategies.warm_start import WarmStart, WarmStartSettings
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.exact import ExactCheckpoint, beside_checkpoint
 from lightning_nas.training.module import ResumableModule
@@ -87,10 +89,14 @@ class TrialSearch(Checked, ResumableModule):
         trials_per_step: trials of one batch of the loop; saves overhead of Lightning where trials take no time.
         target: largest cost of the answer in the unit of the table, or costs by "table", "ms", "macs" and "params";
             None for no bound. Instead of an architecture that does not meet it, one nearby is trained.
+        warm_start: begin with the best of many random architectures by a score without training, such as
+            ``{"proxy": "logsynflow", "draw": 200, "take": 10}``; None to begin as the paper does. See
+            :mod:`lightning_nas.strategies.warm_start`.
 
     Raises:
         ConfigError: no architecture keeps the target.
         ConfigError: ``median_stop`` with an engine that trains nothing, or ``child`` with an engine.
+        ConfigError: ``warm_start`` has another key, takes more than it draws, or is for networks of words.
 
     Attributes:
         target: the costs that the answer must keep; None for no bound.
@@ -118,6 +124,7 @@ class TrialSearch(Checked, ResumableModule):
         median_stop: bool = False,
         trials_per_step: Count = 1,
         target: Wanted | None = None,
+        warm_start: WarmStartSettings | None = None,
     ) -> None:
         super().__init__(seed)
         if engine is not None and child is not None:
@@ -129,6 +136,11 @@ class TrialSearch(Checked, ResumableModule):
         self.automatic_optimization = False
         self.space, self.task, self.table = space, task or usual_task(space), table
         self.target = Target.of(space, table, target, seed)
+        self.warm_start = None if warm_start is None else WarmStart.of(warm_start)
+        if self.warm_start is not None:
+            self.warm_start.check_space(space)
+        self._warm: list[tuple[Architecture, float]] | None = None if self.warm_start else []
+        self._data: SearchData | None = None
         self._engine, self._in_process = engine, engine is None
         self._child = child or self.usual_child()
         self.count, self.seconds, self.median_stop, self.trials_per_step = trials, seconds, median_stop, trials_per_step
@@ -171,6 +183,11 @@ class TrialSearch(Checked, ResumableModule):
     def blind(self) -> int:
         """Trials that are proposed before any result has had a say; 0 for a search that never heeds results."""
         return 0
+
+    @property
+    def most_begun_with(self) -> int:
+        """The largest number of given architectures that the search can begin with."""
+        return self.count
 
     def usual_child(self) -> Judge:
         """How a trial is trained, if neither an engine nor a child was given."""
@@ -241,6 +258,29 @@ class TrialSearch(Checked, ResumableModule):
         """A generator for random numbers of trial ``number``."""
         return generator(self.seed, stream, number)
 
+    @property
+    def warm(self) -> list[Architecture]:
+        """The architectures of the warm start, the best first; none without one."""
+        if self._warm is None:
+            assert self.warm_start is not None
+            keeps = {} if self.target is None else {"keeps": self.target.keeps}
+            rng = self.rng("warm start", 0)
+            self._warm = self.warm_start.best(self.space, self._data, self.task, self.seed, rng, **keeps)
+        return [architecture for architecture, _ in self._warm]
+
+    def beginning(self, place: int, rng: torch.Generator) -> Architecture:
+        """An architecture to begin with: the one at ``place`` of the warm start, or a random one after the last."""
+        return self.warm[place] if place < len(self.warm) else self.space.sample(rng)
+
+    def beginnings(self, count: int, rng: torch.Generator) -> list[Architecture]:
+        """Different architectures to begin with: those of the warm start, then random ones."""
+        drawn = self.space.different(count, rng)
+        return list(dict.fromkeys([*self.warm, *drawn]))[:count]
+
+    def warmed(self, proposal: Proposal, number: int) -> Proposal:
+        """The proposal of a policy as trial ``number``; of the first trials with an architecture of the warm start."""
+        return self.moved(proposal, self.warm[number]) if number < len(self.warm) else proposal
+
     def cost(self, architecture: Architecture) -> float | None:
         """Cost by the latency table, in its unit; None without a table."""
         if self.table is None:
@@ -298,6 +338,8 @@ class TrialSearch(Checked, ResumableModule):
                 return
             if isinstance(proposal, Architecture):
                 proposal = Proposal(proposal)
+            if self._warm:
+                proposal = self._noted(proposal)
             if self.target is not None:
                 near = self.target.nearest(proposal.architecture, self.rng("target", self.book.proposed))
                 if near != proposal.architecture:
@@ -305,6 +347,13 @@ class TrialSearch(Checked, ResumableModule):
             if self.median_stop:
                 proposal = replace(proposal, bars=self._medians())
             self.book.propose(proposal)
+
+    def _noted(self, proposal: Proposal) -> Proposal:
+        """The proposal with the score of its architecture in its notes, if it is one of the warm start."""
+        scores = dict(self._warm or ())
+        if proposal.architecture not in scores:
+            return proposal
+        return replace(proposal, info=proposal.info | {"warm_start": scores[proposal.architecture]})
 
     def _recorded(self, trial: Trial) -> float:
         """Add a trial to the history; returns its reward."""
@@ -370,12 +419,28 @@ class TrialSearch(Checked, ResumableModule):
             raise ConfigError(
                 f"trainer.max_steps={self.trainer.max_steps}: a search by trials takes no steps; set strategy.trials"
             )
+        self._check_warm_start()
+        if self._in_process or self.looks_at_data:
+            self._data = attach(self.trainer, self.seed, own_loader=True)
+            self._data.setup("fit")
+            check_sizes(self.space, self._data)
         if self._in_process:
-            data = attach(self.trainer, self.seed, own_loader=True)
-            data.setup("fit")
-            check_sizes(self.space, data)
-            self._engine = SerialEngine(ObjectsJob(data, self.space, self.task, self._child))
+            assert self._data is not None
+            self._engine = SerialEngine(ObjectsJob(self._data, self.space, self.task, self._child))
         return []
+
+    @property
+    def looks_at_data(self) -> bool:
+        """Whether the search looks at images itself, beside its engine."""
+        return self.warm_start is not None and self.warm_start.looks_at_data
+
+    def _check_warm_start(self) -> None:
+        if self.warm_start is not None and self.warm_start.take > (most := self.most_begun_with):
+            legal = f"take at most {most}" if most else "null, since it has a beginning of its own"
+            raise ConfigError(
+                f"strategy.warm_start: take={self.warm_start.take} is more than this search can begin with; legal: "
+                f"{legal}"
+            )
 
     def setup(self, stage: str) -> None:
         folder = self._folder()
@@ -446,7 +511,9 @@ class TrialSearch(Checked, ResumableModule):
         super().on_load_checkpoint(checkpoint)
 
     def state(self) -> dict[str, Any]:
-        known = {"figures": self.figures, "clock": self.clock, "best": self._best}
+        known: dict[str, Any] = {"figures": self.figures, "clock": self.clock, "best": self._best}
+        if self.warm_start is not None:
+            known["warm"] = self._warm and [(taken.to_dict(), score) for taken, score in self._warm]
         return {**super().state(), "trials": self.book.state(), **known}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -454,6 +521,10 @@ class TrialSearch(Checked, ResumableModule):
         self.book.load_state(state["trials"], self._index)
         self.history = History(self.book.returned)
         self.figures = dict(state["figures"])
+        if self.warm_start is not None and (warm := state.get("warm")) is not None:
+            self._warm = [
+                (self.space.validate(Architecture.from_dict(content)), float(score)) for content, score in warm
+            ]
         if self.history and not self.median_stop:  # the index has the rewards
             [self._best], self.clock = self.places([state["best"]]), float(state["clock"])
         else:

@@ -158,7 +158,7 @@ class BlockQNN(TrialSearch):
                 actions = [action for action, w in zip(actions, worth, strict=True) if w == max(worth)]
             return actions[int(torch.randint(len(actions), (), generator=rng))]
 
-        return Proposal(_walk(self.space, choose)[0], {"epsilon": epsilon})
+        return self.warmed(Proposal(_walk(self.space, choose)[0], {"epsilon": epsilon}), number)
 
     # -- learning -----------------------------------------------------------------------------------------------
 

@@ -151,11 +151,16 @@ class EAS(TrialSearch):
         """The start and the first episode."""
         return 1 + self.networks
 
+    @property
+    def most_begun_with(self) -> int:
+        """The start, where the space has none of its own."""
+        return int(self.policy.start is None)
+
     def propose(self, number: int) -> Proposal | None:
         """The start network, then the networks of each episode once the previous one has been learned from."""
         episode = (number - 1) // self.networks + 1
         if not number:
-            first = self.policy.start or self.space.sample(self.rng("propose", 0))
+            first = self.policy.start or self.beginning(0, self.rng("propose", 0))
             return Proposal(first, {"episode": 0, "parent": None, "decisions": []})
         if len(self.history) <= (episode - 1) * self.networks:
             return None

@@ -77,7 +77,7 @@ class LocalSearch(TrialSearch):
             return None  # a result that is still to come may be better
         self.centre = None
         self.starts += 1
-        return Proposal(self.space.sample(self.rng("start", number)), {"start": self.starts})
+        return Proposal(self.beginning(self.starts - 1, self.rng("start", number)), {"start": self.starts})
 
     def learn(self, trial: Trial, reward: float) -> None:
         place = len(self.history) - 1

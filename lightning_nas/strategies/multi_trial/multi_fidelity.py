@@ -81,6 +81,11 @@ class MultiFidelity(SuccessiveHalving):
         self.looks = looks
         self._figures = (Params() if figure == "params" else Macs())(space)
 
+    @property
+    def most_begun_with(self) -> int:
+        """None: the figure chooses."""
+        return 0
+
     def fresh(self, count: int, number: int) -> list[Architecture]:
         begun = {self.space.canonical(trial.architecture) for trial, _ in self.history}
         seen = self.seen(self.rng("figures", number))

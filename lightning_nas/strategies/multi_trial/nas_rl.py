@@ -125,6 +125,11 @@ class NASRL(PolicySearch):
         """The best of the last epochs, to the power of ``exponent``."""
         return float(max(map(self.task.reward, trial.curve[-self.last :])) ** self.exponent)
 
+    @property
+    def most_begun_with(self) -> int:
+        """None where the first architectures have few layers."""
+        return super().most_begun_with if self.depth(0) is None else 0
+
     # -- a replica ----------------------------------------------------------------------------------------------
 
     def propose(self, number: int) -> Proposal | None:
@@ -136,7 +141,7 @@ class NASRL(PolicySearch):
         own = self.minibatches[replica]
         own.asked, own.first = own.asked + 1, number if own.first is None else own.first
         [architecture] = self.drawn(self._copy(replica), number).architectures
-        return Proposal(architecture, {"replica": replica, "version": own.version})
+        return self.warmed(Proposal(architecture, {"replica": replica, "version": own.version}), number)
 
     def learn(self, trial: Trial, reward: float) -> None:
         replica = trial.info["replica"]

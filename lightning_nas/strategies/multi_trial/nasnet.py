@@ -93,10 +93,10 @@ class NASNet(PolicySearch):
 
     def propose(self, number: int) -> Proposal:
         if self.update == "random":
-            return Proposal(self.space.sample(self.rng("propose", number)))
+            return Proposal(self.beginning(number, self.rng("propose", number)))
         drawn = self.drawn(self.controller, number)
         info = {"version": self.version, "log_probability": drawn.log_probabilities.item()}
-        return Proposal(drawn.architectures[0], info)
+        return self.warmed(Proposal(drawn.architectures[0], info), number)
 
     def moved(self, proposal: Proposal, architecture: Architecture) -> Proposal:
         moved = super().moved(proposal, architecture)

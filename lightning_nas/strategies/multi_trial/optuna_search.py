@@ -130,8 +130,8 @@ class OptunaSearch(TrialSearch):
         if self.exhausted:
             return None
         with self._sampling("propose", number):
-            if number < len(self.start):
-                self.study.enqueue_trial(self._fixed(self.start[number]))
+            if number < len(given := [*self.start, *self.warm]):
+                self.study.enqueue_trial(self._fixed(given[number]))
             return self._asked()
 
     def _fixed(self, architecture: Architecture) -> dict[str, str]:

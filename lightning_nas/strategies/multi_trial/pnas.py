@@ -118,6 +118,11 @@ class PNAS(TrialSearch):
         self._queue = deque[tuple[Architecture, float | None]]()  # and the predicted reward
         self._ends = 0  # number of trials when the level is over
 
+    @property
+    def most_begun_with(self) -> int:
+        """The first level; architectures that grow begin with the smallest."""
+        return 0 if isinstance(self.space, Expandable) else self.first or self.beam
+
     def propose(self, number: int) -> Proposal | None:
         if not self._queue:
             if len(self.history) < number:
@@ -151,7 +156,7 @@ class PNAS(TrialSearch):
 
     def _smallest(self, rng: torch.Generator) -> list[Architecture]:
         if not isinstance(self.space, Expandable):
-            return self.space.different(self.first or self.beam, rng)
+            return self.beginnings(self.first or self.beam, rng)
         found = self.space.expansions()
         order = torch.randperm(len(found), generator=rng).tolist() if self.first else range(len(found))
         return [found[place] for place in order][: self.first]

@@ -119,5 +119,5 @@ class ProxySearch(RegularizedEvolution):
 
     def propose(self, number: int) -> Proposal | Architecture:
         if self.proposals == "random" and number >= len(self.start):
-            return self.space.sample(self.rng("propose", number))
+            return self.beginning(number - len(self.start), self.rng("propose", number))
         return super().propose(number)

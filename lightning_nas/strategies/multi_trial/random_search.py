@@ -33,4 +33,4 @@ class RandomSearch(TrialSearch):
     """
 
     def propose(self, number: int) -> Architecture:
-        return self.space.sample(self.rng("propose", number))
+        return self.beginning(number, self.rng("propose", number))

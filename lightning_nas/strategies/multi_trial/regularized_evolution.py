@@ -98,12 +98,17 @@ class RegularizedEvolution(TrialSearch):
         """The random population of the beginning."""
         return self.size
 
+    @property
+    def most_begun_with(self) -> int:
+        """The first members that are not given."""
+        return self.size - len(self.start)
+
     def propose(self, number: int) -> Proposal | Architecture:
         if number < len(self.start):
             return self.start[number]
         rng = self.rng("propose", number)
         if len(self.population) < self.size:
-            return self.space.sample(rng)
+            return self.beginning(number - len(self.start), rng)
         drawn = torch.randint(len(self.population), (self.sample,), generator=rng).tolist()
         competing = [self.population[place] for place in drawn]
         parent = max(competing, key=lambda place: self.history[place][1])

@@ -190,6 +190,11 @@ class SuccessiveHalving(RungSearch):
         self._began = 0  # place in the history where the rung began
         self._queue = deque[Architecture | int]()  # of the rung: architectures to begin, places to go on from
 
+    @property
+    def most_begun_with(self) -> int:
+        """The first bracket."""
+        return self.initial
+
     def propose(self, number: int) -> Proposal | None:
         if not self._queue:
             if len(self.history) < number:
@@ -215,7 +220,7 @@ class SuccessiveHalving(RungSearch):
     def fresh(self, count: int, number: int) -> list[Architecture]:
         """Architectures that begin a bracket; fewer than ``count`` where the space has no others."""
         begun = {self.space.canonical(trial.architecture) for trial, _ in self.history}
-        drawn = self.space.different(count + len(begun), self.rng("bracket", number))
+        drawn = self.beginnings(count + len(begun), self.rng("bracket", number))
         return [architecture for architecture in drawn if architecture not in begun][:count]
 
     def state(self) -> dict[str, Any]:
