@@ -46,6 +46,9 @@ ProxyName = Literal[
 ]
 """Names of the group ``proxy``, and ``az_nas``."""
 
+OF_NETWORKS = ("params", "macs", "depth", "synflow", "logsynflow")
+"""Names of the scores that do not look at images."""
+
 NAMED: dict[str, Callable[[], Proxy]] = {
     "params": Params,
     "macs": Macs,

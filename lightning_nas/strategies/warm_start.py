@@ -22,19 +22,16 @@ from annotated_types import Interval
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.base import SearchData
 from lightning_nas.errors import ConfigError, shown
-from lightning_nas.proxies.named import ProxyName, scores
+from lightning_nas.proxies.named import OF_NETWORKS, ProxyName
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
-from lightning_nas.trials.proxy_child import first_images, fresh
+from lightning_nas.trials.proxy_child import fresh_scores
 
 log = logging.getLogger(__name__)
 
 Many = Annotated[int, Interval(ge=1, le=100_000)]
 WarmStartSettings = Mapping[str, ProxyName | Many]
 """``proxy``, the name of a score; ``draw``, how many architectures are scored; ``take``, how many of them are taken."""
-
-_IMAGES = 64  # of the batch that scores look at
-_OF_NETWORKS = ("params", "macs", "depth", "synflow", "logsynflow")  # alone: they do not look at images
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class WarmStart:
     @property
     def looks_at_data(self) -> bool:
         """Whether the score depends on training images."""
-        return self.proxy not in _OF_NETWORKS
+        return self.proxy not in OF_NETWORKS
 
     def check_space(self, space: SearchSpace) -> None:
         """Refuse networks that cannot be scored.
@@ -111,14 +108,7 @@ class WarmStart:
             keeps: whether an architecture may be taken.
         """
         drawn = [architecture for architecture in space.different(self.draw, rng) if keeps(architecture)]
-        networks = (fresh(space, architecture, seed) for architecture in drawn)
-        if self.looks_at_data:
-            assert data is not None
-            batch = first_images(data, _IMAGES)
-        else:
-            batch = space.example(2, rng), torch.zeros(2)
-        found = scores(self.proxy, networks, batch, task.loss, seed)
-        return self._taken(drawn, found)
+        return self._taken(drawn, fresh_scores(self.proxy, space, drawn, data, task, seed))
 
     def _taken(self, drawn: Sequence[Architecture], found: Sequence[float]) -> list[tuple[Architecture, float]]:
         finite = [place for place, score in enumerate(found) if math.isfinite(score)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -14,12 +15,15 @@ from lightning_nas.data.base import SearchData
 from lightning_nas.errors import NumericalError
 from lightning_nas.proxies.base import Proxy
 from lightning_nas.proxies.logsynflow import LogSynflow
+from lightning_nas.proxies.named import OF_NETWORKS, ProxyName, scores
 from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.seeding import generator, seeded
 from lightning_nas.trials.judge import Judge
 from lightning_nas.trials.requests import Request
+
+_IMAGES = 64  # of the batch that scores by name look at
 
 
 class ProxyChild(Checked, Judge):
@@ -80,6 +84,43 @@ def first_images(data: SearchData, count: int) -> tuple[Tensor, Tensor]:
         batches = data.calibration_batches(math.ceil(count / len(x)))
         x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return x[:count], y[:count]
+
+
+def fresh_scores(
+    name: ProxyName,
+    space: SearchSpace,
+    architectures: Sequence[Architecture],
+    data: SearchData | None,
+    task: Task,
+    seed: int,
+) -> list[float]:
+    """Scores of the fresh networks of architectures.
+
+    Args:
+        name: of the score.
+        space: of the architectures, of networks of images.
+        architectures: to be scored.
+        data: set up; a score looks at the first 64 training images. None for scores that look at none.
+        task: whose loss some scores take.
+        seed: of the weights, and of what a score draws.
+
+    Returns:
+        Minus infinity where a score is not finite.
+
+    Example:
+        >>> from lightning_nas.tasks.classification import Classification
+        >>> from lightning_nas.testing.toys import ToySpace
+        >>> space = ToySpace()
+        >>> fresh_scores("params", space, [space.best], None, Classification(), seed=0)
+        [58.0]
+    """
+    if name in OF_NETWORKS:
+        batch = space.example(2, generator(seed, "example")), torch.zeros(2)
+    else:
+        assert data is not None, f"{name} looks at images"
+        batch = first_images(data, _IMAGES)
+    networks = (fresh(space, architecture, seed) for architecture in architectures)
+    return scores(name, networks, batch, task.loss, seed)
 
 
 def as_reward(score: float) -> float:

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau, zscore
 from torch.nn import functional
 
 from lightning_nas.errors import ConfigError
@@ -16,7 +18,7 @@ from lightning_nas.proxies.snip import snip
 from lightning_nas.spaces.nasnet.pnas import PNASSpace
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 from lightning_nas.strategies.multi_trial.asha import ASHA
-from lightning_nas.strategies.multi_trial.bananas import Bananas
+from lightning_nas.strategies.multi_trial.bananas import Bananas, fitted, predicted, standardised
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.strategies.multi_trial.block_qnn import BlockQNN
 from lightning_nas.strategies.multi_trial.eas import EAS
@@ -104,7 +106,14 @@ def test_the_first_trials_are_the_best_by_brute_force(
 
 
 @pytest.mark.parametrize(
-    ("made", "more"), [*FIRST, (LocalSearch, {}), (ASHA, {"rungs": (1, 2), "eta": 2}), (EAS, {"networks": 2})]
+    ("made", "more"),
+    [
+        *FIRST,
+        (LocalSearch, {}),
+        (ASHA, {"rungs": (1, 2), "eta": 2}),
+        (EAS, {"networks": 2}),
+        (Bananas, {"initial": 4, "batch": 2, "features": ["snip", "macs"]}),
+    ],
 )
 def test_a_search_resumes_to_the_bit_from_every_checkpoint(
     made: type[TrialSearch], more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -190,6 +199,46 @@ def test_spaces_that_cannot_be_scored_or_grow_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"those of tiny take words; legal: null"):
         RandomSearch(words, warm_start=WARM)
     assert PNAS(PNASSpace("tiny"), Classification()).most_begun_with == 0
+
+
+def test_features_of_bananas_are_the_scores_by_brute_force(tmp_path: Path) -> None:
+    """The last columns are the scores on a logarithmic scale, with mean 0 and deviation 1."""
+    module = searched(Bananas, tmp_path, initial=4, batch=2, features=["snip", "macs"], warm_start=None)
+    costs = Macs()(module.space)
+    known = by_brute_force()
+    drawn = [architecture for _, architecture in known]
+    inputs = module.encoded(drawn)  # type: ignore[attr-defined]
+    plain = Bananas(ToySpace(3), encoding="one_hot").encoded(drawn)
+    assert torch.equal(inputs[:, :-2], plain)
+    columns = [[score for score, _ in known], [module.space.cost(architecture, costs) for architecture in drawn]]
+    for column, values in zip(inputs[:, -2:].T, columns, strict=True):
+        size = np.log1p(values)
+        assert column.numpy() == pytest.approx(zscore(size / (1 + size)), abs=1e-4)
+
+
+def test_a_feature_that_decides_the_reward_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitted to rewards that a score decides and single options do not, predictors order unseen architectures by it."""
+    space, rng = ToySpace(5), generator(0)
+    drawn = space.different(80, rng)
+    worth = torch.rand(len(drawn), generator=rng, dtype=torch.float64)
+    known = dict(zip(drawn, worth.tolist(), strict=True))
+    lookup = "lightning_nas.strategies.multi_trial.bananas.fresh_scores"
+    monkeypatch.setattr(lookup, lambda name, space, new, *_: [known[architecture] for architecture in new])
+    inputs = Bananas(space, encoding="one_hot", features=["macs"]).encoded(drawn)
+    targets, how = standardised(worth[:40])[0], {"members": 3, "hidden": 16, "steps": 60, "lr": 0.01}
+    agreement = []
+    for columns in (inputs, inputs[:, :-1]):
+        predictions = predicted(fitted(columns[:40], targets, rng, **how), columns[40:])  # type: ignore[arg-type]
+        agreement.append(kendalltau(predictions.mean(0), worth[40:]).statistic)
+    assert agreement[0] > 0.8 > 0.3 > agreement[1]
+
+
+@pytest.mark.parametrize(
+    ("features", "words"), [(["az_nas"], "az_nas ranks a set of networks"), (["accuracy"], "features: got")]
+)
+def test_features_that_one_network_does_not_have_are_refused(features: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Bananas(ToySpace(3), features=features)  # type: ignore[arg-type]
 
 
 def test_scores_of_networks_alone_need_no_data(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ ensemble predicts, and those with the highest scores are trained.
 
 An architecture is encoded by the paths of its cells: one input of the predictors for every sequence of operations that
 leads from an input of a cell to its output. A space whose cells do not show all their operations as edges, or that has
-no cells, is encoded by one input for each option of each decision.
+no cells, is encoded by one input for each option of each decision. Scores of the fresh networks without training
+(``features``) may be further inputs.
 
 Differs from the paper: a predictor has two layers, enough for hundreds of trials (the paper has ten layers of 20), and
 is fitted to squared errors of standardised rewards, all trials at each step, instead of absolute errors relative to a
@@ -17,6 +18,7 @@ not.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -31,6 +33,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError
 from lightning_nas.functional.acquisition import expected_improvement, independent_thompson, upper_confidence_bound
 from lightning_nas.latency.table import LatencyTable
+from lightning_nas.proxies.named import NAMED, OF_NETWORKS, ProxyName
 from lightning_nas.ranges import Count, Width
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.cell_graphs import CellGraph
@@ -38,6 +41,7 @@ from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.strategies.options import TrialOptions
 from lightning_nas.tasks.base import Task
 from lightning_nas.trials.book import Proposal
+from lightning_nas.trials.proxy_child import as_reward, fresh_scores
 
 Column = tuple[str, ...]
 """What one input of the predictors stands for: a path, or a decision and its option."""
@@ -71,6 +75,8 @@ class Bananas(TrialSearch):
         parents: number of the best architectures that are mutated.
         mutations: most decisions that a mutant changes, each number as likely.
         encoding: of architectures: "paths", "one_hot", or "auto" for paths where cells show every operation.
+        features: names of scores without training of the fresh networks, which are further inputs of the predictors, on
+            a logarithmic scale and standardised.
         acquisition: "its" (independent Thompson sampling), "ucb" (upper confidence bound), or "ei" (expected
             improvement).
         ensemble: number of predictors, 5 in the paper.
@@ -82,6 +88,7 @@ class Bananas(TrialSearch):
     Raises:
         ConfigError: paths are asked for in a space whose cells do not show every operation, or fewer candidates than
             trials of a batch.
+        ConfigError: ``features`` of networks of words, or "az_nas", which ranks a set of networks.
 
     Example:
         >>> from lightning_nas.testing.toys import ToyData, ToySpace
@@ -105,6 +112,7 @@ class Bananas(TrialSearch):
         parents: Count = 2,
         mutations: Annotated[int, Interval(ge=1, le=100)] = 1,
         encoding: Literal["auto", "paths", "one_hot"] = "auto",
+        features: Sequence[ProxyName] = (),
         acquisition: Literal["its", "ucb", "ei"] = "its",
         ensemble: Annotated[int, Interval(ge=1, le=100)] = 5,
         hidden: Width = 32,
@@ -122,11 +130,13 @@ class Bananas(TrialSearch):
                 "not tell architectures apart; legal: auto, one_hot"
             )
         self.paths = encoding == "paths" or (encoding == "auto" and shown)
+        self.features = self._legal(features)
         self.initial, self.batch, self.candidates, self.parents = initial, batch, candidates, parents
         self.mutations, self.acquisition = mutations, acquisition
         self.ensemble, self.hidden, self.steps, self.lr = ensemble, hidden, steps, lr
         self._queue = deque[tuple[Architecture, float | None]]()  # what is left of the batch, with the predictions
         self._columns: dict[Architecture, frozenset[Column]] = {}
+        self._known_scores: dict[Architecture, list[float]] = {}  # of the features
 
     @property
     def blind(self) -> int:
@@ -137,6 +147,19 @@ class Bananas(TrialSearch):
     def most_begun_with(self) -> int:
         """The architectures of the beginning."""
         return self.initial
+
+    @property
+    def looks_at_data(self) -> bool:
+        return super().looks_at_data or any(name not in OF_NETWORKS for name in self.features)
+
+    def _legal(self, features: Sequence[ProxyName]) -> tuple[ProxyName, ...]:
+        if features and not self.space.input_dtype.is_floating_point:
+            raise ConfigError("strategy.features: scores are of networks of images, and these take words; legal: []")
+        if "az_nas" in features:
+            raise ConfigError(
+                f"strategy.features: az_nas ranks a set of networks, so one network has none; legal: {', '.join(NAMED)}"
+            )
+        return tuple(features)
 
     def propose(self, number: int) -> Proposal | None:
         if not self._queue:
@@ -206,13 +229,26 @@ class Bananas(TrialSearch):
         return independent_thompson(predictions, rng)
 
     def encoded(self, architectures: Sequence[Architecture]) -> Tensor:
-        """(N, columns): 1 where an architecture has a path, or an option; a column for each that occurs."""
+        """(N, columns): 1 where an architecture has a path, or an option; then the features."""
         rows = [self._encode(architecture) for architecture in architectures]
         places = {column: place for place, column in enumerate(sorted(set[Column]().union(*rows)))}
         inputs = torch.zeros(len(rows), len(places))
         for row, columns in enumerate(rows):
             inputs[row, [places[column] for column in columns]] = 1
-        return inputs
+        return torch.cat([inputs, self._scored(architectures)], 1) if self.features else inputs
+
+    def _scored(self, architectures: Sequence[Architecture]) -> Tensor:
+        """(N, features): scores as rewards, standardised over these architectures; 0 where all are equal."""
+        new = [architecture for architecture in dict.fromkeys(architectures) if architecture not in self._known_scores]
+        if len(self._known_scores) + len(new) > _KEPT:
+            self._known_scores.clear()
+            new = list(dict.fromkeys(architectures))
+        columns = [fresh_scores(name, self.space, new, self._data, self.task, self.seed) for name in self.features]
+        for architecture, found in zip(new, zip(*columns, strict=True), strict=True):
+            self._known_scores[architecture] = [as_reward(score) if math.isfinite(score) else 0.0 for score in found]
+        scores = torch.tensor([self._known_scores[architecture] for architecture in architectures], dtype=torch.float64)
+        off = scores - scores.mean(0)
+        return (off / off.square().mean(0).sqrt().clamp_min(1e-12)).float()
 
     def _encode(self, architecture: Architecture) -> frozenset[Column]:
         if architecture not in self._columns:
