@@ -87,6 +87,8 @@ if TYPE_CHECKING:
     from lightning_nas.tasks.base import Task
     from lightning_nas.tasks.classification import Classification
     from lightning_nas.tasks.language_modelling import LanguageModelling
+    from lightning_nas.tasks.multilabel import MultiLabel
+    from lightning_nas.tasks.regression import Regression
 
 _HOME = {
     "Architecture": "architecture",
@@ -128,6 +130,7 @@ _HOME = {
     "MnasNet": "strategies.multi_trial.mnasnet",
     "MnasNetSpace": "spaces.chains.mnasnet",
     "MobileSpace": "spaces.chains.mobile",
+    "MultiLabel": "tasks.multilabel",
     "NASBench201Space": "spaces.nasbench201.space",
     "NASNet": "strategies.multi_trial.nasnet",
     "NASNetCellSpace": "spaces.nasnet.any_cell",
@@ -148,6 +151,7 @@ _HOME = {
     "RandomWS": "strategies.one_path.random_ws",
     "RankCheck": "callbacks.rank_check",
     "RecordingCallback": "callbacks.base",
+    "Regression": "tasks.regression",
     "RegularizedEvolution": "strategies.multi_trial.regularized_evolution",
     "Run": "cli.python",
     "SNAS": "strategies.differentiable.snas",
@@ -221,6 +225,7 @@ __all__ = [
     "MnasNet",
     "MnasNetSpace",
     "MobileSpace",
+    "MultiLabel",
     "NASBench201Space",
     "NASNet",
     "NASNetCellSpace",
@@ -236,6 +241,7 @@ __all__ = [
     "RandomWS",
     "RankCheck",
     "RecordingCallback",
+    "Regression",
     "RegularizedEvolution",
     "Run",
     "SearchData",

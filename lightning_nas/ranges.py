@@ -6,9 +6,12 @@ The upper ends are far above any published network and far below what ends a pro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Interval, Len
+
+Targets = Literal["classes", "numbers", "labels", "words"]
+"""What a sample's target is: one class, one or many numbers, yes or no for each of several labels, or words."""
 
 Count = Annotated[int, Interval(ge=1, le=1_000_000)]
 """Candidates, trials, batches or steps of a run."""

@@ -140,7 +140,7 @@ class SearchHealth(RecordingCallback):
         """The figures of ``health.csv``; undefined ones are None. Needs no other process."""
         share, probability = skip_dominance(probabilities, module.space.gate_options)
         with untouched(module):
-            supernet = module.task.evaluate(module.validated(), module.scoring(), module.space.num_classes)
+            supernet = module.task.score(module.validated(), module.scoring(), module.space.num_classes)
             derived = module.score(module.derive())
         first = [*module.data.score_batches(1)]
         eigenvalue = arch_eigenvalue(module, first, self.iterations) if self.iterations else None

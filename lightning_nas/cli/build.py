@@ -205,6 +205,8 @@ def read_data(config: DictConfig, *, for_search: bool) -> SearchData:
     """The data of ``config.dataset``, set up; without a search they may be few."""
     data = as_search_data(instantiate(config.dataset), config.seed)
     data.for_search = for_search
+    task: type[Task] = get_class(config.task._target_)
+    data.expect(task.targets)
     data.setup("fit")
     return data
 

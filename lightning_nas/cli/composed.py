@@ -185,6 +185,8 @@ class Composed:
         data = self.data
         if isinstance(data, str):
             data = as_search_data(instantiate(self.config.dataset), self.config.seed)
+        task = self.objects.get("task") or instantiate(self.config.task)
+        data.expect(task.targets)
         _set_up(data, self.for_search)
         fill_sizes(self.config, data)
         check(self.config)
@@ -198,7 +200,7 @@ class Composed:
         return {
             "data": data,
             "space": space if isinstance(space, SearchSpace) else self.known or instantiate(self.config.search_space),
-            "task": self.objects.get("task") or instantiate(self.config.task),
+            "task": task,
             "strategy": self._factory(),
             "trainer": self.objects.get("trainer") or instantiate(self.config.trainer),
             "table": self._table(),

@@ -1,4 +1,4 @@
-"""``lightning-nas evaluate RUN [dataset=NAME ...]``: the test figure of a trained network, from its saved file."""
+"""``lightning-nas evaluate RUN [dataset=NAME ...]``: the test figures of a trained network, from its saved file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def evaluate(folder: Path, trained: Trained, overrides: Sequence[str]) -> tuple[
         overrides: ``dataset=NAME`` and ``dataset.KEY=VALUE``; none for the run's own data.
 
     Returns:
-        The figure by its name, and what it is to be compared with: the reported one, and the samples of the part.
+        The figures by their names, and what the first is to be compared with: the reported one, and the samples of the
+        part. Numbers are standardised as in training.
 
     Raises:
         InputError: the data cannot be made, or do not fit the network.
@@ -66,18 +67,26 @@ def evaluate(folder: Path, trained: Trained, overrides: Sequence[str]) -> tuple[
     from hydra.utils import instantiate
 
     from lightning_nas.data.given import as_search_data
+    from lightning_nas.experiment.by_target import figures_of_test
     from lightning_nas.experiment.process import process
 
     with process(config.threads):
         data = as_search_data(instantiate(config.dataset), config.seed)
         data.for_search = False
+        task = instantiate(config.task)
+        data.expect(task.targets)
+        if trained.preprocessing.outputs == "numbers":
+            data.scale = trained.preprocessing.scale
         data.prepare_data()
         data.setup("test")
         _check_fit(trained, data)
-        task = instantiate(config.task)
         name = f"test_{task.score_name}"
-        score = task.evaluate(trained.network, data.evaluation_loader("test"), data.num_classes)
-    return {name: score}, {"reported": trained.figures.get(name), "samples": data.sizes["test"]}
+        if task.targets in ("numbers", "labels"):
+            figures = figures_of_test(task, trained.network, data)
+            figures = {key: value for key, value in figures.items() if key.startswith("test_")}
+        else:
+            figures = {name: task.evaluate(trained.network, data.evaluation_loader("test"), data.num_classes)}
+    return figures, {"reported": trained.figures.get(name), "samples": data.sizes["test"]}
 
 
 def configured(folder: Path, trained: Trained, overrides: Sequence[str]) -> DictConfig:

@@ -53,9 +53,10 @@ class ConfiguredJob(Job):
         """
         self._check_targets()
         data = as_search_data(_made(self.content["dataset"]), self.content["seed"])
-        data.setup("fit")
         space, task, child = self.space(), _made(self.content["task"]), _made(self.content["child"])
         assert isinstance(task, Task)
+        data.expect(task.targets)
+        data.setup("fit")
         assert isinstance(child, Judge)
         return ObjectsJob(data, space, task, child).worker()
 

@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     content: Any = OmegaConf.to_container(config, resolve=True)
-    for part in ("search_space", "dataset"):
+    for part in ("search_space", "dataset", "task"):
         for key, target in _targets(content.get(part), part):
             resolve(target, key, content["trusted_modules"])
 

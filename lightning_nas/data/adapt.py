@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -27,7 +27,7 @@ from lightning_nas.data.split import Images
 from lightning_nas.data.streams import Batch, Batches
 from lightning_nas.data.user_samples import UserSamples, described, resolved
 from lightning_nas.errors import DataError
-from lightning_nas.ranges import BatchSize, Workers
+from lightning_nas.ranges import BatchSize, Targets, Workers
 from lightning_nas.training.seeding import seeded
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
@@ -65,8 +65,9 @@ class AdaptedData(ImageData):
     Images are those of ``train_dataloader().dataset``. The validation and test parts are those of the other two
     loaders; where the module has no such loader, or it returns None, they are taken from the training images. Samples
     are pairs ``(image, label)``: a tensor (C, H, W), floating point (cast to float32), uint8 or uint16
-    (divided by 255 or 65,535) or bool; and one integer that counts the classes from 0, or a one-hot row. Batches are
-    ``(x, y)``: x float32 (N, C, H, W), y int64 (N,).
+    (divided by 255 or 65,535) or bool; and one integer that counts the classes from 0, or a one-hot row. For
+    ``task=regression`` the label is a number or several, for ``task=multilabel`` a row of 0 and 1. Batches are ``(x,
+    y)``: x float32 (N, C, H, W), y int64 (N,) or float32 (N, T), see :class:`~lightning_nas.data.module.ImageData`.
 
     The transforms of the data sets are kept; their random numbers are drawn from (seed, pass, sample index). The batch
     size, ``num_workers``, ``pin_memory``, ``persistent_workers`` and the subset of a ``SubsetRandomSampler`` are those
@@ -93,6 +94,8 @@ class AdaptedData(ImageData):
         >>> data.shape, data.num_classes, data.batch_size, data.sizes
         ((3, 8, 8), 4, 8, {'weights': 56, 'arch': 14, 'val': 10, 'test': 20})
     """
+
+    offers: ClassVar[tuple[Targets, ...] | None] = ("classes", "numbers", "labels")
 
     def __init__(
         self,
@@ -144,7 +147,7 @@ class AdaptedData(ImageData):
                 self.doubt(f"{self._where(name)}: {shared} samples are training samples too")
         with seeded(self.seed, "labels"):  # reading labels may transform images
             order = [name for name in ("val", "test", "train") if name in datasets]
-            parts = {name: UserSamples(datasets[name], self._where(name)) for name in order}
+            parts = {name: UserSamples(datasets[name], self._where(name), self.targets) for name in order}
         if len(kinds := {part.kind: part.where for part in parts.values() if len(part)}) > 1:
             listed = ", ".join(f"{where} {kind}" for kind, where in kinds.items())
             raise DataError(f"images of two scales: {listed}; give all images one type")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from lightning_nas.data.augmented import InMemoryImages
-from lightning_nas.data.checks import Numbers, as_images, as_labels, check_same_shape, check_same_type
+from lightning_nas.data.checks import Numbers, as_images, check_same_shape, check_same_type
 from lightning_nas.data.options import ArrayOptions
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
+from lightning_nas.data.targets import as_targets
 from lightning_nas.errors import DataError
+from lightning_nas.ranges import Targets
 
 
 class ArrayData(InMemoryImages):
@@ -18,10 +20,11 @@ class ArrayData(InMemoryImages):
     Images have at most 16 channels, 4 if not square: uint8 or uint16, divided by their largest value, or bool or
     floating point (used as float32). Their type decides where the channels are: numpy arrays are (N, H, W) or (N, H, W,
     C), channels last; tensors are (N, H, W) or (N, C, H, W), channels first. Labels are integers, (N,) or (N, 1), and
-    count the classes from 0. Without test images ``test_fraction`` of the training images is the test part.
+    count the classes from 0; for ``task=regression`` they are numbers (N,) or (N, T), for ``task=multilabel`` 0 or 1
+    (N, T). Without test images ``test_fraction`` of the training images is the test part.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
-    images, y int64 (N,).
+    images, y int64 (N,), or float32 (N, T); see :class:`~lightning_nas.data.module.ImageData`.
 
     Args:
         x_train: images to search on, to validate and to retrain on.
@@ -42,6 +45,8 @@ class ArrayData(InMemoryImages):
         >>> data.shape, data.num_classes, data.sizes
         ((3, 8, 8), 4, {'weights': 56, 'arch': 14, 'val': 10, 'test': 20})
     """
+
+    offers: ClassVar[tuple[Targets, ...] | None] = ("classes", "numbers", "labels")
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class ArrayData(InMemoryImages):
         parts = {}
         for part, (x, y) in self._given.items():
             images = as_images(x, f"x_{part}")
-            parts[part] = Arrays(images, as_labels(y, len(images), f"y_{part}"))
+            parts[part] = Arrays(images, as_targets(y, len(images), f"y_{part}", self.targets))
         check_same_type({f"x_{part}": x for part, (x, _) in self._given.items()}, "the images")
         check_same_shape(parts, "x_train and x_test differ")
         return Images(**parts)

@@ -106,6 +106,7 @@ class AugmentedImages(ImageData):
                 "shorter_side": shorter_side,
                 "mean": [float(value) for value in mean],
                 "std": [float(value) for value in std],
+                **self._outputs(),
             }
         )
 

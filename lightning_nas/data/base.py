@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 
@@ -12,7 +12,10 @@ from lightning_nas.data.options import LoadingOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.reader import Alternate, SearchReader
 from lightning_nas.data.streams import Batch
+from lightning_nas.data.targets import WORDS, Scale
+from lightning_nas.errors import DataError
 from lightning_nas.processes import check_processes
+from lightning_nas.ranges import Targets
 from lightning_nas.signature import Checked
 from lightning_nas.training.module import ResumableModule
 
@@ -36,7 +39,15 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
             (retraining, test) only what trains one network must be there, and the test part.
         pin_memory: copy batches into page-locked memory; None does so where there is a GPU.
         persistent_workers: keep worker processes from epoch to epoch.
+        offers: kinds of targets that the data can have; None for those that are not checked, except numbers and labels.
+        targets: kind of the targets, as the task of the run needs it; set by :meth:`expect`.
+        scale: mean and standard deviation of each target, where targets are numbers; known after ``setup``, unless it
+            was given before.
     """
+
+    offers: ClassVar[tuple[Targets, ...] | None] = None
+    targets: Targets = "classes"
+    scale: Scale | None = None
 
     shape: tuple[int, ...]
     num_workers: int
@@ -51,12 +62,39 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
         self._calibrating: list[Batch] = []
         self._scoring: dict[tuple[int | None, str], Iterable[Batch]] = {}
 
+    def expect(self, targets: Targets) -> None:
+        """Say before ``setup`` what the targets must be: those of the task.
+
+        Raises:
+            DataError: the data have others, or were set up for others.
+        """
+        if targets == self.targets:
+            return
+        name = type(self).__name__
+        if self.is_set_up:
+            raise DataError(
+                f"the task needs {WORDS[targets]}, and {name} was set up with {WORDS[self.targets]}; legal: "
+                f"data.expect({targets!r}) before data.setup()"
+            )
+        if targets not in (self.offers or ("classes", "words")):
+            has = " or ".join(WORDS[kind] for kind in self.offers or ("words",))
+            raise DataError(
+                f"the task needs {WORDS[targets]}, and {name} has {has}; legal: dataset=npz, or arrays and loaders of "
+                "your own, with such targets"
+            )
+        self.targets = targets
+
     # -- after setup --------------------------------------------------------------------------------------------
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether ``setup`` has read the data, as far as that is known."""
+        return False
 
     @property
     @abstractmethod
     def num_classes(self) -> int:
-        """Width of the networks' output: classes of images, or words of the vocabulary."""
+        """Width of the networks' output: classes of images, numbers or labels a sample, words of the vocabulary."""
 
     @property
     def search_num_classes(self) -> int:
@@ -89,7 +127,13 @@ class SearchData(Checked, pl.LightningDataModule, ABC):
         Data of a person's own say only shape and classes, since their transform is code.
         """
         numbers = [str(number) for number in range(self.num_classes)]
-        return Preprocessing(kind="own", input_shape=list(self.shape), classes=numbers)
+        return Preprocessing(kind="own", input_shape=list(self.shape), classes=numbers, **self._outputs())
+
+    def _outputs(self) -> dict[str, Any]:
+        """What the outputs of a network are, for :meth:`preprocessing`."""
+        if self.scale is None:
+            return {"outputs": self.targets}
+        return {"outputs": "numbers", "target_mean": self.scale.mean.tolist(), "target_std": self.scale.std.tolist()}
 
     def as_option(self, name: str, value: int) -> str:
         """A setting as an error message names it: by the option that a person can change."""

@@ -20,8 +20,8 @@ _MOST_COLOURS = 4
 _LEAST = 1e-30  # pixels below that lose their digits in float32
 _UNLIKE = 8.0  # ratio of two spreads, or distance of two means in spreads
 _ONE_HOT = (
-    "(N,); of one-hot rows take y.argmax(1); several labels per image are not supported: search on the most important "
-    "one, or on their combinations"
+    "(N,); of one-hot rows take y.argmax(1); several labels per image, 0 or 1 for each, need task=multilabel, several "
+    "numbers task=regression"
 )
 
 
@@ -160,7 +160,7 @@ def _numpy(x: Tensor) -> np.ndarray[Any, Any]:
 def _hint(kind: str) -> str:
     if kind in "USO":
         return "; number the classes, e.g. with np.unique(y, return_inverse=True)[1]"
-    classes = " that count the classes; of classes take y.astype(int), regression is not supported: cut it into classes"
+    classes = " that count the classes; of classes take y.astype(int), numbers need task=regression"
     return classes if kind == "f" else ""
 
 

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 from lightning_nas.data.options import option
 from lightning_nas.data.samples import Part, Transform
 from lightning_nas.data.streams import Batches, InOrder, KeyedDataset, Stream
+from lightning_nas.data.targets import Scale
 from lightning_nas.data.transforms import Cutout
 from lightning_nas.errors import DataError
 from lightning_nas.training.seeding import generator
@@ -53,6 +54,11 @@ class Division:
         order = torch.randperm(num_classes, generator=generator(self.seed, "search classes"))
         classes = order[:chosen].sort().values
         parts = {name: Part(part.samples, part.indices, classes) for name, part in self.parts.items()}
+        return replace(self, parts=parts)
+
+    def standardised(self, scale: Scale) -> Division:
+        """The same parts with targets that are standardised numbers, float32."""
+        parts = {name: Part(part.samples, part.indices, change=scale.standardised) for name, part in self.parts.items()}
         return replace(self, parts=parts)
 
     def shuffled(

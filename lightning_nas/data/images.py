@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from sklearn.datasets import load_digits
 
 from lightning_nas.data.augmented import InMemoryImages
-from lightning_nas.data.checks import as_images, as_labels, check_same_shape, check_same_type
+from lightning_nas.data.checks import as_images, check_same_shape, check_same_type
 from lightning_nas.data.numpy_file import read_npz
 from lightning_nas.data.options import ArrayOptions, KnownOptions, option
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
+from lightning_nas.data.targets import as_targets
 from lightning_nas.errors import DataError, shown
 from lightning_nas.processes import machine_memory
-from lightning_nas.ranges import Side, Width
+from lightning_nas.ranges import Side, Targets, Width
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _INSTEAD = (
@@ -85,11 +86,12 @@ class NPZ(InMemoryImages):
 
     Images are (N, H, W) or (N, H, W, C) with at most 16 channels (4 if not square): uint8 or uint16, divided by their
     largest value, or bool or floating point (used as float32). They are kept in memory in the type that they are stored
-    in. Training and test images have one type. Labels are integers, (N,) or (N, 1), and count the classes from 0.
-    Pickled objects in the file are refused.
+    in. Training and test images have one type. Labels are integers, (N,) or (N, 1), and count the classes from 0; for
+    ``task=regression`` they are numbers (N,) or (N, T), for ``task=multilabel`` 0 or 1 (N, T). Pickled objects in the
+    file are refused.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
-    images, y int64 (N,).
+    images, y int64 (N,), or float32 (N, T); see :class:`~lightning_nas.data.module.ImageData`.
 
     Args:
         path: the file.
@@ -112,6 +114,8 @@ class NPZ(InMemoryImages):
         ((3, 8, 8), 4, {'weights': 56, 'arch': 14, 'val': 10, 'test': 20})
     """
 
+    offers: ClassVar[tuple[Targets, ...] | None] = ("classes", "numbers", "labels")
+
     def __init__(self, *, path: str | None = None, flip: bool = False, **options: Unpack[ArrayOptions]) -> None:
         super().__init__(flip=flip, **options)
         self.path = path
@@ -129,7 +133,8 @@ class NPZ(InMemoryImages):
         for part in ("train", "test"):
             if f"x_{part}" in arrays:
                 images = as_images(arrays[f"x_{part}"], f"x_{part} of {where}")
-                parts[part] = Arrays(images, as_labels(arrays[f"y_{part}"], len(images), f"y_{part} of {where}"))
+                y = as_targets(arrays[f"y_{part}"], len(images), f"y_{part} of {where}", self.targets)
+                parts[part] = Arrays(images, y)
         check_same_type({key: x for key, x in arrays.items() if key.startswith("x_")}, where)
         check_same_shape(parts, where)
         return Images(**parts)

@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
@@ -11,11 +11,13 @@ from lightning_nas.data.base import SearchData
 from lightning_nas.data.checks import check_shape, count_classes, doubts_of, size_found
 from lightning_nas.data.division import Division
 from lightning_nas.data.loaders import Loader, ReadPosition
-from lightning_nas.data.options import ImageSize, Share, ShareOrAll, ShareOrNone
+from lightning_nas.data.options import ImageSize, Share, ShareOrAll, ShareOrNone, option
 from lightning_nas.data.samples import Part, Transform, spread
 from lightning_nas.data.split import Images, divide
 from lightning_nas.data.streams import Batch, Batches
-from lightning_nas.ranges import BatchSize, Seed, Width, Workers
+from lightning_nas.data.targets import Scale, check_parts, count_targets, target_doubts
+from lightning_nas.errors import DataError
+from lightning_nas.ranges import BatchSize, Seed, Targets, Width, Workers
 from lightning_nas.training.seeding import seeded
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,10 @@ class ImageData(SearchData):
     these shares. The division, the order and the augmentation are functions of ``seed`` alone.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W); y int64 (N,) from 0 to ``num_classes`` - 1. Training batches
-    are shuffled and augmented, a pass leaves out the images that do not fill a batch.
+    are shuffled and augmented, a pass leaves out the images that do not fill a batch. For a task with other targets
+    (see :meth:`~lightning_nas.data.base.SearchData.expect`) y is float32 (N, ``num_classes``): numbers, standardised by
+    mean and standard deviation of the images that retraining uses, or labels, 0 or 1. Then combinations of labels are
+    divided in the shares, and numbers at random.
 
     A subclass implements :meth:`load` (where images come from) and :meth:`transforms`.
 
@@ -49,12 +54,14 @@ class ImageData(SearchData):
         num_workers: processes that prepare batches; they change only the speed.
         image_size: height and width, or both in a list, compared with the data; None takes those of the data.
         channels: number of channels, compared with the data; None takes that of the data.
-        num_classes: number of classes, compared with the data; None takes that of the data.
+        num_classes: number of classes, or of targets a sample, compared with the data; None takes that of the data.
         search_classes: number of classes that the search sees, chosen by the seed, as FBNet does on ImageNet
             (arXiv:1812.03443, section 4.1); retraining and the test have all classes. None searches on all.
         search_fraction: share of the training images that the search sees, as in PC-DARTS on ImageNet
             (arXiv:1907.05737, section 4.3); retraining has all images.
     """
+
+    offers: ClassVar[tuple[Targets, ...] | None] = ("classes",)
 
     def __init__(
         self,
@@ -106,10 +113,12 @@ class ImageData(SearchData):
         if self._division:
             return
         self._images = images = self.load()
-        self._num_classes = count_classes(images.labels, self._num_classes, len(self.class_names or ()))
+        self._num_classes = self._counted(images)
         shares = {"test": self.test_fraction, "val": self.val_fraction, "arch": self.arch_fraction}
         cut = divide(images, **shares, search=self.search_fraction, seed=self.seed)
         everything = Division(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size)
+        if self.targets != "classes":
+            everything = self._with_targets(everything)
         first, _ = everything.in_order("retrain").samples[0, 0]
         self.shape = check_shape(tuple(first.shape), self.image_size, self.channels)
         searched = everything
@@ -126,6 +135,36 @@ class ImageData(SearchData):
         self._division, self._searched = everything, searched
         sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
         log.info("parts of the data: %s; augmentation: %s", sizes, self.augmentation or "unknown")
+
+    def _counted(self, images: Images) -> int:
+        """The number of classes or of targets."""
+        if self.targets == "classes":
+            return count_classes(images.labels, self._num_classes, len(self.class_names or ()))
+        if self.search_classes:
+            raise DataError(
+                f"{option('search_classes')} is {self.search_classes}, but the targets are {self.targets}; legal: null"
+            )
+        return count_targets(images.labels, self._num_classes, self.targets)
+
+    def _with_targets(self, everything: Division) -> Division:
+        """Check targets that are no classes, and standardise numbers by the samples to train on."""
+        named = ("retrain", *(("val",) if self.for_search else ()), "test")
+        parts = {name: everything.parts[name].labels for name in named if len(everything.parts[name])}
+        check_parts(parts, self.targets)
+        if self.targets == "numbers":
+            self.scale = self.scale or Scale.of(parts["retrain"])
+            if (known := len(self.scale.mean)) != self.num_classes:
+                raise DataError(
+                    f"the network was trained on {known} numbers a sample, the data have {self.num_classes}"
+                )
+            everything = everything.standardised(self.scale)
+        for doubt in target_doubts(parts, self.targets, self.scale):
+            self.doubt(doubt)
+        return everything
+
+    @property
+    def is_set_up(self) -> bool:
+        return self._division is not None
 
     def digest(self) -> str:
         if self._division is None:
@@ -149,7 +188,7 @@ class ImageData(SearchData):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes of the data set."""
+        """Number of classes of the data set, or of numbers or labels a sample."""
         assert self._num_classes is not None, "call setup() first: it reads the data"
         return self._num_classes
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from lightning_nas.data.image_files import read_image
+from lightning_nas.data.targets import Scale
 from lightning_nas.data.transforms import Finish
 from lightning_nas.errors import DataError, shown
+from lightning_nas.ranges import Targets
 
 
 class Preprocessing(BaseModel):
@@ -24,6 +26,9 @@ class Preprocessing(BaseModel):
         kind: "images", "text", or "own" where samples come from code of a person's own, whose transform is not known.
         input_shape: (C, H, W) of one image, (T,) of a window of words.
         classes: names, in the order of the network's output; words of the vocabulary for text.
+        outputs: what the network's outputs are: logits of "classes", "labels" or "words", or standardised "numbers".
+        target_mean: of each number over the training samples, in the targets' own unit; None for other outputs.
+        target_std: standard deviation of each number; output * std + mean is in the targets' own unit.
         pixels: "bytes" are divided by 255; "floats" are files of which some have more than 8 bits, see
             :func:`~lightning_nas.data.image_files.read_image`; "numbers" are arrays of floats. None unless ``kind`` is
             "images".
@@ -57,6 +62,9 @@ class Preprocessing(BaseModel):
     mean: list[float] | None = None
     std: list[float] | None = None
     split: Literal["words", "spaces"] | None = None
+    outputs: Targets = "classes"
+    target_mean: list[float] | None = None
+    target_std: list[float] | None = None
 
     @classmethod
     def of(cls, content: Any, *, where: str) -> Preprocessing:
@@ -71,6 +79,23 @@ class Preprocessing(BaseModel):
             first = reason.errors(include_url=False, include_context=False)[0]
             place = shown(".".join(str(part) for part in first["loc"]))[1:-1]
             raise DataError(f"{where}: preprocessing: {place}: {ascii(first['msg'])[1:-1]}") from None
+
+    def numbers(self, outputs: Tensor) -> Tensor:
+        """Outputs (N, T) of the network in the targets' own unit, float64.
+
+        >>> about = Preprocessing(kind="own", input_shape=[1], classes=["cm"], outputs="numbers", target_mean=[170.0],
+        ...                       target_std=[10.0])
+        >>> about.numbers(torch.tensor([[0.5]])).tolist()
+        [[175.0]]
+        """
+        return self.scale.restored(outputs)
+
+    @property
+    def scale(self) -> Scale:
+        """Mean and standard deviation of the targets; only where the outputs are numbers."""
+        assert self.target_mean is not None
+        assert self.target_std is not None
+        return Scale(*(torch.tensor(values, dtype=torch.float64) for values in (self.target_mean, self.target_std)))
 
     def images(self, files: Sequence[str | Path]) -> Tensor:
         """The network's input (N, C, H, W), float32, of image files.

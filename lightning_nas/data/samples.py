@@ -8,23 +8,26 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+Label = int | Tensor
+"""The class of one sample, or its numbers or labels (T,)."""
+
 
 class Samples(Protocol):
     """A map-style data set whose labels are known without reading the images.
 
     Attributes:
-        labels: (n,) int64.
+        labels: (n,) int64, or (n, T) floating point for targets that are no classes.
     """
 
     labels: Tensor
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Label]:
         """One image in the form that its transform takes, and its label."""
 
     def take(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """The images (N, C, H, W) and labels (N,) at ``indices``; None where images must be read one by one."""
+        """The images (N, C, H, W) and labels (N, ...) at ``indices``; None where images must be read one by one."""
 
     def digest(self) -> str:
         """Hexadecimal digest of the contents; "" where it is not known."""
@@ -98,12 +101,21 @@ def pixels(images: Tensor) -> Tensor:
     return images.float() / 65535 if images.dtype == torch.uint16 else images.float()
 
 
+def label_of(labels: Tensor, index: int) -> Label:
+    """One of many labels: a class as a number, anything else as a tensor (T,).
+
+    >>> label_of(torch.tensor([4, 7]), 1), label_of(torch.tensor([[0.5, 2.0]]), 0)
+    (7, tensor([0.5000, 2.0000]))
+    """
+    return int(labels[index]) if labels.ndim == 1 else labels[index]
+
+
 class Arrays:
     """Images and labels held in memory, in the type and the order in which they came.
 
     Args:
         images: (n, C, H, W), uint8, uint16, bool or floating point.
-        labels: (n,) int64.
+        labels: (n,) int64, or (n, T) floating point.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
@@ -112,9 +124,9 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
         images, labels = self.take([index])
-        return images[0], int(labels[0])
+        return images[0], label_of(labels, 0)
 
     def take(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The images, uint8 or float32, and labels at ``indices``."""
@@ -133,6 +145,7 @@ class Part:
         samples: the whole data set.
         indices: (n,) indices of the chosen samples.
         classes: (k,) sorted; keep only these classes and number them 0 to k - 1. None keeps all classes and numbers.
+        change: of the labels, e.g. their standardisation; None keeps them as they are.
 
     Example:
         >>> whole = Arrays(torch.zeros(4, 1, 2, 2), torch.tensor([0, 7, 7, 3]))
@@ -140,8 +153,14 @@ class Part:
         [1, 0]
     """
 
-    def __init__(self, samples: Samples, indices: Tensor, classes: Tensor | None = None) -> None:
-        labels = samples.labels[indices]
+    def __init__(
+        self,
+        samples: Samples,
+        indices: Tensor,
+        classes: Tensor | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        labels = samples.labels[indices] if change is None else change(samples.labels[indices])
         if classes is not None:
             known = torch.isin(labels, classes)
             indices, labels = indices[known], torch.searchsorted(classes, labels[known])
@@ -150,9 +169,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Label]:
         image, _ = self.samples[int(self.indices[index])]
-        return image, int(self.labels[index])
+        return image, label_of(self.labels, index)
 
     def take(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         """The images and labels at ``indices`` of this part."""

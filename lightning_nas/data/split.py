@@ -63,6 +63,22 @@ class Images:
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16] if all(known.values()) else ""
 
 
+def strata(targets: Tensor) -> Tensor:
+    """What is divided in equal shares, (n,) int64: classes, combinations of labels, and numbers all as one.
+
+    >>> strata(torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])).tolist()
+    [0, 1, 0]
+    >>> strata(torch.tensor([[0.5], [2.0]])).tolist()
+    [0, 0]
+    """
+    if targets.ndim == 1:
+        return targets
+    if bool(((targets == 0) | (targets == 1)).all()):
+        combinations: Tensor = torch.unique(targets, dim=0, return_inverse=True)[1]
+        return combinations
+    return torch.zeros(len(targets), dtype=torch.int64)
+
+
 def _digest(samples: Samples) -> str:
     """The digest of samples; "" where a data set of an installed package does not tell it."""
     told = getattr(samples, "digest", None)
@@ -90,7 +106,7 @@ def divide(images: Images, *, test: float, val: float, arch: float, seed: int, s
     test = 0.0 if images.test is not None else test
     val = 0.0 if images.val is not None else val
     seen = (1 - test - val) * search
-    cut = stratified(images.train.labels, [test, val, seen * arch, seen * (1 - arch)], seed)
+    cut = stratified(strata(images.train.labels), [test, val, seen * arch, seen * (1 - arch)], seed)
     indices = dict(zip(("test", "val", "arch", "weights", "rest"), cut, strict=True))
     indices["searched"] = torch.cat([indices["weights"], indices["arch"]]).sort().values
     indices["retrain"] = torch.cat([indices["searched"], indices.pop("rest")]).sort().values

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from lightning_nas.data.options import option
-from lightning_nas.data.samples import Samples, Transform
+from lightning_nas.data.samples import Label, Samples, Transform
 from lightning_nas.errors import DataError
 from lightning_nas.training.seeding import generator, seeded
 
@@ -22,7 +22,7 @@ SampleKey = tuple[int, int]
 """(pass, sample index)."""
 
 Batch = tuple[Tensor, Tensor]
-"""A batch (x, y) of a loader: images (N, C, H, W) and labels (N,), or words (N, T) and the words after them (N, T)."""
+"""A batch (x, y): images (N, C, H, W) and labels (N,) or (N, T), or words (N, T) and the words after them (N, T)."""
 
 
 class Order(Protocol):
@@ -124,7 +124,7 @@ class InOrder:
         return [(0, index) for index in self._indices[t * self.batch_size :][: self.batch_size]]
 
 
-class KeyedDataset(Dataset[tuple[Tensor, int]]):
+class KeyedDataset(Dataset[tuple[Tensor, Label]]):
     """Samples by (pass, index); every random transform draws from (seed, name, pass, index).
 
     Args:
@@ -140,12 +140,12 @@ class KeyedDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, Label]:
         image, label = self._one(key)
         return self.transform.batch(image), label
 
     def batch(self, keys: Sequence[SampleKey]) -> Batch:
-        """The samples of ``keys`` as one batch: images (N, C, H, W), labels (N,).
+        """The samples of ``keys`` as one batch: images (N, C, H, W), labels (N,) or (N, T).
 
         Raises:
             DataError: images of different shapes or types.
@@ -158,12 +158,12 @@ class KeyedDataset(Dataset[tuple[Tensor, int]]):
             stacked = torch.stack([image for image, _ in pairs])
         except (TypeError, RuntimeError) as reason:
             raise DataError(f"the images of the {self.name} part do not make a batch: {reason}") from None
-        return self.transform.batch(stacked), torch.tensor([label for _, label in pairs])
+        return self.transform.batch(stacked), torch.stack([torch.as_tensor(label) for _, label in pairs])
 
-    def _one(self, key: SampleKey) -> tuple[Tensor, int]:
+    def _one(self, key: SampleKey) -> tuple[Tensor, Label]:
         with seeded(self.seed, self.name, *key):
             image, label = self.samples[key[1]]
-            return image if self.transform.image is None else self.transform.image(image), int(label)
+            return image if self.transform.image is None else self.transform.image(image), label
 
 
 class Batches(Dataset[Batch]):

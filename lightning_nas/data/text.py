@@ -139,7 +139,13 @@ class TextData(SearchData):
         return len(self.vocabulary)
 
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(kind="text", input_shape=list(self.shape), classes=list(self.vocabulary), split=self.split)
+        return Preprocessing(
+            kind="text",
+            input_shape=list(self.shape),
+            classes=list(self.vocabulary),
+            outputs="words",
+            split=self.split,
+        )
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from lightning_nas.data.samples import digest_of, spread
+from lightning_nas.data.samples import Label, digest_of, label_of, spread
+from lightning_nas.data.targets import as_targets
 from lightning_nas.errors import DataError, NasError, shown
+from lightning_nas.ranges import Targets
 
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535, torch.bool: 1}
 _COMPARED = 16  # samples whose label is compared with the list of labels that the data set keeps
@@ -22,11 +24,13 @@ class UserSamples:
 
     Images become float32 (C, H, W): floating point of any precision is cast, uint8 is divided by 255 (as
     ``torchvision.transforms.ToTensor`` does) and uint16 by 65,535, (H, W) gets one channel. Labels are one integer: an
-    int, a numpy integer, a tensor or array with one integer element, or a one-hot row.
+    int, a numpy integer, a tensor or array with one integer element, or a one-hot row. Targets of another kind are one
+    number, or a list, tensor or array of them.
 
     Args:
         dataset: map-style, of pairs (image, label).
         where: the loader it came from, for messages.
+        targets: kind of the labels: "classes", "numbers" or "labels".
 
     Attributes:
         kind: type of the images, "floating point" or an integer's; "" without any.
@@ -36,21 +40,22 @@ class UserSamples:
         DataError: a sample is not such a pair, or the data set fails; also while samples are read.
     """
 
-    def __init__(self, dataset: Any, where: str) -> None:
-        self.dataset, self.where = dataset, where
+    def __init__(self, dataset: Any, where: str, targets: Targets = "classes") -> None:
+        self.dataset, self.where, self.targets = dataset, where, targets
         self.kind, self.shape = "", tuple[int, ...]()
-        self.labels = self._all_labels()
+        self.labels = self._all_labels() if targets == "classes" else self._all_targets()
         if len(self):
             self.shape = tuple(self._image(self._pair(0)[0], 0).shape)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self._pair(index)
-        if label != self.labels[index]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
+        image, given = self._pair(index)
+        label, known = self._read(given, index), label_of(self.labels, index)
+        if not bool((torch.as_tensor(label) == torch.as_tensor(known)).all()):
             raise DataError(
-                f"{self.where}: the label of sample {index} is {label}, but was {int(self.labels[index])} before; "
+                f"{self.where}: the label of sample {index} is {_plain(label)}, but was {_plain(known)} before; "
                 "the label of a sample must not change"
             )
         return self._image(image, index), label
@@ -79,7 +84,7 @@ class UserSamples:
                 f"{self.where}: sample {index} is {described(sample)}; legal are pairs (image, label), a tuple of "
                 f"two{_instead(sample)}"
             )
-        return sample[0], self._label(sample[1], index)
+        return sample[0], sample[1]
 
     def _image(self, image: Any, index: int) -> Tensor:
         if isinstance(image, np.ndarray):
@@ -100,6 +105,26 @@ class UserSamples:
             raise DataError(f"{self.where}: the image of sample {index} has a pixel that is NaN or infinite")
         return pixels[None] if pixels.ndim == 2 else pixels
 
+    def _read(self, label: Any, index: int) -> Label:
+        """The label of a sample: a class, or numbers or labels (T,)."""
+        if self.targets == "classes":
+            return self._label(label, index)
+        return as_targets(self._row(label, index)[None], 1, f"{self.where}: sample {index}", self.targets)[0]
+
+    def _row(self, label: Any, index: int) -> Tensor:
+        """The numbers of a sample, (T,) float64."""
+        try:
+            given = label if isinstance(label, Tensor) else torch.as_tensor(label, dtype=torch.float64)
+            row = given.detach().cpu().double()
+        except (TypeError, ValueError, RuntimeError):  # of names, for example
+            row = None
+        if row is None or row.ndim > 1 or not row.numel():
+            raise DataError(
+                f"{self.where}: the target of sample {index} is {described(label)}; legal is a number, or a "
+                f"list, tensor or array (T,) of them{advice(label) if isinstance(label, str) else ''}"
+            )
+        return row.reshape(-1)
+
     def _label(self, label: Any, index: int) -> int:
         if isinstance(label, int):
             return int(label)
@@ -114,19 +139,38 @@ class UserSamples:
             f"classes from 0 on, or a one-hot row{advice(label)}"
         )
 
+    def _all_targets(self) -> Tensor:
+        """Targets of all samples (N, T): those of a TensorDataset, else by reading every sample."""
+        root, indices = resolved(self.dataset)
+        if isinstance(root, TensorDataset) and len(root.tensors) == 2:
+            return as_targets(root.tensors[1][indices], len(indices), f"{self.where}: the targets", self.targets)
+        rows = [self._row(self._pair(index)[1], index) for index in range(len(self))]
+        if unlike := [number for number, row in enumerate(rows) if len(row) != len(rows[0])]:
+            raise DataError(
+                f"{self.where}: sample {unlike[0]} has {len(rows[unlike[0]])} targets, sample 0 has {len(rows[0])}; "
+                "every sample needs as many"
+            )
+        stacked = torch.stack(rows) if rows else torch.zeros(0, 1)
+        return as_targets(stacked, len(rows), f"{self.where}: the targets", self.targets)
+
     def _all_labels(self) -> Tensor:
         """Labels of all samples (N,), int64: the list that the usual data sets keep, else by reading every sample."""
         count = len(self)
         labels = kept_labels(self.dataset)
         if labels is not None:
             compared = spread(count, _COMPARED)
-            if any(self._pair(index)[1] != labels[index] for index in compared):
+            if any(self._label(self._pair(index)[1], index) != labels[index] for index in compared):
                 labels = None  # __getitem__ gives other labels than the list
         if labels is None:
-            labels = torch.tensor([self._pair(index)[1] for index in range(count)], dtype=torch.int64)
+            read = [self._label(self._pair(index)[1], index) for index in range(count)]
+            labels = torch.tensor(read, dtype=torch.int64)
         if count and labels.min() < 0:
             raise DataError(f"{self.where} has negative labels; they must count the classes from 0 on")
         return labels.long()
+
+
+def _plain(label: Label) -> Any:
+    return label.tolist() if isinstance(label, Tensor) else label
 
 
 def _instead(sample: Any) -> str:
@@ -192,12 +236,12 @@ def advice(label: Any) -> str:
         return ""
     array = label.detach().cpu().numpy() if isinstance(label, Tensor) else np.asarray(label)
     if array.size <= 1:
-        return "; numbers that are classes need .long(), regression is not supported"
+        return "; numbers that are classes need .long(), others task=regression"
     if array.ndim > 1:
         return "; one label per pixel (segmentation) is not supported, only one per image"
     if array.dtype.kind == "f" and not np.isin(array, (0, 1)).all():
-        return "; of class probabilities take the argmax, task.label_smoothing smooths; regression is not supported"
-    return "; several labels per image are not supported: search on the most important one, or on their combinations"
+        return "; of class probabilities take the argmax, task.label_smoothing smooths; numbers need task=regression"
+    return "; several labels per image, 0 or 1 for each, need task=multilabel"
 
 
 def described(value: Any) -> str:

@@ -42,6 +42,17 @@ KEYS = (
     *("score_spread", "score_error", "kendall_tau_truth", "rank_proxies"),
 )
 
+OF_CLASSES = (
+    "balanced_acc",
+    "majority_share",
+    "baseline_acc",
+    "classes",
+    "confusion",
+    "accuracy_source",
+    "tabulated_acc",
+)
+"""Keys that only results of tasks with classes or words have."""
+
 
 def write_result(run: Run, architecture: Architecture, network: nn.Module, table: LatencyTable | None) -> None:
     """Measure the network, write the run's files, print the table."""
@@ -76,7 +87,10 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
 
 
 def collected(run: Run) -> dict[str, Any]:
-    """The figures so far by the names of ``result.json``; None for what was not taken."""
+    """The figures so far by the names of ``result.json``; None for what was not taken.
+
+    The task's own figures stand in the place of accuracies; those of numbers and labels have no figures of classes.
+    """
     score, answer = f"test_{run.task.score_name}", run.found
     known = {
         "strategy": run.names.strategy if "search" in run.stages else None,
@@ -90,7 +104,11 @@ def collected(run: Run) -> dict[str, Any]:
         **run.figures,
     }
     named = {"test_acc": score, "inherited_acc": f"inherited_{run.task.score_name}"}
-    return {key: known.get(key) for key in (named.get(key, key) for key in KEYS)}
+    keys = [named.get(key, key) for key in KEYS]
+    if run.task.targets in ("numbers", "labels"):
+        keys = [key for key in keys if key not in OF_CLASSES] + ["outputs"]
+        keys += [key for key in run.figures if key.startswith(("test_", "in_units")) and key not in keys]
+    return {key: known.get(key) for key in keys}
 
 
 def _measured(run: Run, network: nn.Module, table: LatencyTable | None) -> dict[str, Any]:
@@ -176,6 +194,8 @@ def _tabulated(run: Run, architecture: Architecture) -> dict[str, Any]:
 
     It is the result of a search that only looks up; beside the result of any other run it stands for comparison.
     """
+    if run.task.targets in ("numbers", "labels"):
+        return {}
     try:
         known = tabulated(run.space, architecture, run.published)
     except DataError as reason:  # the run has its answer: a damaged table must not spoil it

@@ -101,7 +101,7 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     if not math.isfinite(score):
         raise NumericalError(f"the retrained network's test {run.task.score_name} is {score}")
     run.figures[f"test_{run.task.score_name}"] = score
-    if run.task.score_name == "acc":
+    if explained or run.task.score_name == "acc":
         run.figures["test_samples"] = run.data.sizes["test"]
         run.figures |= explained
     run.figures["retrain_seconds"] = stage_seconds(trainer)

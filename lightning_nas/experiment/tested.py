@@ -1,4 +1,4 @@
-"""Figures to compare a test accuracy with: each class, the largest class alone, logistic regression on pixels."""
+"""Figures of the test, and what a test accuracy is compared with: each class, the largest alone, a linear model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import InputError
+from lightning_nas.experiment.by_target import figures_of_test
 from lightning_nas.experiment.folder import is_first_process
 from lightning_nas.experiment.pixel_baseline import pixel_baseline
 from lightning_nas.files import read_json, write_json
@@ -29,11 +30,13 @@ _MOST_IN_MATRIX = 30  # classes
 
 
 def tested(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
-    """The score of a network on the test part, and the figures of ``result.json`` that explain an accuracy of images.
+    """The score of a network on the test part, and the figures of ``result.json`` that explain it.
 
     Reads the test part once, all of it in every process; computes the baseline in the first process alone, once for a
     folder and its data.
     """
+    if run.task.targets in ("numbers", "labels"):
+        return _of_targets(run, network)
     data, batches = run.data, run.data.evaluation_loader("test")
     if not isinstance(data, ImageData) or run.task.score_name != "acc":
         return run.task.evaluate(network, batches, data.num_classes), {}
@@ -49,6 +52,22 @@ def tested(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
             f"{figures['majority_share']:.2%}: the network tells no classes apart"
         )
     return score, figures
+
+
+def _of_targets(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
+    """As :func:`tested` of numbers and labels; warns of a network that is no better than a constant answer."""
+    figures = figures_of_test(run.task, network, run.data)
+    r2, mean_precision = figures.get("test_r2"), figures.get("test_map")
+    if r2 is not None and r2 <= 0:
+        run.warn(f"the test R2 of {r2:.4f} is not above 0: the network predicts no better than the targets' mean")
+    positives = [entry["positives"] for entry in figures["outputs"] if entry.get("positives")]
+    if mean_precision is not None and positives:
+        share = sum(positives) / len(positives) / run.data.sizes["test"]
+        if mean_precision <= share:
+            run.warn(
+                f"the test mAP of {mean_precision:.4f} is not above {share:.4f}, that of answers without a network"
+            )
+    return figures[f"test_{run.task.score_name}"], figures
 
 
 @contextmanager

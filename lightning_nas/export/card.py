@@ -11,13 +11,12 @@ import torch
 from lightning_nas import __version__
 from lightning_nas.export.trained import Trained
 from lightning_nas.latency.macs import count_macs, count_params
-from lightning_nas.report.quantities import accuracy, inherited, latency
+from lightning_nas.report.quantities import accuracy, inherited, latency, scores
 
 _TEXT = """\
 ---
 library_name: pytorch
-pipeline_tag: {task}
-tags: [neural-architecture-search, lightning_nas]
+{task}tags: [neural-architecture-search, lightning_nas]
 ---
 
 # A network of the search space {space}
@@ -36,7 +35,7 @@ tags: [neural-architecture-search, lightning_nas]
 {preprocessing}
 ```
 
-Classes, in the order of the output: {classes}
+{outputs}, in the order of the output: {classes}
 
 ## Use
 
@@ -61,6 +60,13 @@ Classes, in the order of the output: {classes}
 
 Cite the paper of the search method, too: its page in the documentation of lightning_nas names it.
 """
+_TAGS = {True: "text-generation", False: "image-classification"}
+_OUTPUTS = {
+    "classes": "Classes",
+    "words": "Classes",
+    "labels": "Labels, each with a logit of its own",
+    "numbers": "Numbers, standardised (times `target_std` plus `target_mean` they are in the unit of the targets)",
+}
 _USE = """\
 import lightning_nas as ln
 from safetensors.torch import load_file
@@ -84,6 +90,7 @@ def model_card(trained: Trained, result: Mapping[str, Any]) -> str:
     said = {**result, **trained.figures}
     rows = {
         "test accuracy": accuracy(said),
+        **scores(said),
         "test perplexity": said.get("test_ppl"),
         "before training": inherited(said),
         "parameters": f"{count_params(trained.network):,}",
@@ -96,7 +103,8 @@ def model_card(trained: Trained, result: Mapping[str, Any]) -> str:
     shape = " x ".join(map(str, known.input_shape))
     strategy, dataset = said.get("strategy"), said.get("dataset")
     return _TEXT.format(
-        task="text-generation" if is_text else "image-classification",
+        task="" if known.outputs == "numbers" else f"pipeline_tag: {_TAGS[is_text]}\n",
+        outputs=_OUTPUTS[known.outputs],
         space=architecture.space,
         made=f"Found by the strategy {strategy} and trained" if strategy else "Trained",
         start="scratch" if inherited(said) is None else "inherited weights",

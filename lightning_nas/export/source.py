@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import _get_qualified_name
 
+from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.errors import InputError, shown
 from lightning_nas.export.tracing import is_input, traced
 from lightning_nas.export.trained import Trained
@@ -442,8 +443,16 @@ def network_file(trained: Trained, x: Tensor, weights: str, digest: str) -> str:
         preprocessing="{\n" + lines + "}",
         classes=classes,
         expression=expression.replace("\n", "\n    "),
-        shapes=f"(N, {shape}) in, a number for each of {len(known.classes)} classes out",
+        shapes=f"(N, {shape}) in, {_out(known)} out",
         weights=weights,
         digest=digest,
     )
     return text.replace(unused, "") if unused else text
+
+
+def _out(known: Preprocessing) -> str:
+    """The outputs of a network in words."""
+    if known.outputs == "numbers":
+        scale = "times target_std plus target_mean of PREPROCESSING they have their own unit"
+        return f"{len(known.classes)} standardised numbers ({scale})"
+    return f"a number for each of {len(known.classes)} {'labels' if known.outputs == 'labels' else 'classes'}"

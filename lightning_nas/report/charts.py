@@ -29,6 +29,8 @@ _SEARCH = (
     ("train/loss", "val/loss"),
     ("arch/loss",),
     ("train/acc", "val/acc"),
+    ("val/r2",),
+    ("val/map", "val/f1"),
     ("arch/entropy",),
     ("arch/reward", "arch/baseline"),
     ("latency/expected_ms",),
@@ -49,11 +51,11 @@ _HEALTH = (
 )
 _LIKELIEST = "The probability of each choice's likeliest option; a dot where the option changed."
 _MOST_HISTORIES = 6  # groups with a picture of all options each
-_RETRAIN = (("train/loss", "val/loss"), ("train/acc", "val/acc"))
+_RETRAIN = (("train/loss", "val/loss"), ("train/acc", "val/acc"), ("val/r2",), ("val/map", "val/f1"))
 
 
 def search_curves(folder: Path) -> Section:
-    """Losses, accuracy, entropy and expected latency of the search, then everything else that was logged."""
+    """Losses, metrics, entropy and expected latency of the search, then everything else that was logged."""
     points = read_points(read_rows(folder / "metrics.csv"))
     parts = _curves(points, _SEARCH, "search", "The metrics the search logged, by step.")
     shown = {key for panel in _SEARCH for key in panel}
@@ -65,7 +67,7 @@ def search_curves(folder: Path) -> Section:
 
 
 def retrain_curves(folder: Path) -> Section:
-    """Losses and accuracy of the derived network trained alone."""
+    """Losses and metrics of the derived network trained alone."""
     points = read_points(read_rows(folder / "retrain" / "metrics.csv"))
     return Section("Retraining", _curves(points, _RETRAIN, "retrain", "The derived network, trained alone, by step."))
 

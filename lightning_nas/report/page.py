@@ -52,6 +52,7 @@ def write_report(
     parts: list[Section | None] = [
         sections.result(folder, result),
         sections.classes(result),
+        sections.outputs(result),
         charts.hypothesis(folder),
         sections.network(graph, cells or {}),
         sections.names(folder),
@@ -85,6 +86,8 @@ def _summary(result: Mapping[str, Any]) -> str:
         "seed": "seed {}",
         "test_acc": "{:.2%} test accuracy",
         "test_ppl": "test perplexity {:.2f}",
+        "test_r2": "test R2 {:.4f}",
+        "test_map": "test mean average precision {:.4f}",
         "params": "{:,} parameters",
         "latency_measured_ms": "{:.3g} ms measured",
     }

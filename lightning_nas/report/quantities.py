@@ -8,6 +8,14 @@ from typing import Any
 
 from lightning_nas.report.record import number
 
+NAMES = {
+    "r2": ("R2", ".4f"),
+    "mse": ("mean squared error", ".6g"),
+    "mae": ("mean absolute error", ".6g"),
+    "map": ("mean average precision", ".4f"),
+    "f1": ("F1", ".4f"),
+}
+"""Words and format of the figures of regression and of several labels, by the names of their metrics."""
 _Z = 1.959963984540054  # of the normal distribution: 95 %, two-sided
 
 
@@ -48,13 +56,41 @@ def accuracy(result: Mapping[str, Any]) -> str | None:
 def inherited(result: Mapping[str, Any]) -> str | None:
     """The test figure of the network with the weights of the search, before it was trained further.
 
-    >>> inherited({"inherited_acc": 0.9136})
-    '91.36% with inherited weights'
+    >>> inherited({"inherited_acc": 0.9136}), inherited({"inherited_r2": 0.5})
+    ('91.36% with inherited weights', 'R2 0.5000 with inherited weights')
     """
-    share, perplexity = number(result.get("inherited_acc")), number(result.get("inherited_ppl"))
+    share = number(result.get("inherited_acc"))
     if share is not None:
         return f"{share:.2%} with inherited weights"
-    return None if perplexity is None else f"perplexity {perplexity:.2f} with inherited weights"
+    for name, (words, form) in {"ppl": ("perplexity", ".2f"), **NAMES}.items():
+        if (figure := number(result.get(f"inherited_{name}"))) is not None:
+            return f"{words} {figure:{form}} with inherited weights"
+    return None
+
+
+def scores(result: Mapping[str, Any]) -> dict[str, str]:
+    """The test figures of a task without accuracy and perplexity, in words; the first with the number of samples.
+
+    >>> scores({"test_r2": 0.75, "test_samples": 359, "test_mae": 0.125, "in_units": ["test_mae"]})
+    {'test R2': '0.7500 (n = 359)', 'test mean absolute error': "0.125, in the targets' unit"}
+    >>> scores({"test_acc": 0.9, "test_samples": 359})
+    {}
+    """
+    said = dict[str, str]()
+    for key, content in result.items():
+        name, figure = key.removeprefix("test_"), number(content)
+        if figure is None or not key.startswith("test_") or name in ("acc", "ppl", "samples"):
+            continue
+        words, form = NAMES.get(name, (name, ".4g"))
+        unit = ""
+        if key in (result.get("in_units") or ()):
+            unit = ", in the targets' unit" + (" squared" if name == "mse" else "")
+        elif name in ("mse", "mae"):
+            unit = ", of standardised targets"
+        samples = None if said else number(result.get("test_samples"))
+        count = "" if samples is None else f" (n = {samples:,.0f})"
+        said[f"test {words}"] = f"{figure:{form}}{unit}{count}"
+    return said
 
 
 def comparison(result: Mapping[str, Any]) -> str | None:

@@ -26,6 +26,7 @@ from lightning_nas.report.parts import (
     value,
 )
 from lightning_nas.report.quantities import (
+    NAMES,
     accuracy,
     against_measured,
     comparison,
@@ -33,6 +34,7 @@ from lightning_nas.report.quantities import (
     inherited,
     provenance,
     ranking,
+    scores,
     spread,
     steps,
     tabulated,
@@ -69,6 +71,7 @@ def result(folder: Path, content: Mapping[str, Any]) -> Section:
         ("Architecture", _architecture(folder, take("architecture"))),
         ("Chosen as", value(take("answer_rule"))),
         ("Test accuracy", accuracy(content)),
+        *((f"T{name[1:]}", text) for name, text in scores(content).items()),
         ("Before the retraining", inherited(content)),
         ("Balanced accuracy", value(take("balanced_acc"), "{:.2%}")),
         ("To compare", comparison(content)),
@@ -124,6 +127,26 @@ def classes(content: Mapping[str, Any]) -> Section | None:
         parts += [Words("Confusion matrix: each row has the answers for the test images of one class.")]
         parts += [Table(head, counts, frozenset(range(1, len(head))))]
     return Section("Classes", parts)
+
+
+def outputs(content: Mapping[str, Any]) -> Section | None:
+    """The test figures of each number or label; None for tasks of classes and words."""
+    entries = [entry for entry in _listed(content.get("outputs")) if isinstance(entry, Mapping)]
+    if not entries:
+        return None
+    keys = [key for key in entries[0] if key != "name"]
+    forms = {"positives": ("samples that have it", ",.0f"), **NAMES}
+    head = [forms.get(key, (key, ""))[0] for key in keys]
+    rows: list[list[Cell]] = [
+        [
+            str(entry.get("name")),
+            *(value(number(entry.get(key)), f"{{:{forms.get(key, ('', '.4g'))[1]}}}") or "–" for key in keys),
+        ]
+        for entry in entries
+    ]
+    parts: list[Part] = [Words("The figures of the test part for each output of the network.")]
+    named = ("Output", *(f"{words[0].upper()}{words[1:]}" for words in head))
+    return Section("Outputs", [*parts, Table(named, rows, frozenset(range(1, len(named))))])
 
 
 def _listed(content: Any) -> list[Any]:

@@ -22,7 +22,12 @@ Runs = Sequence[tuple[str, Mapping[str, Any]]]
 """The name of each run and the content of its ``result.json``."""
 
 # header and format by the key in result.json; first the task's own figure, such as test_acc
-SCORES = {"test_acc": ("accuracy", ".4f"), "test_ppl": ("perplexity", ".2f")}
+SCORES = {
+    "test_acc": ("accuracy", ".4f"),
+    "test_ppl": ("perplexity", ".2f"),
+    "test_r2": ("R2", ".4f"),
+    "test_map": ("mAP", ".4f"),
+}
 FIGURES = {
     "params": ("params", ",.0f"),
     "macs": ("MACs", ",.0f"),

@@ -16,6 +16,7 @@ from lightning_nas.report.quantities import (
     inherited,
     latency,
     ranking,
+    scores,
     steps,
     tabulated,
     targets,
@@ -49,6 +50,7 @@ def summary(result: Mapping[str, Any], architecture: str = "", extra: Mapping[st
     rows: dict[str, str | None] = {
         "architecture": architecture,
         "test accuracy": accuracy(result),
+        **scores(result),
         "before training": inherited(result),
         "balanced": _shown(take("balanced_acc"), ".2%"),
         "to compare": comparison(result),

@@ -205,7 +205,7 @@ class SearchModule(Checked, SearchLoop):
     # -- data ---------------------------------------------------------------------------------------------------
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        attach(self.trainer, self.seed)  # here, so that Lightning sets up what it reads
+        attach(self.trainer, self.seed).expect(self.task.targets)  # here, so that Lightning sets up what it reads
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if (longest := getattr(callback, "longest_warm_up", None)) is not None:
                 self.shorten_warm_up(longest)

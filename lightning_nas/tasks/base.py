@@ -6,9 +6,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from lightning_nas.ops.outputs import output_of
+from lightning_nas.ranges import Targets
 from lightning_nas.signature import Checked
 
 Batch = tuple[Any, Tensor]
@@ -18,13 +20,33 @@ Batch = tuple[Any, Tensor]
 class Task(Checked, ABC):
     """Loss, metrics and score of a network.
 
-    A subclass implements :meth:`loss` and :meth:`metrics`, and sets ``score_name``.
+    A subclass implements :meth:`loss` and :meth:`metrics`, and sets ``score_name`` and ``targets``. The test suite
+    :class:`~lightning_nas.testing.tasks.TaskCase` proves it.
 
     Attributes:
         score_name: key of the metric that describes a network in results, e.g. ``acc`` for ``test_acc``.
+        targets: what the data must hold. "classes": int64 (N,); "numbers": float32 (N, T), standardised by the training
+            samples; "labels": float32 (N, T) of 0 and 1; "words": int64 (N, L). The output is (N, ..., num_classes),
+            where num_classes is the number of classes, of words, or T.
+
+    Example:
+        >>> from torchmetrics import MeanAbsoluteError
+        >>> class Absolute(Task):
+        ...     score_name, targets = "mae", "numbers"
+        ...     def loss(self, output, target):
+        ...         return (output - target).abs().mean()
+        ...     def metrics(self, num_classes, *, synced=True):
+        ...         return MetricCollection({"mae": MeanAbsoluteError(sync_on_compute=synced)})
+        ...     def reward(self, figure):
+        ...         return 1 / (1 + figure)
+        ...     def score(self, network, batches, num_classes):
+        ...         return self.reward(self.evaluate(network, batches, num_classes))
+        >>> float(Absolute().loss(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]])))
+        2.0
     """
 
     score_name: ClassVar[str]
+    targets: ClassVar[Targets] = "classes"
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -47,6 +69,22 @@ class Task(Checked, ABC):
             num_classes: width of the output.
             synced: compute over the batches of all processes; else over those of this process.
         """
+
+    def unit_metrics(self) -> MetricCollection:
+        """Metrics of the test in the unit of the targets, updated with (output, target) in that unit, float64.
+
+        Only for targets that are numbers; by default none.
+        """
+        return MetricCollection({})
+
+    def imitation_loss(self, output: Tensor, taught: Tensor) -> Tensor:
+        """Loss of a network that learns the output of another, by default the cross entropy with its probabilities.
+
+        Args:
+            output: (N, ..., num_classes).
+            taught: of the other network, of the same shape, without gradient.
+        """
+        return F.cross_entropy(output.flatten(0, -2), taught.flatten(0, -2).softmax(-1))
 
     # -- memory from batch to batch -----------------------------------------------------------------------------
 

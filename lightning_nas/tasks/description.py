@@ -9,8 +9,12 @@ from lightning_nas.errors import InputError, shown
 from lightning_nas.tasks.base import Task
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
+from lightning_nas.tasks.multilabel import MultiLabel
+from lightning_nas.tasks.regression import Regression
 
-_CLASSES: dict[str, type[Task]] = {"Classification": Classification, "LanguageModelling": LanguageModelling}
+_CLASSES: dict[str, type[Task]] = {
+    made.__name__: made for made in (Classification, LanguageModelling, MultiLabel, Regression)
+}
 
 
 def describe(task: Task) -> dict[str, Any] | None:

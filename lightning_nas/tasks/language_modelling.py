@@ -77,6 +77,7 @@ class LanguageModelling(Task):
     """
 
     score_name = "ppl"
+    targets = "words"
 
     def __init__(self, slowness: NonNegativeFloat = 1.0e-3, reward_scale: PositiveFloat = 80.0) -> None:
         self.slowness, self.reward_scale = slowness, reward_scale

@@ -42,6 +42,7 @@ class ObjectsJob(Job):
         return self._space
 
     def worker(self) -> Worker:
+        self._data.expect(self._task.targets)
         self._data.setup("fit")
 
         def work(request: Request) -> Response:

@@ -61,7 +61,7 @@ X, Y = np.zeros((40, 8, 8, 3), np.uint8), np.arange(40) % 2
         ((X.transpose(0, 3, 1, 2), Y), r"x_train has the shape \(40, 3, 8, 8\); .* arrays are .* channels last"),
         ((torch.from_numpy(X), Y), r"x_train has the shape \(40, 8, 8, 3\); .* tensors are .* channels first"),
         ((X.astype(int), Y), r"x_train has the type 'int64'; legal are uint8 .* and floating point"),
-        ((X, Y / 2), r"y_train has the type 'float64'; .* regression is not supported"),
+        ((X, Y / 2), r"y_train has the type 'float64'; .* numbers need task=regression"),
         ((X, np.eye(2, dtype=int)[Y]), r"y_train has the shape \(40, 2\); .* of one-hot rows take y.argmax\(1\)"),
         ((X, np.eye(2)[Y]), r"y_train has the shape \(40, 2\); .* of one-hot rows take y.argmax\(1\)"),
         ((X, np.array(["a", "b"])[Y]), r"y_train has the type '<U1'; .* np.unique"),

@@ -46,7 +46,7 @@ class Row:
         method: a strategy, or a network that nobody searched for.
         seed: of the run.
         failed: why there is no figure; None for a finished run.
-        figure: what is compared: the test accuracy of the answer, or minus its perplexity.
+        figure: what is compared: the test accuracy of the answer, its R2, its mAP, or minus its perplexity.
         source: of the figure, in words.
         trials: that led to the answer; None for a search that shares weights.
         weights_steps: of shared weights.
@@ -285,7 +285,12 @@ def _figure(result: dict[str, Any], answer: Architecture, known: Known | None) -
     accuracy, perplexity = number(result.get("test_acc")), number(result.get("test_ppl"))
     if accuracy is not None:
         return accuracy, "test accuracy of the retrained network"
-    return (None, None) if perplexity is None else (-perplexity, "minus the test perplexity of the retrained network")
+    if perplexity is not None:
+        return -perplexity, "minus the test perplexity of the retrained network"
+    for key, name in (("test_r2", "R2"), ("test_map", "mean average precision")):
+        if (figure := number(result.get(key))) is not None:
+            return figure, f"test {name} of the retrained network"
+    return None, None
 
 
 def _curve(row: Row, folder: Path, known: Known | None) -> Curve | None:

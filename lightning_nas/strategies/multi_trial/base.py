@@ -422,6 +422,7 @@ class TrialSearch(Checked, ResumableModule):
         self._check_warm_start()
         if self._in_process or self.looks_at_data:
             self._data = attach(self.trainer, self.seed, own_loader=True)
+            self._data.expect(self.task.targets)
             self._data.setup("fit")
             check_sizes(self.space, self._data)
         if self._in_process:

@@ -35,7 +35,6 @@ import torch
 from annotated_types import Interval
 from pydantic import PositiveFloat
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim import SGD
 
 from lightning_nas.architecture import Architecture
@@ -188,9 +187,9 @@ class SPOS(UniformPaths):
         for path in (self.space.largest, self.space.smallest, *drawn):
             output = self.supernet(batch[0], self.space.gates(path).to(self.device))
             if taught is None:
-                loss, taught = self.task.training_loss(output, batch), output.detach().flatten(0, -2).softmax(-1)
+                loss, taught = self.task.training_loss(output, batch), output.detach()
             else:
-                loss = F.cross_entropy(output.flatten(0, -2), taught)
+                loss = self.task.imitation_loss(output, taught)
             self.check_finite("train/loss", loss)
             self.manual_backward(loss / self.accumulate)
             losses.append(loss.detach())
