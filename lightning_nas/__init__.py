@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lightning_nas.data.given import as_search_data
     from lightning_nas.data.images import NPZ, Digits
     from lightning_nas.data.text import TextData
+    from lightning_nas.data.tiny import TinyImages
     from lightning_nas.data.vision import CIFAR10, CIFAR100, FashionMNIST
     from lightning_nas.errors import NasError
     from lightning_nas.export.trained import load
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.chains.mobile import MobileSpace
     from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
     from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+    from lightning_nas.spaces.chains.tiny import TinySpace
     from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
     from lightning_nas.spaces.darts.space import DARTSSpace
     from lightning_nas.spaces.eas.space import EASSpace
@@ -164,6 +166,8 @@ _HOME = {
     "ShuffleNetSpace": "spaces.chains.spos_shufflenet",
     "Task": "tasks.base",
     "TextData": "data.text",
+    "TinyImages": "data.tiny",
+    "TinySpace": "spaces.chains.tiny",
     "TrialLogger": "callbacks.trial_logger",
     "TrialSearch": "strategies.multi_trial.base",
     "WeightSharingSpace": "spaces.base",
@@ -252,6 +256,8 @@ __all__ = [
     "ShuffleNetSpace",
     "Task",
     "TextData",
+    "TinyImages",
+    "TinySpace",
     "TrialLogger",
     "TrialSearch",
     "WeightSharingSpace",

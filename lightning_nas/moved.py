@@ -58,6 +58,8 @@ _CLASSES = {
     "strategies.controller_steps.Step": "strategies.controllers.steps.ControllerStep",
     "strategies.weights.Training": "strategies.loop.GroupTraining",
     "strategies.weights.WeightsLoop": "strategies.loop.SearchLoop",
+    "children.table.TabulatedTruth": "truth.tabulated.TabulatedTruth",
+    "truth.nasbench201.TabulatedTruth": "truth.tabulated.TabulatedTruth",
     "children.training.ChildModule": "training.network.NetworkTraining",
     "children.trainings.Trainings": "truth.short_training.ShortTraining",
     "data.images.Npz": "data.images.NPZ",

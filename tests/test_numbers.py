@@ -29,8 +29,8 @@ from lightning_nas.trials.engines.local import LocalEngine
 from lightning_nas.trials.engines.lookup import TableEngine
 from lightning_nas.trials.engines.ray import RayEngine
 from lightning_nas.truth.curves import LearningCurves
-from lightning_nas.truth.nasbench201 import TabulatedTruth
 from lightning_nas.truth.stand_alone import StandAlone
+from lightning_nas.truth.tabulated import TabulatedTruth
 
 UNDER_OTHER_NAMES = (
     *(AddLinear, Child, Controller, ExponentialFrom, FBNetProduct, LearningCurves, LinearWarmup, LocalEngine),

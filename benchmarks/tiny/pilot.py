@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from images import TinyImages
-from space import TinySpace
 from torch.optim import SGD
 from tqdm import tqdm
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.data.tiny import TinyImages
 from lightning_nas.functional.ranking import kendall_tau
 from lightning_nas.ops.counts import count_macs, count_params
+from lightning_nas.spaces.chains.tiny import TinySpace
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.truth.short_training import EachEpoch, ShortTraining
 
@@ -93,7 +93,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     data = TinyImages(path=given.path, batch_size=given.batch)
     data.setup("fit")
-    space = TinySpace(given.options.split(","), channels=given.channels)
+    space = TinySpace(channels=given.channels, operations=given.options.split(","))
     sgd = partial(SGD, lr=given.rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     how = ShortTraining(epochs=given.epochs, optimizer=sgd)
     chosen = space.different(given.networks, torch.Generator().manual_seed(0))

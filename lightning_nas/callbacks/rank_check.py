@@ -78,7 +78,7 @@ class RankCheck(RecordingCallback):
     Args:
         truth: returns the true score of each architecture.
             :class:`~lightning_nas.truth.stand_alone.StandAlone`, the default, trains each architecture;
-            :class:`~lightning_nas.truth.nasbench201.TabulatedTruth` reads a table.
+            :class:`~lightning_nas.truth.tabulated.TabulatedTruth` reads a table.
         architectures: number of architectures, at least 3.
         every_n_epochs: epochs between two checks; the last epoch is always checked.
         top_k: size of the top for the precision at the top.

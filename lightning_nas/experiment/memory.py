@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, TypeVar
@@ -69,9 +70,10 @@ def within_memory(what: str, make: Callable[[], Made], *, memory: int | None = N
     except (RuntimeError, MemoryError) as reason:
         if not (is_out_of_memory(reason) or "overflow" in str(reason).lower()):
             raise
+        asked = re.search(r"tried to allocate (\d+) bytes", str(reason))
+        needs = f"needs at least {int(asked[1]) / 1e9:.3g} GB" if asked else "has sizes beyond what can be counted"
         raise ConfigError(
-            f"{what} is too large for this machine ({there / 1e9:.3g} GB): make it smaller (fewer layers, cells or "
-            "channels)"
+            f"{what} {needs}; here are {there / 1e9:.3g} GB: make it smaller (fewer layers, cells or channels)"
         ) from None
 
 

@@ -24,7 +24,7 @@ from lightning_nas.report.page import write_report
 from lightning_nas.report.terminal import summary
 from lightning_nas.spaces.base import WeightSharingSpace, constant_of, look_up
 from lightning_nas.training.csv_table import CSVTable
-from lightning_nas.truth.nasbench201 import DATASETS, tabulated
+from lightning_nas.truth.tabulated import known_table, tabulated
 
 if TYPE_CHECKING:
     from lightning_nas.experiment.run import Run
@@ -37,7 +37,7 @@ KEYS = (
     *("test_samples", "latency_device", "kendall_tau_macs", "latency_iqr_ms", "latency_steady"),
     *("latency_predicted_device", "latency_table_check", "steps", "warnings", "answer_rule"),
     *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
-    *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
+    *("accuracy_source", "tabulated_acc", "tabulated_by", "targets", "overrides", "inherited_acc"),
     *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
     *("score_spread", "score_error", "kendall_tau_truth", "rank_proxies"),
 )
@@ -190,22 +190,23 @@ def _print(run: Run, result: dict[str, Any], architecture: Architecture) -> None
 
 
 def _tabulated(run: Run, architecture: Architecture) -> dict[str, Any]:
-    """What NAS-Bench-201's authors got from this cell, if their table is at hand.
+    """What the table of the space has of this architecture, if there is one and it is at hand.
 
     It is the result of a search that only looks up; beside the result of any other run it stands for comparison.
     """
     if run.task.targets in ("numbers", "labels"):
         return {}
     try:
-        known = tabulated(run.space, architecture, run.published)
+        table = known_table(run.space, run.published)
+        known = {} if table is None else tabulated(table, architecture)
     except DataError as reason:  # the run has its answer: a damaged table must not spoil it
         run.warn(f"the answer cannot be looked up: {reason}")
         return {}
-    if not known:
+    if table is None:
         return {}
-    figures: dict[str, Any] = {"tabulated_acc": known}
-    name = {str(key): name for key, name in DATASETS.items()}.get(run.names.dataset)
-    if run.trains_nothing and "retrain" not in run.stages and name is not None:
-        figures[f"test_{run.task.score_name}"] = known[name]
-        figures["accuracy_source"] = f"{name}, 200 epochs, read from NAS-Bench-201, not trained here"
+    figures: dict[str, Any] = {"tabulated_acc": known, "tabulated_by": table.described()}
+    dataset = run.names.dataset
+    if run.trains_nothing and "retrain" not in run.stages and dataset in table.datasets:
+        figures[f"test_{run.task.score_name}"] = known[table.datasets[dataset]]
+        figures["accuracy_source"] = f"{table.source(dataset)}, not trained here"
     return figures

@@ -76,7 +76,7 @@ def result(folder: Path, content: Mapping[str, Any]) -> Section:
         ("Balanced accuracy", value(take("balanced_acc"), "{:.2%}")),
         ("To compare", comparison(content)),
         ("Augmentation", value(take("augmentation"))),
-        ("In NAS-Bench-201", tabulated(content)),
+        ("From a table", tabulated(content)),
         ("Test perplexity", value(take("test_ppl"), "{:.2f}")),
         ("Parameters", value(take("params"))),
         ("Multiply-adds", value(take("macs"))),

@@ -54,7 +54,7 @@ def summary(result: Mapping[str, Any], architecture: str = "", extra: Mapping[st
         "before training": inherited(result),
         "balanced": _shown(take("balanced_acc"), ".2%"),
         "to compare": comparison(result),
-        "NAS-Bench-201": tabulated(result),
+        "from a table": tabulated(result),
         "test perplexity": _shown(take("test_ppl"), ".2f"),
         "parameters": _shown(take("params"), ",.0f"),
         "MACs": _shown(take("macs"), ",.0f"),

@@ -45,6 +45,7 @@ _MODULES = {
     "PNASSpace": "nasnet.pnas",
     "ProxylessNASSpace": "chains.proxyless",
     "ShuffleNetSpace": "chains.spos_shufflenet",
+    "TinySpace": "chains.tiny",
 }
 _BUILDER = "model"  # the argument that is a function
 _LARGEST = 2**20  # of any number in a description: no published network has a million channels or words

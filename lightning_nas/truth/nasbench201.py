@@ -1,25 +1,24 @@
-"""The truth of a rank check from the table of NAS-Bench-201, whose authors trained every cell (arXiv:2001.00326)."""
+"""The table of NAS-Bench-201, whose authors trained every cell (arXiv:2001.00326)."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lightning_nas.architecture import Architecture
 from lightning_nas.data.numpy_file import read_npz
-from lightning_nas.errors import ConfigError, DataError, shown
+from lightning_nas.errors import DataError, shown
 from lightning_nas.signature import Checked
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.nasbench201.operations import OPTIONS
-from lightning_nas.spaces.nasbench201.space import NASBench201Space
+from lightning_nas.spaces.nasbench201.space import NASBench201Space, options_of
+from lightning_nas.truth.benchmark import Benchmark, Results, Split
 
 Dataset = Literal["cifar10", "cifar100", "imagenet16"]
-Split = Literal["valid", "test"]
 Epochs = Literal[12, 200]
 
 VARIABLE, FILE = "LIGHTNING_NAS_DATA", "nasbench201.npz"
@@ -81,96 +80,60 @@ class NasBench201Table(Checked):
         return float(self._seconds[self._rows[cell]]) * epochs / 200
 
 
-class TabulatedTruth(Checked):
-    """Accuracy of each architecture's cell in the table of NAS-Bench-201, without training.
+class NASBench201(Benchmark):
+    """The table of NAS-Bench-201 as :class:`~lightning_nas.truth.benchmark.Benchmark`.
 
-    The accuracy is that of the paper's network on the paper's data, whatever the size of the searched network. A search
-    on other data is refused unless ``any_data`` says that this is meant.
-
-    Args:
-        path: file of the table; None for ``nasbench201.npz`` in the folder $LIGHTNING_NAS_DATA.
-        dataset: data set of the accuracy. For CIFAR-100 and ImageNet16-120 "valid" is half of the original test set.
-        split: images on which the accuracy was measured.
-        epochs: length of the authors' trainings.
-        any_data: rank a search on any data: a file or folder with the images of ``dataset``, or other images, for which
-            the correlation shows how well the ranking transfers.
+    Accuracies are means over the authors' training seeds. For CIFAR-100 and ImageNet16-120 "valid" is half of the
+    original test set.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str | None = None,
-        dataset: Dataset = "cifar10",
-        split: Split = "test",
-        epochs: Epochs = 200,
-        any_data: bool = False,
-    ) -> None:
-        self.path, self.column, self.any_data = path, (dataset, split, epochs), any_data
+    title = "NAS-Bench-201"
+    members = "the cells of NAS-Bench-201"
+    spaces = ("nasbench201", "nasbench201_small")
+    datasets = DATASETS
+    lengths = get_args(Epochs)
+    usual = 12
 
-    def __call__(
-        self, space: SearchSpace, architectures: Sequence[Architecture], data: Any, task: Any, seed: int
-    ) -> list[float]:
-        """The tabulated accuracies, 0 to 1, in order.
+    @classmethod
+    def has(cls, space: SearchSpace) -> bool:
+        return isinstance(space, NASBench201Space)
 
-        Raises:
-            ConfigError: another search space, other data, or neither ``path`` nor the environment variable is set.
-            DataError: the file is missing or is not such a table.
-        """
-        del task, seed
-        file, cells = self._asked(space, architectures, data)
-        table = NasBench201Table(file, [self.column])
-        return [table.accuracy(cell, *self.column) for cell in cells]
+    @classmethod
+    def place(cls, path: str | None) -> Path | None:
+        return table_file(path)
 
-    def again(
-        self, space: SearchSpace, architectures: Sequence[Architecture], data: Any, task: Any, seed: int
-    ) -> tuple[list[float], list[float]] | None:
-        """The accuracies of two of the authors' trainings of 200 epochs, on the validation images; None for 12 epochs.
+    @classmethod
+    def lacking(cls, asked: str, option: str) -> str:
+        return f"{asked} needs {FILE}: set the environment variable {VARIABLE} to its folder, or {option}=FILE"
+
+    def fits(self, data: Any, dataset: str) -> bool:
+        from lightning_nas.data.vision import CIFAR10, CIFAR100
+
+        return isinstance(data, {"cifar10": (CIFAR10,), "cifar100": (CIFAR100,), "imagenet16": ()}[dataset])
+
+    def accuracies(self, dataset: Any, split: Split, epochs: Any) -> Results:
+        table = NasBench201Table(self.file, [(dataset, split, epochs)], option=self.option)
+        return {options_of(cell): table.accuracy(cell, dataset, split, epochs) for cell in table.cells}
+
+    def seen(self, dataset: Any, epochs: Any) -> tuple[Results, Results]:
+        table = NasBench201Table(self.file, [(dataset, "valid", epochs)], seconds=dataset, option=self.option)
+        cells = {options_of(cell): cell for cell in table.cells}
+        accuracies = {options: table.accuracy(cell, dataset, "valid", epochs) for options, cell in cells.items()}
+        return accuracies, {options: table.seconds(cell, epochs) for options, cell in cells.items()}
+
+    def twice(self, dataset: Any, epochs: int) -> tuple[Results, Results] | None:
+        """Of two of the authors' trainings of 200 epochs, on the validation images; None for 12 epochs.
 
         Of CIFAR-100 and ImageNet16-120 these are the whole of the original test images, as the table has them.
         """
-        del task, seed
-        dataset, _, epochs = self.column
         name = f"{_PREFIX[dataset]}_{'valid' if dataset == 'cifar10' else 'valtest'}200_seeds"
-        file, wanted = self._asked(space, architectures, data)
-        arrays = read_npz(file, ("arch", name), named=f"{_OPTION}=FILE", limit=_LIMIT)
+        arrays = read_npz(self.file, ("arch", name), named=f"{self.option}=FILE", limit=_LIMIT)
         if epochs != 200 or name not in arrays:
             return None
-        where = shown(file)
-        places = {cell: row for row, cell in enumerate(_cells(arrays["arch"], where))}
-        rows = [places[cell] for cell in wanted]
-        first, second = (_percent(arrays[name][:, i], f"{name} of {where}")[rows] / 100 for i in range(2))
-        return first.tolist(), second.tolist()
-
-    def _asked(self, space: SearchSpace, architectures: Sequence[Architecture], data: Any) -> tuple[Path, list[str]]:
-        """The file of the table, and the architectures as it names them."""
-        if not isinstance(space, NASBench201Space):
-            raise ConfigError(
-                f"rank_check.truth=table has only the cells of NAS-Bench-201, not search_space={space.name}; "
-                "choose search_space=nasbench201 or nasbench201_small, or rank_check.truth=stand_alone"
-            )
-        if not self.any_data:
-            _check_data(data, self.column[0])
-        file = table_file(self.path)
-        if file is None:
-            raise ConfigError(
-                f"rank_check.truth=table needs {FILE}: set the environment variable {VARIABLE} to its folder, "
-                f"or {_OPTION}=FILE"
-            )
-        return file, [space.to_string(architecture) for architecture in architectures]
-
-
-def _check_data(data: Any, dataset: Dataset) -> None:
-    """Refuse data that are not known to be those of the table."""
-    from lightning_nas.data.vision import CIFAR10, CIFAR100
-
-    if isinstance(data, {"cifar10": (CIFAR10,), "cifar100": (CIFAR100,), "imagenet16": ()}[dataset]):
-        return
-    same = "" if dataset == "imagenet16" else f"dataset={dataset}, "
-    raise ConfigError(
-        f"rank_check.truth=table has accuracies on {DATASETS[dataset]}, but the search is on {type(data).__name__}; "
-        f"choose {same}rank_check.truth=stand_alone, or callbacks.rank_check.truth.any_data=true for the same images "
-        "from another source, or to see how well a ranking transfers"
-    )
+        where = shown(self.file)
+        options = [options_of(cell) for cell in _cells(arrays["arch"], where)]
+        first, second = (_percent(arrays[name][:, i], f"{name} of {where}") / 100 for i in range(2))
+        return dict(zip(options, first.tolist(), strict=True)), dict(zip(options, second.tolist(), strict=True))
 
 
 def table_file(path: str | None) -> Path | None:
@@ -179,22 +142,6 @@ def table_file(path: str | None) -> Path | None:
         return Path(path).expanduser()
     folder = os.environ.get(VARIABLE)
     return Path(folder) / FILE if folder else None
-
-
-def tabulated(space: SearchSpace, architecture: Architecture, path: str | None) -> dict[str, float]:
-    """Test accuracy after 200 epochs by name of the data set; empty for another space or without a table.
-
-    Raises:
-        DataError: the table cannot be used.
-    """
-    file = table_file(path)
-    if not isinstance(space, NASBench201Space) or file is None or not file.exists():
-        return {}
-    table, cell = (
-        NasBench201Table(file, [(dataset, "test", 200) for dataset in DATASETS]),
-        space.to_string(architecture),
-    )
-    return {name: table.accuracy(cell, dataset) for dataset, name in DATASETS.items()}
 
 
 def _cells(strings: np.ndarray[Any, Any], where: str) -> list[str]:

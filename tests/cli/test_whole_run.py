@@ -27,12 +27,12 @@ DOCUMENTED = [
     *("test_samples", "latency_device", "kendall_tau_macs", "latency_iqr_ms", "latency_steady"),
     *("latency_predicted_device", "latency_table_check", "steps", "warnings", "answer_rule"),
     *("balanced_acc", "majority_share", "baseline_acc", "classes", "confusion", "augmentation"),
-    *("accuracy_source", "tabulated_acc", "targets", "overrides", "inherited_acc"),
+    *("accuracy_source", "tabulated_acc", "tabulated_by", "targets", "overrides", "inherited_acc"),
     *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
     *("score_spread", "score_error", "kendall_tau_truth", "rank_proxies"),
 ]
 RANKING = DOCUMENTED[-8:-1]
-TABULATED = ("accuracy_source", "tabulated_acc", "targets", "inherited_acc")  # of some searches alone
+TABULATED = ("accuracy_source", "tabulated_acc", "tabulated_by", "targets", "inherited_acc")  # of some searches alone
 
 
 OWN_DATA = """

@@ -56,7 +56,7 @@ GIVEN_BY_THE_RUN = {
 GIVEN_BY_THE_RUN |= {"stage", "number", "of", "mix", "arch"}
 ANOTHER_WAY = {"input_shape"}  # from Python; a YAML has image_size and in_channels, or bptt
 OWN_TEST = {f"lightning_nas.data.vision.{name}" for name in ("CIFAR10", "CIFAR100", "FashionMNIST")}
-OWN_TEST |= {"lightning_nas.data.folder.ImageNet"}
+OWN_TEST |= {"lightning_nas.data.folder.ImageNet", "lightning_nas.data.tiny.TinyImages"}
 SIZES = {"image_size": 32, "channels": 3, "num_classes": 10}  # what a data set may leave to its files
 
 Compose = Callable[..., DictConfig]

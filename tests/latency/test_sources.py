@@ -81,6 +81,15 @@ def test_another_device_has_another_file(space: FBNetSpace, tmp_path: Path, monk
     assert Measured(str(tmp_path)).file(space) != here
 
 
+def test_a_table_of_another_way_to_measure_is_not_used(
+    space: FBNetSpace, tmp_path: Path, runs: list[Conditions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Measured(str(tmp_path))(space)
+    monkeypatch.setattr(sources, "METHOD", sources.METHOD + 1)
+    Measured(str(tmp_path))(space)
+    assert len(list(tmp_path.iterdir())) == len(runs) == 2
+
+
 def test_the_cache_stays_in_its_folder_whatever_the_space_is_called(tmp_path: Path) -> None:
     space = FBNetSpace("../../x/\n", image_size=8, num_classes=2, stem=(4, 1), stages=[(4, 1, 1)], head=4)
     assert Measured(str(tmp_path)).file(space).parent == tmp_path

@@ -112,6 +112,17 @@ def test_a_file_of_the_first_format_has_no_constant(tmp_path: Path) -> None:
     assert table.digest == hashlib.sha256(text.encode()).hexdigest()  # as it was, so that its runs resume
 
 
+def test_a_factor_is_kept_in_the_file_and_one_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text(json.dumps(GOOD | {"factor": 1.25}))
+    table = LatencyTable.load(tmp_path / "table.json")
+    assert (table.factor, dict(table)) == (1.25, {"conv": 2.0, "skip": 0.5})  # the entries contain it
+    table.save(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == GOOD | {"factor": 1.25}
+    assert "factor" in refusal(tmp_path / "table.json", json.dumps(GOOD | {"factor": 0.0}))
+    LatencyTable(**GOOD, factor=1.0).save(tmp_path / "again.json")
+    assert "factor" not in json.loads((tmp_path / "again.json").read_text())
+
+
 @pytest.mark.parametrize("key", GOOD)
 def test_a_file_says_everything(tmp_path: Path, key: str) -> None:
     assert key in refusal(tmp_path / "table.json", json.dumps({k: v for k, v in GOOD.items() if k != key}))

@@ -15,6 +15,7 @@ from lightning_nas.spaces.chains.mnasnet import MnasNetSpace
 from lightning_nas.spaces.chains.mobile import MobileSpace
 from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.chains.tiny import TinySpace
 from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.description import describe, rebuilt
@@ -29,7 +30,7 @@ from lightning_nas.spaces.sides import Sides, by, pair
 
 ANY = (
     *(FBNetSpace, MnasNetSpace, MobileSpace, ProxylessNASSpace, ShuffleNetSpace),
-    *(DARTSSpace, DARTSCellSpace, NASBench201Space),
+    *(DARTSSpace, DARTSCellSpace, NASBench201Space, TinySpace),
 )
 SMALL = {MnasNetSpace: {"blocks": [(8, 2, 1), (16, 2, 2)], "last": 16, "mix": 32}}
 SQUARE = (BlockQNNSpace, EASSpace, ENASMacroSpace, ENASMicroSpace, NASRLCNNSpace, NASNetSpace, PNASSpace)

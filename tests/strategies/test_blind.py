@@ -14,6 +14,7 @@ from lightning_nas.strategies.multi_trial.local_search import LocalSearch
 from lightning_nas.strategies.multi_trial.nas_rl import NASRL
 from lightning_nas.strategies.multi_trial.nasnet import NASNet
 from lightning_nas.strategies.multi_trial.optuna_search import OptunaSearch
+from lightning_nas.strategies.multi_trial.pnas import PNAS
 from lightning_nas.strategies.multi_trial.random_search import RandomSearch
 from lightning_nas.strategies.multi_trial.regularized_evolution import RegularizedEvolution
 from lightning_nas.testing.multi_trial import LAYERS, ToyEngine, toy_worth
@@ -41,6 +42,8 @@ def proposed(made: type[TrialSearch], worth: Callable[[Architecture], float], fo
         (OptunaSearch, {"sampler_options": {"n_startup_trials": 5}}, 5),
         (OptunaSearch, {"sampler": "nsga2", "sampler_options": {"population_size": 8}}, 8),
         (OptunaSearch, {"sampler": "random"}, 0),
+        (PNAS, {"beam": 5, "first": 4, "steps": 5}, 4),
+        (PNAS, {"beam": 5, "first": None, "steps": 5}, 5),
         (RandomSearch, {}, 0),
         (RegularizedEvolution, {"population": 7, "sample": 3}, 7),
     ],

@@ -14,7 +14,8 @@ from lightning_nas.errors import ConfigError, DataError
 from lightning_nas.spaces.nasbench201.operations import OPTIONS
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.testing.toys import ToySpace
-from lightning_nas.truth.nasbench201 import NasBench201Table, TabulatedTruth, tabulated
+from lightning_nas.truth.nasbench201 import NasBench201Table
+from lightning_nas.truth.tabulated import TabulatedTruth, known_table, tabulated
 
 CELLS = [f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|" for a, b, c, d, e, f in itertools.product(OPTIONS, repeat=6)]
 SPACE = NASBench201Space("any name", image_size=8, in_channels=1, channels=4, cells=(1,))
@@ -60,7 +61,9 @@ def test_accuracies_are_found_by_the_cells_string_in_any_order_of_rows(folder: P
     file = save(folder)
     assert ask() == ask(file) == pytest.approx([0.07 / 200, 156.24 / 200, 0.0])
     assert ask(dataset="imagenet16") == pytest.approx([0.02 + 0.07 / 200, 0.02 + 156.24 / 200, 0.02])
-    said = tabulated(SPACE, SPACE.from_string(CELLS[200]), None)
+    table = known_table(SPACE, None)
+    assert table is not None
+    said = tabulated(table, SPACE.from_string(CELLS[200]))
     assert said == pytest.approx({"CIFAR-10": 0.01, "CIFAR-100": 0.02, "ImageNet16-120": 0.03})
 
 
@@ -82,11 +85,10 @@ def test_the_best_cells_have_the_papers_accuracies() -> None:
 
 
 def test_nothing_is_told_where_there_is_no_table_or_another_space(folder: Path) -> None:
-    architecture = SPACE.from_string(CELLS[0])
-    assert tabulated(SPACE, architecture, None) == {}
-    assert tabulated(SPACE, architecture, str(folder / "elsewhere.npz")) == {}
+    assert known_table(SPACE, None) is None
+    assert known_table(SPACE, str(folder / "elsewhere.npz")) is None
     save(folder)
-    assert tabulated(ToySpace(), ToySpace().best, None) == {}
+    assert known_table(ToySpace(), None) is None
 
 
 def test_another_space_is_refused(folder: Path) -> None:

@@ -91,7 +91,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "lightning_nas.trials.engines": ENGINE,
     "lightning_nas.truth": (
         "lightning_nas.truth.short_training.ShortTraining",
-        "lightning_nas.truth.nasbench201.TabulatedTruth",
+        "lightning_nas.truth.tabulated.TabulatedTruth",
     ),
     "torch.optim": (*OPTIMIZER, *SCHEDULER),
     "pytorch_lightning.trainer.trainer": TRAINER,

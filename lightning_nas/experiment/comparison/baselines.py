@@ -16,7 +16,11 @@ from lightning_nas.strategies.target import Target
 from lightning_nas.training.seeding import generator
 from lightning_nas.zoo import load, names
 
-HAND_MADE = {"nasbench201": "nasbench201_resnet", "nasbench201_small": "nasbench201_resnet"}
+HAND_MADE = {
+    "nasbench201": "nasbench201_resnet",
+    "nasbench201_small": "nasbench201_resnet",
+    "tiny": "tiny_separable",
+}
 """The hand-made network of a space, by the space's name: an entry of the zoo."""
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lightning_nas.architecture import Architecture
 from lightning_nas.experiment.run import Run
-from lightning_nas.spaces.nasbench201.space import NASBench201Space
-from lightning_nas.truth.nasbench201 import DATASETS, NasBench201Table, table_file
+from lightning_nas.truth.tabulated import known_table
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,9 @@ class Known:
         Raises:
             DataError: the table cannot be read.
         """
-        space, file = run.space, table_file(run.published)
-        if not run.trains_nothing or not isinstance(space, NASBench201Space) or file is None:
+        table = known_table(run.space, run.published) if run.trains_nothing else None
+        if table is None:
             return None
-        dataset = run.record["engine"]["dataset"]
-        table = NasBench201Table(file, [(dataset, "test", 200)])
-        names = [decision.name for decision in space.decisions]
-
-        def accuracy(options: Sequence[str]) -> float:
-            chosen = Architecture(space.name, tuple(zip(names, options, strict=True)))
-            return table.accuracy(space.to_string(chosen), dataset)
-
-        best = max(table.accuracy(cell, dataset) for cell in table.cells)
-        return cls(f"{DATASETS[dataset]}, 200 epochs, read from NAS-Bench-201", best, accuracy)
+        dataset = table.named(run.record["engine"]["dataset"])
+        tested = table.tested(dataset)
+        return cls(table.source(dataset), max(tested.values()), lambda options: tested[tuple(options)])

@@ -55,7 +55,7 @@ class Cluster(Checked):
         Raises:
             ConfigError: there is no cluster at the address, or no machine of it has the CPUs and GPUs of one run.
         """
-        ray, ours = connected(None if self.address == "local" else self.address, "ray")
+        ray, ours = connected(self.address, "ray")
         running = {}
         try:
             if not any(room(machine, self.needs) for machine in machines(ray)):

@@ -126,11 +126,11 @@ class NASBench201Space(WeightSharingSpace):
         Raises:
             InvalidArchitecture: text of another form, or an unknown operation.
         """
-        match = _STRING.fullmatch(text)
-        if match is None:
-            form = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
-            raise InvalidArchitecture(f"{self.name}: got {shown(text, 120)}; legal is {form}, op one of {OPTIONS}")
-        return self.validate({d.name: option for d, option in zip(self.decisions, match.groups(), strict=True)})
+        try:
+            options = options_of(text)
+        except InvalidArchitecture as error:
+            raise InvalidArchitecture(f"{self.name}: {error}") from None
+        return self.validate({d.name: option for d, option in zip(self.decisions, options, strict=True)})
 
     def to_string(self, architecture: Architecture) -> str:
         """The inverse of :meth:`from_string`."""
@@ -286,6 +286,22 @@ class NASBench201Space(WeightSharingSpace):
         """Stem, reductions and head are always run; each option adds itself, once a cell."""
         fixed, run = self._run
         return fixed, {GROUP: (tuple(run.values()),) * len(EDGES)}
+
+
+def options_of(text: str) -> tuple[str, ...]:
+    """The options of the six edges in the benchmark's string; they need not be known ones.
+
+    >>> options_of("|none~0|+|none~0|none~1|+|none~0|none~1|avg_pool_3x3~2|")[-1]
+    'avg_pool_3x3'
+
+    Raises:
+        InvalidArchitecture: text of another form.
+    """
+    match = _STRING.fullmatch(text)
+    if match is None:
+        form = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+        raise InvalidArchitecture(f"got {shown(text, 120)}; legal is {form}, op one of {OPTIONS}")
+    return match.groups()
 
 
 class NASBench201Supernet(Supernet):

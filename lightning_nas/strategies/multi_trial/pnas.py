@@ -123,6 +123,14 @@ class PNAS(TrialSearch):
         """The first level; architectures that grow begin with the smallest."""
         return 0 if isinstance(self.space, Expandable) else self.first or self.beam
 
+    @property
+    def blind(self) -> int:
+        """The architectures of the first level."""
+        if not isinstance(self.space, Expandable):
+            return self.first or self.beam
+        smallest = len(self.space.expansions())
+        return min(self.first or smallest, smallest)
+
     def propose(self, number: int) -> Proposal | None:
         if not self._queue:
             if len(self.history) < number:

@@ -194,14 +194,15 @@ def connected(address: str | None, key: str = "engine.address") -> tuple[Any, bo
     """The module ray, and whether the caller has to end the connection.
 
     Args:
-        address: of a cluster; None starts one that consists of this machine.
+        address: of a cluster; None or "local" starts one that consists of this machine.
         key: of the address, for messages.
 
     Raises:
         ConfigError: Ray cannot be imported, or there is no cluster at the address.
     """
+    starts = address in (None, "local")
     with _quietly():
-        if address is None:
+        if starts:
             _lock_up()
         try:
             import ray
@@ -209,12 +210,12 @@ def connected(address: str | None, key: str = "engine.address") -> tuple[Any, bo
             raise ConfigError(f"Ray cannot be imported: {reason}; pip install lightning_nas[ray]") from None
         if ray.is_initialized():  # by the caller; whose it stays
             return ray, False
-        if address is None:
+        if starts:
             core: Any = ray._raylet
             core.Config.initialize("")  # read the environment again: the caller may have imported Ray before
         own: dict[str, Any] = {"num_cpus": cores(), "object_store_memory": _STORE, "include_dashboard": False}
         try:
-            ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
+            ray.init(address or "local", log_to_driver=False, configure_logging=False, **(own if starts else {}))
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             said = " ".join(str(error).split())[:200]
             raise ConfigError(f"{key}={shown(address)}: no Ray cluster can be used there: {said}") from None

@@ -1,4 +1,4 @@
-"""The images of the pilot: part of Fashion-MNIST at half its size."""
+"""The images of the space ``tiny``: part of Fashion-MNIST at half its size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ TRAIN, TEST = 15_000, 5_000  # the first images of each part
 class TinyImages(InMemoryImages):
     """The first 15,000 training and 5,000 test images of Fashion-MNIST, 14 x 14 pixels, each the mean of 2 x 2.
 
-    With the default division, 4,500 training images are for validation, drawn from seed 0.
+    On them the networks of :class:`~lightning_nas.spaces.chains.tiny.TinySpace` were trained for their table. With the
+    default division, 4,500 training images are for validation, drawn from seed 0.
 
     Batches are ``(x, y)``: x float32 (N, 1, 14, 14) with mean 0 and standard deviation 1 over the training images, y
     int64 (N,) from 0 to 9. Training images are not augmented. Source: Xiao et al., 2017, arXiv:1708.07747.
@@ -40,6 +41,10 @@ class TinyImages(InMemoryImages):
 
     Raises:
         DataError: in ``setup``, if neither or both of ``root`` and ``path`` are given, or there are no such images.
+
+    Example:
+        >>> TinyImages(root="data").val_fraction
+        0.3
     """
 
     defaults: ClassVar[KnownOptions] = {"batch_size": 250, "val_fraction": 0.3}
@@ -73,9 +78,8 @@ class TinyImages(InMemoryImages):
     def load(self) -> Images:
         if (self.root is None) == (self.path is None):
             raise DataError(
-                f"the benchmark's images are those of Fashion-MNIST: give {option('root', 'FOLDER')} with "
-                f"torchvision's files ({option('download', 'true')} fetches them), or {option('path', 'FILE')}, "
-                "a numpy file"
+                f"these are images of Fashion-MNIST: give {option('root', 'FOLDER')} with torchvision's files "
+                f"({option('download', 'true')} fetches them), or {option('path', 'FILE')}, a numpy file"
             )
         source = FashionMNIST(root=self.root) if self.path is None else NPZ(path=self.path)
         found = source.load()
