@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
     from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
     from lightning_nas.spaces.chains.fbnet import FBNetSpace
+    from lightning_nas.spaces.chains.hardcore import HardCoReSpace
     from lightning_nas.spaces.chains.mnasnet import MnasNetSpace
     from lightning_nas.spaces.chains.mobile import MobileSpace
     from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
@@ -123,6 +124,7 @@ _HOME = {
     "FromModel": "spaces.own.space",
     "GDAS": "strategies.differentiable.gdas",
     "Gates": "spaces.gates",
+    "HardCoReSpace": "spaces.chains.hardcore",
     "ImageFolder": "data.folder",
     "ImageNet": "data.folder",
     "LanguageModelling": "tasks.language_modelling",
@@ -220,6 +222,7 @@ __all__ = [
     "FashionMNIST",
     "FromModel",
     "Gates",
+    "HardCoReSpace",
     "ImageFolder",
     "ImageNet",
     "LanguageModelling",

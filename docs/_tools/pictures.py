@@ -26,6 +26,7 @@ PUBLISHED: dict[str, tuple[str, str | None]] = {
     "fbnet": ("fbnet_c", None),
     "proxyless": ("proxyless_mobile", None),
     "spos_shufflenet": ("spos", None),
+    "hardcore": ("hardcorenas_c", None),
     "mnasnet": ("mnasnet_a1", None),
     "darts": ("darts_v2", "normal cell"),
     "nasbench201": ("nasbench201_resnet", "cell"),

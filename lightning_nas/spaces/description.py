@@ -35,6 +35,7 @@ _MODULES = {
     "ENASRNNSpace": "recurrent.enas",
     "FBNetSpace": "chains.fbnet",
     "FromBuilder": "own.built",
+    "HardCoReSpace": "chains.hardcore",
     "MnasNetSpace": "chains.mnasnet",
     "MobileSpace": "chains.mobile",
     "NASBench201Space": "nasbench201.space",

@@ -20,10 +20,12 @@ from lightning_nas.errors import InputError, InvalidArchitecture, shown
 from lightning_nas.files import read_json
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.hardcore import HardCoReSpace
 from lightning_nas.spaces.chains.mnasnet import MnasNetSpace
 from lightning_nas.spaces.chains.mobile import MobileSpace
 from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.chains.tiny import TinySpace
 from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.description import network_of
@@ -44,6 +46,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "enas_macro": ENASMacroNetworks,
     "enas_micro": ENASMicroNetworks,
     "fbnet": FBNetSpace,
+    "hardcore": HardCoReSpace,
     "mnasnet": MnasNetSpace,
     "mobile": MobileSpace,
     "nas_rl_rnn": NASRLRNNSpace,
@@ -52,6 +55,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "pnas": PNASSpace,
     "proxyless": ProxylessNASSpace,
     "spos_shufflenet": ShuffleNetSpace,
+    "tiny": TinySpace,
 }
 
 

@@ -11,6 +11,7 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.block_qnn.space import BlockQNNSpace
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.hardcore import HardCoReSpace
 from lightning_nas.spaces.chains.mnasnet import MnasNetSpace
 from lightning_nas.spaces.chains.mobile import MobileSpace
 from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
@@ -29,7 +30,7 @@ from lightning_nas.spaces.nasnet.space import NASNetSpace
 from lightning_nas.spaces.sides import Sides, by, pair
 
 ANY = (
-    *(FBNetSpace, MnasNetSpace, MobileSpace, ProxylessNASSpace, ShuffleNetSpace),
+    *(FBNetSpace, HardCoReSpace, MnasNetSpace, MobileSpace, ProxylessNASSpace, ShuffleNetSpace),
     *(DARTSSpace, DARTSCellSpace, NASBench201Space, TinySpace),
 )
 SMALL = {MnasNetSpace: {"blocks": [(8, 2, 1), (16, 2, 2)], "last": 16, "mix": 32}}

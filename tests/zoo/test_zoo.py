@@ -49,6 +49,12 @@ CHAINS = {
     "mnasnet_a1": (3_887_038, 311_579_072),
     "mnasnet_b1": (4_383_312, 314_415_872),
     "mnasnet_small": (2_030_264, 68_339_184),
+    "hardcorenas_a": (5_260_232, 224_227_936),
+    "hardcorenas_b": (5_176_544, 251_832_064),
+    "hardcorenas_c": (5_521_224, 270_058_400),
+    "hardcorenas_d": (7_500_208, 287_787_616),
+    "hardcorenas_e": (8_070_992, 338_689_760),
+    "hardcorenas_f": (8_199_688, 341_905_696),
 }
 
 
@@ -129,6 +135,12 @@ def test_cells_of_nasbench201_have_the_published_size(name: str, golden: tuple[i
 
 def test_a_network_classifies_small_images_too() -> None:
     assert zoo.network("fbnet_a").eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("letter", "abcdef")
+def test_hardcore_nas_computes_what_timms_does(letter: str) -> None:
+    timm = pytest.importorskip("timm")
+    computes_what_timms_does(f"hardcorenas_{letter}", timm.create_model(f"hardcorenas_{letter}"))
 
 
 def test_fbnet_c_computes_what_timms_does() -> None:

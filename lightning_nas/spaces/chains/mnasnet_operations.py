@@ -22,17 +22,17 @@ SKIPS = ("none", "identity", "pool")
 class SqueezeExcite(nn.Sequential):
     """Squeeze and excitation: scales each channel by a function of the means of all channels (arXiv:1709.01507).
 
-    Means, 1x1 convolution to ``reduced`` channels, ReLU, 1x1 convolution, sigmoid; both with bias.
+    Means, 1x1 convolution to ``reduced`` channels, ReLU, 1x1 convolution, sigmoid or another gate; both with bias.
     """
 
-    def __init__(self, channels: int, reduced: int) -> None:
+    def __init__(self, channels: int, reduced: int, *, gate: type[nn.Module] = nn.Sigmoid) -> None:
         super().__init__(
             OrderedDict(
                 mean=nn.AdaptiveAvgPool2d(1),
                 reduce=nn.Conv2d(channels, reduced, 1),
                 relu=nn.ReLU(inplace=True),
                 expand=nn.Conv2d(reduced, channels, 1),
-                gate=nn.Sigmoid(),
+                gate=gate(),
             )
         )
 
