@@ -14,9 +14,11 @@ from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.recurrent import Window
 from lightning_nas.spaces.base import WeightSharingSpace
 from lightning_nas.spaces.chains.fbnet import FBNetSpace
+from lightning_nas.spaces.chains.hardcore import HardCoReSpace
 from lightning_nas.spaces.chains.mobile import MobileSpace
 from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
+from lightning_nas.spaces.chains.tiny import TinySpace
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.enas.macro import ENASMacroSpace
 from lightning_nas.spaces.enas.micro import ENASMicroSpace
@@ -38,6 +40,10 @@ def space_called(name: str) -> WeightSharingSpace:
         return DARTSSpace(**SIZES, cells=3, channels=4, evaluation=None)
     if name == "proxyless":
         return ProxylessNASSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 2, 1), (16, 2, 2)], mix=16)
+    if name == "hardcore":
+        return HardCoReSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 3, 2)], relu_stages=0, mix=16, features=16)
+    if name == "tiny":
+        return TinySpace(**SIZES, channels=8)
     if name == "mobile":
         return MobileSpace(**SIZES, backbone="small")
     if name == "spos_shufflenet":
@@ -59,7 +65,7 @@ def macs_of(name: str) -> LatencyTable:
 
 SPACES = (
     *("fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"),
-    *("enas_micro", "enas_macro", "enas_rnn"),
+    *("enas_micro", "enas_macro", "enas_rnn", "hardcore", "tiny"),
 )
 
 
