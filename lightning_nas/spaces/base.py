@@ -99,6 +99,11 @@ class SearchSpace(Checked, ABC):
         """Draw every decision uniformly from its legal options."""
         return self.complete({}, generator)
 
+    def has_path(self, architecture: Architecture) -> bool:
+        """Whether the output depends on the input; false for a network that "none" cuts in two."""
+        del architecture
+        return True
+
     def complete(self, wishes: Mapping[str, str], generator: torch.Generator) -> Architecture:
         """Take every decision as ``wishes`` says where that is legal, and draw the others uniformly."""
         choices: dict[str, str] = {}

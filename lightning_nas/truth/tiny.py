@@ -35,7 +35,7 @@ class TinyTable(Benchmark):
 
     The file has one row a network, in the order of :data:`NETWORKS`: ``val`` (networks, seeds, epochs) and ``test``
     (networks, seeds), numbers of images that were classified rightly, ``seconds`` (networks, seeds), ``params``,
-    ``macs``, and ``ms``, the latency on the machine that trained them.
+    ``macs``, and ``ms``, the latency on the machine that trained them, 0 where it was not measured.
     """
 
     title = "the table of tiny"

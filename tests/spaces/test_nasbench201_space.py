@@ -163,3 +163,24 @@ def test_sizes_that_cannot_be_are_refused() -> None:
     for cells in ((), (1, 0)):
         with pytest.raises(InputError, match=r"cells: got .*; legal: list of int >= 1 and <= 200, at least 1"):
             small(cells=cells)
+
+
+def test_a_path_is_there_where_the_output_depends_on_the_input() -> None:
+    """Against autograd, for drawn cells and for drawn cells with many "none"; and counted over the whole space."""
+    space, draw = (
+        NASBench201Space(image_size=8, in_channels=1, channels=8, cells=(1,)),
+        torch.Generator().manual_seed(0),
+    )
+    cells = [space.sample(draw) for _ in range(30)]
+    for cell in [space.sample(draw) for _ in range(60)]:
+        kept = torch.rand(6, generator=draw).tolist()
+        cells.append(
+            space.validate({n: o if k < 0.5 else "none" for (n, o), k in zip(cell.choices, kept, strict=True)})
+        )
+    seen = set()
+    for cell in cells:
+        x = torch.randn(4, 1, 8, 8, generator=draw, requires_grad=True)
+        [gradient] = torch.autograd.grad(space.network(cell).eval()(x).square().sum(), x, allow_unused=True)
+        assert space.has_path(cell) == (gradient is not None and bool(gradient.abs().max() > 0)), str(cell)
+        seen.add(space.has_path(cell))
+    assert seen == {True, False}

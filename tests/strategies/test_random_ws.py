@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.one_path.random_ws import RandomWS
 from lightning_nas.tasks.classification import Classification
@@ -62,3 +63,16 @@ def test_validation_recalibrates_one_sample_with_inherited_weights(tmp_path: Pat
         for images, _ in calibration:
             network.train()(images)
         torch.testing.assert_close(module.validated().eval()(x), network.eval()(x))
+
+
+def test_a_search_that_draws_again_trains_no_network_without_a_path() -> None:
+    """The draws are those of the plain search without the cells that have no path, with the same generator."""
+    space = NASBench201Space(image_size=8, in_channels=1, channels=4, cells=(1,))
+    plain = RandomWS(space, Classification())
+    again = RandomWS(space, Classification(), redraw=True)
+    draw = torch.Generator().manual_seed(3)
+    drawn = [plain.sample(draw) for _ in range(200)]
+    expected = [architecture for architecture in drawn if space.has_path(architecture)]
+    assert len(expected) < len(drawn)
+    draw.manual_seed(3)
+    assert [again.sample(draw) for _ in expected] == expected

@@ -141,6 +141,19 @@ class NASBench201Space(WeightSharingSpace):
     def meaning(self, option: str) -> str:
         return operation_meaning(option)
 
+    def has_path(self, architecture: Architecture) -> bool:
+        """Whether edges other than "none" lead from the first node of the cell to the last.
+
+        >>> space = NASBench201Space()
+        >>> space.has_path(space.from_string("|none~0|+|none~0|nor_conv_1x1~1|+|none~0|nor_conv_1x1~1|skip_connect~2|"))
+        False
+        """
+        reached = {0}
+        for (node, source), option in zip(EDGES, self.validate(architecture).options, strict=True):
+            if option != "none" and source in reached:
+                reached.add(node)
+        return EDGES[-1][0] in reached
+
     # -- networks -----------------------------------------------------------------------------------------------
 
     def _stem(self) -> nn.Module:

@@ -37,6 +37,7 @@ class RandomWS(UniformPaths):
         task: loss and metrics; None for classification of images and language modelling of text.
         table: cost of each operation, for logging.
         candidates: number of architectures scored for the answer.
+        redraw: draw again where the output does not depend on the input, as in cells of NAS-Bench-201 with "none".
         options: of :class:`~lightning_nas.strategies.base.SearchModule`.
 
     Example:
@@ -57,9 +58,10 @@ class RandomWS(UniformPaths):
         table: LatencyTable | None = None,
         *,
         candidates: Count = 100,
+        redraw: bool = False,
         **options: Unpack[SearchOptions],
     ) -> None:
-        super().__init__(space, task, table, **RandomWS.defaults | options)
+        super().__init__(space, task, table, redraw=redraw, **RandomWS.defaults | options)
         self.candidates = candidates
 
     @property

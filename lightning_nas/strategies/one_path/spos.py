@@ -78,6 +78,7 @@ class SPOS(UniformPaths):
         table: cost of each operation; needed for a limit, and decides between equal scores.
         sampling: "uniform" trains one path a batch, "fair" as many as a choice has options, "sandwich" the largest, the
             smallest and two drawn ones, which learn the largest's outputs, "none" no path.
+        redraw: draw again where the output does not depend on the input, as in cells of NAS-Bench-201 with "none".
         generations: of the evolution, the random first one included.
         population: architectures of a generation, 50 in the paper.
         parents: number of the best architectures that have children.
@@ -114,6 +115,7 @@ class SPOS(UniformPaths):
         parents: Count = 10,
         mutation: Annotated[float, Interval(ge=0, le=1)] = 0.1,
         limit: PositiveFloat | None = None,
+        redraw: bool = False,
         **options: Unpack[SearchOptions],
     ) -> None:
         if sampling in ("sandwich", "none") and not isinstance(space, Nested):
@@ -121,7 +123,7 @@ class SPOS(UniformPaths):
                 f"strategy.sampling={sampling}: the networks of {space.name} are not parts of a largest one; legal: "
                 "uniform, fair, or a network of your own: search_space=from_model, ln.FromModel"
             )
-        super().__init__(space, task, table, **SPOS.defaults | options)
+        super().__init__(space, task, table, redraw=redraw, **SPOS.defaults | options)
         self.sampling = sampling
         self.drawn_a_step = 1 if sampling == "uniform" else None
         self.generations, self.population, self.parents, self.mutation = generations, population, parents, mutation
