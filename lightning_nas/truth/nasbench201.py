@@ -90,7 +90,7 @@ class NASBench201(Benchmark):
     title = "NAS-Bench-201"
     members = "the cells of NAS-Bench-201"
     spaces = ("nasbench201", "nasbench201_small")
-    datasets = DATASETS
+    datasets = {str(name): title for name, title in DATASETS.items()}  # noqa: RUF012 - a constant, as in the base class
     lengths = get_args(Epochs)
     usual = 12
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from lightning_nas.trials.engines.base import Engine, Job
 from lightning_nas.trials.requests import Request, Response
-from lightning_nas.truth.tabulated import NASBench201, TabulatedData, TabulatedEpochs, TinyTable, open_table
+from lightning_nas.truth.nasbench201 import NASBench201
+from lightning_nas.truth.tabulated import TabulatedData, TabulatedEpochs, open_table
+from lightning_nas.truth.tiny import TinyTable
 
 _ASKED, _OPTION = "engine=table", "engine.path"
 
