@@ -53,12 +53,12 @@ class TabulatedTruth(Checked):
         """The tabulated accuracies, 0 to 1, in order.
 
         Raises:
-            ConfigError: another search space or other data, a data set or length that the table does not have, or
-                nothing says where the table is.
+            ConfigError: another search space, other data or another task, a data set or length that the table does not
+                have, or nothing says where the table is.
             DataError: the file is missing or is not such a table.
         """
-        del task, seed
-        table, dataset, epochs = self._asked(space, data)
+        del seed
+        table, dataset, epochs = self._asked(space, data, task)
         found = table.accuracies(dataset, self.split, epochs)
         return [found[space.validate(architecture).options] for architecture in architectures]
 
@@ -66,15 +66,17 @@ class TabulatedTruth(Checked):
         self, space: SearchSpace, architectures: Sequence[Architecture], data: Any, task: Any, seed: int
     ) -> tuple[list[float], list[float]] | None:
         """The accuracies of two trainings that differ in their seed, see the table's ``twice``."""
-        del task, seed
-        table, dataset, epochs = self._asked(space, data)
+        del seed
+        table, dataset, epochs = self._asked(space, data, task)
         both = table.twice(dataset, epochs)
         chosen = [space.validate(architecture).options for architecture in architectures]
         return both and ([both[0][options] for options in chosen], [both[1][options] for options in chosen])
 
-    def _asked(self, space: SearchSpace, data: Any) -> tuple[Benchmark, str, int]:
+    def _asked(self, space: SearchSpace, data: Any, task: Any) -> tuple[Benchmark, str, int]:
         """The table, the data set and the epochs."""
         instead = "rank_check.truth=stand_alone"
+        if task is not None and task.score_name != "acc":
+            raise ConfigError(f"{_ASKED} has accuracies, and the task asks for {task.score_name}; choose {instead}")
         table = open_table(space, self.path, asked=_ASKED, option=_OPTION, instead=instead)
         dataset = table.named(self.dataset)
         if not self.any_data and not table.fits(data, dataset):

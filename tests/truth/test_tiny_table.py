@@ -14,7 +14,10 @@ from lightning_nas.data.tiny import TEST, TinyImages
 from lightning_nas.errors import ConfigError, DataError
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.spaces.chains.tiny import OPTIONS, TinySpace
+from lightning_nas.strategies.multi_trial.random_search import RandomSearch
 from lightning_nas.tasks.classification import Classification
+from lightning_nas.tasks.multilabel import MultiLabel
+from lightning_nas.tasks.regression import Regression
 from lightning_nas.testing.toys import ToyData
 from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.lookup import TableEngine
@@ -171,3 +174,10 @@ def test_a_network_trained_again_gets_what_the_table_has(monkeypatch: pytest.Mon
     assert val[-1] / VALIDATION == pytest.approx(columns()["val"][row, 0, -1] / VALIDATION, abs=0.02)
     assert test / TEST == pytest.approx(columns()["test"][row, 0] / TEST, abs=0.02)
     sys.modules.pop("make")
+
+
+def test_other_tasks_have_no_accuracies() -> None:
+    with pytest.raises(ConfigError, match="has accuracies, and the task asks for r2; choose"):
+        TabulatedTruth(any_data=True)(SPACE, [at(0)], None, Regression(), 0)
+    with pytest.raises(ConfigError, match="has acc of every trial, and the task asks for map; legal: task=classif"):
+        RandomSearch(SPACE, MultiLabel(), engine=TableEngine(job()))

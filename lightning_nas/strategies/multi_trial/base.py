@@ -135,6 +135,11 @@ class TrialSearch(Checked, ResumableModule):
             raise ConfigError("strategy.median_stop ends children early, and this engine trains none; leave it out")
         self.automatic_optimization = False
         self.space, self.task, self.table = space, task or usual_task(space), table
+        if engine is not None and engine.figure not in (None, self.task.score_name):
+            raise ConfigError(
+                f"this engine has {engine.figure} of every trial, and the task asks for {self.task.score_name}; legal: "
+                "task=classification, or engine=local, which trains"
+            )
         self.target = Target.of(space, table, target, seed)
         self.warm_start = None if warm_start is None else WarmStart.of(warm_start)
         if self.warm_start is not None:

@@ -42,11 +42,13 @@ class Engine(Checked, ABC):
         instant: whether results cost nothing, so that they can be requested again after a kill.
         lengths: epochs after which there are results; None for any.
         digest: digest of what results depend on besides the configuration; empty if there is nothing.
+        figure: key of the only metric that it has results of, such as ``acc``; None for that of any task.
     """
 
     instant: bool = False
     lengths: tuple[int, ...] | None = None
     digest: str = ""
+    figure: str | None = None
 
     @classmethod
     def check(cls, **settings: Any) -> None:

@@ -39,7 +39,7 @@ class TableEngine(Engine):
         DataError: the file is missing or is not such a table.
     """
 
-    instant = True
+    instant, figure = True, "acc"
 
     def __init__(
         self,
