@@ -112,7 +112,7 @@ def fresh_scores(
         >>> from lightning_nas.testing.toys import ToySpace
         >>> space = ToySpace()
         >>> fresh_scores("params", space, [space.best], None, Classification(), seed=0)
-        [58.0]
+        [320.0]
     """
     if name in OF_NETWORKS:
         batch = space.example(2, generator(seed, "example")), torch.zeros(2)
