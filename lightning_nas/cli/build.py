@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.callbacks import Callback
 
@@ -205,8 +205,8 @@ def read_data(config: DictConfig, *, for_search: bool) -> SearchData:
     """The data of ``config.dataset``, set up; without a search they may be few."""
     data = as_search_data(instantiate(config.dataset), config.seed)
     data.for_search = for_search
-    task: type[Task] = get_class(config.task._target_)
-    data.expect(task.targets)
+    made = get_object(config.task._target_)  # a class, or a trusted function
+    data.expect(getattr(made if isinstance(made, type) else instantiate(config.task), "targets", "classes"))
     data.setup("fit")
     return data
 

@@ -24,7 +24,7 @@ class TinyImages(InMemoryImages):
     """The first 15,000 training and 5,000 test images of Fashion-MNIST, 14 x 14 pixels, each the mean of 2 x 2.
 
     On them the networks of :class:`~lightning_nas.spaces.chains.tiny.TinySpace` were trained for their table. With the
-    default division, 4,500 training images are for validation, drawn from seed 0.
+    default shares, 4,500 training images are for validation; those of the table were drawn with seed 0.
 
     Batches are ``(x, y)``: x float32 (N, 1, 14, 14) with mean 0 and standard deviation 1 over the training images, y
     int64 (N,) from 0 to 9. Training images are not augmented. Source: Xiao et al., 2017, arXiv:1708.07747.

@@ -57,7 +57,12 @@ def test_defaults_of_a_constructor_are_those_of_its_yaml(choice: str, key: str) 
 
 
 def _node(choice: str, key: str) -> dict[str, Any]:
-    more = ["strategy=random"] if choice.startswith(("engine=", "child=", "callbacks=trials")) else []
+    # of engine=table, a space with a table sets what goes with it
+    more = (
+        ["strategy=random", "search_space=fbnet_small"]
+        if choice.startswith(("engine=", "child=", "callbacks=trials"))
+        else []
+    )
     with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
         config = compose("config", overrides=[*more, choice, "paths.output=."])
     node = OmegaConf.to_container(OmegaConf.select(config, key), resolve=True)

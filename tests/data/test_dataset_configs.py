@@ -22,7 +22,7 @@ def test_every_file_has_the_keys_and_the_defaults_of_its_constructor(file):
     parameters = inspect.signature(get_class(config["_target_"])).parameters
     assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     assert all(parameter.annotation is not parameter.empty for parameter in parameters.values())
-    own_test = {"test_fraction"} if "vision" in config["_target_"] or file.stem == "imagenet" else set()
+    own_test = {"test_fraction"} if "vision" in config["_target_"] or file.stem in ("imagenet", "tiny") else set()
     assert set(config) - {"_target_"} == set(parameters) - own_test
     defaults = {name: list(d) if isinstance(d := parameters[name].default, tuple) else d for name in parameters}
     plain = {
