@@ -59,6 +59,7 @@ def test_a_phones_table_is_named_and_compared_with_nothing(tmp_path: Path, capsy
     assert result["latency_predicted_device"] == "a phone"
     assert "1 thread" in result["latency_device"]
     told = capsys.readouterr().out + (tmp_path / "report.html").read_text()
+    told = " ".join(told.replace("│", " ").split())  # a long name of this processor breaks the line
     assert "(a phone)" in told
     assert "against measured" not in told
     assert "fixed,constant,5.0" in (tmp_path / "layers.csv").read_text()
