@@ -108,14 +108,18 @@ def comparison(result: Mapping[str, Any]) -> str | None:
 
 
 def tabulated(result: Mapping[str, Any]) -> str | None:
-    """The accuracies of the same architecture in a table.
+    """The accuracies of the same architecture in a table; None for a single one that is the result itself.
 
     >>> tabulated({"tabulated_acc": {"CIFAR-10": 0.9437, "CIFAR-100": 0.735}, "tabulated_by": "a table, 200 epochs"})
     '94.37% CIFAR-10, 73.50% CIFAR-100 (test accuracy in a table, 200 epochs, not trained here)'
+    >>> tabulated({"tabulated_acc": {"a data set": 0.8}, "accuracy_source": "a table"}) is None
+    True
     """
     known = result.get("tabulated_acc")
     if not isinstance(known, Mapping):
         return None if known is None else str(known)
+    if len(known) == 1 and result.get("accuracy_source"):
+        return None
     shares = {name: number(share) for name, share in known.items()}
     said = ", ".join(f"{share:.2%} {name}" for name, share in shares.items() if share is not None)
     by = result.get("tabulated_by") or "NAS-Bench-201, 200 epochs"  # the only one in files without it
