@@ -34,7 +34,7 @@ from lightning_nas.architecture import Architecture
 from lightning_nas.cli.command import conf_dir, run_command
 from lightning_nas.run import main as run_main
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
-from lightning_nas.truth.nasbench201 import DATASETS, NasBench201Table, table_file, tabulated
+from lightning_nas.truth.nasbench201 import DATASETS, NasBench201Table, table_file
 
 ONE = "--one-run"  # before the arguments of a child process
 
@@ -99,7 +99,7 @@ def row(name: str, seed: int, given: argparse.Namespace) -> list[str]:
     tau = f"{number(rank['kendall_tau'])} [{number(rank['low'])}, {number(rank['high'])}]"
     return [
         *(name, str(seed), "+".join(str(count) for count in result["steps"].values() if count is not None)),
-        *(f"{accuracy:.2%}" for accuracy in tabulated(space, architecture, None).values()),
+        *(f"{accuracy:.2%}" for accuracy in result["tabulated_acc"].values()),
         *(tau, number(rank["kendall_tau_macs"]), f"{seconds:.0f}", f"{took['cpu']:.0f}", memory),
         f"`{space.to_string(architecture)}`".replace("|", "\\|"),
     ]

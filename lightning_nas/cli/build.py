@@ -205,7 +205,7 @@ def read_data(config: DictConfig, *, for_search: bool) -> SearchData:
     """The data of ``config.dataset``, set up; without a search they may be few."""
     data = as_search_data(instantiate(config.dataset), config.seed)
     data.for_search = for_search
-    if "task" in config:  # the command that measures latencies has none
+    if "task" in config:  # one for latencies alone need not have it
         made = get_object(config.task._target_)  # a class, or a trusted function
         data.expect(getattr(made if isinstance(made, type) else instantiate(config.task), "targets", "classes"))
     data.setup("fit")

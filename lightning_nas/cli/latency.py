@@ -18,7 +18,8 @@ def main(config: DictConfig) -> None:
 
     Args:
         config: ``search_space``, the conditions ``measure``, the file ``out``, and ``samples``, the number of networks.
-            ``dataset`` is read if it leaves a size of the space to the data.
+            ``dataset`` is read if it leaves a size of the space to the data, with the targets of ``task``; with classes
+            where there is no task.
     """
     from omegaconf import OmegaConf
 

@@ -24,7 +24,7 @@ from lightning_nas.report.page import write_report
 from lightning_nas.report.terminal import summary
 from lightning_nas.spaces.base import WeightSharingSpace, constant_of, look_up
 from lightning_nas.training.csv_table import CSVTable
-from lightning_nas.truth.tabulated import known_table, tabulated
+from lightning_nas.truth.tabulated import known_table
 
 if TYPE_CHECKING:
     from lightning_nas.experiment.run import Run
@@ -198,7 +198,7 @@ def _tabulated(run: Run, architecture: Architecture) -> dict[str, Any]:
         return {}
     try:
         table = known_table(run.space, run.published)
-        known = {} if table is None else tabulated(table, architecture)
+        known = {} if table is None else table.tested_of(architecture)
     except DataError as reason:  # the run has its answer: a damaged table must not spoil it
         run.warn(f"the answer cannot be looked up: {reason}")
         return {}

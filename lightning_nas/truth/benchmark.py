@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.errors import ConfigError, DataError, shown
 from lightning_nas.spaces.base import SearchSpace
 
@@ -31,6 +32,8 @@ class Benchmark(ABC):
         datasets: names of the data sets for people, by those in configurations; the first is the usual one.
         lengths: epochs of the trainings in the table.
         usual: epochs that a search sees unless it asks for others.
+        one_training: whether the lengths are parts of one training, so that a longer part goes on from a shorter one.
+        needed: what to set where :meth:`place` knows no file.
 
     Raises:
         ConfigError: nothing says where the file is.
@@ -43,6 +46,8 @@ class Benchmark(ABC):
     datasets: ClassVar[Mapping[str, str]]
     lengths: ClassVar[tuple[int, ...]]
     usual: ClassVar[int]
+    one_training: ClassVar[bool] = False
+    needed: ClassVar[str] = ""
 
     def __init__(self, space: SearchSpace, path: str | None, *, asked: str, option: str) -> None:
         self.space, self.asked, self.option = space, asked, option
@@ -59,11 +64,6 @@ class Benchmark(ABC):
         """The file: ``path``, or the usual place; None if there is none."""
 
     @classmethod
-    @abstractmethod
-    def lacking(cls, asked: str, option: str) -> str:
-        """What to do where :meth:`place` knows none."""
-
-    @classmethod
     def find(cls, path: str | None, *, asked: str, option: str) -> Path:
         """The file of the table.
 
@@ -73,7 +73,7 @@ class Benchmark(ABC):
         """
         file = cls.place(path)
         if file is None:
-            raise ConfigError(cls.lacking(asked, option))
+            raise ConfigError(f"{asked} needs {cls.needed}, or {option}=FILE")
         if not file.is_file():
             raise DataError(f"there is no file {shown(file)}; pass {option}=FILE")
         return file
@@ -109,6 +109,15 @@ class Benchmark(ABC):
     def tested(self, dataset: str) -> Results:
         """Test accuracies, 0 to 1, at the end of the longest trainings: what an answer is worth."""
         return self.accuracies(dataset, "test", max(self.lengths))
+
+    def tested_of(self, architecture: Architecture) -> dict[str, float]:
+        """Test accuracy of one architecture, 0 to 1, by the data sets' names for people.
+
+        Raises:
+            DataError: the file is no such table.
+        """
+        options = self.space.validate(architecture).options
+        return {name: self.tested(dataset)[options] for dataset, name in self.datasets.items()}
 
     def described(self) -> str:
         """What :meth:`tested` is of."""

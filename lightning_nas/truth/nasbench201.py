@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from lightning_nas.architecture import Architecture
 from lightning_nas.data.numpy_file import read_npz
 from lightning_nas.errors import DataError, shown
 from lightning_nas.signature import Checked
@@ -93,6 +94,7 @@ class NASBench201(Benchmark):
     datasets = {str(name): title for name, title in DATASETS.items()}  # noqa: RUF012 - a constant, as in the base class
     lengths = get_args(Epochs)
     usual = 12
+    needed = f"{FILE}: set the environment variable {VARIABLE} to its folder"
 
     @classmethod
     def has(cls, space: SearchSpace) -> bool:
@@ -102,10 +104,6 @@ class NASBench201(Benchmark):
     def place(cls, path: str | None) -> Path | None:
         return table_file(path)
 
-    @classmethod
-    def lacking(cls, asked: str, option: str) -> str:
-        return f"{asked} needs {FILE}: set the environment variable {VARIABLE} to its folder, or {option}=FILE"
-
     def fits(self, data: Any, dataset: str) -> bool:
         from lightning_nas.data.vision import CIFAR10, CIFAR100
 
@@ -114,6 +112,13 @@ class NASBench201(Benchmark):
     def accuracies(self, dataset: Any, split: Split, epochs: Any) -> Results:
         table = NasBench201Table(self.file, [(dataset, split, epochs)], option=self.option)
         return {options_of(cell): table.accuracy(cell, dataset, split, epochs) for cell in table.cells}
+
+    def tested_of(self, architecture: Architecture) -> dict[str, float]:
+        """The three accuracies of one cell, in one reading of the file."""
+        assert isinstance(self.space, NASBench201Space)
+        cell = self.space.to_string(architecture)
+        table = NasBench201Table(self.file, [(dataset, "test", 200) for dataset in DATASETS], option=self.option)
+        return {name: table.accuracy(cell, dataset) for dataset, name in DATASETS.items()}
 
     def seen(self, dataset: Any, epochs: Any) -> tuple[Results, Results]:
         table = NasBench201Table(self.file, [(dataset, "valid", epochs)], seconds=dataset, option=self.option)

@@ -1,4 +1,4 @@
-"""The truth of a rank check from a table, and what tables say of an answer."""
+"""The truth of a rank check from a table, and the table of a space."""
 
 from __future__ import annotations
 
@@ -129,13 +129,3 @@ def known_table(space: SearchSpace, path: str | None) -> Benchmark | None:
     if found is None or file is None or not file.exists():
         return None
     return found(space, path, asked="engine=table", option="engine.path")
-
-
-def tabulated(table: Benchmark, architecture: Architecture) -> dict[str, float]:
-    """Test accuracy of an architecture's longest training by name of the data set.
-
-    Raises:
-        DataError: the table cannot be used.
-    """
-    options = table.space.validate(architecture).options
-    return {name: table.tested(dataset)[options] for dataset, name in table.datasets.items()}

@@ -44,6 +44,7 @@ class TinyTable(Benchmark):
     datasets = {"tiny": "Fashion-MNIST at 14 px"}  # noqa: RUF012 - a constant, as in the base class
     lengths = tuple(range(1, EPOCHS + 1))
     usual = EPOCHS
+    one_training = True
 
     @classmethod
     def has(cls, space: SearchSpace) -> bool:
@@ -52,10 +53,6 @@ class TinyTable(Benchmark):
     @classmethod
     def place(cls, path: str | None) -> Path:
         return FILE if path is None else Path(path).expanduser()
-
-    @classmethod
-    def lacking(cls, asked: str, option: str) -> str:
-        raise AssertionError("the table comes with the library")
 
     def fits(self, data: Any, dataset: str) -> bool:
         return isinstance(data, TinyImages)

@@ -17,16 +17,18 @@ class TestHardCoReSmall(SpaceCase):
 
 
 def test_the_third_and_fourth_block_of_a_stage_may_be_left_out() -> None:
-    """Of one stage: the networks of two, three and four blocks, by brute force over what the blocks are."""
+    """Every way to fill one stage with two kinds of block and none: the networks of two, three and four blocks."""
     optional = [len(decision.options) > 12 for decision in HardCoReSpace().decisions]
     assert optional == [False, False, True, True] * 5
-    kinds = ["a", "b", "zero"]  # of twelve and zero, two and zero
-    found = {
-        tuple(kind for kind in chosen if kind != "zero")
-        for chosen in itertools.product(kinds[:2], kinds[:2], kinds, kinds)
-    }
-    assert len(found) == 2**2 + 2**3 + 2**4
     assert len(BLOCKS) == 12
+    space = HardCoReSpace(input_shape=(1, 8, 8), num_classes=2, stages=((8, 4, 1),), first=8)
+    kinds = ("k3_e3", "k5_e3")
+    found = set()
+    for chosen in itertools.product(kinds, kinds, (*kinds, "zero"), (*kinds, "zero")):
+        blocks = space.network(space.validate(dict(zip(space._names, chosen, strict=True)))).blocks
+        convolutions = (m for m in blocks.modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
+        found.add(tuple(m.kernel_size[0] for m in convolutions))
+    assert len(found) == 2**2 + 2**3 + 2**4
 
 
 def test_hard_swish_begins_where_it_is_asked_to() -> None:

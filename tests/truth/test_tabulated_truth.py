@@ -15,7 +15,7 @@ from lightning_nas.spaces.nasbench201.operations import OPTIONS
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.testing.toys import ToySpace
 from lightning_nas.truth.nasbench201 import NasBench201Table
-from lightning_nas.truth.tabulated import TabulatedTruth, known_table, tabulated
+from lightning_nas.truth.tabulated import TabulatedTruth, known_table
 
 CELLS = [f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|" for a, b, c, d, e, f in itertools.product(OPTIONS, repeat=6)]
 SPACE = NASBench201Space("any name", image_size=8, in_channels=1, channels=4, cells=(1,))
@@ -63,7 +63,7 @@ def test_accuracies_are_found_by_the_cells_string_in_any_order_of_rows(folder: P
     assert ask(dataset="imagenet16") == pytest.approx([0.02 + 0.07 / 200, 0.02 + 156.24 / 200, 0.02])
     table = known_table(SPACE, None)
     assert table is not None
-    said = tabulated(table, SPACE.from_string(CELLS[200]))
+    said = table.tested_of(SPACE.from_string(CELLS[200]))
     assert said == pytest.approx({"CIFAR-10": 0.01, "CIFAR-100": 0.02, "ImageNet16-120": 0.03})
 
 

@@ -23,7 +23,7 @@ from lightning_nas.trials.child import Child
 from lightning_nas.trials.engines.lookup import TableEngine
 from lightning_nas.trials.job import ObjectsJob
 from lightning_nas.trials.requests import Request
-from lightning_nas.truth.tabulated import TabulatedTruth, known_table, tabulated
+from lightning_nas.truth.tabulated import TabulatedTruth, known_table
 from lightning_nas.truth.tiny import EPOCHS, FILE, VALIDATION, TinyTable
 
 SPACE = TinySpace()
@@ -113,7 +113,7 @@ def test_test_accuracies_are_known_at_the_end_alone() -> None:
 
 
 def test_an_answer_is_looked_up() -> None:
-    assert tabulated(table(), at(9)) == {"Fashion-MNIST at 14 px": table().tested("tiny")[at(9).options]}
+    assert table().tested_of(at(9)) == {"Fashion-MNIST at 14 px": table().tested("tiny")[at(9).options]}
 
 
 def job() -> ObjectsJob:

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 
-from lightning_nas.ops.blocks import MBConv, Zero, conv_bn
-from lightning_nas.ops.mixed import Choice
+from lightning_nas.ops.blocks import MBConv, conv_bn
 from lightning_nas.ranges import Stages, Stem, Width
 from lightning_nas.spaces.base import Keys
-from lightning_nas.spaces.chains.mnasnet_operations import SqueezeExcite
+from lightning_nas.spaces.chains.mnasnet_operations import MnasConv
 from lightning_nas.spaces.chains.networks import Parts
-from lightning_nas.spaces.chains.proxyless_blocks import ZERO
+from lightning_nas.spaces.chains.proxyless_blocks import ZERO, MBBlock
 from lightning_nas.spaces.chains.shapes import shapes
-from lightning_nas.spaces.chains.space import ChainSpace, Frame, SearchedBlock
+from lightning_nas.spaces.chains.space import ChainSpace, Frame
 from lightning_nas.spaces.meanings import block_meaning
 from lightning_nas.spaces.sides import ImageSize, size_of
 from lightning_nas.spaces.sizes import InputShape, Probability, classes_of, sized_by_images
@@ -49,35 +48,15 @@ def swish_bn(
     return made
 
 
-class ExcitedConv(MBConv):
-    """MobileNetV2's block with ReLU, and squeeze-and-excitation after the depthwise convolution if ``excite``.
-
-    Squeeze-and-excitation has a quarter of the inner channels, rounded to a multiple of 8, and a hard sigmoid.
-    """
+class ReLUConv(MnasConv):
+    """MnasNet's block with the usual batch norm, and a hard sigmoid in its squeeze-and-excitation."""
 
     convolution: Callable[..., nn.Sequential] = staticmethod(conv_bn)
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel: int,
-        expansion: int,
-        stride: int = 1,
-        residual: bool = True,
-        excite: bool = False,
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel=kernel, expansion=expansion, stride=stride, residual=residual
-        )
-        if excite:
-            hidden = in_channels * expansion
-            self.depthwise.add_module("excite", SqueezeExcite(hidden, rounded(hidden / 4), gate=nn.Hardsigmoid))
+    gate = nn.Hardsigmoid
 
 
-class SwishConv(ExcitedConv):
-    """:class:`ExcitedConv` with hard swish."""
+class SwishConv(ReLUConv):
+    """:class:`ReLUConv` with hard swish in place of ReLU."""
 
     convolution: Callable[..., nn.Sequential] = staticmethod(swish_bn)
 
@@ -93,8 +72,8 @@ def rounded(channels: float) -> int:
 
 
 @dataclass(frozen=True)
-class HardCoReBlock(SearchedBlock):
-    """Searched block with a shortcut where it keeps its shape.
+class HardCoReBlock(MBBlock):
+    """Searched block with a shortcut where it keeps its shape; squeeze-and-excitation has a quarter of its channels.
 
     Attributes:
         optional: whether it may be left out.
@@ -112,37 +91,21 @@ class HardCoReBlock(SearchedBlock):
     def group(self) -> str:
         return "optional" if self.optional else "blocks"
 
-    @property
-    def residual(self) -> bool:
-        return self.stride == 1 and self.in_channels == self.out_channels
-
-    def build(self, option: str) -> nn.Module:
-        """Build an option, with its shortcut."""
-        return nn.Identity() if option == ZERO else self._block(option, self.in_channels, self.out_channels)
-
-    def _block(self, option: str, in_channels: int, out_channels: int, residual: bool = True) -> ExcitedConv:
+    def _block(self, option: str, in_channels: int, out_channels: int, residual: bool = True) -> MBConv:
         kernel, expansion, excite = BLOCKS[option]
-        return (SwishConv if self.swish else ExcitedConv)(
+        return (SwishConv if self.swish else ReLUConv)(
             in_channels,
             out_channels,
             kernel=kernel,
             expansion=expansion,
             stride=self.stride,
             residual=residual,
-            excite=excite,
+            squeeze=rounded(in_channels * expansion / 4) if excite else 0,
         )
-
-    def choice(self) -> Choice:
-        """Describe the choice that the supernet mixes; the shortcut is not part of it."""
-
-        def build(option: str, in_channels: int, out_channels: int) -> nn.Module:
-            return Zero() if option == ZERO else self._block(option, in_channels, out_channels, residual=False)
-
-        return Choice(self.options, build, self.in_channels, self.out_channels, self.stride)
 
     def keys(self, option: str) -> Keys:
         """Cost keys: equal for blocks of equal shape and activation, none for a block that is left out."""
-        return () if option == ZERO else tuple(f"{key}{' swish' if self.swish else ''}" for key in super().keys(option))
+        return tuple(f"{key}{' swish' if self.swish else ''}" for key in super().keys(option))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +130,7 @@ class HardCoReFrame(Frame):
         )
         return Parts(
             stem=self.convolution(self.in_channels, self.stem[0], 3, self.stem[1]),
-            first=ExcitedConv(self.stem[0], self.first, kernel=3, expansion=1),
+            first=ReLUConv(self.stem[0], self.first, kernel=3, expansion=1, residual=True),
             blocks=nn.ModuleList(blocks),
             mix=self.convolution(last, self.mix),
             classifier=nn.Sequential(classifier),

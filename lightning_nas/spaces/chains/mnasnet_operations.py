@@ -45,13 +45,23 @@ class MnasConv(MBConv):
     """:class:`MBConv` with ReLU; ``squeeze`` channels of a :class:`SqueezeExcite` after the depthwise, 0 for none."""
 
     convolution: Callable[..., nn.Sequential] = staticmethod(convolution)
+    gate: type[nn.Module] = nn.Sigmoid
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int, expansion: int, stride: int = 1, squeeze: int = 0
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        expansion: int,
+        stride: int = 1,
+        residual: bool = False,
+        squeeze: int = 0,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel=kernel, expansion=expansion, stride=stride, residual=False)
+        shape = {"kernel": kernel, "expansion": expansion, "stride": stride}
+        super().__init__(in_channels, out_channels, **shape, residual=residual)
         if squeeze:
-            self.depthwise.add_module("excite", SqueezeExcite(in_channels * expansion, squeeze))
+            self.depthwise.add_module("excite", SqueezeExcite(in_channels * expansion, squeeze, gate=self.gate))
 
 
 class LayerKind(NamedTuple):
@@ -102,8 +112,14 @@ class MnasLayer(nn.Module):
             if squeeze:
                 self.op.add_module("excite", SqueezeExcite(out_channels, squeeze))
         else:
-            shape = {"kernel": kind.kernel, "expansion": EXPANSIONS[kind.op], "stride": stride}
-            self.op = MnasConv(in_channels, out_channels, **shape, squeeze=squeeze)
+            self.op = MnasConv(
+                in_channels,
+                out_channels,
+                kernel=kind.kernel,
+                expansion=EXPANSIONS[kind.op],
+                stride=stride,
+                squeeze=squeeze,
+            )
         pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
         skips: dict[str, nn.Module | None] = {"none": None, "identity": nn.Identity(), "pool": pool}
         self.skip = skips[standing(kind.skip, in_channels, out_channels, stride)]

@@ -9,9 +9,7 @@ from typing import Any
 
 from lightning_nas.trials.engines.base import Engine, Job
 from lightning_nas.trials.requests import Request, Response
-from lightning_nas.truth.nasbench201 import NASBench201
-from lightning_nas.truth.tabulated import TabulatedData, TabulatedEpochs, open_table
-from lightning_nas.truth.tiny import TinyTable
+from lightning_nas.truth.tabulated import BENCHMARKS, TabulatedData, TabulatedEpochs, open_table
 
 _ASKED, _OPTION = "engine=table", "engine.path"
 
@@ -50,7 +48,7 @@ class TableEngine(Engine):
         epochs: TabulatedEpochs | None = None,
     ) -> None:
         table = open_table(job.space(), path, asked=_ASKED, option=_OPTION, instead="engine=local")
-        self.lengths, self._one_training = table.lengths, isinstance(table, TinyTable)
+        self.lengths, self._one_training = table.lengths, table.one_training
         self._epochs, named = table.long(epochs, table.usual), table.named(dataset)
         self._seen = functools.cache(functools.partial(table.seen, named))
         accuracies, seconds = self._seen(self._epochs)
@@ -60,7 +58,7 @@ class TableEngine(Engine):
 
     @classmethod
     def check(cls, *, path: str | None = None, dataset: str | None = None, **_: Any) -> None:
-        served = TinyTable if dataset in TinyTable.datasets else NASBench201
+        served = next((benchmark for benchmark in BENCHMARKS if dataset in benchmark.datasets), BENCHMARKS[0])
         served.find(path, asked=_ASKED, option=_OPTION)
 
     @property
