@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
     from lightning_nas.spaces.darts.space import DARTSSpace
     from lightning_nas.spaces.eas.space import EASSpace
+    from lightning_nas.spaces.elastic.attentive_nas import AttentiveNASSpace
+    from lightning_nas.spaces.elastic.ofa_mbv3 import OFAMobileNetV3Space
     from lightning_nas.spaces.enas.macro import ENASMacroSpace
     from lightning_nas.spaces.enas.micro import ENASMicroSpace
     from lightning_nas.spaces.gates import Gates
@@ -97,6 +99,7 @@ _HOME = {
     "Architecture": "architecture",
     "ArchitectureLogger": "callbacks.architecture_logger",
     "ArrayData": "data.arrays",
+    "AttentiveNASSpace": "spaces.elastic.attentive_nas",
     "BlockQNN": "strategies.multi_trial.block_qnn",
     "BlockQNNSpace": "spaces.block_qnn.space",
     "CIFAR10": "data.vision",
@@ -144,6 +147,7 @@ _HOME = {
     "NASRLRNNSpace": "spaces.nas_rl.rnn",
     "NPZ": "data.images",
     "NasError": "errors",
+    "OFAMobileNetV3Space": "spaces.elastic.ofa_mbv3",
     "OptunaSearch": "strategies.multi_trial.optuna_search",
     "PCDARTS": "strategies.differentiable.pc_darts",
     "PDARTS": "strategies.differentiable.p_darts",
@@ -201,6 +205,7 @@ __all__ = [
     "Architecture",
     "ArchitectureLogger",
     "ArrayData",
+    "AttentiveNASSpace",
     "BlockQNN",
     "BlockQNNSpace",
     "Classification",
@@ -240,6 +245,7 @@ __all__ = [
     "NASRLCNNSpace",
     "NASRLRNNSpace",
     "NasError",
+    "OFAMobileNetV3Space",
     "OptunaSearch",
     "PNASSpace",
     "ProxylessNAS",

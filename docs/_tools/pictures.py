@@ -27,6 +27,7 @@ PUBLISHED: dict[str, tuple[str, str | None]] = {
     "proxyless": ("proxyless_mobile", None),
     "spos_shufflenet": ("spos", None),
     "hardcore": ("hardcorenas_c", None),
+    "attentive_nas": ("attentive_nas_a0", None),
     "mnasnet": ("mnasnet_a1", None),
     "darts": ("darts_v2", "normal cell"),
     "nasbench201": ("nasbench201_resnet", "cell"),

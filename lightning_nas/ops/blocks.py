@@ -124,6 +124,38 @@ class MBConv(nn.Module):
         return x + y if self.residual else y
 
 
+class SqueezeExcite(nn.Sequential):
+    """Squeeze and excitation: scales each channel by a function of the means of all channels (arXiv:1709.01507).
+
+    Means, 1x1 convolution to ``reduced`` channels, ReLU, 1x1 convolution, sigmoid or another gate; both with bias.
+    """
+
+    def __init__(self, channels: int, reduced: int, *, gate: type[nn.Module] = nn.Sigmoid) -> None:
+        super().__init__(
+            OrderedDict(
+                mean=nn.AdaptiveAvgPool2d(1),
+                reduce=nn.Conv2d(channels, reduced, 1),
+                relu=nn.ReLU(inplace=True),
+                expand=nn.Conv2d(reduced, channels, 1),
+                gate=gate(),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x * gates
+
+
+def rounded(channels: float) -> int:
+    """The nearest multiple of 8 that is at least 8 and not more than a tenth below.
+
+    >>> rounded(18.0), rounded(30.0), rounded(3.0)
+    (24, 32, 8)
+    """
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
 class Zero(nn.Module):
     """No connection: zeros of the shape that other operations of this stride give."""
 

@@ -23,6 +23,7 @@ from lightning_nas.spaces.sides import Sides, pair
 from lightning_nas.spaces.sizes import classes_of
 
 _MODULES = {
+    "AttentiveNASSpace": "elastic.attentive_nas",
     "BlockQNNSpace": "block_qnn.space",
     "DARTSCellSpace": "darts.any_cell",
     "DARTSRNNSpace": "recurrent.darts",
@@ -43,6 +44,7 @@ _MODULES = {
     "NASNetSpace": "nasnet.space",
     "NASRLCNNSpace": "nas_rl.cnn",
     "NASRLRNNSpace": "nas_rl.rnn",
+    "OFAMobileNetV3Space": "elastic.ofa_mbv3",
     "PNASSpace": "nasnet.pnas",
     "ProxylessNASSpace": "chains.proxyless",
     "ShuffleNetSpace": "chains.spos_shufflenet",

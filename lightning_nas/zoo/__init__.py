@@ -30,6 +30,7 @@ from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.description import network_of
 from lightning_nas.spaces.eas.space import EASSpace
+from lightning_nas.spaces.elastic.attentive_nas import AttentiveNASSpace
 from lightning_nas.spaces.enas.macro_retrained import ENASMacroNetworks
 from lightning_nas.spaces.enas.micro_retrained import ENASMicroNetworks
 from lightning_nas.spaces.nas_rl.rnn import NASRLRNNSpace
@@ -39,6 +40,7 @@ from lightning_nas.spaces.nasnet.pnas import PNASSpace
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
 
 _SPACES: dict[str, Callable[..., SearchSpace]] = {
+    "attentive_nas": AttentiveNASSpace,
     "darts": DARTSSpace,
     "darts_cell": DARTSCellSpace,
     "darts_rnn": DARTSRNNSpace,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_nas.spaces.chains.hardcore import BLOCKS, HardCoReSpace, rounded
+from lightning_nas.ops.blocks import rounded
+from lightning_nas.spaces.chains.hardcore import BLOCKS, HardCoReSpace
 from lightning_nas.testing.spaces import SpaceCase
 
 

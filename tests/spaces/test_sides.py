@@ -21,6 +21,8 @@ from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.description import describe, rebuilt
 from lightning_nas.spaces.eas.space import EASSpace
+from lightning_nas.spaces.elastic.attentive_nas import AttentiveNASSpace
+from lightning_nas.spaces.elastic.ofa_mbv3 import OFAMobileNetV3Space
 from lightning_nas.spaces.enas.macro import ENASMacroSpace
 from lightning_nas.spaces.enas.micro import ENASMicroSpace
 from lightning_nas.spaces.nas_rl.cnn import NASRLCNNSpace
@@ -34,7 +36,17 @@ ANY = (
     *(DARTSSpace, DARTSCellSpace, NASBench201Space, TinySpace),
 )
 SMALL = {MnasNetSpace: {"blocks": [(8, 2, 1), (16, 2, 2)], "last": 16, "mix": 32}}
-SQUARE = (BlockQNNSpace, EASSpace, ENASMacroSpace, ENASMicroSpace, NASRLCNNSpace, NASNetSpace, PNASSpace)
+SQUARE = (
+    AttentiveNASSpace,
+    OFAMobileNetV3Space,
+    BlockQNNSpace,
+    EASSpace,
+    ENASMacroSpace,
+    ENASMicroSpace,
+    NASRLCNNSpace,
+    NASNetSpace,
+    PNASSpace,
+)
 
 
 @pytest.mark.parametrize("kind", ANY)

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from strategies_of_conf import SHARING, composed
 
+from lightning_nas.errors import InputError
 from lightning_nas.latency.sources import Macs
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.ops.recurrent import Window
@@ -20,6 +21,8 @@ from lightning_nas.spaces.chains.proxyless import ProxylessNASSpace
 from lightning_nas.spaces.chains.spos_shufflenet import ShuffleNetSpace
 from lightning_nas.spaces.chains.tiny import TinySpace
 from lightning_nas.spaces.darts.space import DARTSSpace
+from lightning_nas.spaces.elastic.attentive_nas import AttentiveNASSpace
+from lightning_nas.spaces.elastic.ofa_mbv3 import OFAMobileNetV3Space
 from lightning_nas.spaces.enas.macro import ENASMacroSpace
 from lightning_nas.spaces.enas.micro import ENASMicroSpace
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
@@ -42,6 +45,12 @@ def space_called(name: str) -> WeightSharingSpace:
         return ProxylessNASSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 2, 1), (16, 2, 2)], mix=16)
     if name == "hardcore":
         return HardCoReSpace(**SIZES, stem=(8, 1), first=8, stages=[(8, 3, 2)], relu_stages=0, mix=16, features=16)
+    if name == "attentive_nas":
+        stages = [((8, 16), (1, 2), (3, 5), (1,), 1, False), ((8, 16), (1,), (3,), (2, 3), 2, True)]
+        return AttentiveNASSpace(**SIZES, resolutions=[8], stem=[8], stages=stages, mix=[16], spare_shortcuts=False)
+    if name == "ofa_mbv3":
+        elastic = {"depths": (1, 2), "kernels": (3, 5), "expansions": (2, 3)}
+        return OFAMobileNetV3Space(**SIZES, resolutions=[8], **elastic, stem=8, stages=[(8, 2, True, "relu")], mix=16)
     if name == "tiny":
         return TinySpace(**SIZES, channels=8)
     if name == "mobile":
@@ -65,7 +74,7 @@ def macs_of(name: str) -> LatencyTable:
 
 SPACES = (
     *("fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"),
-    *("enas_micro", "enas_macro", "enas_rnn", "hardcore", "tiny"),
+    *("enas_micro", "enas_macro", "enas_rnn", "hardcore", "tiny", "attentive_nas", "ofa_mbv3"),
 )
 
 
@@ -76,6 +85,10 @@ def test_a_strategy_searches_a_space(strategy: str, space: str) -> None:
     with seeded(0, "supernet"):
         task = Classification() if built.input_dtype.is_floating_point else LanguageModelling()
         make = instantiate(composed(f"strategy={strategy}").strategy)
+        if make.func.mixes and not built.mixes:
+            with pytest.raises(InputError, match=f"options of {space} are slices of one weight"):
+                make(built, task, macs_of(space), seed=0)
+            return
         module: SearchModule = make(built, task, macs_of(space), seed=0)
     module._trainer, module._fabric = Clock, None  # type: ignore[assignment]
     x = built.example(4, torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 
-from lightning_nas.ops.blocks import MBConv, conv_bn
+from lightning_nas.ops.blocks import MBConv, conv_bn, rounded
 from lightning_nas.ranges import Stages, Stem, Width
 from lightning_nas.spaces.base import Keys
 from lightning_nas.spaces.chains.mnasnet_operations import MnasConv
@@ -59,16 +59,6 @@ class SwishConv(ReLUConv):
     """:class:`ReLUConv` with hard swish in place of ReLU."""
 
     convolution: Callable[..., nn.Sequential] = staticmethod(swish_bn)
-
-
-def rounded(channels: float) -> int:
-    """The nearest multiple of 8 that is at least 8 and not more than a tenth below.
-
-    >>> rounded(18.0), rounded(30.0), rounded(3.0)
-    (24, 32, 8)
-    """
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from lightning_nas.ops.blocks import MBConv, conv_bn
+from lightning_nas.ops.blocks import MBConv, SqueezeExcite, conv_bn
 
 convolution = partial(conv_bn, eps=1e-3)
 """:func:`conv_bn` with 1e-3 in the batch norm."""
@@ -17,28 +16,6 @@ convolution = partial(conv_bn, eps=1e-3)
 EXPANSIONS = {"sep_conv": 1, "mbconv3": 3, "mbconv6": 6}
 OPS = ("conv", *EXPANSIONS)
 SKIPS = ("none", "identity", "pool")
-
-
-class SqueezeExcite(nn.Sequential):
-    """Squeeze and excitation: scales each channel by a function of the means of all channels (arXiv:1709.01507).
-
-    Means, 1x1 convolution to ``reduced`` channels, ReLU, 1x1 convolution, sigmoid or another gate; both with bias.
-    """
-
-    def __init__(self, channels: int, reduced: int, *, gate: type[nn.Module] = nn.Sigmoid) -> None:
-        super().__init__(
-            OrderedDict(
-                mean=nn.AdaptiveAvgPool2d(1),
-                reduce=nn.Conv2d(channels, reduced, 1),
-                relu=nn.ReLU(inplace=True),
-                expand=nn.Conv2d(reduced, channels, 1),
-                gate=gate(),
-            )
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        gates: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        return x * gates
 
 
 class MnasConv(MBConv):
