@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies.multi_trial.pnas import PNAS
     from lightning_nas.strategies.multi_trial.random_search import RandomSearch
     from lightning_nas.strategies.multi_trial.regularized_evolution import RegularizedEvolution
+    from lightning_nas.strategies.one_path.bignas import BigNAS
     from lightning_nas.strategies.one_path.enas import ENAS
     from lightning_nas.strategies.one_path.mdenas import MdeNAS
     from lightning_nas.strategies.one_path.random_ws import RandomWS
@@ -100,6 +101,7 @@ _HOME = {
     "ArchitectureLogger": "callbacks.architecture_logger",
     "ArrayData": "data.arrays",
     "AttentiveNASSpace": "spaces.elastic.attentive_nas",
+    "BigNAS": "strategies.one_path.bignas",
     "BlockQNN": "strategies.multi_trial.block_qnn",
     "BlockQNNSpace": "spaces.block_qnn.space",
     "CIFAR10": "data.vision",
@@ -206,6 +208,7 @@ __all__ = [
     "ArchitectureLogger",
     "ArrayData",
     "AttentiveNASSpace",
+    "BigNAS",
     "BlockQNN",
     "BlockQNNSpace",
     "Classification",

@@ -10,13 +10,16 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_nas.cli import presets
 from lightning_nas.cli.arguments import asks_for_help
 from lightning_nas.cli.config.spelling import hint
 from lightning_nas.cli.option_table import WIDTH, Row, class_of, options, shown_value, table
 from lightning_nas.errors import ConfigError, shown
+
+if TYPE_CHECKING:
+    from lightning_nas.spaces.base import WeightSharingSpace
 
 _OWN = "search_space=from_model"
 _USAGE = """\
@@ -33,6 +36,12 @@ _DOCUMENTED = "strategy"  # the group whose options have a page in docs/methods
 # of groups that are a part of others
 _PLACES = {"rank_check.truth": "callbacks.rank_check.truth", "proxy": "child.proxy"}
 _NEEDS = {"proxy": ["strategy=proxy"]}  # what composes a part that is not there by default
+# facts about a space that a strategy may need, by the name that they have in both
+_WANTED = {"mixes": "options that it mixes in its own way", "nests": "networks that are parts of a largest one"}
+_REFUSED = {
+    "mixes": "they mix options in their own way, and here these share weights",
+    "nests": "they need networks that are parts of a largest one",
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -133,28 +142,26 @@ def _company(group: str, node: Mapping[str, Any], made: type) -> Iterator[str]:
 
     def suits(space: str) -> bool:
         found = class_of(presets.content("search_space", space))
-        return found is not None and issubclass(found, WeightSharingSpace) and (found.mixes or not _mixes(made))
+        return found is not None and issubclass(found, WeightSharingSpace) and not _lacks(found, made)
 
     if group == "strategy":
         spaces = presets.names("search_space")
         if not _shares_weights(made):
             yield from _listed("search spaces that go with it: all, for it trains every architecture alone", [])
             return
-        wanted = "options that it mixes in its own way" if _mixes(made) else "a supernet"
+        wanted = next((said for fact, said in _WANTED.items() if getattr(made, fact, False)), "a supernet")
         yield from _listed(f"search spaces that go with it (they have {wanted})", filter(suits, spaces))
         yield from _listed("search spaces that do not", (s for s in spaces if not suits(s)))
         return
     yield from _listed(f"data: {'text (dataset=text)' if 'bptt' in node else 'images'}", [])
     sharing = [s for s in presets.names("strategy") if _shares_weights(class_of(presets.content("strategy", s)))]
     others = [s for s in presets.names("strategy") if s not in sharing]
-    mixing = [s for s in sharing if _mixes(class_of(presets.content("strategy", s)))]
-    if issubclass(made, WeightSharingSpace) and made.mixes:
-        yield from _listed("strategies that go with it: all", [])
-    elif issubclass(made, WeightSharingSpace):
-        yield from _listed("strategies that go with it", (s for s in presets.names("strategy") if s not in mixing))
-        yield from _listed(
-            "strategies that do not (they mix options in their own way, and here these share weights)", mixing
-        )
+    if issubclass(made, WeightSharingSpace):
+        lacking = {s: _lacks(made, class_of(presets.content("strategy", s))) for s in sharing}
+        yield from _listed("strategies that go with it", (s for s in presets.names("strategy") if not lacking.get(s)))
+        for fact, why in _REFUSED.items():
+            if names := [s for s in sharing if lacking[s] == fact]:
+                yield from _listed(f"strategies that do not ({why})", names)
     else:
         yield from _listed("strategies that go with it (they train every architecture alone)", others)
         yield from _listed("strategies that do not (they share weights, and it has no supernet)", sharing)
@@ -166,11 +173,12 @@ def _shares_weights(made: type | None) -> bool:
     return made is not None and not issubclass(made, TrialSearch)
 
 
-def _mixes(made: type | None) -> bool:
-    """Whether a strategy makes supernets that mix options in a way of its own."""
+def _lacks(space: type[WeightSharingSpace], made: type | None) -> str:
+    """The fact about a space with a supernet that a strategy needs and the space lacks; "" for none."""
     from lightning_nas.strategies.base import SearchModule
 
-    return made is not None and issubclass(made, SearchModule) and made.mixes
+    needs = made is not None and issubclass(made, SearchModule)
+    return next((fact for fact in _WANTED if needs and getattr(made, fact) and not getattr(space, fact)), "")
 
 
 def _listed(title: str, names: Iterator[str] | Sequence[str]) -> Iterator[str]:

@@ -331,6 +331,7 @@ class WeightSharingSpace(SearchSpace):
         gate_options: names of each group's options.
         pretrained: a supernet begins with trained weights.
         mixes: options are modules that :meth:`supernet` mixes as a method says; False if they share one weight.
+        nests: every network is a part of the largest one; such a space has architectures ``smallest`` and ``largest``.
 
     Example:
         >>> from lightning_nas.spaces.darts.space import DARTSSpace
@@ -344,6 +345,7 @@ class WeightSharingSpace(SearchSpace):
     gate_shapes: dict[str, tuple[int, int]]
     gate_options: dict[str, tuple[str, ...]]
     mixes: bool = True
+    nests: bool = False
     pretrained: bool = False
 
     @abstractmethod

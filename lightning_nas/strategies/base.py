@@ -64,10 +64,12 @@ class SearchModule(Checked, SearchLoop):
         scored: the architectures that :meth:`answer` compared, with their scores; empty if it scored none.
         evolved: the same with their generations, if they come from an evolution.
         mixes: whether it mixes options in a way of its own, which spaces whose options share weights refuse.
+        nests: whether it needs a space whose networks are parts of a largest one.
         drawn_a_step: options of each choice that are drawn for one weights step; None if all are trained.
     """
 
     mixes: ClassVar[bool] = False
+    nests: ClassVar[bool] = False
     drawn_a_step: int | None = 1
 
     def __init__(

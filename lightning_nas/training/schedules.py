@@ -166,3 +166,34 @@ class ExponentialFrom(Checked, LRScheduler):
         """The rates of this epoch, one for each parameter group."""
         factor = self.gamma ** max(0, self.last_epoch + 1 - self.first_epoch)
         return [float(rate) * factor for rate in self.base_lrs]
+
+
+class ExponentialToFloor(Checked, LRScheduler):
+    """Multiplied by ``gamma`` every epoch, and constant once it has fallen to a share of its beginning.
+
+    Source: Yu et al., ECCV 2020, arXiv:2003.11142, section 3.1, "exponentially decaying with constant ending".
+
+    Args:
+        optimizer: the optimiser.
+        gamma: factor.
+        floor: share of the first rate at which it stays, 0.05 in the paper.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=8.0)
+        >>> schedule, rates = ExponentialToFloor(optimizer, gamma=0.5, floor=0.25), []
+        >>> for _ in range(4):
+        ...     rates.append(schedule.get_last_lr()[0])
+        ...     optimizer.step(); schedule.step()
+        >>> rates
+        [8.0, 4.0, 2.0, 2.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, gamma: PositiveFloat, floor: NonNegativeFloat = 0.05) -> None:
+        self.gamma, self.floor = gamma, floor
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of this epoch, one for each parameter group."""
+        factor = max(self.gamma**self.last_epoch, self.floor)
+        return [float(rate) * factor for rate in self.base_lrs]

@@ -122,7 +122,9 @@ def test_strategies_that_share_weights_need_a_supernet() -> None:
     go, others = text.split("strategies that do not")
     assert "evolution" in go.partition("strategies that go with it")[2]
     assert "fbnet" in others
-    assert "strategies that go with it: all" in explained("search_space=fbnet_small")
+    go, others = explained("search_space=fbnet_small").split("strategies that do not")
+    assert "pc_darts" in go.partition("strategies that go with it")[2]
+    assert others.partition("one)")[2].split() == ["bignas"]
 
 
 def test_strategies_that_mix_in_their_own_way_need_separate_options() -> None:

@@ -7,10 +7,12 @@ import hydra
 import yaml
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+from views import NestedToySpace
 
 from lightning_nas.cli.command import conf_dir
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
+from lightning_nas.testing.toys import ToySpace
 
 FILES = {file.stem: file for file in sorted(Path(conf_dir(), "strategy").glob("*.yaml"))}
 
@@ -29,6 +31,11 @@ def strategy_class(name: str) -> type[SearchModule] | type[TrialSearch]:
     """Read from the file alone: to compose a configuration takes too long where tests are only collected."""
     found: type[SearchModule] | type[TrialSearch] = get_class(yaml.safe_load(FILES[name].read_text())["_target_"])
     return found
+
+
+def toy_for(made: type, layers: int = 2) -> ToySpace:
+    """A toy space on which a strategy runs."""
+    return (NestedToySpace if getattr(made, "nests", False) else ToySpace)(layers)
 
 
 SHARING = [name for name in FILES if issubclass(strategy_class(name), SearchModule)]

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from strategies_of_conf import FILES, composed, strategy_class
+from strategies_of_conf import FILES, composed, strategy_class, toy_for
 
 import lightning_nas as ln
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
@@ -92,10 +92,11 @@ def test_signatures_show_every_argument_with_annotation_and_default(name: str) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_toy_space_is_all_that_a_constructor_needs(name: str) -> None:
-    made = strategy_class(name)(ToySpace())
+    space = toy_for(strategy_class(name))
+    made = strategy_class(name)(space)
     assert isinstance(made.task, Classification)
     assert made.seed == 0
-    old = strategy_class(name)(ToySpace(), Classification(), made.table, seed=3)
+    old = strategy_class(name)(space, Classification(), made.table, seed=3)
     assert old.seed == 3
 
 

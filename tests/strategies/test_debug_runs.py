@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hydra.utils import instantiate
-from strategies_of_conf import SHARING, TRIALS, composed
+from strategies_of_conf import SHARING, TRIALS, composed, strategy_class, toy_for
 
 from lightning_nas.cli.build import parts_of
 from lightning_nas.cli.config.check import check
@@ -28,7 +28,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", SHARING)
 def test_debug_fast_takes_every_kind_of_step(name: str, tmp_path: Path) -> None:
-    config, space = composed(f"strategy={name}", "debug=fast"), ToySpace()
+    config, space = composed(f"strategy={name}", "debug=fast"), toy_for(strategy_class(name))
     module: SearchModule = instantiate(config.strategy)(space, None, Macs()(space))
     limits: dict[str, Any] = {key: config.trainer[key] for key in ("limit_train_batches", "limit_val_batches")}
     callbacks = [instantiate(config.callbacks.short_warm_up)]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra.utils import get_class
 from own_modules import Residual
+from strategies_of_conf import toy_for
 from torch import Tensor
 
 import lightning_nas as ln
@@ -231,13 +232,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ProxylessNAS": {"arch_warmup_epochs": 0, "arch_every": 1},
     "DrNAS": {"stage_epochs": 1, "kept": (2,)},
     "RandomWS": {"candidates": 3},
+    "BigNAS": {"generations": 2, "population": 3, "parents": 2},
     "SPOS": {"generations": 2, "population": 3, "parents": 2},
 }
 
 
 @pytest.mark.parametrize("made", STRATEGIES, ids=lambda made: made.__name__)
 def test_every_strategy_answers_within_its_target(made: Any) -> None:
-    space = ToySpace(LAYERS)
+    space = toy_for(made, LAYERS)
     own = dict(OPTIONS.get(made.__name__, {}))
     trials = issubclass(made, TrialSearch)
     if trials:

@@ -56,6 +56,7 @@ class ElasticSpace(WeightSharingSpace):
     """
 
     mixes = False
+    nests = True
 
     def __init__(self, name: str, form: Form) -> None:
         if form.resolution.values[0] < SMALLEST:

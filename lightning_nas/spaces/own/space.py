@@ -180,6 +180,7 @@ class FromModel(WeightSharingSpace):
         return [self._resolution, *written]
 
     mixes = False
+    nests = True
     pretrained = True
 
     # -- architectures ------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ options of a choice differ by one training at most.
 With ``sampling="sandwich"`` (Universally Slimmable Networks, arXiv:1903.05134) a batch trains the largest architecture
 on the labels, and the smallest and two drawn ones on the largest's outputs, on the sum of the four gradients. With
 ``sampling="none"`` nothing is trained: the evolution scores with the weights that the supernet began with, which is for
-pretrained ones. Both need networks that are parts of the largest, as those of a person's own module are.
+pretrained ones. Both need networks that are parts of the largest, as those of a person's own module and of elastic
+spaces are.
 
 Differs from the paper: the score is the task's alone; of equal scores the cheaper architecture is better (the authors':
 top-1, then top-5 error). The authors draw random candidates without end where the limit leaves few; here genes of the
@@ -28,6 +29,7 @@ block of the chain must be kept: at the paper's size 200 batches of 128 images, 
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Annotated, ClassVar, Literal, Protocol, Unpack, runtime_checkable
 
@@ -57,6 +59,20 @@ class Nested(Protocol):
 
     smallest: Architecture
     largest: Architecture
+
+
+def check_nested(space: WeightSharingSpace, asked: str, legal: str = "") -> None:
+    """Refuse a space whose networks are not parts of a largest one.
+
+    Raises:
+        ConfigError: says what asked for it, and which spaces are such.
+    """
+    if not space.nests:
+        raise ConfigError(
+            f"{asked}: the networks of {space.name} are not parts of a largest one; legal: {legal}an elastic space "
+            "(search_space=attentive_nas_small, ofa_mbv3_small), or a network of your own: search_space=from_model, "
+            "ln.FromModel"
+        )
 
 
 class SPOS(UniformPaths):
@@ -118,14 +134,12 @@ class SPOS(UniformPaths):
         redraw: bool = False,
         **options: Unpack[SearchOptions],
     ) -> None:
-        if sampling in ("sandwich", "none") and not isinstance(space, Nested):
-            raise ConfigError(
-                f"strategy.sampling={sampling}: the networks of {space.name} are not parts of a largest one; legal: "
-                "uniform, fair, or a network of your own: search_space=from_model, ln.FromModel"
-            )
+        if sampling in ("sandwich", "none"):
+            check_nested(space, f"strategy.sampling={sampling}", "uniform, fair, or ")
         super().__init__(space, task, table, redraw=redraw, **SPOS.defaults | options)
         self.sampling = sampling
         self.drawn_a_step = 1 if sampling == "uniform" else None
+        self.between = 2
         self.generations, self.population, self.parents, self.mutation = generations, population, parents, mutation
         self.limit = limit
         self._floor = None if limit is None else self._within(limit)
@@ -181,13 +195,14 @@ class SPOS(UniformPaths):
         return torch.stack(losses).mean()
 
     def _sandwich(self, batch: Batch) -> Tensor:
-        """Add the gradients of the largest architecture on the labels, and of three others on its outputs."""
+        """Add the gradients of the largest architecture on the labels, and of the others on its outputs."""
         assert isinstance(self.space, Nested)
         draw = self.generator("weights")
-        drawn = [self.kept(self.sample(draw), draw) for _ in range(2)]
+        drawn = [self.kept(self.sample(draw), draw) for _ in range(self.between)]
         taught, losses = None, []
         for path in (self.space.largest, self.space.smallest, *drawn):
-            output = self.supernet(batch[0], self.space.gates(path).to(self.device))
+            with self.running(teaches=taught is None):
+                output = self.supernet(batch[0], self.space.gates(path).to(self.device))
             if taught is None:
                 loss, taught = self.task.training_loss(output, batch), output.detach()
             else:
@@ -196,6 +211,11 @@ class SPOS(UniformPaths):
             self.manual_backward(loss / self.accumulate)
             losses.append(loss.detach())
         return torch.stack(losses).mean()
+
+    def running(self, *, teaches: bool) -> AbstractContextManager[None]:
+        """Where an architecture of a sandwich runs, the first of which teaches the others; nothing is changed here."""
+        del teaches
+        return nullcontext()
 
     @property
     def answer_rule(self) -> str:
