@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.own.space import FromModel
     from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
     from lightning_nas.spaces.recurrent.enas import ENASRNNSpace
+    from lightning_nas.spaces.transformers.autoformer import AutoFormerSpace
     from lightning_nas.strategies.base import SearchModule
     from lightning_nas.strategies.differentiable.base import DifferentiableSearch
     from lightning_nas.strategies.differentiable.darts import DARTS
@@ -101,6 +102,7 @@ _HOME = {
     "ArchitectureLogger": "callbacks.architecture_logger",
     "ArrayData": "data.arrays",
     "AttentiveNASSpace": "spaces.elastic.attentive_nas",
+    "AutoFormerSpace": "spaces.transformers.autoformer",
     "BigNAS": "strategies.one_path.bignas",
     "BlockQNN": "strategies.multi_trial.block_qnn",
     "BlockQNNSpace": "spaces.block_qnn.space",
@@ -208,6 +210,7 @@ __all__ = [
     "ArchitectureLogger",
     "ArrayData",
     "AttentiveNASSpace",
+    "AutoFormerSpace",
     "BigNAS",
     "BlockQNN",
     "BlockQNNSpace",

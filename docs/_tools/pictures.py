@@ -29,6 +29,7 @@ PUBLISHED: dict[str, tuple[str, str | None]] = {
     "hardcore": ("hardcorenas_c", None),
     "attentive_nas": ("attentive_nas_a0", None),
     "mnasnet": ("mnasnet_a1", None),
+    "autoformer": ("autoformer_t", None),
     "darts": ("darts_v2", "normal cell"),
     "nasbench201": ("nasbench201_resnet", "cell"),
     "enas_micro": ("enas_micro", "normal cell"),

@@ -104,7 +104,8 @@ class DropPath(nn.Module):
         if not self.training or self.probability == 0:
             return x
         keep = 1 - self.share * self.probability
-        return x * (torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device) < keep).to(x.dtype) / keep
+        drawn = torch.rand(len(x), *[1] * (x.dim() - 1), dtype=x.dtype, device=x.device)
+        return x * (drawn < keep).to(x.dtype) / keep
 
 
 def auxiliary_head(channels: int, num_classes: int, *, stride: int, last_norm: bool, kernel: int = 2) -> nn.Sequential:

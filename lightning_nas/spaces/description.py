@@ -24,6 +24,7 @@ from lightning_nas.spaces.sizes import classes_of
 
 _MODULES = {
     "AttentiveNASSpace": "elastic.attentive_nas",
+    "AutoFormerSpace": "transformers.autoformer",
     "BlockQNNSpace": "block_qnn.space",
     "DARTSCellSpace": "darts.any_cell",
     "DARTSRNNSpace": "recurrent.darts",

@@ -107,8 +107,8 @@ def square_alone(space: str, height: int, width: int) -> str:
     """The message for a space whose networks are for square images."""
     return (
         f"{space} takes square images alone, got {height}x{width}; FBNetSpace, MobileSpace, ProxylessNASSpace, "
-        "ShuffleNetSpace, MnasNetSpace, TinySpace, DARTSSpace and NASBench201Space take others, or bring the images "
-        "to a square"
+        "ShuffleNetSpace, MnasNetSpace, TinySpace, DARTSSpace, NASBench201Space and AutoFormerSpace take others, or "
+        "bring the images to a square"
     )
 
 

@@ -38,9 +38,13 @@ from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.spaces.nasnet.any_cell import NASNetCellSpace
 from lightning_nas.spaces.nasnet.pnas import PNASSpace
 from lightning_nas.spaces.recurrent.darts import DARTSRNNSpace
+from lightning_nas.spaces.transformers.autoformer import AutoFormerSpace
 
 _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "attentive_nas": AttentiveNASSpace,
+    "autoformer_base": AutoFormerSpace,
+    "autoformer_small": AutoFormerSpace,
+    "autoformer_tiny": AutoFormerSpace,
     "darts": DARTSSpace,
     "darts_cell": DARTSCellSpace,
     "darts_rnn": DARTSRNNSpace,

@@ -30,10 +30,11 @@ from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.spaces.nasnet.pnas import PNASSpace
 from lightning_nas.spaces.nasnet.space import NASNetSpace
 from lightning_nas.spaces.sides import Sides, by, pair
+from lightning_nas.spaces.transformers.autoformer import AutoFormerSpace
 
 ANY = (
     *(FBNetSpace, HardCoReSpace, MnasNetSpace, MobileSpace, ProxylessNASSpace, ShuffleNetSpace),
-    *(DARTSSpace, DARTSCellSpace, NASBench201Space, TinySpace),
+    *(DARTSSpace, DARTSCellSpace, NASBench201Space, TinySpace, AutoFormerSpace),
 )
 SMALL = {MnasNetSpace: {"blocks": [(8, 2, 1), (16, 2, 2)], "last": 16, "mix": 32}}
 SQUARE = (

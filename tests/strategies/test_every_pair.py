@@ -27,6 +27,7 @@ from lightning_nas.spaces.enas.macro import ENASMacroSpace
 from lightning_nas.spaces.enas.micro import ENASMicroSpace
 from lightning_nas.spaces.nasbench201.space import NASBench201Space
 from lightning_nas.spaces.recurrent.enas import ENASRNNSpace
+from lightning_nas.spaces.transformers.autoformer import AutoFormerSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
@@ -53,6 +54,9 @@ def space_called(name: str) -> WeightSharingSpace:
         return OFAMobileNetV3Space(**SIZES, resolutions=[8], **elastic, stem=8, stages=[(8, 2, True, "relu")], mix=16)
     if name == "tiny":
         return TinySpace(**SIZES, channels=8)
+    if name == "autoformer":
+        sizes = {"embeds": (8, 12), "heads": (1, 2), "ratios": (1.5, 2.0), "depths": (1, 2)}
+        return AutoFormerSpace("autoformer", **SIZES, **sizes, head_dim=8, patch=4)
     if name == "mobile":
         return MobileSpace(**SIZES, backbone="small")
     if name == "spos_shufflenet":
@@ -74,7 +78,7 @@ def macs_of(name: str) -> LatencyTable:
 
 SPACES = (
     *("fbnet", "darts", "nasbench201", "proxyless", "mobile", "spos_shufflenet"),
-    *("enas_micro", "enas_macro", "enas_rnn", "hardcore", "tiny", "attentive_nas", "ofa_mbv3"),
+    *("enas_micro", "enas_macro", "enas_rnn", "hardcore", "tiny", "attentive_nas", "ofa_mbv3", "autoformer"),
 )
 
 
