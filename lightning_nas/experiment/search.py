@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _DRAWN = 2  # architectures besides the answer
 _ENOUGH = 30  # weights steps of an option
+_FEW = 10  # architecture steps
 
 
 def search(run: Run, table: LatencyTable | None) -> Architecture:
@@ -105,7 +106,7 @@ def steps_of(module: SearchModule | TrialSearch) -> dict[str, int | None]:
 
 
 def doubts(module: SearchModule, trainer: pl.Trainer, answer: Architecture, *, early: bool = False) -> list[str]:
-    """What speaks against the answer of a search: an early end, hardly trained options, choices left untouched, ties.
+    """What speaks against an answer: an early end, hardly trained options, few steps, choices left untouched, ties.
 
     Args:
         module: after the search.
@@ -120,6 +121,11 @@ def doubts(module: SearchModule, trainer: pl.Trainer, answer: Architecture, *, e
         about = f"{updates:.0f}" if updates >= 1 else f"{updates:.1f}"
         said.append(
             f"each option was trained in about {about} steps of the weights, too few to compare options: give "
+            "trainer.max_epochs more"
+        )
+    if (taken := module.steps_taken.get("architecture", _FEW)) < _FEW:
+        said.append(
+            f"the architecture took {taken} step{'s' * (taken != 1)}, too few to decide between options: give "
             "trainer.max_epochs more"
         )
     untouched, names = module.untouched(), Choices.of(module.space, answer)

@@ -105,6 +105,7 @@ def test_an_early_end_and_choices_that_no_step_moved_are_said(tmp_path: Path) ->
     assert said == [
         "the search ended after 1 of 3 epochs: its schedules were made for all of them",
         f"each option was trained in {few}",
+        "the architecture took 4 steps, too few to decide between options: give trainer.max_epochs more",
         "2 of 2 choices are as undecided as at the beginning, no step moved them: layer_1, layer_2",
     ]
     assert doubts(module, trainer, module.answer(), early=True) == said[1:]
