@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from lightning_nas.data.options import option
 from lightning_nas.data.samples import Part, Transform
-from lightning_nas.data.streams import Batches, InOrder, KeyedDataset, Stream
+from lightning_nas.data.streams import Balanced, Batches, InOrder, KeyedDataset, Order, Stream
 from lightning_nas.data.targets import Scale
 from lightning_nas.data.transforms import Cutout
 from lightning_nas.errors import DataError
@@ -30,6 +30,7 @@ class Division:
         evaluation: transform of all other images.
         seed: of order and augmentation.
         batch_size: samples per batch and process.
+        balanced: whether every class comes equally often in shuffled passes.
     """
 
     parts: dict[str, Part]
@@ -37,6 +38,7 @@ class Division:
     evaluation: Transform
     seed: int
     batch_size: int
+    balanced: bool = False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -85,7 +87,8 @@ class Division:
             DataError: the part is smaller than a batch on all processes.
         """
         part, stream = self.parts[name], stream or name
-        order = Stream(len(part), batch_size or self.batch_size, self.seed, stream, rank, world_size)
+        passes = Stream(len(part), batch_size or self.batch_size, self.seed, stream, rank, world_size)
+        order: Order = Balanced(passes, part.labels) if self.balanced else passes
         transform = _with_cutout(self.training, cutout) if cutout else self.training
         return Batches(KeyedDataset(part, transform, self.seed, stream), order)
 

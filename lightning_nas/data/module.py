@@ -59,6 +59,9 @@ class ImageData(SearchData):
             (arXiv:1812.03443, section 4.1); retraining and the test have all classes. None searches on all.
         search_fraction: share of the training images that the search sees, as in PC-DARTS on ImageNet
             (arXiv:1907.05737, section 4.3); retraining has all images.
+        balanced: let every class come equally often in training batches, however many images it has: those of small
+            classes come again, augmented anew, and in each pass some of large classes are left out. Validation and
+            test parts stay as they are.
     """
 
     offers: ClassVar[tuple[Targets, ...] | None] = ("classes",)
@@ -77,12 +80,14 @@ class ImageData(SearchData):
         num_classes: PositiveInt | None = None,
         search_classes: PositiveInt | None = None,
         search_fraction: ShareOrAll = 1.0,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.arch_fraction, self.val_fraction, self.test_fraction = arch_fraction, val_fraction, test_fraction
         self.image_size, self.channels, self.search_classes = image_size, channels, search_classes
         self._num_classes, self.search_fraction = num_classes, search_fraction
+        self.balanced = balanced
         self._division: Division | None = None
         self.class_names: list[str] | None = None
 
@@ -116,7 +121,7 @@ class ImageData(SearchData):
         self._num_classes = self._counted(images)
         shares = {"test": self.test_fraction, "val": self.val_fraction, "arch": self.arch_fraction}
         cut = divide(images, **shares, search=self.search_fraction, seed=self.seed)
-        everything = Division(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size)
+        everything = Division(cut, *self.transforms(cut["retrain"]), self.seed, self.batch_size, self.balanced)
         if self.targets != "classes":
             everything = self._with_targets(everything)
         first, _ = everything.in_order("retrain").samples[0, 0]
@@ -140,10 +145,12 @@ class ImageData(SearchData):
         """The number of classes or of targets."""
         if self.targets == "classes":
             return count_classes(images.labels, self._num_classes, len(self.class_names or ()))
-        if self.search_classes:
-            raise DataError(
-                f"{option('search_classes')} is {self.search_classes}, but the targets are {self.targets}; legal: null"
-            )
+        for name, value, legal in (
+            ("search_classes", self.search_classes, "null"),
+            ("balanced", self.balanced, "false"),
+        ):
+            if value:
+                raise DataError(f"{option(name)} is {value}, but the targets are {self.targets}; legal: {legal}")
         return count_targets(images.labels, self._num_classes, self.targets)
 
     def _with_targets(self, everything: Division) -> Division:

@@ -31,6 +31,7 @@ class DivisionOptions(TypedDict, total=False):
     seed: Seed
     search_classes: PositiveInt | None
     search_fraction: ShareOrAll
+    balanced: bool
 
 
 ImageSize: TypeAlias = Side | tuple[Side, Side]
@@ -126,6 +127,7 @@ class ImageNetOptions(TypedDict, total=False):
     seed: Seed
     search_classes: PositiveInt | None
     search_fraction: ShareOrAll
+    balanced: bool
 
 
 class LoadingOptions(TypedDict, total=False):

@@ -95,6 +95,60 @@ def _permutation(length: int, seed: int, name: str, number: int) -> Tensor:
     return torch.randperm(length, generator=generator(seed, name, number))
 
 
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """Passes of a stream in which every class comes equally often, as far as numbers divide.
+
+    A pass has as many samples as one of the stream. A class with fewer samples than its share comes whole, as often as
+    it fits, and then in part; of a class with more samples, a part comes. The parts are drawn from (seed, name, pass),
+    anew in every pass. A sample that comes again in a pass has a pass number of its own, above 2**40, so that it is
+    augmented anew.
+
+    Args:
+        stream: gives length, order and batches.
+        labels: (length,) class of each sample.
+
+    Example:
+        >>> order = Balanced(Stream(6, 2, 0, "weights"), torch.tensor([0, 0, 0, 0, 0, 1]))
+        >>> sorted(index for t in range(3) for _, index in order.batch(t))[-3:]
+        [5, 5, 5]
+    """
+
+    stream: Stream
+    labels: Tensor
+    _drawn: dict[int, list[SampleKey]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Full batches per process and pass."""
+        return self.stream.batches_per_pass
+
+    def batch(self, t: int) -> list[SampleKey]:
+        """The (pass, sample index) of every sample of this process's batch ``t``, counted from the first pass on."""
+        return [self._pass(number)[place] for number, place in self.stream.batch(t)]
+
+    def _pass(self, number: int) -> list[SampleKey]:
+        if number not in self._drawn:
+            self._drawn.clear()  # passes come one after the other
+            self._drawn[number] = self._draw(number)
+        return self._drawn[number]
+
+    def _draw(self, number: int) -> list[SampleKey]:
+        rng = generator(self.stream.seed, self.stream.name, "balanced", number)
+        classes = torch.bincount(self.labels).nonzero()[:, 0]
+        share, over = divmod(self.stream.length, len(classes))
+        more = set(torch.randperm(len(classes), generator=rng)[:over].tolist())
+        keys: list[SampleKey] = []
+        for place, label in enumerate(classes):
+            members = (self.labels == label).nonzero()[:, 0]
+            whole, rest = divmod(share + (place in more), len(members))
+            part = members[torch.randperm(len(members), generator=rng)[:rest]]
+            for repeat in range(whole + 1):
+                come = members if repeat < whole else part
+                keys += [(number + (repeat << 40), index) for index in come.tolist()]
+        return keys
+
+
 @dataclass(frozen=True)
 class InOrder:
     """All samples once, unshuffled; the last batch may be smaller.

@@ -40,6 +40,7 @@ KEYS = (
     *("accuracy_source", "tabulated_acc", "tabulated_by", "targets", "overrides", "inherited_acc"),
     *("kendall_tau_interval", "kendall_tau_architectures", "kendall_tau_chance", "ranking"),
     *("score_spread", "score_error", "kendall_tau_truth", "rank_proxies"),
+    *("retrain_epochs", "retrain_best_epoch", "retrain_lr"),
 )
 
 OF_CLASSES = (

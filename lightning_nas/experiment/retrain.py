@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.optim import ASGD
+from torch.optim import ASGD, Optimizer
 
 from lightning_nas.architecture import Architecture
 from lightning_nas.data.checks import check_pixels
@@ -29,12 +32,17 @@ from lightning_nas.ops.cells import DropPath
 from lightning_nas.tasks.base import Task
 from lightning_nas.training.averaging import NonMonotonicAveraging
 from lightning_nas.training.checkpoint import load_checked
+from lightning_nas.training.csv_table import CSVTable
+from lightning_nas.training.early_stopping import BestEpoch
 from lightning_nas.training.exact import ExactCheckpoint, fit
+from lightning_nas.training.learning_rate import range_test
 from lightning_nas.training.network import NetworkTraining, origin_of
 from lightning_nas.training.seeding import generator, seeded
 
 if TYPE_CHECKING:
     from lightning_nas.experiment.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def retrain(run: Run, architecture: Architecture) -> nn.Module:
@@ -57,23 +65,29 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
         network = _network(run, architecture)
     if settings.from_ == "inherited":
         inherit(run, architecture, network)
-    module = NetworkTraining(
-        network,
-        _task(run),
-        num_classes,
-        seed=run.seed,
-        optimizer=settings.optimizer,
-        scheduler=settings.scheduler,
-        clip=settings.clip,
-        auxiliary_weight=settings.auxiliary_weight,
-        drop_path=settings.drop_path,
-        drop_path_interval=settings.drop_path_interval,
-        origin=origin_of(architecture, sizes, _task(run)),
-    )
+
+    def training(settings: Retraining) -> NetworkTraining:
+        return NetworkTraining(
+            network,
+            _task(run),
+            num_classes,
+            seed=run.seed,
+            optimizer=settings.optimizer,
+            scheduler=settings.scheduler,
+            clip=settings.clip,
+            auxiliary_weight=settings.auxiliary_weight,
+            drop_path=settings.drop_path,
+            drop_path_interval=settings.drop_path_interval,
+            origin=origin_of(architecture, sizes, _task(run)),
+        )
+
+    module = training(_with_found_rate(run, training(settings)) if settings.find_lr else settings)
     bars: list[pl.Callback] = [run.bar("retrain")] if run.progress else []
-    averaging = [NonMonotonicAveraging(settings.average_after)] if settings.average_after else []
+    first: list[pl.Callback] = [NonMonotonicAveraging(settings.average_after)] if settings.average_after else []
+    best = BestEpoch(run.task, settings.patience) if settings.patience else None
+    first += [best] if best else []
     conditions = {"architecture": architecture.key}
-    trainer = make_trainer(run, "retrain", bars, first=averaging, max_epochs=settings.epochs, conditions=conditions)
+    trainer = make_trainer(run, "retrain", bars, first=first, max_epochs=settings.epochs, conditions=conditions)
     if trainer.is_global_zero:
         architecture.save(run.folder / "architecture.json", sizes)
         write_json(run.folder / "retrain" / "preprocessing.json", run.data.preprocessing().model_dump(mode="json"))
@@ -104,7 +118,9 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     if explained or run.task.score_name == "acc":
         run.figures["test_samples"] = run.data.sizes["test"]
         run.figures |= explained
-    run.figures["retrain_seconds"] = stage_seconds(trainer)
+    run.figures |= {"retrain_seconds": stage_seconds(trainer), "retrain_epochs": trainer.current_epoch}
+    if best is not None and best.best_epoch is not None:
+        run.figures["retrain_best_epoch"] = best.best_epoch + 1
     finished = _without_auxiliary(run, architecture, network.cpu())
     if trainer.is_global_zero:
         figures = {
@@ -125,6 +141,10 @@ def check_retraining(run: Run) -> None:
     """
     settings, of_images = run.retraining, _of_images(run)
     trainer = built(run.trainer, max_epochs=settings.epochs, logger=False)
+    if settings.patience and not (run.data.sizes["val"] and trainer.limit_val_batches):
+        raise ConfigError(
+            f"retrain.patience={settings.patience} needs a validation part, and none is read; legal: null"
+        )
     architecture = run.space.sample(generator(run.seed, "check"))
     try:
         run.home(architecture)
@@ -170,12 +190,41 @@ def check_optimizer(settings: Retraining, parameters: Iterable[nn.Parameter] | N
     Raises:
         ConfigError: it refuses its arguments, or averages are asked for that it does not take.
     """
-    optimizer = check_training("retrain.", settings.optimizer, settings.scheduler, settings.epochs, parameters)
+    if settings.patience and settings.average_after:
+        raise ConfigError(
+            f"retrain.patience={settings.patience} and retrain.average_after={settings.average_after} each choose the "
+            "weights at the end; legal: one of them null"
+        )
+    make = _at_rate(settings, 0.1) if settings.find_lr else settings.optimizer
+    optimizer = check_training("retrain.", make, settings.scheduler, settings.epochs, parameters)
     if settings.average_after and not isinstance(optimizer, ASGD):
         raise ConfigError(
             f"retrain.average_after={settings.average_after} needs retrain.optimizer._target_=torch.optim.ASGD, not "
             f"{type(optimizer).__name__}; legal: null"
         )
+
+
+def _with_found_rate(run: Run, module: NetworkTraining) -> Retraining:
+    """The settings with the learning rate of a range test, whose curve is kept; every process finds the same."""
+    accelerator = getattr(run.trainer, "keywords", {}).get("accelerator", "auto")
+
+    def loader(trial: NetworkTraining) -> Iterable[Any]:
+        size = run.retraining.batch_size
+        return run.data.retrain_loader(lambda: trial.position, batch_size=size, **_of_images(run))
+
+    try:
+        rate, curve = range_test(module, loader, accelerator=accelerator)
+    except NumericalError as reason:
+        raise NumericalError(f"retrain.find_lr: {reason}; set retrain.optimizer.lr yourself") from None
+    CSVTable(run.folder / "retrain" / "learning_rate.csv").write(curve)
+    log.info("the learning rate of the retraining is %.3g, by a range test", rate)
+    run.figures["retrain_lr"] = rate
+    return replace(run.retraining, optimizer=_at_rate(run.retraining, rate))
+
+
+def _at_rate(settings: Retraining, rate: float) -> Callable[[list[nn.Parameter]], Optimizer]:
+    make: Callable[..., Optimizer] = settings.optimizer  # the keyword is checked before the search
+    return partial(make, lr=rate)
 
 
 def _of_images(run: Run) -> dict[str, Any]:

@@ -33,6 +33,10 @@ class Retraining(Checked):
         label_smoothing: of the retraining's loss; None for the task's.
         cutout: side in pixels of a square painted over, besides the data set's own augmentation.
         average_after: validation epochs without improvement after which ASGD averages; None for never.
+        patience: validations without a better figure after which the training ends, with the weights of the best
+            epoch; None for a training of all epochs, with the last weights.
+        find_lr: set the optimiser's ``lr`` by a range test, see
+            :func:`~lightning_nas.training.learning_rate.range_test`.
     """
 
     from_: Literal["scratch", "inherited"] = "scratch"
@@ -49,6 +53,8 @@ class Retraining(Checked):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     cutout: NonNegativeInt = 0
     average_after: Count | None = None
+    patience: Count | None = None
+    find_lr: bool = False
 
 
 @dataclass(frozen=True)

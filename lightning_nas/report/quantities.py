@@ -68,6 +68,24 @@ def inherited(result: Mapping[str, Any]) -> str | None:
     return None
 
 
+def retraining(result: Mapping[str, Any]) -> str | None:
+    """Seconds of the retraining, and what was settled in it: the epoch of the weights, the learning rate.
+
+    >>> retraining({"retrain_seconds": 12.34, "retrain_epochs": 9, "retrain_best_epoch": 6, "retrain_lr": 0.1585})
+    '12.3 s, ended after 9 epochs, with the weights of epoch 6, at a learning rate of 0.159 by a range test'
+    >>> retraining({"retrain_seconds": 12.34, "retrain_epochs": 12})
+    '12.3 s'
+    """
+    seconds, rate = number(result.get("retrain_seconds")), number(result.get("retrain_lr"))
+    epochs, best = (number(result.get(f"retrain_{name}")) for name in ("epochs", "best_epoch"))
+    if seconds is None:
+        return None
+    said = f"{seconds:,.1f} s"
+    if epochs is not None and best is not None:
+        said += f", ended after {epochs:.0f} epochs, with the weights of epoch {best:.0f}"
+    return said + (f", at a learning rate of {rate:.3g} by a range test" if rate is not None else "")
+
+
 def scores(result: Mapping[str, Any]) -> dict[str, str]:
     """The test figures of a task without accuracy and perplexity, in words; the first with the number of samples.
 

@@ -34,6 +34,7 @@ from lightning_nas.report.quantities import (
     inherited,
     provenance,
     ranking,
+    retraining,
     scores,
     spread,
     steps,
@@ -87,7 +88,7 @@ def result(folder: Path, content: Mapping[str, Any]) -> Section:
         ("Kendall's tau", ranking(content)),
         ("Steps", steps(content)),
         ("Search", value(take("search_seconds"), "{:,.1f}", " s")),
-        ("Retraining", value(take("retrain_seconds"), "{:,.1f}", " s")),
+        ("Retraining", retraining(content)),
     ]
     said = [Words(f"Warning: {doubt}.") for doubt in doubts(content)]
     return Section("Result", [*said, known(rows)])

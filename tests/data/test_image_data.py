@@ -1,5 +1,6 @@
 import logging
 
+import numpy as np
 import pytest
 import torch
 
@@ -163,6 +164,25 @@ def test_searched_classes_are_numbered_from_zero_and_retraining_has_all(data, nu
     assert {y for _, labels in module.val_dataloader() for y in labels.tolist()} == set(range(10))
     others = [data(train=400, test=50, classes=10, search_classes=4, seed=seed).sizes for seed in range(3)]
     assert all(sizes["search_weights"] == pytest.approx(0.4 * sizes["weights"], abs=4) for sizes in others)
+
+
+def test_small_classes_come_as_often_as_large_ones_in_training_alone(write_npz, labelled):
+    arrays = labelled(train=400, test=50, classes=10)
+    arrays["y_train"] = np.where(np.arange(400) % 20, 0, 1)
+    arrays["y_test"] = arrays["y_test"] % 2
+    module = NPZ(path=write_npz(**arrays), flip=False, batch_size=4, balanced=True)
+    module.setup()
+    parts = search_batches(module)
+    for name in ("weights", "arch"):
+        labels = torch.cat([batch[name][1] for batch in parts if name in batch])
+        assert labels.float().mean() == pytest.approx(0.5, abs=0.06), "a pass leaves out the rest of a batch"
+    retrained = torch.cat([y for _, y in module.retrain_loader(start)])
+    assert retrained.float().mean() == pytest.approx(0.5, abs=0.02)
+    assert torch.cat([y for _, y in module.evaluation_loader("val")]).float().mean() < 0.1
+    module = NPZ(path=write_npz(**arrays), balanced=True)
+    module.expect("numbers")
+    with pytest.raises(DataError, match=r"balanced .* is True, but the targets are numbers; legal: false"):
+        module.setup()
 
 
 def test_a_search_sees_its_fraction_and_retraining_all_images(data, numbers):

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.transforms import v2
 
 from lightning_nas.data.samples import Arrays, Transform
-from lightning_nas.data.streams import InOrder, KeyedDataset, Stream
+from lightning_nas.data.streams import Balanced, InOrder, KeyedDataset, Stream
 from lightning_nas.errors import DataError
 
 
@@ -44,6 +44,35 @@ def test_a_part_smaller_than_a_batch_is_refused_by_name_and_numbers():
         Stream(length=7, batch_size=8, seed=0, name="arch")
     with pytest.raises(DataError, match=r"8 samples, fewer than one batch of 8 on each of 2 processes"):
         Stream(length=8, batch_size=8, seed=0, name="arch", world_size=2)
+
+
+LABELS = torch.tensor([0] * 70 + [1] * 20 + [4] * 7 + [2] * 3)
+
+
+def keys_of(number, **options):
+    order = Balanced(Stream(length=100, batch_size=10, seed=3, name="weights", **options), LABELS)
+    return [key for t in range(10 * number, 10 * number + 10) for key in order.batch(t)]
+
+
+def test_classes_come_equally_often_and_no_sample_more_often_than_it_must():
+    first, second = keys_of(0), keys_of(1)
+    for keys in (first, second):
+        assert len(set(keys)) == 100, "what comes again is augmented anew"
+        indices = torch.tensor([index for _, index in keys])
+        assert torch.bincount(LABELS[indices])[[0, 1, 2, 4]].tolist() == [25] * 4
+        times = torch.bincount(indices, minlength=100)
+        for label, (least, most) in {0: (0, 1), 1: (1, 2), 4: (3, 4), 2: (8, 9)}.items():
+            assert (int(times[label == LABELS].min()), int(times[label == LABELS].max())) == (least, most)
+    assert {index for _, index in first if index < 70} != {index for _, index in second if index < 70}
+    assert keys_of(1) == second
+    assert not {number for number, _ in first} & {number for number, _ in second}
+
+
+def test_balanced_ranks_share_a_pass():
+    alone = Balanced(Stream(100, 20, 3, "weights"), LABELS)
+    ranks = [Balanced(Stream(100, 10, 3, "weights", rank, 2), LABELS) for rank in range(2)]
+    for t in range(12):
+        assert list(chain.from_iterable(order.batch(t) for order in ranks)) == alone.batch(t)
 
 
 @pytest.mark.parametrize(("length", "world_size"), [(10, 1), (10, 3), (2, 4), (12, 2)])

@@ -31,6 +31,8 @@ class Retrain:
     cutout: NonNegativeInt
     average_after: Count | None
     from_: Literal["scratch", "inherited"] = "scratch"  # "from" in a configuration
+    patience: Count | None = None
+    find_lr: bool = False
 
 
 @dataclass(frozen=True)
