@@ -32,8 +32,12 @@ def check_inheritance(run: Run) -> None:
         ConfigError: candidates are trained alone or looked up, there is no supernet, or the network that is retrained
             is another one than was searched.
     """
-    if run.retraining.from_ != "inherited":
-        return
+    if run.retraining.from_ == "inherited" and (reason := inherits_nothing(run)) is not None:
+        raise ConfigError(f"retrain.from=inherited: {reason}; legal: scratch")
+
+
+def inherits_nothing(run: Run) -> str | None:
+    """Why the network of the answer has no weights of the search; None if it has."""
     reason, space = None, run.space
     if run.trains_nothing:
         reason = "results are looked up, so no network has weights"
@@ -51,8 +55,7 @@ def check_inheritance(run: Run) -> None:
         )
     elif "search" not in run.stages and not (run.folder / FILE).is_file() and not space.pretrained:
         reason = f"there are no weights of a search in {shown(run.folder)} ({FILE})"
-    if reason is not None:
-        raise ConfigError(f"retrain.from=inherited: {reason}; legal: scratch")
+    return reason
 
 
 def check_answer(run: Run, module: SearchModule) -> None:

@@ -110,6 +110,22 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     if trainer.is_global_zero:  # the figure is that of the file
         module.load_state_dict(load_checked(ExactCheckpoint.of(trainer).path)["state_dict"])
     network.to(trainer.strategy.root_device)  # Lightning has put it back on the CPU
+    note_test(run, network)
+    run.figures |= {"retrain_seconds": stage_seconds(trainer), "retrain_epochs": trainer.current_epoch}
+    if best is not None and best.best_epoch is not None:
+        run.figures["retrain_best_epoch"] = best.best_epoch + 1
+    finished = _without_auxiliary(run, architecture, network.cpu())
+    if trainer.is_global_zero:
+        keep_trained(run, architecture, finished)
+    return finished
+
+
+def note_test(run: Run, network: nn.Module) -> None:
+    """Test a network, and note the figures.
+
+    Raises:
+        NumericalError: the figure is not finite.
+    """
     # the whole part on every process: a metric that all compute, as torchmetrics wants it, comes out the same
     score, explained = tested(run, network)
     if not math.isfinite(score):
@@ -118,19 +134,17 @@ def retrain(run: Run, architecture: Architecture) -> nn.Module:
     if explained or run.task.score_name == "acc":
         run.figures["test_samples"] = run.data.sizes["test"]
         run.figures |= explained
-    run.figures |= {"retrain_seconds": stage_seconds(trainer), "retrain_epochs": trainer.current_epoch}
-    if best is not None and best.best_epoch is not None:
-        run.figures["retrain_best_epoch"] = best.best_epoch + 1
-    finished = _without_auxiliary(run, architecture, network.cpu())
-    if trainer.is_global_zero:
-        figures = {
-            name: value
-            for name, value in run.figures.items()
-            if name.startswith(("test_", "retrain_")) and isinstance(value, (int, float))
-        }
-        trained = Trained(finished, architecture, sizes, run.data.preprocessing(), figures)
-        trained.save(run.folder / TRAINED)
-    return finished
+
+
+def keep_trained(run: Run, architecture: Architecture, network: nn.Module) -> None:
+    """Write the file from which the trained network is loaded and exported."""
+    figures = {
+        name: value
+        for name, value in run.figures.items()
+        if name.startswith(("test_", "retrain_")) and isinstance(value, (int, float))
+    }
+    sizes = sizes_of(run.home(architecture), run.data.num_classes)
+    Trained(network, architecture, sizes, run.data.preprocessing(), figures).save(run.folder / TRAINED)
 
 
 def check_retraining(run: Run) -> None:

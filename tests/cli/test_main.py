@@ -74,7 +74,7 @@ def test_the_first_commands_are_legal() -> None:
     ("arguments", "words"),
     [
         (["lst"], "did you mean 'list'?"),
-        (["zzz"], "legal: compare, evaluate, explain, export, latency, list, predict, run"),
+        (["zzz"], "legal: compare, evaluate, explain, export, latency, list, predict, run, specialise"),
         (["strategy=fbnet"], "did you mean 'lightning-nas run strategy=fbnet'?"),
         (["-m"], "did you mean 'lightning-nas run -m'?"),
         (["list", "strategys"], "did you mean 'strategies'?"),
