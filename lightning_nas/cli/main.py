@@ -18,7 +18,7 @@ from lightning_nas.errors import NasError, shown
 COMMANDS = {
     "run": ("lightning_nas.run", "search, retrain, measure and report"),
     "compare": ("lightning_nas.cli.compare", "several strategies with equal seeds and budget: which differ"),
-    "specialise": ("lightning_nas.cli.specialise", "networks for several targets from the supernet of one search"),
+    "specialise": ("lightning_nas.cli.specialise", "networks for several targets from one supernet"),
     "predict": ("lightning_nas.cli.predict", "the class of pictures, by the trained network of a run"),
     "evaluate": ("lightning_nas.cli.evaluate", "the test figure of the trained network of a run"),
     "export": ("lightning_nas.cli.export", "a run's trained network as ONNX, torch.export, one Python file"),

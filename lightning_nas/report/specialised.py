@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lightning_nas.files import atomic
-from lightning_nas.report.parts import Code, Section, Table, Words, render
+from lightning_nas.report.parts import Code, Part, Section, Table, Words, render
 from lightning_nas.report.parts import Figure as Picture
 from lightning_nas.report.quantities import wilson
 from lightning_nas.report.record import Row, number, read_rows
@@ -34,7 +34,7 @@ def write_page(folder: Path, score: str) -> Path:
     about = "All networks have the weights of one supernet, with batch norm recalibrated; none was trained further."
     if len(marked) < len(rows):
         about += " Uniform networks take the same share of the options at every decision."
-    parts = [
+    parts: list[Part] = [
         Words(about),
         Picture(to_svg(figure, "specialised", said), "Test figure and cost by the table. Grey: uniform networks."),
         Table(head, body, frozenset(range(1, 7)), marked),
