@@ -26,7 +26,7 @@ COMMANDS = {
     "list": ("lightning_nas.cli.listing", "strategies, search spaces, data sets, published networks, ..."),
     "explain": (
         "lightning_nas.cli.explain",
-        "options of a strategy, space, ...; the decisions in your own network",
+        "options of a strategy, space, ...; decisions in your own network",
     ),
 }
 
