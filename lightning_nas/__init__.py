@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies.multi_trial.pnas import PNAS
     from lightning_nas.strategies.multi_trial.random_search import RandomSearch
     from lightning_nas.strategies.multi_trial.regularized_evolution import RegularizedEvolution
+    from lightning_nas.strategies.one_path.attentive import AttentiveNAS
     from lightning_nas.strategies.one_path.bignas import BigNAS
     from lightning_nas.strategies.one_path.enas import ENAS
     from lightning_nas.strategies.one_path.mdenas import MdeNAS
@@ -101,6 +102,7 @@ _HOME = {
     "Architecture": "architecture",
     "ArchitectureLogger": "callbacks.architecture_logger",
     "ArrayData": "data.arrays",
+    "AttentiveNAS": "strategies.one_path.attentive",
     "AttentiveNASSpace": "spaces.elastic.attentive_nas",
     "AutoFormerSpace": "spaces.transformers.autoformer",
     "BigNAS": "strategies.one_path.bignas",
@@ -209,6 +211,7 @@ __all__ = [
     "Architecture",
     "ArchitectureLogger",
     "ArrayData",
+    "AttentiveNAS",
     "AttentiveNASSpace",
     "AutoFormerSpace",
     "BigNAS",

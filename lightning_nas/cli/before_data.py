@@ -24,7 +24,6 @@ from lightning_nas.latency.sources import File, Macs, Measured, NoTable, Params
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.spaces.own.explanation import SIZES
-from lightning_nas.spaces.own.space import FromModel
 from lightning_nas.spaces.sides import pair, size_of
 from lightning_nas.strategies.target import Target, check_unit
 from lightning_nas.trials.engines.base import Engine
@@ -66,7 +65,7 @@ def check_before_data(
     if "search" in stages:
         _check_search(config, parts, strategy, callbacks)
     given = config.architecture if "retrain" in stages and "search" not in stages else None
-    if given is not None and not (issubclass(parts.space, FromModel) and given in SIZES):
+    if given is not None and not (getattr(parts.space, "nests", False) and given in SIZES):
         named_architecture(str(given))
     if "ranking" in stages and isinstance(ranking := instantiate(config.ranking), ShortTraining):
         check_short("ranking.", ranking)

@@ -35,7 +35,6 @@ from lightning_nas.report.record import read_object
 from lightning_nas.spaces.base import SearchSpace, WeightSharingSpace
 from lightning_nas.spaces.description import describe
 from lightning_nas.spaces.own.explanation import SIZES
-from lightning_nas.spaces.own.space import FromModel
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.multi_trial.base import TrialSearch
 from lightning_nas.strategies.sizes import check_sizes
@@ -265,15 +264,16 @@ class Run:
         """An architecture of this space.
 
         Args:
-            architecture: itself, a zoo name, or a file; "smallest", "middle" or "largest" of a network of one's own.
+            architecture: itself, a zoo name, or a file; "smallest", "middle" or "largest" where a space
+                has a largest network, of which the others are parts.
 
         Raises:
             InputError: there is no such, or it is of another space.
         """
         if isinstance(architecture, Architecture):
             return self.home(architecture).validate(architecture)
-        if isinstance(self.space, FromModel) and architecture in SIZES:
-            named: Architecture = getattr(self.space, architecture)
+        named: Architecture | None = getattr(self.space, architecture, None) if architecture in SIZES else None
+        if named is not None:
             return named
         return self.space.validate(named_architecture(architecture))
 

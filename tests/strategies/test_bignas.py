@@ -61,7 +61,7 @@ class TestBigNAS(StrategyCase):
         "parents": 2,
         "mutation": 0.2,
     }
-    search_epochs, search_seeds, found_at_least, candidates, paths = 4, 2, 2, 24, 4
+    search_epochs, search_seeds, found_at_least, candidates, paths = 4, 1, 1, 24, 4
 
     @pytest.fixture
     def make(self) -> Callable[..., BigNAS]:

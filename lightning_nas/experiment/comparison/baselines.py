@@ -10,8 +10,8 @@ from lightning_nas.experiment.comparison.plan import Method
 from lightning_nas.experiment.run import Run
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.spaces.base import SearchSpace
-from lightning_nas.spaces.own.space import FromModel
 from lightning_nas.strategies.evolution import cheapest
+from lightning_nas.strategies.one_path.spos import Nested
 from lightning_nas.strategies.target import Target
 from lightning_nas.training.seeding import generator
 from lightning_nas.zoo import load, names
@@ -64,7 +64,7 @@ def largest(space: SearchSpace, unit: str, target: Target | None = None) -> Arch
         >>> str(largest(ToySpace(), "macs"))
         'keep keep'
     """
-    if isinstance(space, FromModel) and target is None:
+    if isinstance(space, Nested) and target is None:
         return space.largest
     table = LatencyTable.params(space) if unit == "params" else LatencyTable.macs(space)
     if not len(table):

@@ -87,6 +87,11 @@ class ElasticSpace(WeightSharingSpace):
         """The architecture with the largest number of every decision, of which all others are parts."""
         return self.validate({d.name: d.options[-1] for d in self.decisions})
 
+    @property
+    def middle(self) -> Architecture:
+        """The architecture with the middle number of every decision."""
+        return self.canonical(self.validate({d.name: d.options[len(d.options) // 2] for d in self.decisions}))
+
     def sized(self, architecture: Architecture) -> Sized:
         """The value of every number, those that are fixed included."""
         chosen = dict(self.validate(architecture).choices)

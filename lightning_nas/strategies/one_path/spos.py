@@ -198,7 +198,7 @@ class SPOS(UniformPaths):
         """Add the gradients of the largest architecture on the labels, and of the others on its outputs."""
         assert isinstance(self.space, Nested)
         draw = self.generator("weights")
-        drawn = [self.kept(self.sample(draw), draw) for _ in range(self.between)]
+        drawn = [self.taken(batch, draw) for _ in range(self.between)]
         taught, losses = None, []
         for path in (self.space.largest, self.space.smallest, *drawn):
             with self.running(teaches=taught is None):
@@ -211,6 +211,11 @@ class SPOS(UniformPaths):
             self.manual_backward(loss / self.accumulate)
             losses.append(loss.detach())
         return torch.stack(losses).mean()
+
+    def taken(self, batch: Batch, draw: torch.Generator) -> Architecture:
+        """An architecture of a sandwich beside the largest and the smallest, drawn uniformly."""
+        del batch
+        return self.kept(self.sample(draw), draw)
 
     def running(self, *, teaches: bool) -> AbstractContextManager[None]:
         """Where an architecture of a sandwich runs, the first of which teaches the others; nothing is changed here."""
