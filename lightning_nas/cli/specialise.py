@@ -61,17 +61,17 @@ def main(arguments: Sequence[str]) -> None:
     print(lines(specialised(folder, targets, options, formats, modules)))
 
 
-def wanted(options: dict[str, str]) -> list[tuple[str, dict[str, float]]]:
-    """Name and cost of each target.
+def wanted(options: dict[str, str]) -> dict[str, list[float]]:
+    """Costs of each kind.
 
     Raises:
         ConfigError: there is none, or one is no positive number.
 
     Example:
         >>> wanted({"targets": "[2.5,5]", "targets_macs": "[1e6]"})
-        [('table-2.5', {'table': 2.5}), ('table-5', {'table': 5.0}), ('macs-1e6', {'macs': 1000000.0})]
+        {'table': [2.5, 5.0], 'macs': [1000000.0]}
     """
-    found = list[tuple[str, dict[str, float]]]()
+    found = dict[str, list[float]]()
     for key, kind in _KEYS.items():
         for text in listed(key, options[key]) if key in options else ():
             try:
@@ -80,26 +80,23 @@ def wanted(options: dict[str, str]) -> list[tuple[str, dict[str, float]]]:
                 cost = 0.0
             if not 0 < cost < float("inf"):
                 raise ConfigError(f"{key}: got {shown(text)}; legal: positive numbers, {key}=[2.5,5]")
-            found.append((f"{kind}-{text}", {kind: cost}))
+            if cost in found.setdefault(kind, []):
+                raise ConfigError(f"{key}: {text} is given twice")
+            found[kind].append(cost)
     if not found:
         raise ConfigError(f"specialise takes targets, e.g. targets=[2.5,5]; legal: {', '.join(_KEYS)}")
-    if len({name for name, _ in found}) < len(found):
-        raise ConfigError("specialise: a target is given twice")
     return found
 
 
 def specialised(
     folder: Path,
-    targets: Sequence[tuple[str, dict[str, float]]],
+    targets: dict[str, list[float]],
     options: dict[str, str],
     formats: Sequence[str] | None,
     modules: Sequence[str],
 ) -> list[Network]:
     """Build the run of the search again, and answer it for each target."""
     out = Path(options.get("out", folder / "specialised"))
-    if (out / "specialised.csv").exists():
-        raise ConfigError(f"{shown(out)} holds networks already, which are not overwritten; name another folder, out=")
-
     config = configured(folder, out, modules)
 
     from lightning_nas.cli.build import build

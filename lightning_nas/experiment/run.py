@@ -26,6 +26,7 @@ from lightning_nas.experiment.resume import check_resumable
 from lightning_nas.experiment.retrain import check_retraining, retrain
 from lightning_nas.experiment.search import search
 from lightning_nas.experiment.settings import Names, Resuming, Retraining
+from lightning_nas.experiment.specialise import Network, specialise
 from lightning_nas.experiment.trainer import conditions
 from lightning_nas.experiment.work import at_work
 from lightning_nas.export.write import export_network
@@ -207,6 +208,32 @@ class Run:
                 return {}
             space = self.home(self.answer) if describe(self.space) is None else None
             return export_network(self.folder, formats or self.formats, space=space)
+
+    def specialise(
+        self,
+        targets: Sequence[float] | Mapping[str, Sequence[float]],
+        *,
+        out: str | Path | None = None,
+        table: LatencyTable | None = None,
+        formats: Sequence[str] | None = None,
+    ) -> list[Network]:
+        """Networks for several targets from the supernet of the finished search, each tested, measured and exported.
+
+        Args:
+            targets: costs in the unit of the table, or of each kind: "table", "ms", "macs" and "params".
+            out: folder of what is written; None for ``specialised`` in the run's folder.
+            table: of another device; None for that of the search.
+            formats: of the exports; None for those of the run.
+
+        Returns:
+            The networks, and uniform ones of the same supernet to compare them with.
+
+        Raises:
+            ConfigError: the search is not finished, its networks share no weights, or no network keeps a target.
+        """
+        given = targets if isinstance(targets, Mapping) else {"table": targets}
+        folder = self.folder / "specialised" if out is None else Path(out)
+        return specialise(self, self.folder, folder, given, table=table, formats=formats or self.formats)
 
     def resume(self) -> Run:
         """Go on where the folder's run stopped: the search to its end, and the retraining if it had begun.

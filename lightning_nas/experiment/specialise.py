@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FILE = "specialised.csv"
 _LEVELS = 5  # uniform networks, from the smallest to the largest
 
 
@@ -79,7 +80,7 @@ def specialise(
     run: Run,
     source: Path,
     out: Path,
-    targets: Sequence[tuple[str, Mapping[str, float]]],
+    targets: Mapping[str, Sequence[float]],
     *,
     table: LatencyTable | None = None,
     formats: Sequence[str] | None = None,
@@ -94,14 +95,17 @@ def specialise(
         run: built from the configuration of the search.
         source: folder of the search.
         out: folder of what is written: ``specialised.csv``, ``specialised.html``, and a folder for each target.
-        targets: name and costs of each, as :attr:`~lightning_nas.experiment.run.Run.target` has them.
+        targets: costs of each kind: "table", "ms", "macs" and "params".
         table: of the device; None for that of the search.
         formats: of the exports; None for the usual ones.
 
     Raises:
-        ConfigError: the search is not finished, its networks share no weights, or no network keeps a target.
+        ConfigError: the search is not finished, its networks share no weights, no network keeps a target, or the
+            folder holds networks already.
         CheckpointError: the checkpoint of the search is damaged.
     """
+    if (out / _FILE).exists():
+        raise ConfigError(f"{shown(out)} holds networks already, which are not overwritten; name another folder, out=")
     checkpoint = _finished(run, source)
     run = replace(
         run,
@@ -118,14 +122,20 @@ def specialise(
     if (reason := inherits_nothing(run)) is not None:
         raise ConfigError(f"specialise: {reason}")
     known = run.table(run.space)
-    bounds = [Target.of(run.space, known, costs, run.seed) for _, costs in targets]
+    bounds = {  # an impossible one is refused before the first is answered
+        f"{kind}-{cost:.10g}": Target.of(run.space, known, {kind: cost}, run.seed)
+        for kind, costs in targets.items()
+        for cost in costs
+    }
+    if not bounds:
+        raise ConfigError("specialise: there is no target; give at least one cost")
     module, trainer = _restored(run, checkpoint, known)
     rows = []
-    for (name, _), target in zip(targets, bounds, strict=True):
+    for name, target in bounds.items():
         module.target = target
         rows.append(_specialised(run, module, trainer, out / name))
     rows += _uniform(run, module)
-    CSVTable(out / "specialised.csv").write([asdict(row) for row in rows])
+    CSVTable(out / _FILE).write([asdict(row) for row in rows])
     write_page(out, run.task.score_name)
     return rows
 
