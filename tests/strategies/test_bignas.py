@@ -106,6 +106,44 @@ def test_a_step_regularises_the_largest_network_alone(tmp_path: Path) -> None:
     assert len(taken) == module.weights_steps > 2
 
 
+class Saved:
+    """The bytes that autograd holds for backward passes, and their peak."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(partial(_Held, self), lambda held: held.tensor)
+
+
+class _Held:
+    def __init__(self, saved: Saved, tensor: torch.Tensor) -> None:
+        self.saved, self.tensor = saved, tensor
+        saved.now += tensor.nbytes
+        saved.peak = max(saved.peak, saved.now)
+
+    def __del__(self) -> None:
+        self.saved.now -= self.tensor.nbytes
+
+
+def test_a_step_holds_no_more_than_that_of_the_largest_network(tmp_path: Path) -> None:
+    module, ratios = make_elastic(), []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, t: Any, m: BigNAS, batch: Any, i: int) -> None:
+            self.step = Saved()
+            self.step.hooks.__enter__()
+
+        def on_train_batch_end(self, t: Any, m: BigNAS, outputs: Any, batch: Any, i: int) -> None:
+            self.step.hooks.__exit__(None, None, None)
+            (x, y), alone = batch["weights"], Saved()
+            with alone.hooks:
+                F.cross_entropy(m.supernet(x, m.space.gates(m.space.largest)), y).backward()
+            ratios.append(self.step.peak / alone.peak)
+
+    fit(module, ToyData(304), tmp_path, epochs=1, every=1000, callbacks=[Watch()])
+    assert len(ratios) > 2
+    assert max(ratios) <= 1.1
+
+
 def test_on_an_elastic_space_it_resumes_to_the_bit(tmp_path: Path) -> None:
     with one_thread():
         resume_everywhere(make_elastic, ToyData(304, val_fraction=0.15), tmp_path, epochs=1, every=2)
