@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from lightning_nas.cli.python import Run, compare, retrain, search
     from lightning_nas.data.arrays import ArrayData
     from lightning_nas.data.base import SearchData
+    from lightning_nas.data.digit_scenes import DigitScenes
     from lightning_nas.data.folder import ImageFolder, ImageNet
     from lightning_nas.data.given import as_search_data
     from lightning_nas.data.images import NPZ, Digits
+    from lightning_nas.data.segmentation_folder import SegmentationFolder
     from lightning_nas.data.text import TextData
     from lightning_nas.data.tiny import TinyImages
     from lightning_nas.data.vision import CIFAR10, CIFAR100, FashionMNIST
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from lightning_nas.spaces.chains.tiny import TinySpace
     from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
     from lightning_nas.spaces.darts.space import DARTSSpace
+    from lightning_nas.spaces.dpc.space import DPCSpace
     from lightning_nas.spaces.eas.space import EASSpace
     from lightning_nas.spaces.elastic.attentive_nas import AttentiveNASSpace
     from lightning_nas.spaces.elastic.ofa_mbv3 import OFAMobileNetV3Space
@@ -97,6 +100,7 @@ if TYPE_CHECKING:
     from lightning_nas.tasks.language_modelling import LanguageModelling
     from lightning_nas.tasks.multilabel import MultiLabel
     from lightning_nas.tasks.regression import Regression
+    from lightning_nas.tasks.segmentation import Segmentation
 
 _HOME = {
     "Architecture": "architecture",
@@ -117,8 +121,10 @@ _HOME = {
     "DARTSMinus": "strategies.differentiable.darts_minus",
     "DARTSRNNSpace": "spaces.recurrent.darts",
     "DARTSSpace": "spaces.darts.space",
+    "DPCSpace": "spaces.dpc.space",
     "Decision": "architecture",
     "DifferentiableSearch": "strategies.differentiable.base",
+    "DigitScenes": "data.digit_scenes",
     "Digits": "data.images",
     "EAS": "strategies.multi_trial.eas",
     "EASSpace": "spaces.eas.space",
@@ -175,6 +181,8 @@ _HOME = {
     "SearchModule": "strategies.base",
     "SearchProgress": "callbacks.progress",
     "SearchSpace": "spaces.base",
+    "Segmentation": "tasks.segmentation",
+    "SegmentationFolder": "data.segmentation_folder",
     "ShuffleNetSpace": "spaces.chains.spos_shufflenet",
     "Task": "tasks.base",
     "TextData": "data.text",
@@ -223,8 +231,10 @@ __all__ = [
     "DARTSMinus",
     "DARTSRNNSpace",
     "DARTSSpace",
+    "DPCSpace",
     "Decision",
     "DifferentiableSearch",
+    "DigitScenes",
     "Digits",
     "EASSpace",
     "ENASMacroSpace",
@@ -271,6 +281,8 @@ __all__ = [
     "SearchModule",
     "SearchProgress",
     "SearchSpace",
+    "Segmentation",
+    "SegmentationFolder",
     "ShuffleNetSpace",
     "Task",
     "TextData",

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval, Len
 
-Targets = Literal["classes", "numbers", "labels", "words"]
-"""What a sample's target is: one class, one or many numbers, yes or no for each of several labels, or words."""
+Targets = Literal["classes", "numbers", "labels", "words", "masks"]
+"""What a sample's target is: one class, numbers, yes or no for several labels, words, or a class for each pixel."""
 
 Count = Annotated[int, Interval(ge=1, le=1_000_000)]
 """Candidates, trials, batches or steps of a run."""

@@ -30,6 +30,7 @@ PUBLISHED: dict[str, tuple[str, str | None]] = {
     "attentive_nas": ("attentive_nas_a0", None),
     "mnasnet": ("mnasnet_a1", None),
     "autoformer": ("autoformer_t", None),
+    "dpc": ("dpc_cityscapes", "cell"),
     "darts": ("darts_v2", "normal cell"),
     "nasbench201": ("nasbench201_resnet", "cell"),
     "enas_micro": ("enas_micro", "normal cell"),

@@ -29,6 +29,8 @@ SHORT = {
     "val/r2": "val R2",
     "val/map": "val mAP",
     "val/f1": "val F1",
+    "val/miou": "val mIoU",
+    "val/pixel_acc": "val pixels",
     "trial/best": "best reward",
     "trial/reward": "reward",
     "arch/loss": "arch loss",

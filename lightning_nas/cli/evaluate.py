@@ -67,6 +67,7 @@ def evaluate(folder: Path, trained: Trained, overrides: Sequence[str]) -> tuple[
     from hydra.utils import instantiate
 
     from lightning_nas.data.given import as_search_data
+    from lightning_nas.experiment.by_pixel import figures_of_masks
     from lightning_nas.experiment.by_target import figures_of_test
     from lightning_nas.experiment.process import process
 
@@ -83,6 +84,9 @@ def evaluate(folder: Path, trained: Trained, overrides: Sequence[str]) -> tuple[
         name = f"test_{task.score_name}"
         if task.targets in ("numbers", "labels"):
             figures = figures_of_test(task, trained.network, data)
+            figures = {key: value for key, value in figures.items() if key.startswith("test_")}
+        elif task.targets == "masks":
+            figures = figures_of_masks(task, trained.network, data)
             figures = {key: value for key, value in figures.items() if key.startswith("test_")}
         else:
             figures = {name: task.evaluate(trained.network, data.evaluation_loader("test"), data.num_classes)}

@@ -19,8 +19,8 @@ lightning-nas predict RUN IMAGE [IMAGE ...] [trusted_modules=[MINE]]
 
 RUN is the folder of a run that was retrained, or its file retrain/network.pt. Each picture is brought to the size, the
 channels and the scale that the network was trained on; a line says its class and the probability, the probability of
-each label, or the numbers in the unit of the targets. trusted_modules= names modules of yours that built the network,
-as in the command of the run."""
+each label, the numbers in the unit of the targets, or the classes of its pixels with their shares. trusted_modules=
+names modules of yours that built the network, as in the command of the run."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -56,8 +56,8 @@ def answers(known: Preprocessing, output: Tensor) -> list[str]:
         output: (N, T), of the network.
 
     Returns:
-        The most probable class with its probability; each label with its probability; or each number in the unit of the
-        targets, to six digits.
+        The most probable class with its probability; each label with its probability; each number in the unit of the
+        targets, to six digits; or for masks each class that pixels have, with their share.
 
     Example:
         >>> import torch
@@ -70,8 +70,13 @@ def answers(known: Preprocessing, output: Tensor) -> list[str]:
         >>> numbers = {"outputs": "numbers", "target_mean": [4.0, 10.0], "target_std": [1.0, 2.0]}
         >>> answers(Preprocessing(**known, **numbers), torch.tensor([[0.5, -1.0]]))
         ['cat 4.5  dog 8']
+        >>> answers(Preprocessing(**known, outputs="masks"), torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]]))
+        ['cat 50.00%  dog 50.00%']
     """
     names = known.classes
+    if known.outputs == "masks":
+        said = [answer.flatten().bincount(minlength=len(names)) / answer.numel() for answer in output.argmax(1)]
+        return ["  ".join(f"{names[k]} {share:.2%}" for k, share in enumerate(row.tolist()) if share) for row in said]
     if known.outputs in ("numbers", "labels"):
         rows, form = (known.numbers(output), ".6g") if known.outputs == "numbers" else (output.sigmoid(), ".2%")
         return [

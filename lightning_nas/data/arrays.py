@@ -6,10 +6,9 @@ from typing import ClassVar, Unpack
 
 from lightning_nas.data.augmented import InMemoryImages
 from lightning_nas.data.checks import Numbers, as_images, check_same_shape, check_same_type
+from lightning_nas.data.masks import with_targets
 from lightning_nas.data.options import ArrayOptions
-from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
-from lightning_nas.data.targets import as_targets
 from lightning_nas.errors import DataError
 from lightning_nas.ranges import Targets
 
@@ -21,10 +20,11 @@ class ArrayData(InMemoryImages):
     floating point (used as float32). Their type decides where the channels are: numpy arrays are (N, H, W) or (N, H, W,
     C), channels last; tensors are (N, H, W) or (N, C, H, W), channels first. Labels are integers, (N,) or (N, 1), and
     count the classes from 0; for ``task=regression`` they are numbers (N,) or (N, T), for ``task=multilabel`` 0 or 1
-    (N, T). Without test images ``test_fraction`` of the training images is the test part.
+    (N, T), for ``task=segmentation`` a class for each pixel (N, H, W), 255 for none. Without test images
+    ``test_fraction`` of the training images is the test part.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
-    images, y int64 (N,), or float32 (N, T); see :class:`~lightning_nas.data.module.ImageData`.
+    images, y int64 (N,) or (N, H, W), or float32 (N, T); see :class:`~lightning_nas.data.module.ImageData`.
 
     Args:
         x_train: images to search on, to validate and to retrain on.
@@ -46,7 +46,7 @@ class ArrayData(InMemoryImages):
         ((3, 8, 8), 4, {'weights': 56, 'arch': 14, 'val': 10, 'test': 20})
     """
 
-    offers: ClassVar[tuple[Targets, ...] | None] = ("classes", "numbers", "labels")
+    offers: ClassVar[tuple[Targets, ...] | None] = ("classes", "numbers", "labels", "masks")
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ArrayData(InMemoryImages):
         parts = {}
         for part, (x, y) in self._given.items():
             images = as_images(x, f"x_{part}")
-            parts[part] = Arrays(images, as_targets(y, len(images), f"y_{part}", self.targets))
+            parts[part] = with_targets(images, y, f"y_{part}", self.targets)
         check_same_type({f"x_{part}": x for part, (x, _) in self._given.items()}, "the images")
         check_same_shape(parts, "x_train and x_test differ")
         return Images(**parts)

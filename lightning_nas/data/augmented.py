@@ -8,8 +8,10 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.tv_tensors import Mask
 
 from lightning_nas.data.checks import check_pixels
+from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.data.module import ImageData
 from lightning_nas.data.options import AugmentedOptions, ImageOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
@@ -22,6 +24,8 @@ from lightning_nas.training.seeding import generator
 ImageStep = Callable[[Any], Tensor]
 """A step of the transform of one image."""
 
+FILL = {Mask: UNLABELLED, "others": 0}
+"""Pixels that are added around an image, and around its mask."""
 _SAMPLED = 512
 _STEPS = 2.0**-17  # of the mean: a spread of 64 steps of a number of 32 bits
 
@@ -80,6 +84,8 @@ class AugmentedImages(ImageData):
         mean, std = self._normalisation(part, _composed(evaluation))
         if self.flip:
             training.append(v2.RandomHorizontalFlip())
+        if self.cutout and self.targets == "masks":
+            raise DataError(f"{option('cutout', str(self.cutout))} paints over what the masks name; legal: 0")
         if self.cutout:
             training.append(Cutout(self.cutout, mean))
         self.augmentation = ", ".join(filter(None, map(_words, training))) or "none"
@@ -182,7 +188,7 @@ class InMemoryImages(AugmentedImages):
     def geometry(self, part: Part) -> tuple[list[ImageStep], list[ImageStep]]:
         height, width = part[0][0].shape[-2:]
         self.check_augmentation(height, width)
-        crop = v2.RandomCrop((height, width), padding=self.crop_padding)
+        crop = v2.RandomCrop((height, width), padding=self.crop_padding, fill=FILL)
         return ([crop] if self.crop_padding else []), []
 
     def preprocessing(self) -> Preprocessing:

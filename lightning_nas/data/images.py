@@ -11,11 +11,11 @@ from sklearn.datasets import load_digits
 
 from lightning_nas.data.augmented import InMemoryImages
 from lightning_nas.data.checks import as_images, check_same_shape, check_same_type
+from lightning_nas.data.masks import with_targets
 from lightning_nas.data.numpy_file import read_npz
 from lightning_nas.data.options import ArrayOptions, KnownOptions, option
 from lightning_nas.data.samples import Arrays
 from lightning_nas.data.split import Images
-from lightning_nas.data.targets import as_targets
 from lightning_nas.errors import DataError, shown
 from lightning_nas.processes import machine_memory
 from lightning_nas.ranges import Side, Targets, Width
@@ -87,11 +87,11 @@ class NPZ(InMemoryImages):
     Images are (N, H, W) or (N, H, W, C) with at most 16 channels (4 if not square): uint8 or uint16, divided by their
     largest value, or bool or floating point (used as float32). They are kept in memory in the type that they are stored
     in. Training and test images have one type. Labels are integers, (N,) or (N, 1), and count the classes from 0; for
-    ``task=regression`` they are numbers (N,) or (N, T), for ``task=multilabel`` 0 or 1 (N, T). Pickled objects in the
-    file are refused.
+    ``task=regression`` they are numbers (N,) or (N, T), for ``task=multilabel`` 0 or 1 (N, T), for
+    ``task=segmentation`` a class for each pixel (N, H, W), 255 for none. Pickled objects in the file are refused.
 
     Batches are ``(x, y)``: x float32 (N, C, H, W) with mean 0 and standard deviation 1 by channel over the training
-    images, y int64 (N,), or float32 (N, T); see :class:`~lightning_nas.data.module.ImageData`.
+    images, y int64 (N,) or (N, H, W), or float32 (N, T); see :class:`~lightning_nas.data.module.ImageData`.
 
     Args:
         path: the file.
@@ -114,7 +114,7 @@ class NPZ(InMemoryImages):
         ((3, 8, 8), 4, {'weights': 56, 'arch': 14, 'val': 10, 'test': 20})
     """
 
-    offers: ClassVar[tuple[Targets, ...] | None] = ("classes", "numbers", "labels")
+    offers: ClassVar[tuple[Targets, ...] | None] = ("classes", "numbers", "labels", "masks")
 
     def __init__(self, *, path: str | None = None, flip: bool = False, **options: Unpack[ArrayOptions]) -> None:
         super().__init__(flip=flip, **options)
@@ -133,8 +133,7 @@ class NPZ(InMemoryImages):
         for part in ("train", "test"):
             if f"x_{part}" in arrays:
                 images = as_images(arrays[f"x_{part}"], f"x_{part} of {where}")
-                y = as_targets(arrays[f"y_{part}"], len(images), f"y_{part} of {where}", self.targets)
-                parts[part] = Arrays(images, y)
+                parts[part] = with_targets(images, arrays[f"y_{part}"], f"y_{part} of {where}", self.targets)
         check_same_type({key: x for key, x in arrays.items() if key.startswith("x_")}, where)
         check_same_shape(parts, where)
         return Images(**parts)

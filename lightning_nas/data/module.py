@@ -11,6 +11,7 @@ from lightning_nas.data.base import SearchData
 from lightning_nas.data.checks import check_shape, count_classes, doubts_of, size_found
 from lightning_nas.data.division import Division
 from lightning_nas.data.loaders import Loader, ReadPosition
+from lightning_nas.data.masks import count_masks, mask_doubts, pixels_of
 from lightning_nas.data.options import ImageSize, Share, ShareOrAll, ShareOrNone, option
 from lightning_nas.data.samples import Part, Transform, spread
 from lightning_nas.data.split import Images, divide
@@ -37,7 +38,8 @@ class ImageData(SearchData):
     are shuffled and augmented, a pass leaves out the images that do not fill a batch. For a task with other targets
     (see :meth:`~lightning_nas.data.base.SearchData.expect`) y is float32 (N, ``num_classes``): numbers, standardised by
     mean and standard deviation of the images that retraining uses, or labels, 0 or 1. Then combinations of labels are
-    divided in the shares, and numbers at random.
+    divided in the shares, and numbers at random. Masks are int64 (N, H, W), a class from 0 to ``num_classes`` - 1 for
+    each pixel and 255 for those without one; they are transformed with the images, and divided at random.
 
     A subclass implements :meth:`load` (where images come from) and :meth:`transforms`.
 
@@ -151,11 +153,17 @@ class ImageData(SearchData):
         ):
             if value:
                 raise DataError(f"{option(name)} is {value}, but the targets are {self.targets}; legal: {legal}")
+        if self.targets == "masks":
+            return count_masks(images, self._num_classes)
         return count_targets(images.labels, self._num_classes, self.targets)
 
     def _with_targets(self, everything: Division) -> Division:
         """Check targets that are no classes, and standardise numbers by the samples to train on."""
         named = ("retrain", *(("val",) if self.for_search else ()), "test")
+        if self.targets == "masks":
+            for doubt in mask_doubts({name: pixels_of(everything.parts[name]) for name in named}, self.num_classes):
+                self.doubt(doubt)
+            return everything
         parts = {name: everything.parts[name].labels for name in named if len(everything.parts[name])}
         check_parts(parts, self.targets)
         if self.targets == "numbers":
@@ -190,8 +198,10 @@ class ImageData(SearchData):
 
     @property
     def majority(self) -> int:
-        """The class of the most images to train on."""
-        return int(torch.bincount(self._of(searched=False).parts["retrain"].labels).argmax())
+        """The class of the most images to train on, or of the most pixels of their masks."""
+        part = self._of(searched=False).parts["retrain"]
+        counts = pixels_of(part)[: self.num_classes] if self.targets == "masks" else torch.bincount(part.labels)
+        return int(counts.argmax())
 
     @property
     def num_classes(self) -> int:
@@ -255,7 +265,12 @@ class ImageData(SearchData):
             limit: Lightning's ``limit_train_batches``.
             searched: only the classes of the search, numbered as in the search.
             cutout: side of a square that is painted over in every image, after the data set's own augmentation.
+
+        Raises:
+            DataError: fewer images than one batch of all processes, or a cutout of images with masks.
         """
+        if cutout and self.targets == "masks":
+            raise DataError(f"retrain.cutout={cutout} paints over what the masks name; legal: 0")
         batches = self._of(searched).shuffled("retrain", rank, world_size, batch_size=batch_size, cutout=cutout)
         return self._loader(batches, position, limit)
 

@@ -26,7 +26,8 @@ class Preprocessing(BaseModel):
         kind: "images", "text", or "own" where samples come from code of a person's own, whose transform is not known.
         input_shape: (C, H, W) of one image, (T,) of a window of words.
         classes: names, in the order of the network's output; words of the vocabulary for text.
-        outputs: what the network's outputs are: logits of "classes", "labels" or "words", or standardised "numbers".
+        outputs: what the network's outputs are: logits of "classes", "labels" or "words", standardised "numbers", or
+            logits (N, classes, h, w) of "masks".
         target_mean: of each number over the training samples, in the targets' own unit; None for other outputs.
         target_std: standard deviation of each number; output * std + mean is in the targets' own unit.
         pixels: "bytes" are divided by 255; "floats" are files of which some have more than 8 bits, see

@@ -1,6 +1,7 @@
 """Samples by index, in memory or on disk, subsets of them, and the transform of images."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 Label = int | Tensor
-"""The class of one sample, or its numbers or labels (T,)."""
+"""The class of one sample, its numbers or labels (T,), or its mask (H, W)."""
 
 
 class Samples(Protocol):
@@ -31,6 +32,25 @@ class Samples(Protocol):
 
     def digest(self) -> str:
         """Hexadecimal digest of the contents; "" where it is not known."""
+
+
+class MaskedSamples(ABC):
+    """Samples whose target is a mask, a class for each pixel, which is read with the image.
+
+    A sample is a pair of an image and a :class:`torchvision.tv_tensors.Mask` (H, W), uint8. Whole batches have masks
+    int64 (N, H, W).
+
+    Attributes:
+        counts: (n, 256) int64, the pixels of each value in each mask.
+        labels: (n,) int64, all 0: masks are divided at random.
+    """
+
+    counts: Tensor
+    labels: Tensor
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """How messages name a mask: its file, or its place in the array."""
 
 
 def identity(images: Tensor) -> Tensor:
@@ -80,12 +100,13 @@ class Transform:
     """The transform of a data set: a step for single images and a step for batches.
 
     Attributes:
-        image: applied to one image, may be random; returns a tensor (C, H, W). None where there is nothing to do.
+        image: applied to one image, may be random; returns a tensor (C, H, W). None where there is nothing to do. Given
+            an image and its mask it returns both, changed alike.
         batch: applied to tensors (..., C, H, W), the same for all images of a batch and therefore not random.
         zero: one value per channel, of pixels from 0 to 1, that ``batch`` maps to 0.
     """
 
-    image: Callable[[Any], Tensor] | None = None
+    image: Callable[..., Any] | None = None
     batch: Callable[[Tensor], Tensor] = identity
     zero: Sequence[float] = (0.0,)
 
@@ -170,14 +191,14 @@ class Part:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Any, Label]:
-        image, _ = self.samples[int(self.indices[index])]
-        return image, label_of(self.labels, index)
+        image, own = self.samples[int(self.indices[index])]
+        return image, own if isinstance(self.samples, MaskedSamples) else label_of(self.labels, index)
 
     def take(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         """The images and labels at ``indices`` of this part."""
         chosen = torch.as_tensor(indices)
         taken = self.samples.take(self.indices[chosen].tolist())
-        return taken and (taken[0], self.labels[chosen])
+        return taken if isinstance(self.samples, MaskedSamples) else taken and (taken[0], self.labels[chosen])
 
     def digest(self) -> str:
         """Digest of the whole data set and of which of its samples are in this part."""

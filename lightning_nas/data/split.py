@@ -51,15 +51,19 @@ class Images:
     test: Samples | None = None
 
     @property
+    def parts(self) -> dict[str, Samples]:
+        """The parts that the data set has, by name."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
     def labels(self) -> dict[str, Tensor]:
         """Labels of each part that the data set has."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: part.labels for name, part in parts.items() if part is not None}
+        return {name: part.labels for name, part in self.parts.items()}
 
     def digest(self) -> str:
         """Hexadecimal digest of the contents of all parts; "" where they are not known."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        known = {name: _digest(part) for name, part in parts.items() if part is not None}
+        known = {name: _digest(part) for name, part in self.parts.items()}
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16] if all(known.values()) else ""
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
+from torchvision.tv_tensors import Mask
 
 from lightning_nas.data.options import option
 from lightning_nas.data.samples import Label, Samples, Transform
@@ -22,7 +23,7 @@ SampleKey = tuple[int, int]
 """(pass, sample index)."""
 
 Batch = tuple[Tensor, Tensor]
-"""A batch (x, y): images (N, C, H, W) and labels (N,) or (N, T), or words (N, T) and the words after them (N, T)."""
+"""A batch (x, y): images (N, C, H, W) and labels (N,) or (N, T) or masks (N, H, W), or words (N, T) and those after."""
 
 
 class Order(Protocol):
@@ -217,6 +218,9 @@ class KeyedDataset(Dataset[tuple[Tensor, Label]]):
     def _one(self, key: SampleKey) -> tuple[Tensor, Label]:
         with seeded(self.seed, self.name, *key):
             image, label = self.samples[key[1]]
+            if isinstance(label, Mask):
+                image, label = (image, label) if self.transform.image is None else self.transform.image(image, label)
+                return image, label.as_subclass(Tensor).long()
             return image if self.transform.image is None else self.transform.image(image), label
 
 

@@ -19,6 +19,7 @@ WORDS = {
     "numbers": "one or many numbers a sample (task=regression)",
     "labels": "yes or no for each of several labels (task=multilabel)",
     "words": "words (task=language_modelling)",
+    "masks": "one class a pixel (task=segmentation)",
 }
 _FAR = 20.0  # standard deviations
 _FEW = 20  # whole numbers that may be classes

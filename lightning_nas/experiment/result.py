@@ -90,7 +90,8 @@ def write_result(run: Run, architecture: Architecture, network: nn.Module, table
 def collected(run: Run) -> dict[str, Any]:
     """The figures so far by the names of ``result.json``; None for what was not taken.
 
-    The task's own figures stand in the place of accuracies; those of numbers and labels have no figures of classes.
+    The task's own figures stand in the place of accuracies; those of numbers, labels and masks have no figures of
+    images of a class.
     """
     score, answer = f"test_{run.task.score_name}", run.found
     known = {
@@ -106,6 +107,9 @@ def collected(run: Run) -> dict[str, Any]:
     }
     named = {"test_acc": score, "inherited_acc": f"inherited_{run.task.score_name}"}
     keys = [named.get(key, key) for key in KEYS]
+    if run.task.targets == "masks":
+        own = [key for key in run.figures if key.startswith(("test_", "majority_")) and key not in keys]
+        return {key: known.get(key) for key in (*(key for key in keys if key not in OF_CLASSES), "classes", *own)}
     if run.task.targets in ("numbers", "labels"):
         keys = [key for key in keys if key not in OF_CLASSES] + ["outputs"]
         keys += [key for key in run.figures if key.startswith(("test_", "in_units")) and key not in keys]
@@ -195,7 +199,7 @@ def _tabulated(run: Run, architecture: Architecture) -> dict[str, Any]:
 
     It is the result of a search that only looks up; beside the result of any other run it stands for comparison.
     """
-    if run.task.targets in ("numbers", "labels"):
+    if run.task.targets in ("numbers", "labels", "masks"):
         return {}
     try:
         table = known_table(run.space, run.published)

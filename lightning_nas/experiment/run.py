@@ -370,7 +370,7 @@ class Run:
         check_free(self.folder, planned, self.checkpoint)
         check_inheritance(self)
         if "retrain" in planned or not self.trains_nothing:
-            check_sizes(self.space, self.data)
+            check_sizes(self.space, self.data, self.task)
         if "retrain" in planned:
             check_retraining(self)
         first = self.folder if stage == "search" else self.folder / "retrain"

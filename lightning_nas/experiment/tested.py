@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import InputError
+from lightning_nas.experiment.by_pixel import figures_of_masks
 from lightning_nas.experiment.by_target import figures_of_test
 from lightning_nas.experiment.folder import is_first_process
 from lightning_nas.experiment.pixel_baseline import pixel_baseline
@@ -37,6 +38,8 @@ def tested(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
     """
     if run.task.targets in ("numbers", "labels"):
         return _of_targets(run, network)
+    if run.task.targets == "masks":
+        return _of_masks(run, network)
     data, batches = run.data, run.data.evaluation_loader("test")
     if not isinstance(data, ImageData) or run.task.score_name != "acc":
         return run.task.evaluate(network, batches, data.num_classes), {}
@@ -67,6 +70,17 @@ def _of_targets(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
             run.warn(
                 f"the test mAP of {mean_precision:.4f} is not above {share:.4f}, that of answers without a network"
             )
+    return figures[f"test_{run.task.score_name}"], figures
+
+
+def _of_masks(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
+    """As :func:`tested` of masks; warns of a network that is no better than one class everywhere."""
+    figures = figures_of_masks(run.task, network, run.data)
+    found, majority = figures.get("test_miou"), figures["majority_miou"]
+    if found is not None and found <= majority:
+        run.warn(
+            f"the test mIoU of {found:.4f} is not above {majority:.4f}, that of the most frequent class everywhere"
+        )
     return figures[f"test_{run.task.score_name}"], figures
 
 

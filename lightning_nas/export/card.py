@@ -60,11 +60,13 @@ library_name: pytorch
 
 Cite the paper of the search method, too: its page in the documentation of lightning_nas names it.
 """
+_SEGMENTATION = "image-segmentation"
 _TAGS = {True: "text-generation", False: "image-classification"}
 _OUTPUTS = {
     "classes": "Classes",
     "words": "Classes",
     "labels": "Labels, each with a logit of its own",
+    "masks": "Classes of each pixel, logits (N, classes, h, w) to be resized to the image",
     "numbers": "Numbers, standardised (times `target_std` plus `target_mean` they are in the unit of the targets)",
 }
 _USE = """\
@@ -101,9 +103,10 @@ def model_card(trained: Trained, result: Mapping[str, Any]) -> str:
         "seed": said.get("seed"),
     }
     shape = " x ".join(map(str, known.input_shape))
+    tag = _SEGMENTATION if known.outputs == "masks" else _TAGS[is_text]
     strategy, dataset = said.get("strategy"), said.get("dataset")
     return _TEXT.format(
-        task="" if known.outputs == "numbers" else f"pipeline_tag: {_TAGS[is_text]}\n",
+        task="" if known.outputs == "numbers" else f"pipeline_tag: {tag}\n",
         outputs=_OUTPUTS[known.outputs],
         space=architecture.space,
         made=f"Found by the strategy {strategy} and trained" if strategy else "Trained",

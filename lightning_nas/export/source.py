@@ -455,4 +455,6 @@ def _out(known: Preprocessing) -> str:
     if known.outputs == "numbers":
         scale = "times target_std plus target_mean of PREPROCESSING they have their own unit"
         return f"{len(known.classes)} standardised numbers ({scale})"
+    if known.outputs == "masks":
+        return f"a number for each of {len(known.classes)} classes and each pixel of a smaller picture (N, K, h, w)"
     return f"a number for each of {len(known.classes)} {'labels' if known.outputs == 'labels' else 'classes'}"

@@ -31,6 +31,7 @@ _SEARCH = (
     ("train/acc", "val/acc"),
     ("val/r2",),
     ("val/map", "val/f1"),
+    ("val/miou", "val/pixel_acc"),
     ("arch/entropy",),
     ("arch/reward", "arch/baseline"),
     ("latency/expected_ms",),
@@ -51,7 +52,13 @@ _HEALTH = (
 )
 _LIKELIEST = "The probability of each choice's likeliest option; a dot where the option changed."
 _MOST_HISTORIES = 6  # groups with a picture of all options each
-_RETRAIN = (("train/loss", "val/loss"), ("train/acc", "val/acc"), ("val/r2",), ("val/map", "val/f1"))
+_RETRAIN = (
+    ("train/loss", "val/loss"),
+    ("train/acc", "val/acc"),
+    ("val/r2",),
+    ("val/map", "val/f1"),
+    ("val/miou", "val/pixel_acc"),
+)
 
 
 def search_curves(folder: Path) -> Section:

@@ -88,6 +88,7 @@ def _summary(result: Mapping[str, Any]) -> str:
         "test_ppl": "test perplexity {:.2f}",
         "test_r2": "test R2 {:.4f}",
         "test_map": "test mean average precision {:.4f}",
+        "test_miou": "test mIoU {:.4f}",
         "params": "{:,} parameters",
         "latency_measured_ms": "{:.3g} ms measured",
     }

@@ -14,8 +14,10 @@ NAMES = {
     "mae": ("mean absolute error", ".6g"),
     "map": ("mean average precision", ".4f"),
     "f1": ("F1", ".4f"),
+    "miou": ("mIoU", ".4f"),
+    "pixel_acc": ("pixel accuracy", ".2%"),
 }
-"""Words and format of the figures of regression and of several labels, by the names of their metrics."""
+"""Words and format of the figures of tasks without accuracy and perplexity, by the names of their metrics."""
 _Z = 1.959963984540054  # of the normal distribution: 95 %, two-sided
 
 
@@ -116,7 +118,12 @@ def comparison(result: Mapping[str, Any]) -> str | None:
 
     >>> comparison({"majority_share": 0.9375, "baseline_acc": 0.5})
     '93.75% by always answering the largest class, 50.00% by logistic regression on pixels'
+    >>> comparison({"majority_miou": 0.08, "majority_pixel_acc": 0.88})
+    'mIoU 0.0800 and pixel accuracy 88.00% by the most frequent class everywhere'
     """
+    iou, pixels = number(result.get("majority_miou")), number(result.get("majority_pixel_acc"))
+    if iou is not None and pixels is not None:
+        return f"mIoU {iou:.4f} and pixel accuracy {pixels:.2%} by the most frequent class everywhere"
     said = {
         "majority_share": "by always answering the largest class",
         "baseline_acc": "by logistic regression on pixels",

@@ -49,6 +49,7 @@ Drawn = tuple[str, "nx.DiGraph[Any]", Mapping[str, "nx.MultiDiGraph[Any]"]]
 """A title, a network, its cells."""
 
 _OF_A_CLASS = {"images": "{:,.0f}", "recall": "{:.1%}", "precision": "{:.1%}"}
+_OF_A_MASK = {"pixels": "{:,.0f}", "iou": "{:.4f}"}
 _MOST_NAMES = 30  # code names that are explained
 _KINDS = {
     "sampled": "drawn by the search",
@@ -105,11 +106,16 @@ def _architecture(folder: Path, said: Any) -> Cell | None:
 
 
 def classes(content: Mapping[str, Any]) -> Section | None:
-    """Recall and precision of each class on the test part and the confusion matrix; None where nothing was tested."""
+    """Recall and precision of each class on the test part and the confusion matrix; None where nothing was tested.
+
+    Of masks the intersection over union of each class.
+    """
     entries = [entry for entry in _listed(content.get("classes")) if isinstance(entry, Mapping)]
     if not entries:
         return None
     names = [str(entry.get("name")) for entry in entries]
+    if "iou" in entries[0]:
+        return _of_pixels(names, entries)
     rows: list[list[Cell]] = [
         [name, *(value(number(entry.get(key)), form) or "–" for key, form in _OF_A_CLASS.items())]
         for name, entry in zip(names, entries, strict=True)
@@ -128,6 +134,18 @@ def classes(content: Mapping[str, Any]) -> Section | None:
         parts += [Words("Confusion matrix: each row has the answers for the test images of one class.")]
         parts += [Table(head, counts, frozenset(range(1, len(head))))]
     return Section("Classes", parts)
+
+
+def _of_pixels(names: list[str], entries: list[Mapping[str, Any]]) -> Section:
+    rows: list[list[Cell]] = [
+        [name, *(value(number(entry.get(key)), form) or "–" for key, form in _OF_A_MASK.items())]
+        for name, entry in zip(names, entries, strict=True)
+    ]
+    said = (
+        "IoU, intersection over union: of the test pixels that the network or the mask gives to a class, the share "
+        "that both do."
+    )
+    return Section("Classes", [Words(said), Table(("Class", "Test pixels", "IoU"), rows, frozenset({1, 2}))])
 
 
 def outputs(content: Mapping[str, Any]) -> Section | None:

@@ -27,6 +27,7 @@ SCORES = {
     "test_ppl": ("perplexity", ".2f"),
     "test_r2": ("R2", ".4f"),
     "test_map": ("mAP", ".4f"),
+    "test_miou": ("mIoU", ".4f"),
 }
 FIGURES = {
     "params": ("params", ",.0f"),

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import networkx as nx
 import torch
@@ -51,7 +51,8 @@ class SearchSpace(Checked, ABC):
 
     A subclass sets the attributes below and implements :meth:`network`, :meth:`graph`, :meth:`operations` and
     :meth:`cost_keys`; :class:`lightning_nas.testing.spaces.SpaceCase` tests it. Networks take images (N, C, H, W) and
-    give logits (N, num_classes); language models take words (N, T) and give logits (N, T, num_classes).
+    give logits (N, num_classes), those of ``pixelwise`` spaces (N, num_classes, h, w); language models take words
+    (N, T) and give logits (N, T, num_classes).
 
     Attributes:
         name: name of the space, which its architectures carry.
@@ -60,6 +61,7 @@ class SearchSpace(Checked, ABC):
         input_dtype: type of the inputs, int64 for words.
         num_classes: number of classes, or of words in the vocabulary.
         made_with: arguments that the constructor was called with, by name.
+        pixelwise: networks give a class for each pixel, logits (N, num_classes, h, w), for ``task=segmentation``.
 
     Example:
         >>> from lightning_nas.spaces.chains.fbnet import FBNetSpace
@@ -76,6 +78,7 @@ class SearchSpace(Checked, ABC):
     input_shape: tuple[int, ...]
     input_dtype: torch.dtype = torch.float32
     num_classes: int
+    pixelwise: ClassVar[bool] = False
     made_with: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

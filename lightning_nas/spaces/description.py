@@ -30,6 +30,7 @@ _MODULES = {
     "DARTSRNNSpace": "recurrent.darts",
     "DARTSSpace": "darts.space",
     "EASSpace": "eas.space",
+    "DPCSpace": "dpc.space",
     "ENASMacroNetworks": "enas.macro_retrained",
     "ENASMacroSpace": "enas.macro",
     "ENASMicroNetworks": "enas.micro_retrained",

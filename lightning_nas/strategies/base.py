@@ -223,7 +223,7 @@ class SearchModule(Checked, SearchLoop):
             DataError: the data have another size than the space.
             ConfigError: no architecture step would be taken.
         """
-        check_sizes(self.space, self.data)
+        check_sizes(self.space, self.data, self.task)
         if stage == "fit":
             loader = self.data.train_dataloader()
             before = loader.before_arch if isinstance(loader, SearchLoader) else 0

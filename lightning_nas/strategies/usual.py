@@ -14,6 +14,7 @@ from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.tasks.base import Task
 from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
+from lightning_nas.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 _may_measure = ContextVar("_may_measure", default=True)
@@ -30,7 +31,12 @@ def unmeasured() -> Iterator[None]:
 
 
 def usual_task(space: SearchSpace) -> Task:
-    """Classification of images; language modelling with the regularisation of DARTS for windows of words."""
+    """Classification of images; language modelling with the regularisation of DARTS for windows of words; segmentation.
+
+    Segmentation is for spaces whose networks give classes of pixels.
+    """
+    if space.pixelwise:
+        return Segmentation()
     return LanguageModelling(slowness=1e-3) if len(space.input_shape) == 1 else Classification()
 
 

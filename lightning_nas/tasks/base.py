@@ -27,7 +27,8 @@ class Task(Checked, ABC):
         score_name: key of the metric that describes a network in results, e.g. ``acc`` for ``test_acc``.
         targets: what the data must hold. "classes": int64 (N,); "numbers": float32 (N, T), standardised by the training
             samples; "labels": float32 (N, T) of 0 and 1; "words": int64 (N, L). The output is (N, ..., num_classes),
-            where num_classes is the number of classes, of words, or T.
+            where num_classes is the number of classes, of words, or T. "masks": int64 (N, H, W), 255 for pixels without
+            a class; the output is (N, num_classes, h, w).
 
     Example:
         >>> from torchmetrics import MeanAbsoluteError
@@ -47,6 +48,13 @@ class Task(Checked, ABC):
 
     score_name: ClassVar[str]
     targets: ClassVar[Targets] = "classes"
+
+    def check(self, num_classes: int) -> None:
+        """Refuse settings that do not fit data of so many classes, before anything is trained; by default none.
+
+        Raises:
+            InputError: names the setting.
+        """
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

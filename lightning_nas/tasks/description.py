@@ -11,9 +11,10 @@ from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.tasks.multilabel import MultiLabel
 from lightning_nas.tasks.regression import Regression
+from lightning_nas.tasks.segmentation import Segmentation
 
 _CLASSES: dict[str, type[Task]] = {
-    made.__name__: made for made in (Classification, LanguageModelling, MultiLabel, Regression)
+    made.__name__: made for made in (Classification, LanguageModelling, MultiLabel, Regression, Segmentation)
 }
 
 
@@ -45,7 +46,14 @@ def rebuilt(content: Any, *, where: str = "task") -> Task:
     made, arguments = _CLASSES[content["class"]], content["arguments"]
     legal = inspect.signature(made).parameters
     if not isinstance(arguments, dict) or any(
-        key not in legal or type(value) not in (int, float) for key, value in arguments.items()
+        key not in legal or not _is_plain(value) for key, value in arguments.items()
     ):
         raise InputError(f"{where}: {shown(arguments)}: {made.__name__} takes the numbers {', '.join(legal)}")
     return made(**arguments)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, yes or no, nothing, or a list of numbers."""
+    if isinstance(value, list):
+        return all(type(entry) in (int, float) for entry in value)
+    return value is None or type(value) in (int, float, bool)

@@ -152,7 +152,7 @@ class SpaceCase(ExpectedCostCase):
         for architecture in architectures:
             network = space.network(architecture)
             logits = network(_inputs(space, 4))
-            assert logits.shape == _logits(space, 4, space.num_classes)
+            assert _fits(logits, space, 4, space.num_classes)
             logits.sum().backward()
             without = [name for name, p in network.named_parameters() if p.grad is None]
             assert not (without and self.every_weight_trains), f"parameters without gradient: {without}"
@@ -165,13 +165,13 @@ class SpaceCase(ExpectedCostCase):
         small = make(input_shape=shape, num_classes=7)
         assert small.input_shape == shape
         network = small.network(small.sample(torch.Generator().manual_seed(9)))
-        assert network(_inputs(small, 2)).shape == _logits(small, 2, 7)
+        assert _fits(network(_inputs(small, 2)), small, 2, 7)
 
     def test_networks_take_another_number_of_classes(
         self, space: SearchSpace, architectures: list[Architecture]
     ) -> None:
         network = space.network(architectures[0], num_classes=space.num_classes + 3).eval()
-        assert network(_inputs(space, 1)).shape == _logits(space, 1, space.num_classes + 3)
+        assert _fits(network(_inputs(space, 1)), space, 1, space.num_classes + 3)
         with pytest.raises(InputError, match="num_classes: got 0; legal: "):
             space.network(architectures[0], num_classes=0)
 
@@ -183,7 +183,7 @@ class SpaceCase(ExpectedCostCase):
         assert evaluation.evaluation().digest == evaluation.digest
         with torch.device("meta"):
             logits = evaluation.network(architectures[0])(_inputs(space, 2).to("meta"))
-        assert logits.shape == _logits(space, 2, space.num_classes)
+        assert _fits(logits, space, 2, space.num_classes)
 
     def test_the_graph_is_acyclic_connected_and_labelled(
         self, space: SearchSpace, architectures: list[Architecture]
@@ -401,9 +401,13 @@ def _inputs(space: SearchSpace, count: int) -> torch.Tensor:
     return space.example(count, torch.Generator().manual_seed(5))
 
 
-def _logits(space: SearchSpace, count: int, classes: int) -> tuple[int, ...]:
-    """Shape of logits: one row an image, or one a word."""
-    return (count, classes) if space.input_dtype.is_floating_point else (count, *space.input_shape, classes)
+def _fits(logits: torch.Tensor, space: SearchSpace, count: int, classes: int) -> bool:
+    """Whether logits have the shape of the space: one row an image, or one a word or pixel."""
+    if space.pixelwise:
+        return logits.ndim == 4 and logits.shape[:2] == (count, classes)
+    return logits.shape == (
+        (count, classes) if space.input_dtype.is_floating_point else (count, *space.input_shape, classes)
+    )
 
 
 def _double(x: torch.Tensor) -> torch.Tensor:

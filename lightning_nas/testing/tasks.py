@@ -28,7 +28,8 @@ class _Answers(nn.Module):
 class TaskCase:
     """Conformance suite of a task: subclass it and define the fixture ``task``.
 
-    Targets are drawn of the kind that the task names: 60 samples of 4 classes, numbers, labels or words.
+    Targets are drawn of the kind that the task names: 60 samples of 4 classes, numbers, labels, words
+    or masks.
 
     Example:
         >>> class TestMyTask(TaskCase):  # doctest: +SKIP
@@ -51,13 +52,17 @@ class TaskCase:
             return torch.randn(many, generator=rng)
         if task.targets == "labels":
             return (torch.rand(many, generator=rng) < 0.5).float()
+        if task.targets == "masks":
+            return torch.randint(_WIDTH, (_SAMPLES, 2, _LENGTH), generator=rng)
         shape = (_SAMPLES,) if task.targets == "classes" else (_SAMPLES, _LENGTH)
         return torch.randint(_WIDTH, shape, generator=rng)
 
     @pytest.fixture
     def output(self, target: Tensor, task: Task) -> Tensor:
-        """Outputs of a network that has learned nothing, (N, 4), for words (N, 3, 4)."""
+        """Outputs of a network that has learned nothing, (N, 4), of words (N, 3, 4), of masks (N, 4, 2, 3)."""
         shape = (*target.shape, _WIDTH) if task.targets in ("classes", "words") else tuple(target.shape)
+        if task.targets == "masks":
+            shape = (_SAMPLES, _WIDTH, *target.shape[1:])
         return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
     # -- the loss -----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from lightning_nas.spaces.chains.tiny import TinySpace
 from lightning_nas.spaces.darts.any_cell import DARTSCellSpace
 from lightning_nas.spaces.darts.space import DARTSSpace
 from lightning_nas.spaces.description import network_of
+from lightning_nas.spaces.dpc.space import DPCSpace
 from lightning_nas.spaces.eas.space import EASSpace
 from lightning_nas.spaces.elastic.attentive_nas import AttentiveNASSpace
 from lightning_nas.spaces.enas.macro_retrained import ENASMacroNetworks
@@ -49,6 +50,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts_cell": DARTSCellSpace,
     "darts_rnn": DARTSRNNSpace,
     "eas": EASSpace,
+    "dpc": DPCSpace,
     "enas_macro": ENASMacroNetworks,
     "enas_micro": ENASMicroNetworks,
     "fbnet": FBNetSpace,

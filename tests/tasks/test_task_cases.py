@@ -10,6 +10,7 @@ from lightning_nas.tasks.classification import Classification
 from lightning_nas.tasks.language_modelling import LanguageModelling
 from lightning_nas.tasks.multilabel import MultiLabel
 from lightning_nas.tasks.regression import Regression
+from lightning_nas.tasks.segmentation import Segmentation
 from lightning_nas.testing.tasks import TaskCase
 
 
@@ -20,7 +21,7 @@ class TestClassification(TaskCase):
 
 
 class TestOthers(TaskCase):
-    @pytest.fixture(params=[Regression, MultiLabel, LanguageModelling])
+    @pytest.fixture(params=[Regression, MultiLabel, LanguageModelling, Segmentation])
     def task(self, request: pytest.FixtureRequest) -> Task:
         made: Task = request.param()
         return made

@@ -429,7 +429,7 @@ class TrialSearch(Checked, ResumableModule):
             self._data = attach(self.trainer, self.seed, own_loader=True)
             self._data.expect(self.task.targets)
             self._data.setup("fit")
-            check_sizes(self.space, self._data)
+            check_sizes(self.space, self._data, self.task)
         if self._in_process:
             assert self._data is not None
             self._engine = SerialEngine(ObjectsJob(self._data, self.space, self.task, self._child))
