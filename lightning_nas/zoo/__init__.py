@@ -51,6 +51,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts_rnn": DARTSRNNSpace,
     "eas": EASSpace,
     "dpc": DPCSpace,
+    "dpc_small": DPCSpace,
     "enas_macro": ENASMacroNetworks,
     "enas_micro": ENASMicroNetworks,
     "fbnet": FBNetSpace,

@@ -61,6 +61,14 @@ def test_aspp_has_the_published_multiply_adds(space: DPCSpace, channels: int, ad
     assert adds * POSITIONS == pytest.approx(published, rel=0.005)
 
 
+def test_the_baselines_of_the_zoo_are_those_of_the_spaces(space: DPCSpace) -> None:
+    assert zoo.load("aspp") == space.aspp()
+    small = DPCSpace(input_shape=(1, 32, 32), num_classes=10)
+    assert zoo.load("aspp_small") == small.aspp()
+    assert zoo.space("aspp_small").digest != small.digest  # images of the zoo have three channels
+    assert zoo.space("aspp_small").decisions == small.decisions
+
+
 @pytest.mark.parametrize(("channels", "one", "published"), [(2048, 1_591_296, 1.59e6), (320, 248_640, 0.25e6)])
 def test_the_published_parameters_of_aspp_are_another_sum(channels: int, one: int, published: float) -> None:
     """A 1x1, a pooled 1x1 and a single separable convolution make what table 1 prints."""
