@@ -73,7 +73,7 @@ class DigitScenes(InMemoryImages):
     def __init__(
         self,
         *,
-        scenes: Annotated[int, Interval(ge=10, le=1_000_000)] = 1200,
+        scenes: Annotated[int, Interval(ge=10, le=1_000_000)] = 800,
         digits: Annotated[int, Interval(ge=1, le=100)] = 4,
         crop_padding: NonNegativeInt = 0,
         flip: bool = False,

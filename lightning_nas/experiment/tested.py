@@ -18,6 +18,8 @@ from lightning_nas.experiment.by_pixel import figures_of_masks
 from lightning_nas.experiment.by_target import figures_of_test
 from lightning_nas.experiment.folder import is_first_process
 from lightning_nas.experiment.pixel_baseline import pixel_baseline
+from lightning_nas.experiment.predictions import FILE as PREDICTIONS
+from lightning_nas.experiment.predictions import save_predictions
 from lightning_nas.files import read_json, write_json
 from lightning_nas.ops.outputs import logits_of
 from lightning_nas.tasks.base import Batch
@@ -76,6 +78,8 @@ def _of_targets(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
 def _of_masks(run: Run, network: nn.Module) -> tuple[float, dict[str, Any]]:
     """As :func:`tested` of masks; warns of a network that is no better than one class everywhere."""
     figures = figures_of_masks(run.task, network, run.data)
+    if is_first_process() and isinstance(run.data, ImageData):
+        save_predictions(run.folder / PREDICTIONS, network, run.data)
     found, majority = figures.get("test_miou"), figures["majority_miou"]
     if found is not None and found <= majority:
         run.warn(

@@ -52,6 +52,7 @@ def write_report(
     parts: list[Section | None] = [
         sections.result(folder, result),
         sections.classes(result),
+        sections.predictions(folder),
         sections.outputs(result),
         charts.hypothesis(folder),
         sections.network(graph, cells or {}),

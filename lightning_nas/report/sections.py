@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
+from PIL import Image
 
 from lightning_nas.report.candidates import Candidate, cost_axis, read_answer, read_candidates
 from lightning_nas.report.cell_drawing import cell_drawing, cell_words
@@ -146,6 +148,24 @@ def _of_pixels(names: list[str], entries: list[Mapping[str, Any]]) -> Section:
         "that both do."
     )
     return Section("Classes", [Words(said), Table(("Class", "Test pixels", "IoU"), rows, frozenset({1, 2}))])
+
+
+def predictions(folder: Path) -> Section | None:
+    """Test images, their masks and the answers of the network, where a run has a picture of them."""
+    file = folder / "predictions.png"
+    if not file.is_file():
+        return None
+    with Image.open(file) as picture:
+        width, height = picture.size
+    content = base64.b64encode(file.read_bytes()).decode()
+    said = "Test images, below them their masks, and below these what the network says"
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label="{said}"><image href="data:image/png;base64,{content}" width="{width}" '
+        f'height="{height}"/></svg>'
+    )
+    caption = f"{said}. Each class has a colour; dark grey is the most frequent one, white has no class."
+    return Section("Predictions", [Figure(svg, caption)])
 
 
 def outputs(content: Mapping[str, Any]) -> Section | None:

@@ -17,6 +17,7 @@ from sklearn.metrics import jaccard_score
 
 import lightning_nas as ln
 from lightning_nas.cli.main import main
+from lightning_nas.experiment.predictions import palette
 from lightning_nas.tasks.segmentation import resized
 
 SMALL = (
@@ -62,6 +63,18 @@ def test_a_run_has_the_figures_of_its_masks(cli: Commands, capsys: pytest.Captur
     everywhere = jaccard_score(true, np.zeros_like(true), average=None, labels=sorted({0, *true.tolist()}))
     assert found["majority_miou"] == pytest.approx(everywhere.mean(), abs=1e-6)
     assert found["majority_pixel_acc"] == pytest.approx((true == 0).mean(), abs=1e-6)
+
+    x, y = data.looked_at("test", 6)  # the picture: images, masks and answers below each other
+    tiles = np.asarray(Image.open(folder / "predictions.png"))
+    assert tiles.shape == (3 * 96 + 2 * 4, 6 * 144 + 5 * 4, 3)
+    with torch.no_grad():
+        answers = resized(network(x), y.shape[1:]).argmax(1)
+    colours = palette(11, 0).numpy()
+    for row, shown in enumerate((y, answers), start=1):
+        for column in range(6):
+            tile = tiles[row * 100 : row * 100 + 96 : 6, column * 148 : column * 148 + 144 : 6]
+            assert (tile == colours[shown[column].numpy()]).all()
+    assert "data:image/png;base64," in page
 
     assert main(["evaluate", str(folder)]) == 0
     told = dict(words for line in capsys.readouterr().out.splitlines() if len(words := line.split()) == 2)
