@@ -261,6 +261,21 @@ def test_modules_that_cannot_be_searched_are_refused(module: nn.Module, example:
         FromModel(module, example)
 
 
+def test_a_residual_block_that_does_nothing_is_not_searched() -> None:
+    class Sum(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = x + self.inner(x)
+            return y
+
+    idle, pooled = Sum(nn.Sequential(nn.Identity())), Sum(nn.AvgPool2d(3, 1, 1))
+    module = nn.Sequential(nn.Conv2d(1, 8, 3), idle, pooled, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    assert [d.name for d in FromModel(module, (1, 1, 8, 8)).decisions if "depth" in d.name] == ["2.depth"]
+
+
 def test_another_number_of_classes_replaces_the_last_layer() -> None:
     module = modules.made(modules.Residual)
     space = FromModel(module, (1, 3, 8, 8), num_classes=7)

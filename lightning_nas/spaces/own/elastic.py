@@ -384,8 +384,10 @@ def _depths(modules: Mapping[str, nn.Module], reading: Reading, rules: Sequence[
     made = []
     for path in reading.residual:
         inner = any(other.startswith(f"{path}.") for other in reading.residual)
-        frozen = any(_frozen(rules, p, m) for p, m in modules.items() if p == path or p.startswith(f"{path}."))
-        if not inner and not frozen and any(rule.depth for rule in told(rules, path, modules[path])):
+        within = {p: m for p, m in modules.items() if p == path or p.startswith(f"{path}.")}
+        frozen = any(_frozen(rules, p, m) for p, m in within.items())
+        does_something = any(not isinstance(m, nn.Identity) and not any(m.children()) for m in within.values())
+        if not inner and not frozen and does_something and any(rule.depth for rule in told(rules, path, modules[path])):
             made.append(Depth(f"{path}.depth", path))
     return made
 
