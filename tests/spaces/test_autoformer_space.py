@@ -220,6 +220,18 @@ def test_slices_that_are_not_drawn_get_no_gradient() -> None:
         assert torch.equal(weight.grad, expected), name
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_fresh_weights_have_the_deviation_that_is_asked_for(scaled: bool) -> None:
+    """The authors' 0.02; or 1 / sqrt(inputs), and for positions a normal deviation of 1 that is cut at 2: 0.88."""
+    torch.manual_seed(0)
+    network = AutoFormerSpace(**AUTHORS, scaled=scaled).supernet().network
+    assert float(network.patches.position.detach().std()) == pytest.approx(0.88 if scaled else 0.02, rel=0.1)
+    for name in ("attention.query", "attention.out", "mlp.expand", "mlp.shrink"):
+        weight = network.layers[0].get_submodule(name).weight.detach()
+        expected = weight.shape[1] ** -0.5 if scaled else 0.02
+        assert float(weight.std()) == pytest.approx(expected, rel=0.1)
+
+
 def test_slices_are_views() -> None:
     space = AutoFormerSpace(**TINY)
     supernet = space.supernet()

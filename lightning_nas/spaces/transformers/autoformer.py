@@ -69,8 +69,8 @@ class AutoFormerSpace(WeightSharingSpace):
     linear layers; those of the attention scores are not counted.
 
     Sizes that are not given (None) follow ``size`` and the images: those of the paper, or for images of up to 64
-    pixels an eighth of the widths, heads of 8 channels, ten layers less and 4 to 8 patches a side; see
-    :func:`~lightning_nas.spaces.transformers.presets.fitted`.
+    pixels an eighth of the widths, heads of 8 channels, ten layers less, 4 to 8 patches a side and larger fresh
+    weights; see :func:`~lightning_nas.spaces.transformers.presets.fitted`.
 
     Source: Chen et al., ICCV 2021, and the authors' code (microsoft/Cream, AutoFormer), which computes the same.
     Deviations: see the top of the module's file.
@@ -90,6 +90,8 @@ class AutoFormerSpace(WeightSharingSpace):
         head_dim: channels of a head.
         patch: height and width of a patch.
         distance: rows or columns between two patches from which on their relative position is one.
+        scaled: whether fresh weights of linear layers have the deviation 1 / sqrt(inputs) and positions the deviation
+            1; else both have the paper's 0.02, with which narrow networks need many epochs before they learn at all.
 
     Raises:
         InputError: options that do not ascend, shared weights narrower than a network, images below a patch, or depths
@@ -130,10 +132,11 @@ class AutoFormerSpace(WeightSharingSpace):
         head_dim: Width | None = None,
         patch: Side | None = None,
         distance: Side | None = None,
+        scaled: bool | None = None,
     ) -> None:
         sizes = fitted(size, size_of(image_size))
         given: dict[str, Any] = {"embeds": embeds, "shared_embed": shared_embed, "heads": heads, "ratios": ratios}
-        given |= {"depths": depths, "head_dim": head_dim, "patch": patch, "distance": distance}
+        given |= {"depths": depths, "head_dim": head_dim, "patch": patch, "distance": distance, "scaled": scaled}
         if embeds is not None and shared_embed is None:
             given["shared_embed"] = max(embeds)
         told = {key: value for key, value in given.items() if value is not None}
@@ -142,10 +145,8 @@ class AutoFormerSpace(WeightSharingSpace):
         _check(name, sizes, size_of(image_size) < sizes.patch, image_size)
         self.made_with = {**self.made_with, **asdict(sizes)}
         self.name, self.shared_embed = name, sizes.shared_embed
-        self.frame = Frame(
-            *(in_channels, size_of(image_size), sizes.patch, num_classes, sizes.head_dim, sizes.distance),
-            depth=sizes.depths[-1],
-        )
+        ends = (in_channels, size_of(image_size), sizes.patch, num_classes)
+        self.frame = Frame(*ends, sizes.head_dim, sizes.distance, sizes.depths[-1], sizes.scaled)
         self.input_shape, self.num_classes = (in_channels, *pair(self.frame.image_size)), num_classes
         self.sizes = Options(sizes.embeds, sizes.depths, sizes.heads, sizes.ratios)
         self.gate_options = {
@@ -300,13 +301,13 @@ class AutoFormerSpace(WeightSharingSpace):
             return key, Operation(partial(Patches, frame, width), self.input_shape)
         if group == "classifier":
             key = f"e{width} classifier {tokens} -> {self.num_classes}"
-            return key, Operation(partial(Classifier, width, self.num_classes), shape)
+            return key, Operation(partial(Classifier, frame, width), shape)
         if group == "heads":
             heads = self.sizes.heads[option]
             key = f"attention {tokens} h{heads}x{frame.head_dim}"
             return key, Operation(partial(Attention, frame, width, heads), shape)
         hidden = self.sizes.hidden(embed, option)
-        return f"mlp {tokens} -> {hidden}", Operation(partial(MLP, width, hidden), shape)
+        return f"mlp {tokens} -> {hidden}", Operation(partial(MLP, frame, width, hidden), shape)
 
     def operations(self) -> dict[str, Operation]:
         """The ends at every width, and attention and MLP in every size."""

@@ -27,7 +27,7 @@ from lightning_nas.spaces.transformers.slices import (
     run,
 )
 
-_STD = 0.02  # of normal weights, cut at 2 as torch's: no weight is that far away
+_STD = 0.02  # of normal weights; all are cut at 2 and -2, as torch's
 _NORM = {"norm.weight": (EMBED,), "norm.bias": (EMBED,)}
 
 
@@ -43,6 +43,7 @@ class Frame:
         head_dim: channels of a head.
         distance: rows and columns between two patches above which their relative position is that of this distance.
         depth: most layers.
+        scaled: whether fresh weights have the deviation 1 / sqrt(inputs), and positions 1; else both have 0.02.
     """
 
     in_channels: int
@@ -52,6 +53,7 @@ class Frame:
     head_dim: int
     distance: int
     depth: int
+    scaled: bool
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -86,18 +88,18 @@ class Norm(nn.LayerNorm):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
-def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A linear layer with normal weights of deviation 0.02 and zero biases."""
+def linear(frame: Frame, inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear layer with normal weights and zero biases."""
     made = nn.Linear(inputs, outputs, bias)
-    nn.init.trunc_normal_(made.weight, std=_STD)
+    nn.init.trunc_normal_(made.weight, std=inputs**-0.5 if frame.scaled else _STD)
     if bias:
         nn.init.zeros_(made.bias)
     return made
 
 
-def _normal(*shape: int) -> nn.Parameter:
+def _normal(*shape: int, std: float = _STD) -> nn.Parameter:
     made = nn.Parameter(torch.empty(shape))
-    nn.init.trunc_normal_(made, std=_STD)
+    nn.init.trunc_normal_(made, std=std)
     return made
 
 
@@ -116,7 +118,8 @@ class Patches(Sliced):
 
     def __init__(self, frame: Frame, embed: int) -> None:
         super().__init__()
-        self.token, self.position = _normal(1, 1, embed), _normal(1, frame.tokens, embed)
+        std = 1.0 if frame.scaled else _STD
+        self.token, self.position = _normal(1, 1, embed), _normal(1, frame.tokens, embed, std=std)
         self.projection = nn.Conv2d(frame.in_channels, embed, frame.patch, frame.patch)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,10 +175,10 @@ class Attention(Sliced):
         super().__init__()
         self.head_dim = frame.head_dim
         self.norm = Norm(embed)
-        self.query, self.key, self.value = (linear(embed, heads * frame.head_dim, bias=False) for _ in range(3))
+        self.query, self.key, self.value = (linear(frame, embed, heads * frame.head_dim, bias=False) for _ in range(3))
         self.bias = nn.Parameter(torch.zeros(3 * heads * frame.head_dim))
         self.keys, self.values = Positions(frame), Positions(frame)
-        self.out = linear(heads * frame.head_dim, embed)
+        self.out = linear(frame, heads * frame.head_dim, embed)
         self.drop_path = DropPath(share)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -204,10 +207,10 @@ class MLP(Sliced):
         "shrink.bias": (EMBED,),
     }
 
-    def __init__(self, embed: int, hidden: int, share: float = 0.0) -> None:
+    def __init__(self, frame: Frame, embed: int, hidden: int, share: float = 0.0) -> None:
         super().__init__()
         self.norm = Norm(embed)
-        self.expand, self.shrink = linear(embed, hidden), linear(hidden, embed)
+        self.expand, self.shrink = linear(frame, embed, hidden), linear(frame, hidden, embed)
         self.drop_path = DropPath(share)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -220,10 +223,10 @@ class Classifier(Sliced):
 
     axes: ClassVar[Mapping[str, Axes]] = {**_NORM, "linear.weight": (None, EMBED), "linear.bias": (None,)}
 
-    def __init__(self, embed: int, num_classes: int) -> None:
+    def __init__(self, frame: Frame, embed: int) -> None:
         super().__init__()
         self.norm = Norm(embed)
-        self.linear = linear(embed, num_classes)
+        self.linear = linear(frame, embed, frame.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.norm(x)[:, 1:].mean(1))
@@ -241,12 +244,12 @@ class AutoFormer(nn.Module):
             share = number / max(1, frame.depth - 1)  # of the probability of dropping a path
             parts = {
                 "attention": Attention(frame, shape.embed, heads, share),
-                "mlp": MLP(shape.embed, hidden, share),
+                "mlp": MLP(frame, shape.embed, hidden, share),
             }
             self.layers.append(nn.Sequential())
             for name, part in parts.items():
                 self.layers[-1].add_module(name, part)
-        self.classifier = Classifier(shape.embed, frame.num_classes)
+        self.classifier = Classifier(frame, shape.embed)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x)

@@ -20,6 +20,7 @@ class Preset:
     head_dim: int = 64
     patch: int = 16
     distance: int = 14
+    scaled: bool = False
 
 
 PRESETS = {
@@ -36,7 +37,7 @@ def fitted(size: str, image_size: Size) -> Preset:
 
     >>> fitted("small", 8)
     Preset(embeds=(40, 48, 56), shared_embed=56, heads=(5, 6, 7), ratios=(3.0, 3.5, 4.0), depths=(2, 3, 4), \
-head_dim=8, patch=2, distance=7)
+head_dim=8, patch=2, distance=7, scaled=True)
     >>> [fitted("small", pixels).patch for pixels in (9, 14, 28, 32, 224)]
     [2, 2, 7, 8, 16]
     """
@@ -51,4 +52,5 @@ head_dim=8, patch=2, distance=7)
         head_dim=8,
         patch=next((longest // rows for rows in range(4, 9) if longest % rows == 0), -(-longest // 8)),
         distance=7,
+        scaled=True,
     )
