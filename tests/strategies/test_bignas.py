@@ -53,6 +53,7 @@ def make_elastic(seed: int = 0, **options: Any) -> BigNAS:
 class TestBigNAS(StrategyCase):
     """The evolution scores 24 of 81 architectures."""
 
+    epochs = 1
     search_options: ClassVar = {
         "weights_optimizer": partial(torch.optim.SGD, lr=0.05),
         "space": NestedViewSpace,
