@@ -16,7 +16,7 @@ from lightning_nas.data.module import ImageData
 from lightning_nas.data.options import AugmentedOptions, ImageOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.samples import Part, Transform, piece_length
-from lightning_nas.data.transforms import Cutout, Finish, moments
+from lightning_nas.data.transforms import Cutout, Finish, PadTo, moments
 from lightning_nas.errors import DataError
 from lightning_nas.ranges import Finite
 from lightning_nas.training.seeding import generator
@@ -149,6 +149,8 @@ def _words(step: ImageStep) -> str:
     """What a step of an augmentation does, for the log and the report; "" for one that changes no picture."""
     if isinstance(step, v2.RandomResizedCrop):
         return f"a random window of at least {step.scale[0]:.0%} of the picture"
+    if isinstance(step, v2.RandomCrop) and step.padding is None:
+        return f"a random window of {step.size[0]}x{step.size[1]} pixels"
     if isinstance(step, v2.RandomCrop):
         return f"padded by {step.padding[0] if isinstance(step.padding, list) else step.padding} and cropped at random"
     if isinstance(step, v2.RandomHorizontalFlip):
@@ -157,7 +159,7 @@ def _words(step: ImageStep) -> str:
         return f"cutout of {step.size}"
     if isinstance(step, v2.ColorJitter):
         return f"brightness, contrast and saturation changed by up to {step.brightness[1] - 1:.0%}"
-    return "" if isinstance(step, (v2.Resize, v2.PILToTensor)) else type(step).__name__
+    return "" if isinstance(step, (v2.Resize, v2.PILToTensor, PadTo)) else type(step).__name__
 
 
 def _composed(steps: list[ImageStep]) -> ImageStep | None:

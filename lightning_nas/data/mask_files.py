@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.errors import DataError, NasError, shown
 from lightning_nas.files import cache_folder, read_json, write_json
 
@@ -27,7 +28,6 @@ Colour = tuple[int, int, int]
 
 _PARTS = ("train", "val", "test")
 _EXACT = (".png", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")  # endings of files that keep every value
-_UNLABELLED = 255
 _FORM = 1  # of the cached findings
 
 
@@ -106,7 +106,7 @@ def read_mask(file: Path | io.BytesIO, colours: Mapping[Colour, int] | None = No
                 f"it is in colour (mode {image.mode}); dataset.colours=[[R,G,B],...] says the colour of each class"
             )
         values = np.asarray(image).astype(np.int64)
-    if int(values.max()) > _UNLABELLED:
+    if int(values.max()) > UNLABELLED:
         raise ValueError(f"it has the value {int(values.max())}; legal: 0 to 254, and 255 for pixels without a class")
     return torch.from_numpy(values.astype(np.uint8))
 
@@ -114,7 +114,7 @@ def read_mask(file: Path | io.BytesIO, colours: Mapping[Colour, int] | None = No
 def _of_colours(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], colours: Mapping[Colour, int]) -> Tensor:
     codes = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     known = {(red << 16) + (green << 8) + blue: value for (red, green, blue), value in colours.items()}
-    mask = np.full(codes.shape, _UNLABELLED, np.uint8)
+    mask = np.full(codes.shape, UNLABELLED, np.uint8)
     for code in np.unique(codes).tolist():
         if code not in known:
             raise ValueError(

@@ -6,14 +6,13 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Unpack
+from typing import Annotated, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Interval, MinLen
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import Mask
 
 from lightning_nas.data.augmented import FILL, AugmentedImages, ImageStep
@@ -25,6 +24,7 @@ from lightning_nas.data.options import FolderOptions, ImageSize, option
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.samples import MaskedSamples, Part, Samples
 from lightning_nas.data.split import Images
+from lightning_nas.data.transforms import PadTo
 from lightning_nas.errors import DataError, shown
 from lightning_nas.ranges import Targets, Workers
 
@@ -85,27 +85,6 @@ class MaskedFiles(MaskedSamples):
     def digest(self) -> str:
         """Digest of the contents of all files."""
         return self._digest[:32]
-
-
-class PadTo(v2.Transform):  # type: ignore[misc]
-    """Pad an image, and its mask, at the bottom and on the right; added pixels are black and have no class.
-
-    Args:
-        size: height and width; images that have them are left as they are.
-
-    Example:
-        >>> PadTo((1, 3))(torch.ones(1, 1, 2), Mask(torch.ones(1, 2, dtype=torch.uint8)))[1].tolist()
-        [[1, 1, 255]]
-    """
-
-    def __init__(self, size: Sequence[int]) -> None:
-        super().__init__()
-        self.size = tuple(size)
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        height, width = F.get_size(inpt)
-        lacking = [0, 0, self.size[1] - width, self.size[0] - height]
-        return F.pad(inpt, lacking, fill=UNLABELLED if isinstance(inpt, Mask) else 0) if any(lacking) else inpt
 
 
 class SegmentationFolder(AugmentedImages):

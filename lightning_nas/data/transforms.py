@@ -1,4 +1,4 @@
-"""Cutout and normalisation of images, as transforms of torchvision (v2)."""
+"""Cutout, padding and normalisation of images, as transforms of torchvision (v2)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import Mask
 
+from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.data.samples import pieces
 
 
@@ -41,6 +44,27 @@ class Cutout(v2.Transform):  # type: ignore[misc]
         image = inpt.clone()
         image[..., params["rows"], params["columns"]] = self.fill if image.is_floating_point() else self.grey
         return image
+
+
+class PadTo(v2.Transform):  # type: ignore[misc]
+    """Pad an image, and its mask, at the bottom and on the right; added pixels are black and have no class.
+
+    Args:
+        size: height and width; images that have them are left as they are.
+
+    Example:
+        >>> PadTo((1, 3))(torch.ones(1, 1, 2), Mask(torch.ones(1, 2, dtype=torch.uint8)))[1].tolist()
+        [[1, 1, 255]]
+    """
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        height, width = F.get_size(inpt)
+        lacking = [0, 0, self.size[1] - width, self.size[0] - height]
+        return F.pad(inpt, lacking, fill=UNLABELLED if isinstance(inpt, Mask) else 0) if any(lacking) else inpt
 
 
 class Finish:

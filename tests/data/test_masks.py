@@ -211,6 +211,7 @@ def test_training_is_on_windows_and_evaluation_at_full_size(tmp_path: Path) -> N
     [padded] = [mask for mask in masks if bool((mask == 255).any())]
     assert bool((padded[:6, :10] == 0).all())
     assert int((padded == 255).sum()) == 12 * 16 - 60
+    assert data.augmentation == "a random window of 8x8 pixels, mirrored with probability 0.5"
     assert data.preprocessing().kind == "own"  # a picture is padded, not scaled
 
 
