@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 from lightning_nas.architecture import Architecture
+from lightning_nas.bars import tracked
 from lightning_nas.errors import ConfigError, shown
 from lightning_nas.experiment.inherited import inherit, inherits_nothing, write_inherited
 from lightning_nas.experiment.resume import checkpoint_to_resume
@@ -112,7 +113,6 @@ def specialise(
         table=_kept(source) if table is None else partial(_checked, table),
         folder=out,
         stages=("search",),
-        progress=False,
         callbacks=list,
         loggers=[],
         retraining=Retraining(from_="inherited"),
@@ -131,7 +131,7 @@ def specialise(
         raise ConfigError("specialise: there is no target; give at least one cost")
     module, trainer = _restored(run, checkpoint, known)
     rows = []
-    for name, target in bounds.items():
+    for name, target in tracked(list(bounds.items()), "networks for targets", hidden=not run.progress):
         module.target = target
         rows.append(_specialised(run, module, trainer, out / name))
     rows += _uniform(run, module)
