@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies.one_path.bignas import BigNAS
     from lightning_nas.strategies.one_path.enas import ENAS
     from lightning_nas.strategies.one_path.mdenas import MdeNAS
+    from lightning_nas.strategies.one_path.ofa import OFA
     from lightning_nas.strategies.one_path.random_ws import RandomWS
     from lightning_nas.strategies.one_path.spos import SPOS
     from lightning_nas.tasks.base import Task
@@ -159,6 +160,7 @@ _HOME = {
     "NASRLRNNSpace": "spaces.nas_rl.rnn",
     "NPZ": "data.images",
     "NasError": "errors",
+    "OFA": "strategies.one_path.ofa",
     "OFAMobileNetV3Space": "spaces.elastic.ofa_mbv3",
     "OptunaSearch": "strategies.multi_trial.optuna_search",
     "PCDARTS": "strategies.differentiable.pc_darts",
@@ -211,6 +213,7 @@ __all__ = [
     "GDAS",
     "NASRL",
     "NPZ",
+    "OFA",
     "PCDARTS",
     "PDARTS",
     "PNAS",

@@ -1,8 +1,9 @@
 """Learning-rate schedules that torch does not have, and schedules as long as the fit."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -197,3 +198,57 @@ class ExponentialToFloor(Checked, LRScheduler):
         """The rates of this epoch, one for each parameter group."""
         factor = max(self.gamma**self.last_epoch, self.floor)
         return [float(rate) * factor for rate in self.base_lrs]
+
+
+class CosinePhases(Checked, LRScheduler):
+    r"""A cosine to 0 in each of several phases, each with a rate of its own.
+
+    .. math:: \eta_e = \eta\, f_k\, \tfrac12 \Big(1 + \cos \pi \frac{e - b_k}{b_{k+1} - b_k}\Big)
+
+    at epoch e of phase k, which begins at b_k.
+
+    Args:
+        optimizer: the optimiser.
+        T_max: epochs of all phases together.
+        shares: of the phases; they are divided by their sum.
+        factors: f, of the rate of the optimiser, one for each phase.
+
+    Raises:
+        ConfigError: more or fewer factors than shares.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=8.0)
+        >>> schedule, rates = CosinePhases(optimizer, T_max=4, shares=[1, 1], factors=[1, 0.5]), []
+        >>> for _ in range(4):
+        ...     rates.append(round(schedule.get_last_lr()[0], 3))
+        ...     optimizer.step(); schedule.step()
+        >>> rates
+        [8.0, 4.0, 4.0, 2.0]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_max: PositiveInt,  # noqa: N803 (torch's name)
+        shares: Sequence[PositiveFloat] = (0.4, 0.2, 0.2, 0.2),
+        factors: Sequence[PositiveFloat] = (1.0, 0.3, 0.075, 0.075),
+    ) -> None:
+        if len(shares) != len(factors):
+            raise ConfigError(f"a schedule of {len(shares)} shares has {len(factors)} factors; legal: one for each")
+        self.T_max, self.shares, self.factors = T_max, list(shares), list(factors)
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of this epoch, one for each parameter group."""
+        ends = [self.T_max * end / sum(self.shares) for end in accumulate(self.shares)]
+        phase = next((k for k, end in enumerate(ends) if self.last_epoch < end - 1e-9), len(ends) - 1)
+        begun = ends[phase - 1] if phase else 0.0
+        passed = min(1.0, (self.last_epoch - begun) / (ends[phase] - begun))
+        factor = self.factors[phase] * (1 + math.cos(math.pi * passed)) / 2
+        return [float(rate) * factor for rate in self.base_lrs]
+
+
+def cosine_phases() -> OverEpochs:
+    """The phases of Once-for-All's training, each with a cosine to 0."""
+    return OverEpochs(CosinePhases, "T_max")

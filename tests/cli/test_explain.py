@@ -124,7 +124,7 @@ def test_strategies_that_share_weights_need_a_supernet() -> None:
     assert "fbnet" in others
     go, others = explained("search_space=fbnet_small").split("strategies that do not")
     assert "pc_darts" in go.partition("strategies that go with it")[2]
-    assert others.partition("one)")[2].split() == ["attentive,", "bignas"]
+    assert others.partition("one)")[2].split() == ["attentive,", "bignas,", "ofa"]
 
 
 def test_strategies_that_mix_in_their_own_way_need_separate_options() -> None:

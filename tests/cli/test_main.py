@@ -53,7 +53,7 @@ def test_the_help_of_a_run_begins_with_the_same_commands(cli: Commands) -> None:
     ended = cli.run("--help")
     assert ended.code == 0
     assert ended.out.startswith(header)
-    assert "strategy: asha, bananas, bignas, block_qnn, darts, " in ended.out
+    assert "strategy: asha, attentive, bananas, bignas, block_qnn, " in ended.out
 
 
 def test_the_first_commands_are_legal() -> None:

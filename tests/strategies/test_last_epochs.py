@@ -10,13 +10,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from strategies_of_conf import toy_for
 
 import lightning_nas as ln
 from lightning_nas.functional.relaxation import entropies, gumbel_noise, gumbel_softmax
 from lightning_nas.latency.sources import Macs
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.one_path.uniform import UniformPaths
-from lightning_nas.testing.toys import ToyData, ToySpace
+from lightning_nas.testing.toys import ToyData
 from lightning_nas.testing.training import fit, one_thread
 
 PUBLIC = (getattr(ln, name) for name in dir(ln))
@@ -51,7 +52,7 @@ def _one_thread() -> Iterator[None]:
 def made(kind: type[SearchModule], epochs: int) -> SearchModule:
     """A strategy with its own settings, but architecture steps as large as their gradients."""
     settings: dict[str, Any] = {
-        "table": Macs()(ToySpace()),
+        "table": Macs()(toy_for(kind)),
         "arch_optimizer": partial(torch.optim.SGD, lr=1.0),
         "path_batches": 1,
         "stage_epochs": max(1, epochs // 3),
@@ -61,7 +62,7 @@ def made(kind: type[SearchModule], epochs: int) -> SearchModule:
     if epochs < 3:  # P-DARTS in one stage
         settings |= {"added_cells": (0,), "dropped": (), "skip_dropout": (0.4,)}
     known = signature(kind).parameters
-    return kind(ToySpace(), **{name: value for name, value in settings.items() if name in known})
+    return kind(toy_for(kind), **{name: value for name, value in settings.items() if name in known})
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")

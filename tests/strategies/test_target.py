@@ -233,6 +233,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "DrNAS": {"stage_epochs": 1, "kept": (2,)},
     "RandomWS": {"candidates": 3},
     "AttentiveNAS": {"generations": 2, "population": 3, "parents": 2},
+    "OFA": {"generations": 2, "population": 3, "parents": 2},
     "BigNAS": {"generations": 2, "population": 3, "parents": 2},
     "SPOS": {"generations": 2, "population": 3, "parents": 2},
 }
