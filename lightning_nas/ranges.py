@@ -13,6 +13,9 @@ from annotated_types import Interval, Len
 Targets = Literal["classes", "numbers", "labels", "words", "masks"]
 """What a sample's target is: one class, numbers, yes or no for several labels, words, or a class for each pixel."""
 
+UNLABELLED = 255
+"""Value of a pixel of a mask that has no class."""
+
 Count = Annotated[int, Interval(ge=1, le=1_000_000)]
 """Candidates, trials, batches or steps of a run."""
 

@@ -11,14 +11,13 @@ from torchvision.transforms import v2
 from torchvision.tv_tensors import Mask
 
 from lightning_nas.data.checks import check_pixels
-from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.data.module import ImageData
 from lightning_nas.data.options import AugmentedOptions, ImageOptions, option
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.samples import Part, Transform, piece_length
 from lightning_nas.data.transforms import Cutout, Finish, PadTo, moments
 from lightning_nas.errors import DataError
-from lightning_nas.ranges import Finite
+from lightning_nas.ranges import UNLABELLED, Finite
 from lightning_nas.training.seeding import generator
 
 ImageStep = Callable[[Any], Tensor]

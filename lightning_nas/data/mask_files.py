@@ -19,9 +19,9 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.errors import DataError, NasError, shown
 from lightning_nas.files import cache_folder, read_json, write_json
+from lightning_nas.ranges import UNLABELLED
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""

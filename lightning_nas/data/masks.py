@@ -15,10 +15,7 @@ from lightning_nas.data.samples import Arrays, MaskedSamples, Part, Samples, dig
 from lightning_nas.data.split import Images
 from lightning_nas.data.targets import as_targets
 from lightning_nas.errors import DataError, shown
-from lightning_nas.ranges import Targets
-
-UNLABELLED = 255
-"""Value of pixels without a class, which count in neither loss nor metrics."""
+from lightning_nas.ranges import UNLABELLED, Targets
 
 _LEGAL = f"legal: 0 to {UNLABELLED - 1} for classes, and {UNLABELLED} for pixels without one"
 

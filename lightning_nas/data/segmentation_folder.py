@@ -19,14 +19,13 @@ from lightning_nas.data.augmented import FILL, AugmentedImages, ImageStep
 from lightning_nas.data.folder import MODES
 from lightning_nas.data.image_files import check_files, mixed_units, read_image
 from lightning_nas.data.mask_files import Colour, MaskLook, check_masks, read_mask, read_pairs
-from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.data.options import FolderOptions, ImageSize, option
 from lightning_nas.data.preprocessing import Preprocessing
 from lightning_nas.data.samples import MaskedSamples, Part, Samples
 from lightning_nas.data.split import Images
 from lightning_nas.data.transforms import PadTo
 from lightning_nas.errors import DataError, shown
-from lightning_nas.ranges import Targets, Workers
+from lightning_nas.ranges import UNLABELLED, Targets, Workers
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import Mask
 
-from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.data.samples import pieces
+from lightning_nas.ranges import UNLABELLED
 
 
 class Cutout(v2.Transform):  # type: ignore[misc]

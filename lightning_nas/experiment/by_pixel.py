@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.data.module import ImageData
 from lightning_nas.errors import InputError
 from lightning_nas.ops.outputs import logits_of
+from lightning_nas.ranges import UNLABELLED
 from lightning_nas.tasks.base import Batch, Task
 from lightning_nas.tasks.segmentation import Segmentation, resized
 

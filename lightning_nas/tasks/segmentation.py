@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from lightning_nas.data.masks import UNLABELLED
 from lightning_nas.errors import InputError
+from lightning_nas.ranges import UNLABELLED
 from lightning_nas.tasks.base import Batch, Task
 
 

@@ -24,12 +24,14 @@ def hint(word: object, legal: Iterable[str]) -> str:
 
 
 def closest(word: object, legal: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The first legal word that begins with ``word``, else the most similar; None if none reaches ``cutoff`` (0 to 1).
+    """The shortest legal word that begins with ``word``, else the most similar; None below ``cutoff`` (0 to 1).
 
     >>> closest("darts_cifar10", ["p_darts_cifar10", "darts_cifar10_first"])
     'darts_cifar10_first'
+    >>> closest("digit", ["digit_scenes", "digits"])
+    'digits'
     """
     begun, words = str(word)[:_LISTED], sorted(legal)
     longer = [known for known in words if known.startswith(begun)] if len(begun) > 2 else []
-    near = longer or get_close_matches(begun, words, n=1, cutoff=cutoff)
+    near = sorted(longer, key=len) or get_close_matches(begun, words, n=1, cutoff=cutoff)
     return near[0] if near else None
