@@ -47,6 +47,7 @@ from lightning_nas.experiment.retrain import check_retraining
 from lightning_nas.experiment.search import build_strategy
 from lightning_nas.experiment.trainer import built
 from lightning_nas.run import own_data
+from lightning_nas.strategies.sizes import check_sizes
 
 COMMON = ("logger=none", "latency_table=macs", "callbacks=record", "threads=1")
 WITH_CHILDREN = ("engine=serial", "callbacks=trials")
@@ -72,6 +73,8 @@ def prepare(config: DictConfig) -> None:
     own_data(config)
     check(config)
     run = build(config)
+    if "retrain" in config.stages or not run.trains_nothing:
+        check_sizes(run.space, run.data, run.task)
     if "search" in config.stages:
         module = build_strategy(run, run.table(run.space))
         trainer = built(run.trainer, logger=False, enable_progress_bar=False, default_root_dir=run.folder)

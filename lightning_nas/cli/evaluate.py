@@ -82,12 +82,10 @@ def evaluate(folder: Path, trained: Trained, overrides: Sequence[str]) -> tuple[
         data.setup("test")
         _check_fit(trained, data)
         name = f"test_{task.score_name}"
-        if task.targets in ("numbers", "labels"):
-            figures = figures_of_test(task, trained.network, data)
-            figures = {key: value for key, value in figures.items() if key.startswith("test_")}
-        elif task.targets == "masks":
-            figures = figures_of_masks(task, trained.network, data)
-            figures = {key: value for key, value in figures.items() if key.startswith("test_")}
+        if task.targets in ("numbers", "labels", "masks"):
+            of_test = figures_of_masks if task.targets == "masks" else figures_of_test
+            found = of_test(task, trained.network, data)
+            figures = {key: value for key, value in found.items() if key.startswith("test_")}
         else:
             figures = {name: task.evaluate(trained.network, data.evaluation_loader("test"), data.num_classes)}
     return figures, {"reported": trained.figures.get(name), "samples": data.sizes["test"]}

@@ -6,11 +6,10 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 
@@ -29,7 +28,6 @@ from lightning_nas.files import atomic, write_json
 from lightning_nas.latency.macs import count_macs, count_params
 from lightning_nas.latency.table import LatencyTable
 from lightning_nas.report.specialised import write_page
-from lightning_nas.spaces.base import SearchSpace
 from lightning_nas.strategies.base import SearchModule
 from lightning_nas.strategies.target import Target
 from lightning_nas.training.checkpoint import newest
@@ -89,8 +87,8 @@ def specialise(
     """Answer a finished search once more for each target, and test, report and export the networks.
 
     The networks have the weights of the supernet, with batch norm recalibrated. Beside them stand uniform networks:
-    the smallest, the largest and three between, which take the same share of the options at every decision, if their
-    costs rise.
+    the smallest, the largest and up to three between, which take the same share of the options at every decision, if
+    their costs rise.
 
     Args:
         run: built from the configuration of the search.
@@ -107,10 +105,12 @@ def specialise(
     """
     if (out / _FILE).exists():
         raise ConfigError(f"{shown(out)} holds networks already, which are not overwritten; name another folder, out=")
-    checkpoint = _finished(run, source)
+    checkpoint, file = _finished(run, source), source / "latency_table.json"
+    searched = LatencyTable.load(file).check(run.space) if file.exists() else None
+    known = searched if table is None else table.check(run.space)
     run = replace(
         run,
-        table=_kept(source) if table is None else partial(_checked, table),
+        table=lambda _: known,
         folder=out,
         stages=("search",),
         callbacks=list,
@@ -121,7 +121,6 @@ def specialise(
     )
     if (reason := inherits_nothing(run)) is not None:
         raise ConfigError(f"specialise: {reason}")
-    known = run.table(run.space)
     bounds = {  # an impossible one is refused before the first is answered
         f"{kind}-{cost:.10g}": Target.of(run.space, known, {kind: cost}, run.seed)
         for kind, costs in targets.items()
@@ -129,7 +128,8 @@ def specialise(
     }
     if not bounds:
         raise ConfigError("specialise: there is no target; give at least one cost")
-    module, trainer = _restored(run, checkpoint, known)
+    conditions = {} if searched is None else {"latency table": searched.digest[:16]}
+    module, trainer = _restored(run, checkpoint, known, conditions)
     rows = []
     for name, target in tracked(list(bounds.items()), "networks for targets", hidden=not run.progress):
         module.target = target
@@ -156,22 +156,12 @@ def _finished(run: Run, source: Path) -> Path:
     return Path(path)
 
 
-def _kept(source: Path) -> Any:
-    """Makes the table that the search had; None if it had none."""
-    file = source / "latency_table.json"
-    return partial(_checked, LatencyTable.load(file)) if file.exists() else lambda space: None
-
-
-def _checked(table: LatencyTable, space: SearchSpace) -> LatencyTable:
-    return table.check(space)
-
-
-def _restored(run: Run, checkpoint: Path, table: LatencyTable | None) -> tuple[SearchModule, pl.Trainer]:
+def _restored(
+    run: Run, checkpoint: Path, table: LatencyTable | None, conditions: dict[str, str]
+) -> tuple[SearchModule, pl.Trainer]:
     """The strategy as it was at the end of the search, and the Trainer that has brought it there."""
     module = build_strategy(run, table)
     assert isinstance(module, SearchModule), "its networks share weights"
-    kept = checkpoint.parents[1] / "latency_table.json"
-    conditions = {"latency table": LatencyTable.load(kept).digest[:16]} if kept.exists() else {}
     with TemporaryDirectory() as folder, warnings.catch_warnings():  # a checkpoint at the end is that of the search
         warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
         trainer = make_trainer(replace(run, folder=Path(folder)), "", [], conditions=conditions)

@@ -127,7 +127,7 @@ class OFA(SPOS):
             **OFA.defaults | options,
         )
         self.shares, self.networks, self.distillation = shares, networks, distillation
-        self.teacher = untrained_copy(self.supernet)
+        self.teacher = frozen_copy(self.supernet)
 
     # -- phases -------------------------------------------------------------------------------------------------
 
@@ -197,10 +197,10 @@ class OFA(SPOS):
         return loss.detach()
 
 
-def untrained_copy(network: nn.Module) -> nn.Module:
+def frozen_copy(network: nn.Module) -> nn.Module:
     """A copy whose parameters are buffers of the same names, so that they are saved and belong to no optimiser.
 
-    >>> made = untrained_copy(nn.Linear(2, 1))
+    >>> made = frozen_copy(nn.Linear(2, 1))
     >>> list(made.parameters()), sorted(made.state_dict())
     ([], ['bias', 'weight'])
     """
